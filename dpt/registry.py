@@ -1,0 +1,28 @@
+"""Registries of the scope ``dpt``, children of mmengine's.
+
+Parts register themselves when their package is first looked up, so importing ``dpt`` stays cheap.
+A config finds them by name once it sets ``default_scope = 'dpt'``.
+"""
+
+from mmengine.registry import DATASETS as _DATASETS
+from mmengine.registry import HOOKS as _HOOKS
+from mmengine.registry import LOG_PROCESSORS as _LOG_PROCESSORS
+from mmengine.registry import METRICS as _METRICS
+from mmengine.registry import MODELS as _MODELS
+from mmengine.registry import OPTIM_WRAPPERS as _OPTIM_WRAPPERS
+from mmengine.registry import TRANSFORMS as _TRANSFORMS
+from mmengine.registry import VISUALIZERS as _VISUALIZERS
+from mmengine.registry import WEIGHT_INITIALIZERS as _WEIGHT_INITIALIZERS
+from mmengine.registry import Registry
+
+MODELS = Registry('model', parent=_MODELS, scope='dpt', locations=['dpt.models'])
+DATASETS = Registry('dataset', parent=_DATASETS, scope='dpt', locations=['dpt.datasets'])
+TRANSFORMS = Registry('transform', parent=_TRANSFORMS, scope='dpt', locations=['dpt.datasets'])
+METRICS = Registry('metric', parent=_METRICS, scope='dpt', locations=['dpt.evaluation'])
+VISUALIZERS = Registry('visualizer', parent=_VISUALIZERS, scope='dpt', locations=['dpt.visualization'])
+HOOKS = Registry('hook', parent=_HOOKS, scope='dpt', locations=['dpt.engine', 'dpt.visualization'])
+OPTIM_WRAPPERS = Registry('optim_wrapper', parent=_OPTIM_WRAPPERS, scope='dpt', locations=['dpt.engine'])
+LOG_PROCESSORS = Registry('log_processor', parent=_LOG_PROCESSORS, scope='dpt', locations=['dpt.engine'])
+WEIGHT_INITIALIZERS = Registry(
+    'weight initializer', parent=_WEIGHT_INITIALIZERS, scope='dpt', locations=['dpt.engine']
+)

@@ -1,0 +1,60 @@
+"""What one image carries through the framework, and the label that stands for 'no label'."""
+
+from mmengine.structures import BaseDataElement, PixelData
+
+IGNORE_INDEX = 255
+"""Trained label of pixels that neither the loss nor the metric counts."""
+
+
+class SegDataSample(BaseDataElement):
+    """One image's annotations, predictions and metainfo.
+
+    Data fields, each a :class:`~mmengine.structures.PixelData`:
+
+    - ``gt_sem_seg.data``: labels of shape 1xHxW, uint8 or int64, at the size of the network's input.
+    - ``pred_sem_seg.data``: predicted labels of shape 1xHxW, at the size of the original image.
+    - ``seg_logits.data``: float logits of shape KxHxW at the original size; only where asked for.
+
+    Metainfo, as written by ``PackSegInputs``; sizes are (height, width): ``img_path``, ``seg_map_path``,
+    ``ori_shape`` (as read from disk), ``img_shape`` (after the transforms), ``pad_shape``, ``scale_factor``
+    (width, height), ``flip``, ``flip_direction``, ``reduce_zero_label``.
+    """
+
+    def _set_pixels(self, name: str, value: PixelData) -> None:
+        self.set_field(value, name, dtype=PixelData)
+
+    @property
+    def gt_sem_seg(self) -> PixelData:
+        return self._gt_sem_seg
+
+    @gt_sem_seg.setter
+    def gt_sem_seg(self, value: PixelData) -> None:
+        self._set_pixels('_gt_sem_seg', value)
+
+    @gt_sem_seg.deleter
+    def gt_sem_seg(self) -> None:
+        del self._gt_sem_seg
+
+    @property
+    def pred_sem_seg(self) -> PixelData:
+        return self._pred_sem_seg
+
+    @pred_sem_seg.setter
+    def pred_sem_seg(self, value: PixelData) -> None:
+        self._set_pixels('_pred_sem_seg', value)
+
+    @pred_sem_seg.deleter
+    def pred_sem_seg(self) -> None:
+        del self._pred_sem_seg
+
+    @property
+    def seg_logits(self) -> PixelData:
+        return self._seg_logits
+
+    @seg_logits.setter
+    def seg_logits(self, value: PixelData) -> None:
+        self._set_pixels('_seg_logits', value)
+
+    @seg_logits.deleter
+    def seg_logits(self) -> None:
+        del self._seg_logits
