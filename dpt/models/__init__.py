@@ -1,0 +1,8 @@
+"""Everything that is built from ``model`` in a config."""
+
+from dpt.models import backbones, heads, losses, necks  # noqa: F401  (registration)
+from dpt.models.preprocessor import SegDataPreProcessor
+from dpt.models.segmentor import EncoderDecoder
+from dpt.models.tta import SegTTAModel
+
+__all__ = ['EncoderDecoder', 'SegDataPreProcessor', 'SegTTAModel']

@@ -1,0 +1,303 @@
+"""Vision Transformer (Dosovitskiy et al. 2020, arXiv 2010.11929) with taps for dense prediction."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from dpt.models.layers import DropPath, resize_pos_embed
+from dpt.registry import MODELS
+
+
+class PatchEmbed(nn.Module):
+    """Cut an image into patches and project each to ``embed_dims`` channels."""
+
+    def __init__(self, in_channels: int, embed_dims: int, *, patch_size: int, bias: bool) -> None:
+        super().__init__()
+        self.patch_size = patch_size
+        self.projection = nn.Conv2d(in_channels, embed_dims, patch_size, stride=patch_size, bias=bias)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, tuple[int, int]]:
+        """Return tokens of shape BxNxC, row by row, and the patch grid (height, width).
+
+        An image whose sides are not multiples of the patch is padded with zeros at the bottom and right.
+        """
+        height, width = x.shape[-2:]
+        x = F.pad(x, (0, -width % self.patch_size, 0, -height % self.patch_size))
+        x = self.projection(x)
+        grid = (x.shape[-2], x.shape[-1])
+        return x.flatten(2).transpose(1, 2), grid
+
+
+class MultiheadAttention(nn.Module):
+    """Parameters as in ``torch.nn.MultiheadAttention``, always computed by the fused kernel."""
+
+    def __init__(self, embed_dims: int, num_heads: int, *, qkv_bias: bool, attn_drop_rate: float) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.attn_drop_rate = attn_drop_rate
+        self.in_proj_weight = nn.Parameter(torch.empty(3 * embed_dims, embed_dims))  # rows: q, k, v
+        self.in_proj_bias = nn.Parameter(torch.zeros(3 * embed_dims)) if qkv_bias else None
+        self.out_proj = nn.Linear(embed_dims, embed_dims)
+        nn.init.xavier_uniform_(self.in_proj_weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, length, channels = x.shape
+        qkv = F.linear(x, self.in_proj_weight, self.in_proj_bias)
+        # BxNx3C -> three tensors of shape Bx(heads)xNx(C / heads)
+        q, k, v = qkv.view(batch, length, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
+        drop = self.attn_drop_rate if self.training else 0.0
+        x = F.scaled_dot_product_attention(q, k, v, dropout_p=drop)
+        return self.out_proj(x.transpose(1, 2).reshape(batch, length, channels))
+
+
+class SelfAttention(nn.Module):
+    """Self-attention and dropout of its output; the inner name ``attn`` keeps MMSegmentation's keys."""
+
+    def __init__(
+        self, embed_dims: int, num_heads: int, *, qkv_bias: bool, drop_rate: float, attn_drop_rate: float
+    ) -> None:
+        super().__init__()
+        self.attn = MultiheadAttention(
+            embed_dims, num_heads, qkv_bias=qkv_bias, attn_drop_rate=attn_drop_rate
+        )
+        self.proj_drop = nn.Dropout(drop_rate)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.proj_drop(self.attn(x))
+
+
+class FFN(nn.Module):
+    """Two linear layers with GELU between; the layout of ``layers`` keeps MMSegmentation's keys."""
+
+    def __init__(self, embed_dims: int, hidden_dims: int, *, drop_rate: float) -> None:
+        super().__init__()
+        first = nn.Sequential(nn.Linear(embed_dims, hidden_dims), nn.GELU(), nn.Dropout(drop_rate))
+        self.layers = nn.Sequential(first, nn.Linear(hidden_dims, embed_dims), nn.Dropout(drop_rate))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers(x)
+
+
+class LayerScale(nn.Module):
+    """Learned gain per channel of a residual branch (Touvron et al. 2021, arXiv 2103.17239)."""
+
+    def __init__(self, embed_dims: int, init: float) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.full((embed_dims,), init))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.gamma
+
+
+class TransformerEncoderLayer(nn.Module):
+    """Pre-norm transformer layer on tokens of shape BxNxC."""
+
+    def __init__(
+        self,
+        embed_dims: int,
+        num_heads: int,
+        *,
+        mlp_ratio: float,
+        qkv_bias: bool,
+        drop_rate: float,
+        attn_drop_rate: float,
+        drop_path_rate: float,
+        layer_scale_init: float | None,
+        norm_eps: float,
+    ) -> None:
+        super().__init__()
+
+        def layer_scale() -> nn.Module:
+            return nn.Identity() if layer_scale_init is None else LayerScale(embed_dims, layer_scale_init)
+
+        self.ln1 = nn.LayerNorm(embed_dims, eps=norm_eps)
+        self.attn = SelfAttention(
+            embed_dims, num_heads, qkv_bias=qkv_bias, drop_rate=drop_rate, attn_drop_rate=attn_drop_rate
+        )
+        self.ls1 = layer_scale()
+        self.ln2 = nn.LayerNorm(embed_dims, eps=norm_eps)
+        self.ffn = FFN(embed_dims, int(embed_dims * mlp_ratio), drop_rate=drop_rate)
+        self.ls2 = layer_scale()
+        self.drop_path = DropPath(drop_path_rate)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.drop_path(self.ls1(self.attn(self.ln1(x))))
+        return x + self.drop_path(self.ls2(self.ffn(self.ln2(x))))
+
+
+@MODELS.register_module()
+class VisionTransformer(BaseModule):
+    """Plain ViT that hands on the tokens of chosen layers, before the final norm.
+
+    Args:
+        img_size: Side in pixels of the images the weights were pretrained on; with ``patch_size`` it sets the
+            native grid of the position embedding (224 / 16 -> 14x14). Any other input size works: the
+            embedding is resized in the forward pass, never in the checkpoint.
+        patch_size: Side of a patch in pixels.
+        in_channels: Channels of the image.
+        embed_dims: Channels of a token.
+        num_layers: Number of transformer layers.
+        num_heads: Attention heads; must divide ``embed_dims``.
+        mlp_ratio: Hidden channels of the feed-forward part over ``embed_dims``.
+        out_indices: Layers whose output is handed on, 0-based, ascending; DPT-B: 2, 5, 8, 11, DPT-L: 5, 11,
+            17, 23.
+        qkv_bias: Whether query, key and value have a bias.
+        patch_bias: Whether the patch projection has a bias; MMSegmentation 1.2.0 and later drop it.
+        layer_scale_init: Initial gain of LayerScale (DINOv2: 1e-5); ``None`` for none.
+        drop_rate: Dropout after position embedding, attention projection and feed-forward layers.
+        attn_drop_rate: Dropout of attention weights.
+        drop_path_rate: Stochastic depth of the last layer, growing linearly from 0 at the first.
+        norm_eps: Epsilon of the layer norms; 1e-6 as pretrained, 1e-5 in MMSegmentation.
+        final_norm: Whether the last layer's tap passes the final norm ``ln1``.
+        interpolate_mode: How the position embedding is resized: ``'bicubic'`` or ``'bilinear'``.
+        output_cls_token: Whether each tap is (map, class token) or the map alone.
+        frozen_stages: Number of leading layers that are not trained, with the embeddings; -1 for none, 0 for
+            the embeddings alone.
+        with_cp: Whether layers are recomputed in the backward pass (gradient checkpointing): less memory for
+            about a third more time in the backbone.
+        init_cfg: ``dict(type='Pretrained', checkpoint=PATH)`` loads weights in MMSegmentation's or timm's
+            keys, strictly.
+
+    Raises:
+        ValueError: If sizes do not fit each other; the message names the argument.
+    """
+
+    def __init__(
+        self,
+        img_size: int | tuple[int, int] = 224,
+        patch_size: int = 16,
+        *,
+        in_channels: int = 3,
+        embed_dims: int = 768,
+        num_layers: int = 12,
+        num_heads: int = 12,
+        mlp_ratio: float = 4.0,
+        out_indices: Sequence[int] = (2, 5, 8, 11),
+        qkv_bias: bool = True,
+        patch_bias: bool = True,
+        layer_scale_init: float | None = None,
+        drop_rate: float = 0.0,
+        attn_drop_rate: float = 0.0,
+        drop_path_rate: float = 0.0,
+        norm_eps: float = 1e-6,
+        final_norm: bool = False,
+        interpolate_mode: str = 'bicubic',
+        output_cls_token: bool = True,
+        frozen_stages: int = -1,
+        with_cp: bool = False,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(init_cfg=init_cfg)
+        height, width = (img_size, img_size) if isinstance(img_size, int) else img_size
+        self.native_grid = (height // patch_size, width // patch_size)
+        self.embed_dims = embed_dims
+        self.out_indices = tuple(out_indices)
+        self.interpolate_mode = interpolate_mode
+        self.output_cls_token = output_cls_token
+        self.frozen_stages = frozen_stages
+        self.with_cp = with_cp
+        self._check(num_layers, num_heads)
+
+        self.patch_embed = PatchEmbed(in_channels, embed_dims, patch_size=patch_size, bias=patch_bias)
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, embed_dims))
+        num_patches = self.native_grid[0] * self.native_grid[1]
+        self.pos_embed = nn.Parameter(torch.zeros(1, 1 + num_patches, embed_dims))
+        self.drop_after_pos = nn.Dropout(drop_rate)
+        self.layers = nn.ModuleList(
+            TransformerEncoderLayer(
+                embed_dims,
+                num_heads,
+                mlp_ratio=mlp_ratio,
+                qkv_bias=qkv_bias,
+                drop_rate=drop_rate,
+                attn_drop_rate=attn_drop_rate,
+                drop_path_rate=drop_path_rate * i / max(num_layers - 1, 1),
+                layer_scale_init=layer_scale_init,
+                norm_eps=norm_eps,
+            )
+            for i in range(num_layers)
+        )
+        self.ln1 = nn.LayerNorm(embed_dims, eps=norm_eps) if final_norm else nn.Identity()
+        self._freeze()
+
+    def _check(self, num_layers: int, num_heads: int) -> None:
+        taps = self.out_indices
+        if not taps or list(taps) != sorted(set(taps)) or taps[0] < 0 or taps[-1] >= num_layers:
+            raise ValueError(
+                f'out_indices={taps} must be ascending layer indices from 0 to {num_layers - 1} '
+                f'(num_layers={num_layers})'
+            )
+        if self.embed_dims % num_heads:
+            raise ValueError(f'num_heads={num_heads} must divide embed_dims={self.embed_dims}')
+        if self.interpolate_mode not in ('bicubic', 'bilinear'):
+            raise ValueError(f"interpolate_mode={self.interpolate_mode!r} must be 'bicubic' or 'bilinear'")
+        if not -1 <= self.frozen_stages <= num_layers:
+            raise ValueError(f'frozen_stages={self.frozen_stages} must be from -1 to {num_layers}')
+
+    def init_weights(self) -> None:
+        """Load ``init_cfg``'s weights, else initialise as ViT does: truncated normal of 0.02, zero biases."""
+        if self.init_cfg is None:
+            nn.init.trunc_normal_(self.pos_embed, std=0.02)
+            nn.init.trunc_normal_(self.cls_token, std=0.02)
+            for module in self.modules():
+                if isinstance(module, nn.Linear):
+                    nn.init.trunc_normal_(module.weight, std=0.02)
+                    nn.init.zeros_(module.bias)
+                elif isinstance(module, MultiheadAttention):
+                    nn.init.trunc_normal_(module.in_proj_weight, std=0.02)
+        super().init_weights()
+
+    def _frozen_modules(self) -> list[nn.Module]:
+        if self.frozen_stages < 0:
+            return []
+        return [self.patch_embed, self.drop_after_pos, *self.layers[: self.frozen_stages]]
+
+    def _freeze(self) -> None:
+        for module in self._frozen_modules():
+            module.requires_grad_(False)
+        if self.frozen_stages >= 0:
+            self.cls_token.requires_grad_(False)
+            self.pos_embed.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> 'VisionTransformer':
+        """Set training mode; frozen layers stay in evaluation mode, without dropout."""
+        super().train(mode)
+        for module in self._frozen_modules():
+            module.eval()
+        return self
+
+    def _embed(self, x: Tensor) -> tuple[Tensor, tuple[int, int]]:
+        x, grid = self.patch_embed(x)
+        x = torch.cat([self.cls_token.expand(x.shape[0], -1, -1), x], dim=1)
+        x = x + resize_pos_embed(self.pos_embed, self.native_grid, grid, self.interpolate_mode, 1)
+        return self.drop_after_pos(x), grid
+
+    def _tap(self, x: Tensor, grid: tuple[int, int]) -> Tensor | tuple[Tensor, Tensor]:
+        cls_token, patches = x[:, 0], x[:, 1:]
+        feature_map = patches.transpose(1, 2).unflatten(2, grid)  # BxNxC -> BxCxHxW
+        return (feature_map, cls_token) if self.output_cls_token else feature_map
+
+    def forward(self, x: Tensor) -> tuple:
+        """Compute the taps.
+
+        Args:
+            x: Normalised images of shape BxCxHxW.
+
+        Returns:
+            For each of ``out_indices`` a map of shape BxCxhxw on the patch grid (H / patch_size and
+            W / patch_size rounded up) and the class token of shape BxC, or the map alone without
+            ``output_cls_token``.
+        """
+        x, grid = self._embed(x)
+        taps = []
+        for i, layer in enumerate(self.layers[: self.out_indices[-1] + 1]):
+            # A frozen layer has nothing to recompute for.
+            recompute = self.with_cp and self.training and i >= self.frozen_stages
+            x = checkpoint(layer, x, use_reentrant=False) if recompute else layer(x)
+            if i in self.out_indices:
+                taps.append(self._tap(self.ln1(x) if i == len(self.layers) - 1 else x, grid))
+        return tuple(taps)

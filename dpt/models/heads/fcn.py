@@ -1,0 +1,54 @@
+"""Convolutional classification head."""
+
+from collections.abc import Sequence
+
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+from dpt.models.layers import ConvModule
+from dpt.registry import MODELS
+
+
+@MODELS.register_module()
+class FCNHead(BaseModule):
+    """3x3 convolution with norm and ReLU, dropout of whole channels, 1x1 classifier.
+
+    As auxiliary head on ``in_index=1``, the penultimate fusion map, it is the one of the original DPT.
+
+    Args:
+        in_channels: Channels of the fused maps.
+        num_classes: Number of classes K.
+        channels: Channels before the classifier; ``None`` means ``in_channels``.
+        in_index: Which of the fused maps is classified, finest first.
+        dropout_ratio: Probability of dropping a channel in training.
+        norm: ``'BN'`` or ``None``.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        num_classes: int,
+        *,
+        channels: int | None = None,
+        in_index: int = 1,
+        dropout_ratio: float = 0.1,
+        norm: str | None = 'BN',
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(init_cfg=init_cfg)
+        channels = channels or in_channels
+        self.num_classes = num_classes
+        self.in_index = in_index
+        self.project = ConvModule(in_channels, channels, kernel_size=3, norm=norm)
+        self.dropout = nn.Dropout2d(dropout_ratio)
+        self.conv_seg = nn.Conv2d(channels, num_classes, kernel_size=1)
+
+    def init_weights(self) -> None:
+        """Draw the classifier from N(0, 0.01), as MMSegmentation does; the rest keeps torch's defaults."""
+        nn.init.normal_(self.conv_seg.weight, std=0.01)
+        nn.init.zeros_(self.conv_seg.bias)  # type: ignore[arg-type]
+        super().init_weights()
+
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        """Return logits of shape BxKxHxW at the size of ``maps[in_index]``."""
+        return self.conv_seg(self.dropout(self.project(maps[self.in_index])))

@@ -1,0 +1,56 @@
+"""Convolution with optional batch normalisation and ReLU."""
+
+from torch import Tensor, nn
+
+
+class ConvModule(nn.Module):
+    """3x3 or 1x1 convolution that keeps the spatial size, with optional norm and activation.
+
+    Sub-modules are named ``conv`` and ``bn`` as in mmcv, so that checkpoints share their keys.
+
+    Args:
+        in_channels: Channels of the input, of shape BxCxHxW.
+        out_channels: Channels of the output.
+        kernel_size: Odd side of the kernel; the input is padded by half of it.
+        norm: ``'BN'`` for batch normalisation, ``None`` for none. The convolution has a bias only without it,
+            unless ``bias`` says otherwise.
+        act: Whether ReLU is applied.
+        act_first: Whether ReLU comes before the convolution (pre-activation) instead of after the norm.
+        bias: Whether the convolution has a bias; ``None`` means only without a norm.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        kernel_size: int,
+        norm: str | None = None,
+        act: bool = True,
+        act_first: bool = False,
+        bias: bool | None = None,
+    ) -> None:
+        super().__init__()
+        if norm not in (None, 'BN'):
+            raise ValueError(
+                f"norm={norm!r} is not supported: use 'BN' (it becomes SyncBN where there are several GPUs) "
+                'or None'
+            )
+        self.conv = nn.Conv2d(
+            in_channels,
+            out_channels,
+            kernel_size,
+            padding=kernel_size // 2,
+            bias=norm is None if bias is None else bias,
+        )
+        self.bn = nn.BatchNorm2d(out_channels) if norm else None
+        self.act = nn.ReLU() if act else nn.Identity()
+        self.act_first = act_first
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.act_first:
+            x = self.act(x)
+        x = self.conv(x)
+        if self.bn is not None:
+            x = self.bn(x)
+        return x if self.act_first else self.act(x)

@@ -1,0 +1,66 @@
+"""Cross-entropy over pixels."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dpt.registry import MODELS
+
+
+@MODELS.register_module()
+class CrossEntropyLoss(nn.Module):
+    """Mean cross-entropy over pixels, in float32 whatever the logits' type.
+
+    Args:
+        class_weight: A weight per class, or ``None`` for equal weights. With weights, so is the mean:
+            it counts labelled pixels only, each as much as its class.
+        loss_weight: Factor of the result.
+        avg_non_ignore: Whether the mean is over labelled pixels only. ``False``, as in the published recipe,
+            counts ignored pixels in the denominator.
+        loss_name: Key under which the loss is logged; it must begin with ``loss_``.
+    """
+
+    def __init__(
+        self,
+        class_weight: Sequence[float] | None = None,
+        loss_weight: float = 1.0,
+        *,
+        avg_non_ignore: bool = False,
+        loss_name: str = 'loss_ce',
+    ) -> None:
+        super().__init__()
+        if not loss_name.startswith('loss_'):
+            raise ValueError(f"loss_name={loss_name!r} must begin with 'loss_', else it would not be summed")
+        self.class_weight = None if class_weight is None else tuple(class_weight)
+        self.loss_weight = loss_weight
+        self.avg_non_ignore = avg_non_ignore
+        self.loss_name = loss_name
+
+    def forward(self, logits: Tensor, label: Tensor, ignore_index: int) -> Tensor:
+        """Compute the loss.
+
+        Args:
+            logits: Tensor of shape BxKxHxW.
+            label: Int64 labels of shape BxHxW.
+            ignore_index: Label of pixels without loss.
+
+        Returns:
+            Scalar tensor.
+        """
+        weight = None if self.class_weight is None else logits.new_tensor(self.class_weight).float()
+        if weight is not None and len(weight) != logits.shape[1]:
+            raise ValueError(
+                f'class_weight has {len(weight)} entries but the head predicts {logits.shape[1]} classes'
+            )
+        total = F.cross_entropy(
+            logits.float(), label, weight=weight, ignore_index=ignore_index, reduction='sum'
+        )
+        return self.loss_weight * total / self._denominator(label, weight, ignore_index)
+
+    def _denominator(self, label: Tensor, weight: Tensor | None, ignore_index: int) -> Tensor | int:
+        labelled = label != ignore_index
+        if weight is not None:
+            return weight[label[labelled]].sum().clamp(min=torch.finfo(weight.dtype).tiny)
+        return labelled.sum().clamp(min=1) if self.avg_non_ignore else label.numel()

@@ -1,0 +1,166 @@
+"""Reassemble and fusion blocks of DPT (Ranftl et al. 2021, arXiv 2103.13413, section 3)."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+from dpt.models.layers import ConvModule
+from dpt.registry import MODELS
+
+READOUTS = ('ignore', 'add', 'project')
+
+
+class ReassembleBlocks(nn.Module):
+    """Turn tokens of four taps into maps at 4, 2, 1 and 1/2 times the patch grid.
+
+    Args:
+        in_channels: Channels of a token.
+        out_channels: Channels of the four maps, finest first.
+        readout_type: What happens to the class token: ``'ignore'``, ``'add'`` to each patch token, or
+            ``'project'`` it with each patch token through a linear layer with GELU.
+    """
+
+    def __init__(self, in_channels: int, out_channels: Sequence[int], *, readout_type: str) -> None:
+        super().__init__()
+        if readout_type not in READOUTS:
+            raise ValueError(f'readout_type={readout_type!r} must be one of {READOUTS}')
+        self.readout_type = readout_type
+        self.projects = nn.ModuleList(
+            ConvModule(in_channels, channels, kernel_size=1, act=False) for channels in out_channels
+        )
+        c0, c1, _, c3 = out_channels
+        self.resize_layers = nn.ModuleList(
+            [
+                nn.ConvTranspose2d(c0, c0, 4, stride=4),
+                nn.ConvTranspose2d(c1, c1, 2, stride=2),
+                nn.Identity(),
+                nn.Conv2d(c3, c3, 3, stride=2, padding=1),
+            ]
+        )
+        if readout_type == 'project':
+            self.readout_projects = nn.ModuleList(
+                nn.Sequential(nn.Linear(2 * in_channels, in_channels), nn.GELU()) for _ in out_channels
+            )
+
+    def _read_out(self, feature_map: Tensor, cls_token: Tensor, level: int) -> Tensor:
+        if self.readout_type == 'add':
+            return feature_map + cls_token[:, :, None, None]
+        grid = feature_map.shape[-2:]
+        tokens = feature_map.flatten(2).transpose(1, 2)  # BxNxC
+        tokens = torch.cat([tokens, cls_token[:, None].expand_as(tokens)], dim=-1)
+        tokens = self.readout_projects[level](tokens)
+        return tokens.transpose(1, 2).unflatten(2, grid)
+
+    def forward(self, taps: Sequence) -> list[Tensor]:
+        maps = []
+        for level, tap in enumerate(taps):
+            if self.readout_type == 'ignore':
+                x = tap if isinstance(tap, Tensor) else tap[0]
+            else:
+                feature_map, cls_token = tap
+                x = self._read_out(feature_map, cls_token, level)
+            maps.append(self.resize_layers[level](self.projects[level](x)))
+        return maps
+
+
+class PreActResidualConvUnit(nn.Module):
+    """Two 3x3 convolutions, each after a ReLU and before a norm, around an identity."""
+
+    def __init__(self, channels: int, norm: str | None) -> None:
+        super().__init__()
+        self.conv1 = ConvModule(channels, channels, kernel_size=3, norm=norm, act_first=True, bias=False)
+        self.conv2 = ConvModule(channels, channels, kernel_size=3, norm=norm, act_first=True, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.conv2(self.conv1(x))
+
+
+class FeatureFusionBlock(nn.Module):
+    """Add a lateral map to the coarser path, refine, and upsample by two."""
+
+    def __init__(self, channels: int, norm: str | None, *, lateral: bool) -> None:
+        super().__init__()
+        self.res_conv_unit1 = PreActResidualConvUnit(channels, norm) if lateral else None
+        self.res_conv_unit2 = PreActResidualConvUnit(channels, norm)
+        self.project = ConvModule(channels, channels, kernel_size=1, act=False)
+
+    def forward(self, path: Tensor, lateral: Tensor | None = None) -> Tensor:
+        if self.res_conv_unit1 is not None and lateral is not None:
+            if lateral.shape != path.shape:
+                # Odd grids: the coarsest level rounded up. Pad the input so that this cannot happen.
+                lateral = F.interpolate(lateral, path.shape[-2:], mode='bilinear', align_corners=False)
+            path = path + self.res_conv_unit1(lateral)
+        # Bilinear weights sum to one, so the 1x1 projection commutes with the upsampling that the paper puts
+        # first; this way round it costs a quarter.
+        path = self.project(self.res_conv_unit2(path))
+        return F.interpolate(path, scale_factor=2, mode='bilinear', align_corners=True)
+
+
+@MODELS.register_module()
+class DPTNeck(BaseModule):
+    """From four taps of a ViT to fused maps.
+
+    Args:
+        in_channels: Channels of the backbone's tokens.
+        channels: Channels of every fused map.
+        post_process_channels: Channels of the reassembled maps, finest first.
+        readout_type: ``'ignore'``, ``'add'`` or ``'project'``; the last two need the class token.
+        norm: ``'BN'`` or ``None`` in the residual units.
+    """
+
+    def __init__(
+        self,
+        in_channels: int = 768,
+        channels: int = 256,
+        *,
+        post_process_channels: Sequence[int] = (96, 192, 384, 768),
+        readout_type: str = 'project',
+        norm: str | None = 'BN',
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(init_cfg=init_cfg)
+        if len(post_process_channels) != 4:
+            raise ValueError(f'post_process_channels={tuple(post_process_channels)} must hold four numbers')
+        self.reassemble_blocks = ReassembleBlocks(
+            in_channels, post_process_channels, readout_type=readout_type
+        )
+        self.convs = nn.ModuleList(
+            ConvModule(c, channels, kernel_size=3, act=False, bias=False) for c in post_process_channels
+        )
+        # Coarse to fine; the coarsest block has no lateral.
+        self.fusion_blocks = nn.ModuleList(
+            FeatureFusionBlock(channels, norm, lateral=i > 0) for i in range(4)
+        )
+
+    def forward(self, taps: Sequence) -> tuple[Tensor, ...]:
+        """Fuse the taps.
+
+        Args:
+            taps: Four taps, shallow to deep: pairs of a map of shape BxCxhxw and a class token of shape BxC
+                (maps alone will do for the readout 'ignore').
+
+        Returns:
+            Four maps with ``channels`` channels, finest first: 8, 4, 2 and 1 times the patch grid, that is
+            strides 2, 4, 8 and 16 for patches of 16.
+
+        Raises:
+            ValueError: If there are not four taps, or the readout needs class tokens that are not there.
+        """
+        if len(taps) != 4:
+            raise ValueError(f'DPTNeck needs four taps, got {len(taps)}: set backbone.out_indices')
+        readout = self.reassemble_blocks.readout_type
+        if readout != 'ignore' and isinstance(taps[0], Tensor):
+            raise ValueError(
+                f"readout_type={readout!r} needs backbone.output_cls_token=True, or use 'ignore'"
+            )
+        maps = self.reassemble_blocks(taps)
+        laterals = [conv(x) for conv, x in zip(self.convs, maps, strict=True)]
+        path = self.fusion_blocks[0](laterals[3])
+        fused = [path]
+        for block, lateral in zip(self.fusion_blocks[1:], laterals[2::-1], strict=True):
+            path = block(path, lateral)
+            fused.append(path)
+        return tuple(fused[::-1])

@@ -1,0 +1,123 @@
+"""Batches on the device: normalise, pad, stack."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from mmengine.model import BaseDataPreprocessor
+from torch import Tensor
+
+from dpt.registry import MODELS
+from dpt.structures import IGNORE_INDEX, SegDataSample
+
+
+@MODELS.register_module()
+class SegDataPreProcessor(BaseDataPreprocessor):
+    """Move uint8 images to the device, normalise them, pad them at the bottom and right, and stack them.
+
+    Args:
+        mean: Mean per channel in grey levels, in the order after ``bgr_to_rgb``.
+        std: Standard deviation per channel in grey levels.
+        size: Size (height, width) that training batches are padded to; ``None`` for the largest image's.
+        size_divisor: Number whose multiple both sides are padded to, in training; not beside ``size``.
+        pad_val: Value of the padding, after normalisation.
+        seg_pad_val: Label of the padding.
+        bgr_to_rgb: Whether the first three channels are reversed, as OpenCV reads BGR.
+        test_cfg: ``dict(size=...)`` or ``dict(size_divisor=...)``, the same for testing. ``None``, the
+            published protocol: images keep their size, and a batch is padded to its largest. A divisor of 32
+            (28 for patches of 14) avoids that protocol's geometry error for other sides.
+    """
+
+    def __init__(
+        self,
+        mean: Sequence[float],
+        std: Sequence[float],
+        *,
+        size: tuple[int, int] | None = None,
+        size_divisor: int | None = None,
+        pad_val: float = 0.0,
+        seg_pad_val: int = IGNORE_INDEX,
+        bgr_to_rgb: bool = False,
+        test_cfg: dict | None = None,
+    ) -> None:
+        super().__init__()
+        if size is not None and size_divisor is not None:
+            raise ValueError('data_preprocessor takes size or size_divisor, not both')
+        if len(mean) != len(std):
+            raise ValueError(f'data_preprocessor.mean has {len(mean)} entries, std {len(std)}')
+        self.train_padding = (size, size_divisor)
+        self.test_padding = self._padding(test_cfg or {})
+        self.pad_val = pad_val
+        self.seg_pad_val = seg_pad_val
+        self.bgr_to_rgb = bgr_to_rgb
+        self.register_buffer('mean', torch.tensor(mean).view(-1, 1, 1), persistent=False)
+        self.register_buffer('std', torch.tensor(std).view(-1, 1, 1), persistent=False)
+
+    @staticmethod
+    def _padding(test_cfg: dict) -> tuple[tuple[int, int] | None, int | None]:
+        unknown = set(test_cfg) - {'size', 'size_divisor'}
+        if unknown:
+            raise ValueError(f'data_preprocessor.test_cfg has unknown keys {sorted(unknown)}')
+        return test_cfg.get('size'), test_cfg.get('size_divisor')
+
+    def _normalise(self, image: Tensor) -> Tensor:
+        if len(image) != len(self.mean):  # type: ignore[arg-type]
+            raise ValueError(
+                f'an image has {len(image)} channels but data_preprocessor.mean has {len(self.mean)} entries'  # type: ignore[arg-type]
+            )
+        if self.bgr_to_rgb:
+            image = image.flip(0)
+        return (image.float() - self.mean) / self.std
+
+    @staticmethod
+    def _target(images: list[Tensor], size: tuple[int, int] | None, divisor: int | None) -> tuple[int, int]:
+        height = max(image.shape[-2] for image in images)
+        width = max(image.shape[-1] for image in images)
+        if size is not None:
+            if height > size[0] or width > size[1]:
+                raise ValueError(
+                    f'an image of {height}x{width} is larger than data_preprocessor.size={tuple(size)}: '
+                    'crop to that size in the pipeline, or raise it'
+                )
+            return size[0], size[1]
+        divisor = divisor or 1
+        return height + -height % divisor, width + -width % divisor
+
+    @staticmethod
+    def _pad(x: Tensor, target: tuple[int, int], value: float) -> Tensor:
+        return F.pad(x, (0, target[1] - x.shape[-1], 0, target[0] - x.shape[-2]), value=value)
+
+    def _record(self, sample: SegDataSample, image: Tensor, target: tuple[int, int], training: bool) -> None:
+        shape = (image.shape[-2], image.shape[-1])
+        sample.set_metainfo(dict(img_shape=shape, pad_shape=target, batch_input_shape=target))
+        # The metric needs the label at the original size, so it is padded for the loss alone.
+        if training and 'gt_sem_seg' in sample:
+            label = sample.gt_sem_seg.data
+            if tuple(label.shape[-2:]) != shape:
+                raise ValueError(
+                    f'label of {tuple(label.shape[-2:])} does not fit the image of {shape} '
+                    f'({sample.metainfo.get("img_path")}): both must pass the same transforms'
+                )
+            del sample.gt_sem_seg.data
+            sample.gt_sem_seg.data = self._pad(label, target, self.seg_pad_val)
+
+    def forward(self, data: dict, training: bool = False) -> dict:
+        """Prepare a batch.
+
+        Args:
+            data: ``inputs``, a list of uint8 images of shape CxHxW (or one tensor of shape BxCxHxW), and
+                optionally ``data_samples``, a list of :class:`SegDataSample`.
+            training: Whether labels are padded with their images.
+
+        Returns:
+            ``inputs`` of shape BxCxHxW, float32, and ``data_samples`` that know ``img_shape`` and
+            ``pad_shape``.
+        """
+        data = self.cast_data(data)  # type: ignore[assignment]
+        images = list(data['inputs'])
+        target = self._target(images, *(self.train_padding if training else self.test_padding))
+        samples = data.get('data_samples')
+        for image, sample in zip(images, samples or [], strict=False):
+            self._record(sample, image, target, training)
+        batch = [self._pad(self._normalise(image), target, self.pad_val) for image in images]
+        return dict(inputs=torch.stack(batch), data_samples=samples)

@@ -1,0 +1,153 @@
+"""The segmentor: backbone, neck and heads put together, with losses and predictions."""
+
+from collections.abc import Iterator
+
+import torch
+from mmengine.model import BaseModel
+from mmengine.structures import PixelData
+from torch import Tensor, nn
+
+from dpt.models.inference import label_map, resize_logits, restore_logits, slide_logits
+from dpt.models.losses import accuracy
+from dpt.registry import MODELS
+from dpt.structures import IGNORE_INDEX, SegDataSample
+
+TEST_CFG_KEYS = {'mode', 'crop_size', 'stride'}
+
+
+@MODELS.register_module()
+class EncoderDecoder(BaseModel):
+    """Semantic segmentation model: ``decode_head(neck(backbone(image)))``.
+
+    Args:
+        backbone: Config of the backbone.
+        decode_head: Config of the head whose logits are the prediction.
+        neck: Config of the neck, or ``None``.
+        auxiliary_heads: Configs of heads that add a loss in training only.
+        loss: Config of the loss; ``None`` for mean cross-entropy over all pixels.
+        auxiliary_loss: Config of the auxiliary heads' loss; ``None`` for the same with weight 0.2, the
+            original DPT's.
+        ignore_index: Label of pixels without loss.
+        data_preprocessor: Config of the preprocessor.
+        test_cfg: ``dict(mode='whole')``, the default, or ``dict(mode='slide', crop_size=(height, width),
+            stride=(vertical, horizontal))``.
+        init_cfg: ``dict(type='Pretrained', checkpoint=PATH)`` loads the whole model, strictly.
+    """
+
+    def __init__(
+        self,
+        backbone: dict,
+        decode_head: dict,
+        *,
+        neck: dict | None = None,
+        auxiliary_heads: list[dict] | None = None,
+        loss: dict | None = None,
+        auxiliary_loss: dict | None = None,
+        ignore_index: int = IGNORE_INDEX,
+        data_preprocessor: dict | None = None,
+        test_cfg: dict | None = None,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(data_preprocessor=data_preprocessor, init_cfg=init_cfg)
+        self.backbone = MODELS.build(backbone)
+        self.neck = MODELS.build(neck) if neck is not None else nn.Identity()
+        self.decode_head = MODELS.build(decode_head)
+        self.auxiliary_heads = nn.ModuleList(MODELS.build(head) for head in auxiliary_heads or [])
+        self.loss_decode = MODELS.build(loss or dict(type='CrossEntropyLoss'))
+        self.loss_auxiliary = MODELS.build(auxiliary_loss or dict(type='CrossEntropyLoss', loss_weight=0.2))
+        self.ignore_index = ignore_index
+        self.test_cfg = self._check_test_cfg(test_cfg or dict(mode='whole'))
+
+    @staticmethod
+    def _check_test_cfg(test_cfg: dict) -> dict:
+        mode = test_cfg.get('mode', 'whole')
+        if mode not in ('whole', 'slide') or set(test_cfg) - TEST_CFG_KEYS:
+            raise ValueError(
+                f"model.test_cfg={dict(test_cfg)} must be dict(mode='whole') or dict(mode='slide', "
+                'crop_size=(height, width), stride=(vertical, horizontal))'
+            )
+        if mode == 'slide' and not {'crop_size', 'stride'} <= set(test_cfg):
+            raise ValueError("model.test_cfg with mode='slide' needs crop_size and stride")
+        return dict(test_cfg, mode=mode)
+
+    def extract_feat(self, inputs: Tensor) -> tuple[Tensor, ...]:
+        """Return the fused maps of images of shape BxCxHxW, finest first."""
+        return self.neck(self.backbone(inputs))
+
+    def _dump_init_info(self) -> None:
+        """Say nothing: the engine would list every parameter, and weights that were loaded are reported."""
+
+    def _logits(self, inputs: Tensor) -> Tensor:
+        return self.decode_head(self.extract_feat(inputs))
+
+    def forward(
+        self, inputs: Tensor, data_samples: list[SegDataSample] | None = None, mode: str = 'tensor'
+    ) -> Tensor | dict[str, Tensor] | list[SegDataSample]:
+        """Run the model on preprocessed images of shape BxCxHxW.
+
+        Args:
+            inputs: Normalised and padded images.
+            data_samples: One for each image; needed for ``'loss'``.
+            mode: ``'tensor'`` for logits at the head's resolution, ``'loss'`` for a dict of losses,
+                ``'predict'`` for data samples with ``pred_sem_seg``.
+        """
+        if mode == 'tensor':
+            return self._logits(inputs)
+        if mode == 'loss':
+            if data_samples is None:
+                raise ValueError("mode='loss' needs data_samples with gt_sem_seg")
+            return self.loss(inputs, data_samples)
+        if mode == 'predict':
+            return self.predict(inputs, data_samples)
+        raise ValueError(f"mode={mode!r} must be 'tensor', 'loss' or 'predict'")
+
+    def loss(self, inputs: Tensor, data_samples: list[SegDataSample]) -> dict[str, Tensor]:
+        """Compute the losses, and the accuracy in percent, of images of shape BxCxHxW."""
+        label = torch.cat([sample.gt_sem_seg.data for sample in data_samples]).long()  # BxHxW
+        maps = self.extract_feat(inputs)
+        losses = self._head_loss('decode', self.decode_head(maps), label, self.loss_decode)
+        for i, head in enumerate(self.auxiliary_heads):
+            prefix = 'aux' if len(self.auxiliary_heads) == 1 else f'aux_{i}'
+            losses.update(self._head_loss(prefix, head(maps), label, self.loss_auxiliary))
+        return losses
+
+    def _head_loss(self, prefix: str, logits: Tensor, label: Tensor, loss: nn.Module) -> dict[str, Tensor]:
+        logits = resize_logits(logits, (label.shape[-2], label.shape[-1]))
+        return {
+            f'{prefix}.{loss.loss_name}': loss(logits, label, self.ignore_index),
+            f'{prefix}.acc_seg': accuracy(logits, label, self.ignore_index),
+        }
+
+    def inference(self, inputs: Tensor) -> Tensor:
+        """Return logits of shape BxKxhxw: at the head's resolution (whole) or the input's (slide)."""
+        if self.test_cfg['mode'] == 'slide':
+            return slide_logits(self._logits, inputs, self.test_cfg['crop_size'], self.test_cfg['stride'])
+        return self._logits(inputs)
+
+    def restored_logits(self, inputs: Tensor, data_samples: list[SegDataSample]) -> Iterator[Tensor]:
+        """Yield each image's logits of shape KxHxW at its original size.
+
+        Every prediction comes this way: validation, test, multi-scale and flip, and the Python interface.
+        """
+        input_shape = (inputs.shape[-2], inputs.shape[-1])
+        for logits, sample in zip(self.inference(inputs), data_samples, strict=True):
+            meta = sample.metainfo
+            img_shape = meta.get('img_shape', input_shape)
+            yield restore_logits(
+                logits,
+                input_shape=input_shape,
+                img_shape=img_shape,
+                ori_shape=meta.get('ori_shape', img_shape)[:2],
+                flip_direction=meta.get('flip_direction') if meta.get('flip') else None,
+            )
+
+    def predict(
+        self, inputs: Tensor, data_samples: list[SegDataSample] | None = None, *, with_logits: bool = False
+    ) -> list[SegDataSample]:
+        """Return the samples with ``pred_sem_seg``, and with ``seg_logits`` on request."""
+        data_samples = data_samples or [SegDataSample() for _ in inputs]
+        for sample, logits in zip(data_samples, self.restored_logits(inputs, data_samples), strict=True):
+            sample.pred_sem_seg = PixelData(data=label_map(logits))
+            if with_logits:
+                sample.seg_logits = PixelData(data=logits)
+        return data_samples

@@ -1,0 +1,41 @@
+"""Test-time augmentation."""
+
+from mmengine.model import BaseTTAModel
+from mmengine.structures import PixelData
+from torch import Tensor
+
+from dpt.models.inference import label_map
+from dpt.registry import MODELS
+from dpt.structures import SegDataSample
+
+
+@MODELS.register_module()
+class SegTTAModel(BaseTTAModel):
+    """Average of the softmax over views (scales and flips) of an image, at its original size.
+
+    The views are run one after the other and added to one map, so memory does not grow with their number.
+    """
+
+    def test_step(self, data: dict) -> list[SegDataSample]:
+        """Predict from the views that ``TestTimeAug`` made.
+
+        Args:
+            data: ``inputs`` and ``data_samples``, each a list over views of lists over images.
+
+        Returns:
+            One sample an image, with ``pred_sem_seg`` of shape 1xHxW.
+        """
+        totals: dict[int, Tensor] = {}
+        for inputs, data_samples in zip(data['inputs'], data['data_samples'], strict=True):
+            view = self.module.data_preprocessor(dict(inputs=inputs, data_samples=data_samples), False)
+            for i, logits in enumerate(self.module.restored_logits(**view)):
+                scores = logits.softmax(dim=0)
+                totals[i] = scores if i not in totals else totals[i].add_(scores)
+        samples = self.module.data_preprocessor.cast_data(data['data_samples'][0])
+        for i, sample in enumerate(samples):
+            sample.pred_sem_seg = PixelData(data=label_map(totals[i]))
+        return samples
+
+    def merge_preds(self, data_samples_list: list) -> list:
+        """Not used: ``test_step`` adds up as it goes."""
+        raise NotImplementedError('SegTTAModel merges in test_step')
