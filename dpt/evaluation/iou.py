@@ -1,0 +1,316 @@
+"""Scores of semantic segmentation, from one confusion matrix whose size the number of images leaves alone."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from mmengine.dist import all_gather_object, all_reduce
+from mmengine.evaluator import BaseMetric
+from mmengine.logging import print_log
+from torch import Tensor
+
+from dpt.registry import METRICS
+from dpt.structures import IGNORE_INDEX
+
+IOU_METRICS = ('mIoU', 'mDice', 'mFscore')
+
+
+def confusion_matrix(
+    prediction: Tensor, label: Tensor, num_classes: int, ignore_index: int = IGNORE_INDEX
+) -> Tensor:
+    """Count the pixels of every pair of true and predicted class.
+
+    Args:
+        prediction: predicted labels of shape HxW, any integer dtype.
+        label: true labels of shape HxW, any integer dtype; moved to the device of ``prediction``.
+        num_classes: K.
+        ignore_index: true label of the pixels that are not counted.
+
+    Returns:
+        int64 counts of shape KxK on the device of ``prediction``; rows are the truth, columns the prediction.
+
+    Raises:
+        ValueError: if the sizes differ, a dtype is no integer, or a value is neither in 0..K-1 nor, in
+            ``label``, ``ignore_index``.
+    """
+    if prediction.shape != label.shape:
+        sizes = f'{_size(prediction)} pixels and the label {_size(label)} (height x width)'
+        raise ValueError(f'the prediction has {sizes}: both must have the size of the original image')
+    for name, values in (('prediction', prediction), ('label', label)):
+        if values.is_floating_point() or values.is_complex() or values.dtype == torch.bool:
+            raise ValueError(f'the {name} must hold integers, not {values.dtype}')
+    prediction = prediction.flatten().long()
+    label = label.flatten().to(prediction.device).long()
+    ignored = label == ignore_index
+    bad_label = ((label < 0) | (label >= num_classes)) & ~ignored
+    bad_prediction = (prediction < 0) | (prediction >= num_classes)
+    if (bad_label | bad_prediction).any():  # one look at the device unless something is wrong
+        if bad_label.any():
+            raise ValueError(
+                f'label values {_some(label[bad_label])} are neither in 0..{num_classes - 1} nor '
+                f'ignore_index {ignore_index}: check classes, reduce_zero_label and label_map of the dataset'
+            )
+        raise ValueError(
+            f'predicted values {_some(prediction[bad_prediction])} are not in 0..{num_classes - 1}: '
+            f'num_classes of the head differs from the classes of the dataset'
+        )
+    # Ignored pixels go to a bin of their own: cheaper than picking the others out of both maps.
+    cells = torch.where(ignored, num_classes**2, label * num_classes + prediction)
+    counts = torch.bincount(cells, minlength=num_classes**2 + 1)
+    return counts[:-1].reshape(num_classes, num_classes)
+
+
+def _size(pixels: Tensor) -> str:
+    return 'x'.join(map(str, pixels.shape))
+
+
+def _some(values: Tensor, limit: int = 10) -> str:
+    unique = values.unique().tolist()
+    return str(unique[:limit]) + (f' and {len(unique) - limit} more' if len(unique) > limit else '')
+
+
+def segmentation_metrics(
+    confusion: Tensor | np.ndarray, metrics: Sequence[str] = ('mIoU',), beta: float = 1
+) -> dict[str, np.ndarray]:
+    """Turn a confusion matrix into scores between 0 and 1; a score that is 0 / 0 is NaN.
+
+    Args:
+        confusion: pixel counts of shape KxK; rows are the truth, columns the prediction.
+        metrics: any of 'mIoU' (gives IoU, Acc), 'mDice' (Dice, Acc), 'mFscore' (Fscore, Precision, Recall).
+        beta: weight of recall against precision in the F-score.
+
+    Returns:
+        ``aAcc``, the share of labelled pixels that are right, as a float64 array of no dimension, and then
+        the scores asked for, float64 arrays of shape K.
+    """
+    _check_metrics(metrics)
+    counts = torch.as_tensor(confusion).cpu().numpy().astype(np.float64)
+    hits, truth, predicted = np.diagonal(counts), counts.sum(axis=1), counts.sum(axis=0)
+    scores = {}
+    with np.errstate(divide='ignore', invalid='ignore'):
+        scores['aAcc'] = np.asarray(hits.sum() / truth.sum())
+        recall, precision = hits / truth, hits / predicted
+        if 'mIoU' in metrics:
+            scores |= {'IoU': hits / (truth + predicted - hits), 'Acc': recall}
+        if 'mDice' in metrics:
+            scores |= {'Dice': 2 * hits / (truth + predicted), 'Acc': recall}
+        if 'mFscore' in metrics:
+            fscore = (1 + beta**2) * precision * recall / (beta**2 * precision + recall)
+            scores |= {'Fscore': fscore, 'Precision': precision, 'Recall': recall}
+    return scores
+
+
+def _check_metrics(metrics: Sequence[str]) -> None:
+    unknown = [name for name in metrics if name not in IOU_METRICS]
+    if unknown or not metrics:
+        raise ValueError(f'iou_metrics must be some of {IOU_METRICS}, not {tuple(metrics)}')
+
+
+def _table(per_class: dict[str, list], means: dict[str, float]) -> str:
+    """Rows of classes with their share of the labelled pixels and their scores, and a row of means."""
+    names, pixels = per_class['Class'], per_class['pixels']
+    scores = [name for name in per_class if name not in ('Class', 'pixels')]
+    width = min(max(len(name) for name in (*names, 'class')), 32)
+
+    def row(name: str, values: list[float | None]) -> str:
+        shown = name if len(name) <= width else name[: width - 3] + '...'
+        cells = ['-' if value is None or np.isnan(value) else f'{value:.2f}' for value in values]
+        return f'{shown:<{width}}' + ''.join(f'{cell:>11}' for cell in cells)
+
+    total = max(sum(pixels), 1)
+    header = f'{"class":<{width}}' + ''.join(f'{name:>11}' for name in ('pixels %', *scores))
+    body = [
+        row(name, [100 * pixels[i] / total, *(per_class[score][i] for score in scores)])
+        for i, name in enumerate(names)
+    ]
+    mean = row('mean', [None, *(means['m' + score] for score in scores)])
+    present = f'{sum(count > 0 for count in pixels)} of {len(names)} classes have true pixels'
+    rule = '-' * len(header)
+    return '\n'.join(['', header, rule, *body, rule, mean, f'aAcc {means["aAcc"]:.2f}; {present}'])
+
+
+@METRICS.register_module()
+class IoUMetric(BaseMetric):
+    """Mean IoU, Dice or F-score over a data set, with a table of classes.
+
+    A process holds one matrix of KxK counts, on the device of the predictions, and a count of images; these
+    are summed over the processes once, at the end. K is the number of ``dataset_meta['classes']``.
+
+    Scores are in percent, unrounded, so that runs compare to the last digit; the printed table rounds them.
+    A class that neither truth nor prediction has is NaN and left out of the mean; one that is predicted but
+    never true has an IoU of 0, which counts.
+
+    Args:
+        ignore_index: true label of pixels that are not counted.
+        iou_metrics: any of 'mIoU', 'mDice', 'mFscore'.
+        nan_to_num: stands for scores (between 0 and 1) that are NaN; None leaves those out of the means.
+        beta: weight of recall against precision in the F-score.
+        collect_device: 'cpu' or 'gpu'; either way the sum runs on the device that the backend asks for.
+        output_dir: folder to write predictions to, as ``<stem of the image>.png`` of one channel.
+        format_only: write predictions and compute nothing; needs ``output_dir`` and no truth.
+        label_offset: added to the predicted labels that are written: 1 gives the format of ADE20K's server.
+        prefix: put before the names of the scores, with a slash.
+
+    Attributes:
+        per_class: the last evaluation in columns that JSON can hold: 'Class' (names), 'pixels' (true pixels)
+            and the scores in percent, None for NaN. Empty where nothing was evaluated.
+    """
+
+    default_prefix = ''  # with None the engine logs a warning at each start
+
+    def __init__(
+        self,
+        ignore_index: int = IGNORE_INDEX,
+        iou_metrics: str | Sequence[str] = ('mIoU',),
+        *,
+        nan_to_num: float | None = None,
+        beta: float = 1,
+        collect_device: str = 'cpu',
+        output_dir: str | None = None,
+        format_only: bool = False,
+        label_offset: int = 0,
+        prefix: str | None = None,
+    ) -> None:
+        super().__init__(collect_device=collect_device, prefix=prefix)
+        self.metrics = (iou_metrics,) if isinstance(iou_metrics, str) else tuple(iou_metrics)
+        _check_metrics(self.metrics)
+        if collect_device not in ('cpu', 'gpu'):
+            raise ValueError(f"collect_device must be 'cpu' or 'gpu', not {collect_device!r}")
+        if format_only and output_dir is None:
+            raise ValueError('format_only writes predictions: set output_dir to the folder for them')
+        if label_offset < 0:
+            raise ValueError(f'label_offset must be 0 or more, not {label_offset}')
+        self.ignore_index = ignore_index
+        self.nan_to_num = nan_to_num
+        self.beta = beta
+        self.output_dir = output_dir
+        self.format_only = format_only
+        self.label_offset = label_offset
+        self.per_class: dict[str, list] = {}
+        self._reset()
+
+    def _reset(self) -> None:
+        self._confusion: Tensor | None = None
+        self._num_samples = 0
+        self._written: dict[str, str] = {}  # file name -> image path
+
+    @property
+    def classes(self) -> Sequence[str]:
+        """Names of the classes of the data set."""
+        classes = (self.dataset_meta or {}).get('classes')
+        if not classes:
+            raise ValueError('IoUMetric finds no classes: set metainfo=dict(classes=...) in the dataset')
+        return classes
+
+    def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
+        """Count one batch.
+
+        Args:
+            data_batch: not looked at.
+            data_samples: a dict per image, of ``img_path``, ``pred_sem_seg`` and, unless ``format_only``,
+                ``gt_sem_seg``, both a dict with ``data`` of shape 1xHxW.
+
+        Raises:
+            ValueError: if the truth is missing, or as :func:`confusion_matrix` does; names the image file.
+        """
+        for sample in data_samples:
+            path = sample.get('img_path')
+            try:
+                prediction = _label_map(sample, 'pred_sem_seg')
+                if not self.format_only:
+                    label = _label_map(sample, 'gt_sem_seg')
+                    counts = confusion_matrix(prediction, label, len(self.classes), self.ignore_index)
+                    self._confusion = counts if self._confusion is None else self._confusion + counts
+                if self.output_dir is not None:
+                    self._write(prediction, path)
+            except ValueError as error:
+                raise ValueError(f'{path or "image of unknown path"}: {error}') from error
+            self._num_samples += 1
+
+    def _write(self, prediction: Tensor, path: str | None) -> None:
+        if path is None:
+            raise ValueError('the sample has no img_path, to name the file by')
+        file = Path(str(self.output_dir), f'{Path(path).stem}.png')
+        _check_same_image(file.name, self._written.setdefault(file.name, path), path)
+        fits = len(self.classes) + self.label_offset <= 256
+        labels = prediction.cpu().numpy().astype(np.int64) + self.label_offset
+        _, png = cv2.imencode('.png', labels.astype(np.uint8 if fits else np.uint16))
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(png.tobytes())
+
+    def evaluate(self, size: int) -> dict[str, float]:
+        """Sum the counts over the processes, compute the scores, print the table, and start afresh.
+
+        Returns:
+            The same scores in every process: aAcc and the means over the classes, in percent; nothing if
+            ``format_only``.
+
+        Raises:
+            ValueError: if the processes together have not seen ``size`` images, the length of the data set;
+                if two images of the same stem ask for one file.
+        """
+        try:
+            if self.output_dir is not None:
+                self._check_written()
+            confusion, num_samples = self._summed()
+            # Where pictures are all that is wanted, one that is written twice does no harm.
+            if num_samples < size or (num_samples > size and not self.format_only):
+                raise ValueError(
+                    f'{num_samples} samples were processed but the dataset has {size}: some were counted '
+                    f'twice (the sampler pads) or lost. Set in the dataloader '
+                    f"sampler=dict(type='DefaultSampler', shuffle=False, round_up=False)"
+                )
+            scores = self.compute_metrics([confusion])
+        finally:
+            self._reset()
+        return {f'{self.prefix}/{name}' if self.prefix else name: value for name, value in scores.items()}
+
+    def _check_written(self) -> None:
+        seen: dict[str, str] = {}
+        for written in all_gather_object(self._written):
+            for name, path in written.items():
+                _check_same_image(name, seen.setdefault(name, path), path)
+        print_log(f'{len(seen)} predictions are in {self.output_dir}', logger='current')
+
+    def _summed(self) -> tuple[Tensor, int]:
+        shape = (len(self.classes), len(self.classes))
+        confusion = torch.zeros(shape, dtype=torch.int64) if self._confusion is None else self._confusion
+        sums = torch.cat([confusion.flatten(), confusion.new_tensor([self._num_samples])])
+        all_reduce(sums)
+        return sums[:-1].reshape(shape).cpu(), int(sums[-1])
+
+    def compute_metrics(self, results: list) -> dict[str, float]:
+        """Compute the scores from confusion matrices of shape KxK, which are added up."""
+        self.per_class = {}
+        if self.format_only:
+            return {}
+        confusion = torch.stack(results).sum(dim=0)
+        scores = segmentation_metrics(confusion, self.metrics, self.beta)
+        if self.nan_to_num is not None:
+            scores = {name: np.nan_to_num(values, nan=self.nan_to_num) for name, values in scores.items()}
+        means = {'aAcc': 100 * float(scores.pop('aAcc'))}
+        self.per_class = {'Class': list(self.classes), 'pixels': confusion.sum(dim=1).tolist()}
+        for name, values in scores.items():
+            means['m' + name] = 100 * float(torch.from_numpy(values).nanmean())
+            self.per_class[name] = [None if np.isnan(value) else 100 * float(value) for value in values]
+        print_log(_table(self.per_class, means), logger='current')
+        return means
+
+
+def _label_map(sample: dict, key: str) -> Tensor:
+    """The HxW labels of a field."""
+    if key not in sample:
+        remedy = ': load annotations in the pipeline, or set format_only=True' if key == 'gt_sem_seg' else ''
+        raise ValueError(f'the sample has no {key}{remedy}')
+    data = sample[key]['data']
+    if data.ndim != 3 or data.shape[0] != 1:
+        raise ValueError(f'{key}.data must be of shape 1xHxW, not {_size(data)}')
+    return data[0]
+
+
+def _check_same_image(name: str, first: str, second: str) -> None:
+    if first != second:
+        raise ValueError(f'{first} and {second} both ask for {name}: write one folder at a time')

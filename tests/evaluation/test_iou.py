@@ -1,0 +1,393 @@
+"""The confusion matrix, the scores read from it, and the metric that the engine drives."""
+
+import inspect
+import json
+import logging
+import pickle
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmengine.evaluator import Evaluator
+from mmengine.structures import PixelData
+
+from dpt.evaluation import IoUMetric, confusion_matrix, segmentation_metrics
+from dpt.registry import METRICS
+from dpt.structures import SegDataSample
+
+K = 5
+CLASSES = ('sky', 'road', 'tree', 'car', 'pole')
+
+
+def maps(seed=0, size=(13, 17)):
+    """Labels and predictions with every corner case: class 2 is never true, 3 never predicted, 4 neither."""
+    generator = np.random.default_rng(seed)
+    label = generator.choice([0, 1, 3, 255], size=size)
+    prediction = generator.choice([0, 1, 2], size=size)
+    return prediction, label
+
+
+def oracle(pairs, num_classes=K, beta=1):
+    """Scores by definition, from sets of pixels."""
+    prediction = np.concatenate([p[t != 255].ravel() for p, t in pairs])
+    label = np.concatenate([t[t != 255].ravel() for p, t in pairs])
+    scores = {
+        name: np.full(num_classes, np.nan) for name in ['IoU', 'Acc', 'Dice', 'Fscore', 'Precision', 'Recall']
+    }
+    for k in range(num_classes):
+        true, found = label == k, prediction == k
+        hits = (true & found).sum()
+        if (true | found).any():
+            scores['IoU'][k] = hits / (true | found).sum()
+            scores['Dice'][k] = 2 * hits / (true.sum() + found.sum())
+        if true.any():
+            scores['Acc'][k] = scores['Recall'][k] = hits / true.sum()
+        if found.any():
+            scores['Precision'][k] = hits / found.sum()
+        p, r = scores['Precision'][k], scores['Recall'][k]
+        if p + r > 0:
+            scores['Fscore'][k] = (1 + beta**2) * p * r / (beta**2 * p + r)
+    return scores | {'aAcc': (prediction == label).mean()}
+
+
+def sample(prediction, label=None, path='a/0.jpg'):
+    fields = {'pred_sem_seg': {'data': torch.as_tensor(prediction)[None]}, 'img_path': path}
+    if label is not None:
+        fields['gt_sem_seg'] = {'data': torch.as_tensor(label)[None]}
+    return fields
+
+
+def metric(**kwargs):
+    built = IoUMetric(**kwargs)
+    built.dataset_meta = dict(classes=CLASSES)
+    return built
+
+
+@pytest.mark.parametrize('beta', [1, 2])
+def test_scores_equal_the_oracle(beta):
+    pairs = [maps(seed) for seed in range(3)]
+    confusion = sum(confusion_matrix(torch.tensor(p), torch.tensor(t), K) for p, t in pairs)
+    scores = segmentation_metrics(confusion, ('mIoU', 'mDice', 'mFscore'), beta)
+    expected = oracle(pairs, beta=beta)
+    assert scores.keys() == expected.keys()
+    for name, values in scores.items():
+        np.testing.assert_allclose(values, expected[name], rtol=1e-14, err_msg=name)
+    assert np.isnan(scores['IoU'][4])
+    assert np.isnan(scores['Acc'][2])
+    assert scores['IoU'][2] == 0
+
+
+def test_rows_are_the_truth():
+    confusion = confusion_matrix(torch.tensor([[1, 1, 2, 0]]), torch.tensor([[0, 0, 2, 255]]), 3)
+    assert confusion.tolist() == [[0, 2, 0], [0, 0, 0], [0, 0, 1]]
+    assert confusion.dtype == torch.int64
+
+
+@pytest.mark.parametrize('pred_dtype', [torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64])
+@pytest.mark.parametrize('label_dtype', [torch.uint8, torch.int16, torch.uint16, torch.int64])
+def test_any_integer_dtype_counts_the_same(pred_dtype, label_dtype):
+    prediction, label = (torch.tensor(values) for values in maps())
+    expected = confusion_matrix(prediction, label, K)
+    assert confusion_matrix(prediction.to(pred_dtype), label.to(label_dtype), K).equal(expected)
+
+
+def test_150_classes_in_uint8_do_not_wrap():
+    labels = torch.full((2, 3), 149, dtype=torch.uint8)
+    assert confusion_matrix(labels, labels, 150)[149, 149] == 6
+
+
+def test_torchmetrics_agrees():
+    torchmetrics = pytest.importorskip('torchmetrics')
+    generator = torch.Generator().manual_seed(0)
+    prediction = torch.randint(0, K, (20, 30), generator=generator)
+    label = torch.randint(0, K, (20, 30), generator=generator)
+    label[:4] = 255
+    confusion = confusion_matrix(prediction, label, K)
+    scores = segmentation_metrics(confusion, ('mIoU', 'mFscore'), beta=2)
+    common = dict(num_classes=K, ignore_index=255, average='none')
+    expected = {
+        'IoU': torchmetrics.JaccardIndex('multiclass', **common),
+        'Precision': torchmetrics.Precision('multiclass', **common),
+        'Recall': torchmetrics.Recall('multiclass', **common),
+        'Fscore': torchmetrics.FBetaScore('multiclass', beta=2.0, **common),
+    }
+    for name, reference in expected.items():
+        np.testing.assert_allclose(scores[name], reference(prediction, label).numpy(), rtol=1e-6)
+    matrix = torchmetrics.ConfusionMatrix('multiclass', num_classes=K, ignore_index=255)
+    assert confusion.equal(matrix(prediction, label))
+
+
+@pytest.mark.parametrize(
+    ('prediction', 'label', 'message'),
+    [
+        ([[0, 1]], [[0, 7]], r'label values \[7\]'),
+        ([[0, 1]], [[0, -1]], r'label values \[-1\]'),
+        ([[0, 5]], [[0, 1]], r'predicted values \[5\]'),
+        ([[0, 255]], [[0, 255]], r'predicted values \[255\]'),
+        ([[0, 1]], [[0, 1, 2]], '1x2 pixels and the label 1x3'),
+        ([[0.0, 1.0]], [[0, 1]], 'prediction must hold integers'),
+    ],
+)
+def test_bad_maps_are_refused(prediction, label, message):
+    with pytest.raises(ValueError, match=message):
+        confusion_matrix(torch.tensor(prediction), torch.tensor(label), K)
+    with pytest.raises(ValueError, match=r'street/7\.jpg: .*' + message):
+        metric().process(None, [sample(prediction, label, path='street/7.jpg')])
+
+
+def test_many_bad_values_are_cut_short():
+    with pytest.raises(ValueError, match=r'19\] and 20 more'):
+        confusion_matrix(torch.zeros(1, 30, dtype=torch.int64), torch.arange(10, 40)[None], 3)
+
+
+def test_missing_truth_names_image_and_remedy():
+    with pytest.raises(ValueError, match=r'a/0\.jpg: .*no gt_sem_seg.*format_only'):
+        metric().process(None, [sample(np.zeros((2, 2), int))])
+
+
+def test_engine_drives_it_by_name():
+    evaluator = Evaluator(dict(type='IoUMetric', iou_metrics=['mIoU', 'mFscore'], beta=2))
+    evaluator.dataset_meta = dict(classes=CLASSES)
+    pairs = [maps(seed) for seed in range(4)]
+    for batch in (pairs[:3], pairs[3:]):
+        data_samples = []
+        for prediction, label in batch:
+            one = SegDataSample(metainfo=dict(img_path='x.jpg'))
+            one.pred_sem_seg = PixelData(data=torch.tensor(prediction)[None])
+            one.gt_sem_seg = PixelData(data=torch.tensor(label, dtype=torch.uint8)[None])
+            data_samples.append(one)
+        evaluator.process(data_samples, None)
+    scores = evaluator.evaluate(4)
+    expected = oracle(pairs, beta=2)
+    assert list(scores) == ['aAcc', 'mIoU', 'mAcc', 'mFscore', 'mPrecision', 'mRecall']
+    for name, value in scores.items():
+        score = expected['aAcc'] if name == 'aAcc' else np.nanmean(expected[name[1:]])
+        assert value == pytest.approx(100 * score, rel=1e-14)
+        assert type(value) is float
+
+
+def test_scores_keep_all_their_digits():
+    counted = metric()
+    counted.process(None, [sample([[0, 1, 1]], [[0, 0, 0]])])
+    assert counted.evaluate(1)['aAcc'] == 100 * (1 / 3)
+
+
+def test_nan_to_num_takes_part_in_the_mean():
+    prediction, label = maps()
+    iou = oracle([(prediction, label)])['IoU']
+    counted = metric(nan_to_num=0)
+    counted.process(None, [sample(prediction, label)])
+    scores = counted.evaluate(1)
+    assert scores['mIoU'] == pytest.approx(100 * np.nansum(iou) / K)
+    assert counted.per_class['IoU'][4] == 0
+
+
+def test_prefix_stands_before_every_name():
+    counted = metric(prefix='val')
+    counted.process(None, [sample(*maps())])
+    assert set(counted.evaluate(1)) == {'val/aAcc', 'val/mIoU', 'val/mAcc'}
+
+
+def test_no_labelled_pixel_gives_nan_without_a_crash():
+    counted = metric()
+    counted.process(None, [sample([[0]], [[255]])])
+    assert all(np.isnan(value) for value in counted.evaluate(1).values())
+
+
+def test_per_class_results_survive_as_json():
+    prediction, label = maps()
+    counted = metric()
+    counted.process(None, [sample(prediction, label)])
+    counted.evaluate(1)
+    table = json.loads(json.dumps(counted.per_class, allow_nan=False))
+    assert table['Class'] == list(CLASSES)
+    assert table['pixels'] == [int((label == k).sum()) for k in range(K)]
+    np.testing.assert_allclose(
+        [np.nan if value is None else value for value in table['IoU']],
+        100 * oracle([(prediction, label)])['IoU'],
+    )
+
+
+def test_table_fits_a_terminal_and_marks_what_is_absent(monkeypatch):
+    texts = []
+    monkeypatch.setattr('dpt.evaluation.iou.print_log', lambda text, logger: texts.append((text, logger)))
+    counted = IoUMetric(iou_metrics=('mIoU', 'mDice'))
+    counted.dataset_meta = dict(classes=('x' * 60, *CLASSES[1:]))
+    counted.process(None, [sample(*maps())])
+    counted.evaluate(1)
+    (table, logger), *others = texts
+    assert not others
+    assert logger == 'current'
+    lines = table.strip('\n').split('\n')
+    assert max(map(len, lines)) <= 80
+    rows = {line.split()[0]: line.split()[1:] for line in lines if line}
+    assert rows['class'] == ['pixels', '%', 'IoU', 'Acc', 'Dice']
+    assert rows['pole'] == ['0.00', '-', '-', '-']
+    assert rows['tree'][:3] == ['0.00', '0.00', '-']
+    shares = [float(rows[name][0]) for name in ('road', 'tree', 'car', 'pole')]
+    first = next(values for name, values in rows.items() if name.startswith('xxx'))
+    assert float(first[0]) + sum(shares) == pytest.approx(100, abs=0.03)
+
+
+@pytest.mark.parametrize(
+    ('kwargs', 'message'),
+    [
+        (dict(iou_metrics=['mIou']), 'iou_metrics'),
+        (dict(iou_metrics=[]), 'iou_metrics'),
+        (dict(format_only=True), 'output_dir'),
+        (dict(collect_device='cuda'), 'collect_device'),
+        (dict(label_offset=-1), 'label_offset'),
+    ],
+)
+def test_bad_arguments_are_refused(kwargs, message):
+    with pytest.raises(ValueError, match=message):
+        IoUMetric(**kwargs)
+
+
+def test_unknown_argument_is_an_error():
+    with pytest.raises(TypeError, match='iou_metric'):
+        METRICS.build(dict(type='IoUMetric', iou_metric='mIoU'))
+
+
+def test_missing_classes_are_named():
+    with pytest.raises(ValueError, match='classes'):
+        IoUMetric().process(None, [sample([[0]], [[0]])])
+
+
+@pytest.mark.parametrize('seen', [4, 6])
+def test_padded_or_lost_samples_are_noticed_and_forgotten(seen):
+    counted = metric()
+    counted.process(None, [sample(*maps())] * seen)
+    with pytest.raises(ValueError, match=f'{seen} samples .* has 5: .*round_up=False'):
+        counted.evaluate(5)
+    counted.process(None, [sample([[0]], [[0]])])
+    assert counted.evaluate(1)['mIoU'] == 100
+
+
+def test_evaluating_starts_afresh():
+    counted = metric()
+    for seed in (0, 1):
+        pair = maps(seed)
+        counted.process(None, [sample(*pair)])
+        assert counted.evaluate(1)['mIoU'] == pytest.approx(100 * np.nanmean(oracle([pair])['IoU']))
+
+
+def test_what_is_held_does_not_grow_with_the_images():
+    counted = metric()
+    counted.process(None, [sample(*maps(0))])
+    size = len(pickle.dumps(counted.__dict__))
+    tensors = [value for value in vars(counted).values() if isinstance(value, torch.Tensor)]
+    assert [tensor.shape for tensor in tensors] == [(K, K)]
+    for seed in range(50):
+        counted.process(None, [sample(*maps(seed), path=f'{seed}.jpg')])
+    assert len(pickle.dumps(counted.__dict__)) <= size + 8
+    assert counted.results == []
+
+
+@pytest.mark.parametrize('offset', [0, 1])
+def test_format_only_writes_labels_and_needs_no_truth(tmp_path, offset):
+    written = metric(format_only=True, output_dir=str(tmp_path / 'out'), label_offset=offset)
+    prediction = maps()[0]
+    written.process(None, [sample(prediction, path='images/ADE_val_1.jpg')])
+    assert written.evaluate(1) == {}
+    png = cv2.imread(str(tmp_path / 'out/ADE_val_1.png'), cv2.IMREAD_UNCHANGED)
+    assert png.dtype == np.uint8
+    np.testing.assert_array_equal(png, prediction + offset)
+
+
+def test_more_than_256_labels_are_written_in_16_bits(tmp_path):
+    written = IoUMetric(format_only=True, output_dir=str(tmp_path), label_offset=1)
+    written.dataset_meta = dict(classes=[str(k) for k in range(256)])
+    written.process(None, [sample([[255, 0]], path='a.jpg')])
+    np.testing.assert_array_equal(cv2.imread(str(tmp_path / 'a.png'), cv2.IMREAD_UNCHANGED), [[256, 1]])
+
+
+def test_predictions_are_written_beside_the_evaluation(tmp_path):
+    counted = metric(output_dir=str(tmp_path))
+    counted.process(None, [sample(*maps())])
+    assert 'mIoU' in counted.evaluate(1)
+    assert (tmp_path / '0.png').exists()
+
+
+def test_one_stem_in_two_folders_is_not_overwritten(tmp_path):
+    written = metric(format_only=True, output_dir=str(tmp_path))
+    written.process(None, [sample([[1]], path='a/x.jpg')])
+    written.process(None, [sample([[1]], path='a/x.jpg')])
+    with pytest.raises(ValueError, match=r'a/x\.jpg and b/x\.jpg both ask for x\.png'):
+        written.process(None, [sample([[2]], path='b/x.jpg')])
+    assert cv2.imread(str(tmp_path / 'x.png'), cv2.IMREAD_UNCHANGED)[0, 0] == 1
+
+
+def test_no_warning_about_a_missing_prefix(monkeypatch):
+    levels = []
+    monkeypatch.setattr('mmengine.evaluator.metric.print_log', lambda *a, level=0, **k: levels.append(level))
+    IoUMetric()
+    assert logging.WARNING not in levels
+
+
+WORKER = """
+import json, sys
+import torch
+import torch.distributed as dist
+from tests.evaluation.test_iou import maps, metric, sample
+
+rank, rendezvous, out = int(sys.argv[1]), sys.argv[2], sys.argv[3]
+dist.init_process_group('gloo', init_method='file://' + rendezvous, rank=rank, world_size=2)
+torch.set_num_threads(1)
+
+def run(indices, size, paths=None, **kwargs):
+    counted = metric(iou_metrics=('mIoU', 'mFscore'), **kwargs)
+    for i in indices:
+        counted.process(None, [sample(*maps(i), path=(paths or '{}.jpg').format(i))])
+    try:
+        return counted.evaluate(size)
+    except ValueError as error:
+        return str(error)
+
+shared = out + '_pictures'
+results = dict(
+    scores=run(range(rank, 5, 2), 5),
+    padded=run([rank, rank + 2, (rank + 4) % 5], 5),
+    idle=run(range(5) if rank == 0 else [], 5),
+    collision=run([7], 2, paths=f'folder{rank}/{{}}.jpg', output_dir=shared, format_only=True),
+)
+json.dump(results, open(f'{out}_{rank}.json', 'w'))
+dist.destroy_process_group()
+"""
+
+
+def test_two_processes_equal_one_to_the_last_digit(tmp_path, repository):
+    arguments = [str(tmp_path / 'rendezvous'), str(tmp_path / 'out')]
+    workers = [
+        subprocess.Popen(
+            [sys.executable, '-c', WORKER, str(rank), *arguments],
+            cwd=repository,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    for worker in workers:
+        output, _ = worker.communicate(timeout=120)
+        assert worker.returncode == 0, output
+    first, second = (json.loads((tmp_path / f'out_{rank}.json').read_text()) for rank in range(2))
+    assert first == second
+
+    alone = metric(iou_metrics=('mIoU', 'mFscore'))
+    alone.process(None, [sample(*maps(i), path=f'{i}.jpg') for i in range(5)])
+    expected = alone.evaluate(5)
+    assert first['scores'] == expected
+    assert first['idle'] == expected
+    assert '6 samples' in first['padded']
+    assert 'round_up=False' in first['padded']
+    assert 'both ask for 7.png' in first['collision']
+
+
+def test_constructor_follows_the_house():
+    parameters = list(inspect.signature(IoUMetric).parameters.values())
+    assert all(parameter.kind is parameter.KEYWORD_ONLY for parameter in parameters[2:])
+    assert not any(isinstance(parameter.default, list | dict | set) for parameter in parameters)
