@@ -1,0 +1,25 @@
+"""Data sets and the transforms of their pipelines."""
+
+import mmcv.transforms  # noqa: F401  registers LoadImageFromFile, Resize, RandomResize, RandomFlip, TestTimeAug
+
+from dpt.datasets.ade20k import ADE20KDataset
+from dpt.datasets.camvid import CamVidDataset
+from dpt.datasets.segmentation import BaseSegDataset
+from dpt.datasets.transforms import (
+    LoadAnnotations,
+    PackSegInputs,
+    PhotoMetricDistortion,
+    RandomCrop,
+    ResizeToMultiple,
+)
+
+__all__ = [
+    'ADE20KDataset',
+    'BaseSegDataset',
+    'CamVidDataset',
+    'LoadAnnotations',
+    'PackSegInputs',
+    'PhotoMetricDistortion',
+    'RandomCrop',
+    'ResizeToMultiple',
+]

@@ -1,0 +1,71 @@
+"""The last step of a pipeline: tensors for the model."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from mmcv.transforms import BaseTransform
+from mmengine.structures import PixelData
+
+from dpt.registry import TRANSFORMS
+from dpt.structures import SegDataSample
+
+META_KEYS = (
+    'img_path',
+    'seg_map_path',
+    'ori_shape',
+    'img_shape',
+    'pad_shape',
+    'scale_factor',
+    'flip',
+    'flip_direction',
+    'reduce_zero_label',
+)
+
+
+@TRANSFORMS.register_module()
+class PackSegInputs(BaseTransform):
+    """Pack a sample as the models take it.
+
+    Returns ``inputs``, a contiguous tensor of shape CxHxW of the image's own type (a grey image has C = 1),
+    and ``data_samples``, a :class:`~dpt.structures.SegDataSample` whose ``gt_sem_seg.data``, if the sample
+    has labels, is 1xHxW, uint8 as loaded, or int64 for wider labels. The labels may differ in size from the
+    image: test pipelines keep them at the original size.
+
+    Args:
+        meta_keys: What to keep as metainfo; keys that the sample lacks are passed over.
+    """
+
+    def __init__(self, meta_keys: Sequence[str] = META_KEYS) -> None:
+        self.meta_keys = tuple(meta_keys)
+
+    def transform(self, results: dict) -> dict:
+        packed: dict = {}
+        if 'img' in results:
+            packed['inputs'] = _to_tensor(results['img'])
+        sample = SegDataSample(metainfo={key: results[key] for key in self.meta_keys if key in results})
+        if 'gt_seg_map' in results:
+            sample.gt_sem_seg = PixelData(data=_labels_to_tensor(results['gt_seg_map'], results))
+        packed['data_samples'] = sample
+        return packed
+
+    def __repr__(self) -> str:
+        return f'{type(self).__name__}(meta_keys={self.meta_keys})'
+
+
+def _to_tensor(image: np.ndarray) -> torch.Tensor:
+    if image.ndim == 2:
+        image = np.expand_dims(image, -1)
+    # torch does not take the negative strides of a flipped view
+    return torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).contiguous()
+
+
+def _labels_to_tensor(labels: np.ndarray, results: dict) -> torch.Tensor:
+    if labels.ndim != 2:
+        raise ValueError(
+            f'labels of {results.get("seg_map_path", "the sample")} have shape {labels.shape}: '
+            'HxW was expected'
+        )
+    if labels.dtype != np.uint8:
+        labels = labels.astype(np.int64)
+    return torch.from_numpy(np.ascontiguousarray(labels))[None]
