@@ -1,0 +1,126 @@
+"""Strict loading: everything is checked before the first tensor is copied, so nothing is half loaded."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from mmengine.logging import print_log
+from torch import Tensor, nn
+
+from .compare import compare, explain
+from .convert import Report, convert_known
+from .read import checkpoint_hash, read_checkpoint, read_state_dict
+from .rules import BACKBONE_FORMATS, MODEL_FORMATS, Format
+
+__all__ = ['checkpoint_hash', 'load_backbone', 'load_model', 'read_checkpoint', 'read_state_dict']
+
+_FINAL_NORM = ('ln1.weight', 'ln1.bias')
+_NO_FINAL_NORM = 'the model has no final norm'
+
+
+def load_backbone(module: nn.Module, path: str | Path, *, logger: logging.Logger | None = None) -> Report:
+    """Fill a ``VisionTransformer`` with pretrained weights in timm's or MMSegmentation's keys.
+
+    A whole trained model will do as well: its backbone is taken. A final norm in the file is knowingly left
+    out where the module has none.
+
+    Args:
+        module: the backbone; unchanged if anything is raised.
+        path: a path or http(s) address of a ``.pth``, ``.pt`` or ``.safetensors`` file.
+        logger: where the one line about what was loaded goes; mmengine's current logger if None.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is unreadable, of no known source, or does not fit the module exactly; the
+            message lists the keys and the settings that would make it fit.
+    """
+    found, report = _read_converted(path, BACKBONE_FORMATS)
+    expected = module.state_dict()
+    if not any(key in expected for key in _FINAL_NORM):
+        sources = [source for source, target in report.mapped.items() if target in _FINAL_NORM]
+        report = _drop(report, dict.fromkeys(sources, _NO_FINAL_NORM))
+        found = {key: found[key] for key in report.mapped.values()}
+    return _fill(module, path, expected, found, report, prefix='', logger=logger)
+
+
+def load_model(
+    module: nn.Module, path: str | Path, *, drop: tuple[str, ...] = (), logger: logging.Logger | None = None
+) -> Report:
+    """Fill a whole model from a checkpoint of this package or of MMSegmentation's DPT.
+
+    Args:
+        module: the model; unchanged if anything is raised.
+        path: a path or http(s) address of a ``.pth``, ``.pt`` or ``.safetensors`` file.
+        drop: leading parts of the model's names, such as ``'decode_head.conv_seg'``, up to a dot. Tensors of
+            the file under them are not loaded, and the model keeps its own.
+        logger: where the one line about what was loaded goes; mmengine's current logger if None.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: as :func:`load_backbone`, and where an entry of ``drop`` is in neither file nor model.
+    """
+    if isinstance(drop, str):
+        raise ValueError(f'drop={drop!r} must be a tuple of key prefixes, such as ({drop!r},)')
+    found, report = _read_converted(path, MODEL_FORMATS)
+    expected = module.state_dict()
+    for prefix in drop:
+        if not any(_under(key, (prefix,)) for key in (*expected, *found)):
+            raise ValueError(f'{path}: drop={prefix!r} is the beginning of no key in the file or the model')
+    dropped = {source: 'on request' for source, target in report.mapped.items() if _under(target, drop)}
+    report = replace(_drop(report, dropped), kept=tuple(key for key in expected if _under(key, drop)))
+    found = {key: found[key] for key in report.mapped.values()}
+    return _fill(module, path, expected, found, report, prefix='backbone.', logger=logger)
+
+
+def _under(key: str, prefixes: tuple[str, ...]) -> bool:
+    return any(key == prefix or key.startswith(prefix.rstrip('.') + '.') for prefix in prefixes)
+
+
+def _drop(report: Report, reasons: Mapping[str, str]) -> Report:
+    """Move source keys from the mapped to the dropped."""
+    mapped = {source: target for source, target in report.mapped.items() if source not in reasons}
+    return replace(report, mapped=mapped, dropped={**report.dropped, **reasons})
+
+
+def _read_converted(path: str | Path, formats: tuple[Format, ...]) -> tuple[dict[str, Tensor], Report]:
+    state_dict = read_state_dict(path)
+    try:
+        return convert_known(state_dict, formats)
+    except ValueError as error:
+        raise ValueError(f'{path}: {error}') from None
+
+
+def _fill(
+    module: nn.Module,
+    path: str | Path,
+    expected: Mapping[str, Tensor],
+    found: Mapping[str, Tensor],
+    report: Report,
+    *,
+    prefix: str,
+    logger: logging.Logger | None,
+) -> Report:
+    wanted = {key: tensor for key, tensor in expected.items() if key not in report.kept}
+    differences = compare(wanted, found)
+    if differences:
+        text = explain(differences, wanted, found, prefix)
+        raise ValueError(f'{path} ({report.source} keys) does not fit the model; nothing was loaded.\n{text}')
+    kept = {key: expected[key] for key in report.kept}
+    module.load_state_dict({**found, **kept}, strict=True)
+    notes = [f'{report.source} keys']
+    if report.dropped:
+        notes.append(f'dropped: {_brief(report.dropped)}')
+    if report.kept:
+        notes.append(f"kept the model's own: {', '.join(report.kept)}")
+    line = f'loaded {len(found)}/{len(expected)} tensors from {path} ({"; ".join(notes)})'
+    print_log(line, logger or 'current')
+    return report
+
+
+def _brief(dropped: Mapping[str, str], limit: int = 6) -> str:
+    """The dropped keys by name while they are few, else counted by reason."""
+    if len(dropped) <= limit:
+        return ', '.join(dropped)
+    reasons = list(dropped.values())
+    return ', '.join(f'{reasons.count(reason)} keys ({reason})' for reason in dict.fromkeys(reasons))

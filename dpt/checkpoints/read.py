@@ -1,0 +1,180 @@
+"""Checkpoint files, local or from the web, to plain dicts. Nothing in a file is ever executed."""
+
+import hashlib
+import http.client
+import pickle
+import re
+import shutil
+import urllib.parse
+import urllib.request
+import uuid
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+TORCH_SUFFIXES = ('.pth', '.pt')
+SUFFIXES = (*TORCH_SUFFIXES, '.safetensors')
+_CONTAINERS = ('state_dict', 'model')
+_TIMEOUT = 60  # seconds without a byte before a download is given up
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Read a whole checkpoint file onto the CPU: the weights and whatever plain values stand beside them.
+
+    Args:
+        path: a path or http(s) address ending in ``.pth``, ``.pt`` or ``.safetensors``.
+
+    Returns:
+        The dict in the file; for safetensors ``{'state_dict': tensors, 'meta': metadata strings}``.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it cannot be downloaded or read, holds objects other than tensors and plain values, or is
+            not a dict.
+    """
+    file = local_file(path)
+    if file.suffix.lower() == '.safetensors':
+        return _read_safetensors(file)
+    content = _read_torch(file)
+    if not isinstance(content, dict):
+        raise ValueError(
+            f'{file}: holds a {type(content).__name__}, expected a dict of tensors (a state dict)'
+        )
+    return content
+
+
+def read_state_dict(path: str | Path) -> dict[str, Tensor]:
+    """Read the tensors of a checkpoint, out of a ``state_dict`` or ``model`` container if there is one and
+    without the ``module.`` that data-parallel wrappers put before every key.
+
+    Raises:
+        FileNotFoundError, ValueError: as :func:`read_checkpoint`, and where no tensors are found or something
+            else stands among them.
+    """
+    content: Mapping[Any, Any] = read_checkpoint(path)
+    for name in _CONTAINERS:
+        if isinstance(content.get(name), Mapping):
+            content = content[name]
+            break
+    others = [
+        key for key, value in content.items() if not isinstance(key, str) or not isinstance(value, Tensor)
+    ]
+    if others or not content:
+        raise ValueError(
+            f'{path}: not a state dict: {_describe(content)}. Expected a dict of tensors, '
+            f'bare or under {" or ".join(map(repr, _CONTAINERS))}'
+        )
+    if all(key.startswith('module.') for key in content):
+        return {key.removeprefix('module.'): value for key, value in content.items()}
+    return dict(content)
+
+
+def checkpoint_hash(path: str | Path) -> str:
+    """First 8 hexadecimal digits of the file's SHA-256, as in the names of released checkpoints."""
+    digest = hashlib.sha256()
+    with local_file(path).open('rb') as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()[:8]
+
+
+def local_file(path: str | Path) -> Path:
+    """The file behind a path or an http(s) address, which is downloaded once.
+
+    Raises:
+        FileNotFoundError, ValueError: as :func:`read_checkpoint`.
+    """
+    is_url = str(path).startswith(('http://', 'https://'))
+    name = Path(urllib.parse.urlparse(str(path)).path).name if is_url else Path(path).name
+    if Path(name).suffix.lower() not in SUFFIXES:
+        raise ValueError(
+            f'{path}: unknown kind of checkpoint, expected a name ending in {", ".join(SUFFIXES)}'
+        )
+    if is_url:
+        return _download(str(path), name)
+    file = Path(path).expanduser()
+    if not file.exists():
+        raise FileNotFoundError(
+            f'{path}: no such checkpoint file; check the path (working folder: {Path.cwd()})'
+        )
+    if not file.is_file():
+        raise ValueError(f'{path}: not a file, expected a checkpoint')
+    return file
+
+
+def _download(url: str, name: str) -> Path:
+    # Many servers call every file "model.safetensors": the address's hash keeps them apart.
+    folder = Path(torch.hub.get_dir()) / 'checkpoints'
+    target = folder / f'{hashlib.sha256(url.encode()).hexdigest()[:8]}-{name}'
+    if target.exists():
+        return target
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f'{target.name}.{uuid.uuid4().hex}.partial')
+    try:
+        request = urllib.request.Request(url, headers={'User-Agent': 'dpt'})
+        with urllib.request.urlopen(request, timeout=_TIMEOUT) as response, partial.open('xb') as file:
+            shutil.copyfileobj(response, file, 1 << 20)
+            announced = response.headers.get('Content-Length')
+        received = partial.stat().st_size
+        if announced is not None and received != int(announced):
+            raise OSError(f'the connection ended after {received} of {announced} bytes')
+        partial.replace(target)
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        raise ValueError(
+            f'{url}: download failed ({error}); check the address and the network, or fetch the file '
+            f'by other means and give its path'
+        ) from error
+    finally:
+        partial.unlink(missing_ok=True)
+    return target
+
+
+def _read_torch(file: Path) -> Any:
+    # torch's own messages propose to switch the safe mode off, so they are neither shown nor chained.
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')  # odd pickle protocols: the outcome says enough
+            return torch.load(file, map_location='cpu', weights_only=True)
+    except pickle.UnpicklingError as error:
+        refused = re.search(
+            r'(?:Unsupported global: GLOBAL|unsupported GLOBAL|Unsupported class) (\S+)', str(error)
+        )
+        if refused is None:
+            raise _unreadable(file, 'not a torch checkpoint') from None
+        raise ValueError(
+            f'{file}: refused, because it asks for {refused[1]}; a checkpoint may hold tensors and plain '
+            f'values only. Nothing of it was run. Get a file with the state dict alone, for example as '
+            f'.safetensors'
+        ) from None
+    except Exception as error:  # a damaged archive can fail in any way
+        raise _unreadable(file, str(error).split('. ')[0] or type(error).__name__) from None
+
+
+def _read_safetensors(file: Path) -> dict[str, Any]:
+    try:
+        with safe_open(file, framework='pt', device='cpu') as content:
+            tensors = {key: content.get_tensor(key) for key in content.keys()}  # noqa: SIM118 (not a dict)
+            return {'state_dict': tensors, 'meta': dict(content.metadata() or {})}
+    except (SafetensorError, OSError) as error:
+        raise _unreadable(file, str(error)) from None
+
+
+def _unreadable(file: Path, cause: str) -> ValueError:
+    size = file.stat().st_size
+    return ValueError(
+        f'{file}: cannot be read ({cause}; {size:,} bytes). It may be truncated or an error page saved under '
+        f'this name: delete it and fetch it again'
+    )
+
+
+def _describe(content: Mapping[Any, Any], count: int = 5) -> str:
+    if not content:
+        return 'it is empty'
+    parts = [f'{key!r} is a {type(value).__name__}' for key, value in list(content.items())[:count]]
+    rest = len(content) - len(parts)
+    return ', '.join(parts) + (f' and {rest} more' if rest else '')
