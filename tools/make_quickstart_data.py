@@ -1,0 +1,278 @@
+"""Write a small synthetic data set in ADE20K's layout: scenes of six classes, learnt in minutes on a CPU.
+
+``OUT/images/{training,validation}/*.jpg``, ``OUT/annotations/{training,validation}/*.png`` and ``meta.json``.
+Labels are ADE20K's: 0 is unlabelled, class k of ``CLASSES`` is k + 1. The same arguments give the same files.
+"""
+
+import argparse
+import json
+import shutil
+import tempfile
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.random import Generator
+
+CLASSES = ('sky', 'ground', 'tree', 'house', 'sun', 'car')
+PALETTE = ((120, 180, 230), (150, 120, 80), (40, 140, 50), (190, 80, 60), (250, 220, 60), (120, 60, 180))
+SKY, GROUND, TREE, HOUSE, SUN, CAR = range(1, 7)
+SPLITS = ('training', 'validation')
+FORMAT = 1
+"""Changes when the pictures change, so that an older data set is made anew."""
+
+Colour = tuple[float, float, float]
+
+
+def hsv(rng: Generator, hue: tuple[int, int], saturation: tuple[int, int], value: tuple[int, int]) -> Colour:
+    """Draw a BGR colour; hue in degrees, saturation and value in 0..255."""
+    pixel = [rng.integers(*hue) % 360 // 2, rng.integers(*saturation), rng.integers(*value)]
+    blue, green, red = cv2.cvtColor(np.array([[pixel]], np.uint8), cv2.COLOR_HSV2BGR)[0, 0]
+    return float(blue), float(green), float(red)
+
+
+def smooth_noise(rng: Generator, height: int, width: int, cell: int) -> np.ndarray:
+    """Noise of shape HxW in -1..1 whose blobs are about ``cell`` pixels wide."""
+    coarse = rng.uniform(-1, 1, (height // cell + 2, width // cell + 2)).astype(np.float32)
+    return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
+
+
+class Scene:
+    """An image being painted, and its labels: both are drawn by the same shapes."""
+
+    def __init__(self, rng: Generator, height: int, width: int) -> None:
+        self.rng = rng
+        self.height, self.width = height, width
+        self.horizon = int(height * rng.uniform(0.45, 0.65))
+        self.image = np.zeros((height, width, 3), np.float32)
+        self.label = np.zeros((height, width), np.uint8)
+
+    def paint(self, mask: np.ndarray, texture: np.ndarray | Colour, label: int) -> None:
+        """Give the pixels of a HxW mask a colour or an HxWx3 texture, and a label."""
+        inside = mask.astype(bool)
+        self.image[inside] = np.broadcast_to(np.asarray(texture, np.float32), self.image.shape)[inside]
+        self.label[inside] = label
+
+    def polygon(self, points: list[tuple[float, float]]) -> np.ndarray:
+        """Mask of the polygon with these (x, y) corners."""
+        mask = np.zeros((self.height, self.width), np.uint8)
+        return cv2.fillPoly(mask, [np.round(points).astype(np.int32)], 1)
+
+    def rectangle(self, left: float, top: float, right: float, bottom: float) -> np.ndarray:
+        return self.polygon([(left, top), (right, top), (right, bottom), (left, bottom)])
+
+    def ellipse(self, x: float, y: float, radius_x: float, radius_y: float) -> np.ndarray:
+        mask = np.zeros((self.height, self.width), np.uint8)
+        axes = (max(1, round(radius_x)), max(1, round(radius_y)))
+        return cv2.ellipse(mask, (round(x), round(y)), axes, 0, 0, 360, 1, cv2.FILLED)
+
+    def textured(self, colour: Colour, amount: float, cell: int) -> np.ndarray:
+        """The colour, lightened and darkened by up to ``amount`` grey levels in blobs of ``cell`` pixels."""
+        noise = smooth_noise(self.rng, self.height, self.width, cell)
+        return np.asarray(colour, np.float32) + amount * noise[..., None]
+
+
+def draw_background(scene: Scene) -> None:
+    """Sky that fades towards the horizon, from blue to dusk and grey; ground from grass to asphalt."""
+    rng = scene.rng
+    top, bottom = hsv(rng, (190, 400), (20, 150), (150, 256)), hsv(rng, (190, 400), (10, 90), (170, 256))
+    share = np.linspace(0, 1, scene.height, dtype=np.float32)[:, None, None]
+    sky = (1 - share) * np.array(top, np.float32) + share * np.array(bottom, np.float32)
+    scene.paint(np.ones_like(scene.label), sky + scene.textured((0, 0, 0), 12, 24), SKY)
+    x = np.arange(scene.width, dtype=np.float32)
+    phase = rng.uniform(0, 6.28)
+    hill = scene.horizon + rng.uniform(0, 5) * np.sin(x / rng.uniform(12, 30) + phase)
+    below = np.arange(scene.height)[:, None] >= hill[None]
+    ground = scene.textured(hsv(rng, (20, 150), (20, 160), (70, 180)), 18, int(rng.integers(4, 14)))
+    scene.paint(below, ground, GROUND)
+
+
+def draw_sun(scene: Scene) -> None:
+    rng = scene.rng
+    radius = rng.uniform(8, 15)
+    x = rng.uniform(radius, scene.width - radius)
+    y = rng.uniform(radius, max(radius + 1, scene.horizon - 2 * radius))
+    colour = hsv(rng, (15, 60), (60, 220), (225, 256))
+    scene.paint(scene.ellipse(x, y, radius, radius), scene.textured(colour, 6, 8), SUN)
+
+
+def draw_house(scene: Scene, x: float) -> None:
+    """Walls of any colour with windows and a door, below a pitched roof."""
+    rng = scene.rng
+    width, walls, roof = rng.uniform(28, 50), rng.uniform(18, 32), rng.uniform(8, 18)
+    base = scene.horizon + rng.uniform(4, 14)
+    left, right, top = x - width / 2, x + width / 2, base - walls
+    colour = hsv(rng, (0, 360), (20, 170), (110, 230))
+    scene.paint(scene.rectangle(left, top, right, base), scene.textured(colour, 8, 5), HOUSE)
+    eaves = rng.uniform(2, 5)
+    gable = [(left - eaves, top), (right + eaves, top), (x + rng.uniform(-8, 8), top - roof)]
+    scene.paint(scene.polygon(gable), scene.textured(hsv(rng, (0, 360), (30, 180), (60, 170)), 14, 3), HOUSE)
+    glass = hsv(rng, (180, 240), (10, 120), (30, 230))
+    for column in np.arange(left + 4, right - 7, 11):
+        scene.paint(scene.rectangle(column, top + 4, column + 6, top + 11), glass, HOUSE)
+    scene.paint(
+        scene.rectangle(x - 3, base - 11, x + 3, base), hsv(rng, (0, 360), (40, 200), (40, 120)), HOUSE
+    )
+
+
+def draw_tree(scene: Scene, x: float) -> None:
+    """A trunk below a ragged crown of leaves, green to autumn red."""
+    rng = scene.rng
+    base = scene.horizon + rng.uniform(2, 18)
+    height, radius = rng.uniform(30, 55), rng.uniform(9, 17)
+    trunk = scene.rectangle(x - 2.5, base - height * 0.5, x + 2.5, base)
+    scene.paint(trunk, scene.textured(hsv(rng, (10, 40), (60, 150), (40, 100)), 12, 2), TREE)
+    leaves = scene.textured(hsv(rng, (15, 150), (70, 200), (60, 170)), 45, 3)
+    for _ in range(6):
+        dx, dy = rng.uniform(-0.6, 0.6, 2) * radius
+        size = radius * rng.uniform(0.55, 0.9)
+        scene.paint(scene.ellipse(x + dx, base - height * 0.7 + dy, size, size), leaves, TREE)
+
+
+def draw_car(scene: Scene, x: float) -> None:
+    """A body of any colour, a cabin with windows, two dark wheels; always on the ground."""
+    rng = scene.rng
+    length = rng.uniform(28, 46)
+    height = length * rng.uniform(0.2, 0.26)
+    base = rng.uniform(scene.horizon + 14, scene.height - 4)
+    left, right, middle = x - length / 2, x + length / 2, base - height
+    body = scene.textured(hsv(rng, (0, 360), (30, 230), (60, 240)), 6, 12)
+    cabin = [(left + length * 0.18, middle), (right - length * 0.15, middle)]
+    cabin += [(right - length * 0.3, middle - height * 0.85), (left + length * 0.3, middle - height * 0.85)]
+    scene.paint(scene.polygon(cabin), body, CAR)
+    scene.paint(scene.rectangle(left, middle, right, base), body, CAR)
+    glass = hsv(rng, (180, 240), (10, 80), (40, 220))
+    panes = scene.rectangle(left + length * 0.32, middle - height * 0.7, right - length * 0.32, middle - 1)
+    scene.paint(panes, glass, CAR)
+    for wheel in (left + length * 0.22, right - length * 0.22):
+        scene.paint(scene.ellipse(wheel, base, height * 0.4, height * 0.4), (30, 30, 30), CAR)
+        scene.paint(scene.ellipse(wheel, base, height * 0.16, height * 0.16), (150, 150, 150), CAR)
+
+
+def unlabel_some_borders(scene: Scene) -> None:
+    """Set two pixels along the class borders to 0, on a random half of them: annotators leave such gaps."""
+    kernel = np.ones((3, 3), np.uint8)
+    borders = cv2.dilate(scene.label, kernel) != cv2.erode(scene.label, kernel)
+    scene.label[borders & (smooth_noise(scene.rng, scene.height, scene.width, 20) > 0)] = 0
+
+
+def make_scene(rng: Generator, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Draw one scene of about ``size`` (height, width), each side up to a tenth more or less.
+
+    Returns:
+        A BGR image of shape HxWx3 and its labels of shape HxW, both uint8.
+    """
+    height, width = (round(side * rng.uniform(0.9, 1.1)) for side in size)
+    scene = Scene(rng, height, width)
+    draw_background(scene)
+    if rng.random() < 0.6:
+        draw_sun(scene)
+    draws = [draw_house] * int(rng.integers(0, 3)) + [draw_tree] * int(rng.integers(0, 4))
+    for index in rng.permutation(len(draws)):
+        draws[index](scene, rng.uniform(0.05, 0.95) * width)
+    for _ in range(int(rng.integers(0, 3))):
+        draw_car(scene, rng.uniform(0.1, 0.9) * width)
+    unlabel_some_borders(scene)
+    light = rng.uniform(0.8, 1.15)
+    image = cv2.GaussianBlur(scene.image * light, (3, 3), 0) + rng.normal(
+        0, rng.uniform(2, 7), scene.image.shape
+    )
+    return np.clip(np.round(image), 0, 255).astype(np.uint8), scene.label
+
+
+def describe(train: int, val: int, size: tuple[int, int], seed: int) -> dict:
+    """The content of ``meta.json``: what a config needs to know, and what the files depend on."""
+    return {
+        'classes': list(CLASSES),
+        'palette': [list(colour) for colour in PALETTE],
+        'reduce_zero_label': True,
+        'made_by': {'format': FORMAT, 'train': train, 'val': val, 'size': list(size), 'seed': seed},
+    }
+
+
+def is_complete(out: Path, meta: dict) -> bool:
+    """Whether ``out`` already holds the data set that ``meta`` describes."""
+    path = out / 'meta.json'
+    if not path.is_file() or json.loads(path.read_text(encoding='utf-8')) != meta:
+        return False
+    counts = (meta['made_by']['train'], meta['made_by']['val'])
+    return all(
+        len(list((out / kind / split).glob(f'*{suffix}'))) == count
+        for split, count in zip(SPLITS, counts, strict=True)
+        for kind, suffix in (('images', '.jpg'), ('annotations', '.png'))
+    )
+
+
+def write(out: Path, meta: dict) -> None:
+    """Write all files of the data set below the empty folder ``out``."""
+    made_by = meta['made_by']
+    for split_index, (split, count) in enumerate(
+        zip(SPLITS, (made_by['train'], made_by['val']), strict=True)
+    ):
+        for kind in ('images', 'annotations'):
+            (out / kind / split).mkdir(parents=True)
+        for index in range(count):
+            # A generator for each image: its picture does not depend on how many others there are.
+            rng = np.random.default_rng([made_by['seed'], split_index, index])
+            image, label = make_scene(rng, tuple(made_by['size']))
+            name = f'{split}_{index + 1:04d}'
+            cv2.imwrite(str(out / 'images' / split / f'{name}.jpg'), image, [cv2.IMWRITE_JPEG_QUALITY, 90])
+            cv2.imwrite(str(out / 'annotations' / split / f'{name}.png'), label)
+    (out / 'meta.json').write_text(json.dumps(meta, indent=2) + '\n', encoding='utf-8')
+
+
+def make_data(out: Path, *, train: int, val: int, size: tuple[int, int], seed: int) -> bool:
+    """Make the data set, whole or not at all; an older one made by this tool is replaced.
+
+    Returns:
+        False if it was there already.
+
+    Raises:
+        ValueError: ``out`` holds something that this tool did not make.
+    """
+    meta = describe(train, val, size, seed)
+    if is_complete(out, meta):
+        return False
+    if out.exists() and any(out.iterdir()) and not (out / 'meta.json').is_file():
+        raise ValueError(
+            f'{out} is not empty and has no meta.json of this tool: name another folder or empty it'
+        )
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f'.{out.name}-', dir=out.parent) as scratch:
+        fresh = Path(scratch) / 'data'
+        write(fresh, meta)
+        if out.exists():
+            shutil.move(out, Path(scratch) / 'old')
+        fresh.rename(out)
+    return True
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description='Write a small synthetic data set in ADE20K layout.')
+    parser.add_argument('out', nargs='?', type=Path, default=Path('data/quickstart'), help='folder to write')
+    parser.add_argument('--train', type=int, default=120, help='number of training images')
+    parser.add_argument('--val', type=int, default=30, help='number of validation images')
+    parser.add_argument(
+        '--size', type=int, nargs=2, default=(120, 160), metavar=('HEIGHT', 'WIDTH'), help='mean image size'
+    )
+    parser.add_argument('--seed', type=int, default=0)
+    args = parser.parse_args()
+    if min(args.size) < 80 or min(args.train, args.val) < 1:
+        parser.error('--size needs sides of 80 pixels or more, --train and --val at least one image')
+    return args
+
+
+def main() -> None:
+    args = parse_args()
+    try:
+        made = make_data(args.out, train=args.train, val=args.val, size=tuple(args.size), seed=args.seed)
+    except ValueError as error:
+        raise SystemExit(f'error: {error}') from None
+    done = 'wrote' if made else 'already there:'
+    print(
+        f'{done} {args.train} training and {args.val} validation images, {len(CLASSES)} classes: {args.out}'
+    )
+
+
+if __name__ == '__main__':
+    main()
