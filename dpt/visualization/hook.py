@@ -1,0 +1,125 @@
+"""Draws some of the predictions during validation and test."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import mmcv
+import numpy as np
+from mmengine import fileio
+from mmengine.dist import get_dist_info
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+from mmengine.visualization import Visualizer
+
+from dpt.registry import HOOKS
+from dpt.structures import SegDataSample
+
+
+@HOOKS.register_module()
+class SegVisualizationHook(Hook):
+    """Draw every ``interval``-th image of the data set, the first one included.
+
+    Validation hands pictures to the visualizer's backends (TensorBoard, files in the work directory), from
+    the first process only; so does a test, unless ``out_dir`` is set, where each process writes its own.
+
+    Args:
+        draw: whether to draw at all.
+        interval: draw images whose index in the data set is a multiple of this.
+        show: whether to open a window, too.
+        wait_time: seconds to show it for; 0 waits for a key.
+        backend_args: of mmengine's file client that reads the images.
+        out_dir: folder that a test writes ``<stem of the image>.png`` to.
+    """
+
+    def __init__(
+        self,
+        draw: bool = False,
+        interval: int = 50,
+        *,
+        show: bool = False,
+        wait_time: float = 0.0,
+        backend_args: dict | None = None,
+        out_dir: str | None = None,
+    ) -> None:
+        if interval < 1:
+            raise ValueError(f'interval must be 1 or more, not {interval}')
+        self.draw = draw
+        self.interval = interval
+        self.show = show
+        self.wait_time = wait_time
+        self.backend_args = backend_args
+        self.out_dir = out_dir
+        self._start()
+
+    def _start(self) -> None:
+        self._num_seen = 0
+        self._files: set[str] = set()
+
+    def before_run(self, runner: Runner) -> None:
+        """Refuse a visualizer that would silently draw nothing."""
+        if self.draw and type(runner.visualizer).add_datasample is Visualizer.add_datasample:
+            raise ValueError(
+                f'SegVisualizationHook(draw=True) needs a visualizer that draws segmentations, and '
+                f"{type(runner.visualizer).__name__} does not: set visualizer=dict(type='SegLocalVisualizer')"
+            )
+
+    def before_val_epoch(self, runner: Runner) -> None:
+        """Count images anew."""
+        self._start()
+
+    def before_test_epoch(self, runner: Runner) -> None:
+        """Count images anew."""
+        self._start()
+
+    def after_val_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: dict | tuple | list | None = None,
+        outputs: Sequence[SegDataSample] | None = None,
+    ) -> None:
+        """Draw a validated batch."""
+        self._draw_batch(runner, outputs or (), 'val', None)
+
+    def after_test_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: dict | tuple | list | None = None,
+        outputs: Sequence[SegDataSample] | None = None,
+    ) -> None:
+        """Draw a tested batch."""
+        self._draw_batch(runner, outputs or (), 'test', self.out_dir)
+
+    def _draw_batch(
+        self, runner: Runner, outputs: Sequence[SegDataSample], mode: str, out_dir: str | None
+    ) -> None:
+        rank, world_size = get_dist_info()
+        for sample in outputs:
+            # The sampler deals images out in turn: one to each process, and round again.
+            index = self._num_seen * world_size + rank
+            self._num_seen += 1
+            if not self.draw or index % self.interval or (out_dir is None and rank != 0):
+                continue
+            stem = Path(sample.img_path).stem
+            runner.visualizer.add_datasample(
+                f'{mode}_{stem}',
+                self._read(sample.img_path),
+                sample,
+                show=self.show,
+                wait_time=self.wait_time,
+                out_file=None if out_dir is None else self._file(out_dir, stem, index),
+                step=runner.iter,
+            )
+
+    def _file(self, out_dir: str, stem: str, index: int) -> str:
+        name = f'{stem}.png' if stem not in self._files else f'{stem}_{index}.png'
+        self._files.add(stem)
+        return str(Path(out_dir, name))
+
+    def _read(self, path: str) -> np.ndarray:
+        content = fileio.get(path, backend_args=self.backend_args)
+        image = mmcv.imfrombytes(content) if content else None
+        if image is None:
+            raise ValueError(f'{path}: not an image that can be read')
+        return mmcv.bgr2rgb(image)

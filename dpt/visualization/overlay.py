@@ -1,0 +1,172 @@
+"""Label maps over images, as arrays: panels side by side, titled, over a legend of the classes in them.
+
+Pictures are RGB, uint8, of shape HxWx3; label maps are integers of shape HxW. A label that no class has (255,
+say) means that the pixel is not labelled.
+"""
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+WHITE, INK = (255, 255, 255), (32, 32, 32)
+ERROR_COLOUR = (235, 45, 45)
+FONT = cv2.FONT_HERSHEY_SIMPLEX
+MIN_PANEL_WIDTH = 320
+"""Narrower images are enlarged, so that the text over and under them can be read."""
+
+
+def default_palette(num_classes: int) -> np.ndarray:
+    """Colours for classes that come without: each is as far as can be from those before it, and from greys.
+
+    Returns:
+        uint8 colours of shape Kx3.
+    """
+    levels = np.linspace(40, 240, 15)
+    candidates = np.stack(np.meshgrid(levels, levels, levels), axis=-1).reshape(-1, 1, 3).astype(np.uint8)
+    seen = cv2.cvtColor(candidates, cv2.COLOR_RGB2LAB).reshape(-1, 3).astype(np.float32)
+    # Greys belong to unlabelled pixels and to the image: they are taken before the first class is.
+    taken = np.abs(seen[:, 1:] - 128).max(axis=1)
+    colours = np.zeros((num_classes, 3), np.uint8)
+    for k in range(num_classes):
+        best = int(taken.argmax())
+        colours[k] = candidates[best, 0]
+        taken = np.minimum(taken, np.linalg.norm(seen - seen[best], axis=1))
+    return colours
+
+
+def present_classes(num_classes: int, *label_maps: np.ndarray) -> list[int]:
+    """Return the classes that any of the maps has, in ascending order."""
+    found = {int(label) for labels in label_maps for label in np.unique(labels)}
+    return sorted(label for label in found if 0 <= label < num_classes)
+
+
+def draw_overlay(image: np.ndarray, labels: np.ndarray, palette: np.ndarray, alpha: float) -> np.ndarray:
+    """Blend the colours of classes over an image: ``(1 - alpha) * image + alpha * colour``.
+
+    Args:
+        image: picture of shape HxWx3.
+        labels: label map of shape HxW; pixels that are not labelled are blended with black.
+        palette: uint8 colours of shape Kx3.
+        alpha: between 0 (the image alone) and 1 (the colours alone).
+    """
+    _check_size(image, labels)
+    num_classes = len(palette)
+    colours = np.vstack([palette, np.zeros((1, 3))]).astype(np.uint8)
+    labelled = _labelled(labels, num_classes)
+    mask = colours[np.where(labelled, labels, num_classes)]
+    return cv2.addWeighted(image, 1 - alpha, mask, alpha, 0)
+
+
+def draw_errors(
+    image: np.ndarray, prediction: np.ndarray, truth: np.ndarray, num_classes: int
+) -> tuple[np.ndarray, float]:
+    """Show where a prediction is wrong: red on the dimmed grey image; unlabelled pixels are dark and hatched.
+
+    Returns:
+        The picture, and the share of labelled pixels that are wrong (NaN where no pixel is labelled).
+    """
+    _check_size(image, prediction)
+    _check_size(image, truth)
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    picture = cv2.cvtColor((0.3 * grey + 50).astype(np.uint8), cv2.COLOR_GRAY2RGB)
+    labelled = _labelled(truth, num_classes)
+    wrong = labelled & (prediction != truth)
+    picture[wrong] = ERROR_COLOUR
+    height, width = truth.shape
+    period = max(width // 60, 4)
+    stripe = (np.arange(height)[:, None] + np.arange(width)) % period < period // 4
+    picture[~labelled] = 12
+    picture[~labelled & stripe] = 60
+    count = int(labelled.sum())
+    return picture, int(wrong.sum()) / count if count else float('nan')
+
+
+def _labelled(labels: np.ndarray, num_classes: int) -> np.ndarray:
+    return (labels >= 0) & (labels < num_classes)
+
+
+def _check_size(image: np.ndarray, labels: np.ndarray) -> None:
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise ValueError(f'the image must be RGB, uint8, HxWx3, not {image.dtype} of shape {image.shape}')
+    if labels.shape != image.shape[:2]:
+        raise ValueError(
+            f'labels of size {labels.shape} do not fit an image of size {image.shape[:2]} (height, width): '
+            f'load annotations after the resizing, so that they keep the size of the original image'
+        )
+
+
+def draw_legend(names: Sequence[str], colours: np.ndarray, width: int, text_height: int) -> np.ndarray:
+    """Draw a swatch and a name for each class, in as many columns as fit.
+
+    Args:
+        names: N names.
+        colours: uint8 colours of shape Nx3.
+        width: width of the picture in pixels.
+        text_height: height of a capital letter in pixels.
+    """
+    swatch, gap = round(1.5 * text_height), round(0.7 * text_height)
+    row_height = round(2.4 * text_height)
+    widest = max((_text_width(name, text_height) for name in names), default=0)
+    cell = min(swatch + widest + 3 * gap, width - gap)
+    columns = max((width - gap) // max(cell, 1), 1)
+    rows = -(-len(names) // columns)
+    legend = np.full((rows * row_height + gap if rows else 0, width, 3), WHITE, np.uint8)
+    for i, (name, colour) in enumerate(zip(names, colours, strict=True)):
+        left = gap + i % columns * cell
+        top = i // columns * row_height + (row_height - swatch) // 2
+        cv2.rectangle(legend, (left, top), (left + swatch, top + swatch), [int(c) for c in colour], -1)
+        cv2.rectangle(legend, (left, top), (left + swatch, top + swatch), INK, 1)
+        baseline = i // columns * row_height + (row_height + text_height) // 2
+        _write(legend, name, left + swatch + gap, baseline, text_height, cell - swatch - 2 * gap)
+    return legend
+
+
+def compose(
+    panels: Sequence[tuple[str, np.ndarray]], names: Sequence[str] = (), colours: np.ndarray | Sequence = ()
+) -> np.ndarray:
+    """Put titled panels side by side, and a legend beneath.
+
+    Args:
+        panels: titles and pictures, all of one size.
+        names: N names in the legend.
+        colours: uint8 colours of shape Nx3.
+
+    Returns:
+        A picture; panels narrower than :data:`MIN_PANEL_WIDTH` are enlarged by a whole factor.
+    """
+    factor = -(-MIN_PANEL_WIDTH // panels[0][1].shape[1])
+    height, width = (factor * length for length in panels[0][1].shape[:2])
+    text_height = max(round(width / 34), 12)
+    bar, gap = round(2.4 * text_height), max(width // 60, 6)
+    total = len(panels) * (width + gap) + gap
+    sheet = np.full((bar + height, total, 3), WHITE, np.uint8)
+    for i, (title, picture) in enumerate(panels):
+        left = gap + i * (width + gap)
+        enlarged = cv2.resize(picture, (width, height), interpolation=cv2.INTER_NEAREST)
+        sheet[bar:, left : left + width] = enlarged
+        _write(sheet, title, left, (bar + text_height) // 2, text_height, width)
+    legend = draw_legend(names, np.asarray(colours), total, text_height)
+    margin = np.full((gap, total, 3), WHITE, np.uint8)
+    return np.concatenate([sheet, margin, legend])
+
+
+def _font(text_height: int) -> tuple[float, int]:
+    """Scale and thickness of the font at which a capital letter is so many pixels high."""
+    (_, height), _ = cv2.getTextSize('X', FONT, 1, 1)
+    return text_height / height, max(round(text_height / 12), 1)
+
+
+def _text_width(text: str, text_height: int) -> int:
+    (width, _), _ = cv2.getTextSize(text, FONT, *_font(text_height))
+    return width
+
+
+def _write(picture: np.ndarray, text: str, left: int, baseline: int, text_height: int, width: int) -> None:
+    """Write one line in place, cut to ``width`` pixels."""
+    shown = text
+    while shown and _text_width(shown, text_height) > width:
+        text = text[:-1]
+        shown = text + '...' if text else ''
+    scale, thickness = _font(text_height)
+    cv2.putText(picture, shown, (left, baseline), FONT, scale, INK, thickness, cv2.LINE_AA)
