@@ -4,12 +4,17 @@ Parts register themselves when their package is first looked up, so importing ``
 A config finds them by name once it sets ``default_scope = 'dpt'``.
 """
 
+from mmengine.registry import DATA_SAMPLERS as _DATA_SAMPLERS
 from mmengine.registry import DATASETS as _DATASETS
 from mmengine.registry import HOOKS as _HOOKS
 from mmengine.registry import LOG_PROCESSORS as _LOG_PROCESSORS
+from mmengine.registry import LOOPS as _LOOPS
 from mmengine.registry import METRICS as _METRICS
 from mmengine.registry import MODELS as _MODELS
+from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as _OPTIM_WRAPPER_CONSTRUCTORS
 from mmengine.registry import OPTIM_WRAPPERS as _OPTIM_WRAPPERS
+from mmengine.registry import OPTIMIZERS as _OPTIMIZERS
+from mmengine.registry import PARAM_SCHEDULERS as _PARAM_SCHEDULERS
 from mmengine.registry import TRANSFORMS as _TRANSFORMS
 from mmengine.registry import VISUALIZERS as _VISUALIZERS
 from mmengine.registry import WEIGHT_INITIALIZERS as _WEIGHT_INITIALIZERS
@@ -22,7 +27,19 @@ METRICS = Registry('metric', parent=_METRICS, scope='dpt', locations=['dpt.evalu
 VISUALIZERS = Registry('visualizer', parent=_VISUALIZERS, scope='dpt', locations=['dpt.visualization'])
 HOOKS = Registry('hook', parent=_HOOKS, scope='dpt', locations=['dpt.engine', 'dpt.visualization'])
 OPTIM_WRAPPERS = Registry('optim_wrapper', parent=_OPTIM_WRAPPERS, scope='dpt', locations=['dpt.engine'])
+OPTIM_WRAPPER_CONSTRUCTORS = Registry(
+    'optimizer wrapper constructor',
+    parent=_OPTIM_WRAPPER_CONSTRUCTORS,
+    scope='dpt',
+    locations=['dpt.engine'],
+)
 LOG_PROCESSORS = Registry('log_processor', parent=_LOG_PROCESSORS, scope='dpt', locations=['dpt.engine'])
 WEIGHT_INITIALIZERS = Registry(
     'weight initializer', parent=_WEIGHT_INITIALIZERS, scope='dpt', locations=['dpt.engine']
 )
+
+# Nothing of ours is in these yet; without them mmengine warns that the scope lacks such a registry.
+LOOPS = Registry('loop', parent=_LOOPS, scope='dpt')
+OPTIMIZERS = Registry('optimizer', parent=_OPTIMIZERS, scope='dpt')
+PARAM_SCHEDULERS = Registry('parameter scheduler', parent=_PARAM_SCHEDULERS, scope='dpt')
+DATA_SAMPLERS = Registry('data sampler', parent=_DATA_SAMPLERS, scope='dpt')

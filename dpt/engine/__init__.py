@@ -1,0 +1,17 @@
+"""What the runner needs beside mmengine's own parts."""
+
+from dpt.engine.checkpoint_hook import CheckpointHook
+from dpt.engine.log_processor import LogProcessor
+from dpt.engine.optim_constructor import DefaultOptimWrapperConstructor
+from dpt.engine.optim_wrapper import AmpOptimWrapper
+from dpt.engine.pretrained import PretrainedInit
+from dpt.engine.run_info import RunInfoHook
+
+__all__ = [
+    'AmpOptimWrapper',
+    'CheckpointHook',
+    'DefaultOptimWrapperConstructor',
+    'LogProcessor',
+    'PretrainedInit',
+    'RunInfoHook',
+]

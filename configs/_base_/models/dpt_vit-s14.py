@@ -1,0 +1,37 @@
+# DPT with ViT-S/14 of DINOv2's shape (LayerScale, native grid 37x37). Differences from the published recipe:
+# padding to 28 for testing, loss over labelled pixels only, LayerNorm's pretrained epsilon.
+model = dict(
+    type='EncoderDecoder',
+    data_preprocessor=dict(
+        type='SegDataPreProcessor',
+        mean=[123.675, 116.28, 103.53],
+        std=[58.395, 57.12, 57.375],
+        bgr_to_rgb=True,
+        pad_val=0,
+        seg_pad_val=255,
+        test_cfg=dict(size_divisor=28),
+    ),
+    backbone=dict(
+        type='VisionTransformer',
+        img_size=518,
+        patch_size=14,
+        embed_dims=384,
+        num_layers=12,
+        num_heads=6,
+        out_indices=(2, 5, 8, 11),
+        layer_scale_init=1e-5,
+        norm_eps=1e-6,
+        interpolate_mode='bicubic',
+        output_cls_token=True,
+    ),
+    neck=dict(
+        type='DPTNeck',
+        in_channels=384,
+        channels=256,
+        post_process_channels=(96, 192, 384, 768),
+        readout_type='project',
+    ),
+    decode_head=dict(type='DPTHead', in_channels=256, dropout_ratio=0.1),
+    loss=dict(type='CrossEntropyLoss', avg_non_ignore=True),
+    test_cfg=dict(mode='whole'),
+)

@@ -1,0 +1,214 @@
+"""From a config file and command-line arguments to a runner."""
+
+import importlib
+import os
+import sys
+from pathlib import Path
+
+import torch
+from mmengine.config import Config, ConfigDict
+from mmengine.runner import Runner
+
+from dpt.engine.optim_wrapper import preferred_amp_dtype
+
+LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
+DATALOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
+
+
+def load_config(path: str, options: dict | None = None, work_dir: str | None = None) -> Config:
+    """Read a config file, apply ``--cfg-options`` and set the work directory.
+
+    ``data_root`` given as an option replaces the config's own in every data set, where it was read already.
+
+    Args:
+        path: Python config file.
+        options: Values by dotted key, as mmengine's ``DictAction`` parses them.
+        work_dir: Where the run writes; ``None`` for the config's own, or ``work_dirs/<name of the config>``.
+
+    Raises:
+        FileNotFoundError: If the config file is not there.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f'config file {path} does not exist; those of dpt are in configs/')
+    config = Config.fromfile(path)
+    options = dict(options or {})
+    if 'data_root' in options:
+        _replace_data_root(config, options['data_root'])
+    config.merge_from_dict(options)
+    config.work_dir = work_dir or config.get('work_dir') or str(Path('work_dirs') / Path(path).stem)
+    return config
+
+
+def _replace_data_root(config: Config, data_root: str) -> None:
+    previous = config.get('data_root')
+    for name in DATALOADERS:
+        dataset = (config.get(name) or {}).get('dataset')
+        while dataset is not None:  # a wrapper such as RepeatDataset holds another data set
+            if dataset.get('data_root') == previous:
+                dataset.data_root = data_root
+            dataset = dataset.get('dataset')
+
+
+def enable_amp(config: Config) -> None:
+    """Switch the optimiser wrapper to mixed precision, in the better type that the device has."""
+    wrapper = config.optim_wrapper
+    if wrapper.get('type', 'OptimWrapper') not in ('OptimWrapper', 'AmpOptimWrapper'):
+        raise ValueError(f'--amp cannot replace optim_wrapper.type={wrapper.type!r}')
+    wrapper.type = 'AmpOptimWrapper'
+    wrapper.setdefault('dtype', str(preferred_amp_dtype()).removeprefix('torch.'))
+
+
+def find_resume(work_dir: str, resume: str) -> str:
+    """Return the checkpoint to resume from.
+
+    Args:
+        work_dir: Work directory whose newest checkpoint ``'auto'`` means.
+        resume: ``'auto'`` or a path.
+
+    Raises:
+        FileNotFoundError: If there is none.
+    """
+    if resume != 'auto':
+        if not Path(resume).is_file():
+            raise FileNotFoundError(f'--resume {resume}: there is no such checkpoint')
+        return resume
+    pointer = Path(work_dir) / 'last_checkpoint'
+    if not pointer.is_file():
+        raise FileNotFoundError(
+            f'--resume: {pointer} does not exist, so there is nothing to resume in {work_dir}; '
+            'give --work-dir or the path of a checkpoint, or start without --resume'
+        )
+    named = Path(pointer.read_text().strip())
+    moved = Path(work_dir) / named.name  # the pointer holds an absolute path, the folder may have moved
+    for path in (moved, named):
+        if path.is_file():
+            return str(path)
+    raise FileNotFoundError(f'--resume: {pointer} names {named}, which is neither there nor in {work_dir}')
+
+
+def _init_distributed_cpu(launcher: str) -> None:
+    """Start gloo: mmengine's own start-up sets a CUDA device."""
+    if launcher != 'pytorch':
+        raise ValueError(f'--launcher {launcher} needs GPUs; on CPUs use torchrun and --launcher pytorch')
+    if 'RANK' not in os.environ:
+        raise ValueError('--launcher pytorch needs torchrun: torchrun --nproc-per-node N tools/train.py ...')
+    torch.distributed.init_process_group('gloo')
+
+
+def _share_batch(config: Config) -> None:
+    """Give each process its part of ``total_batch_size``; an explicit batch size of the loader wins."""
+    total, loader = config.get('total_batch_size'), config.get('train_dataloader')
+    if total is None or loader is None or 'batch_size' in loader:
+        return
+    processes = int(os.environ.get('WORLD_SIZE') or os.environ.get('SLURM_NTASKS') or 1)
+    if config.launcher == 'none':
+        processes = 1
+    if total % processes:
+        raise ValueError(
+            f'total_batch_size={total} cannot be shared equally by {processes} processes; '
+            'set total_batch_size or train_dataloader.batch_size'
+        )
+    loader.batch_size = total // processes
+
+
+def _survive_broken_torchvision() -> None:
+    """Hide a torchvision that does not fit this torch from mmengine, which imports it to tell its version."""
+    try:
+        importlib.import_module('torchvision')
+    except ModuleNotFoundError:
+        pass
+    except (ImportError, RuntimeError, OSError):
+        sys.modules['torchvision'] = None  # type: ignore[assignment]
+
+
+def build_runner(config: Config, launcher: str = 'none') -> Runner:
+    """Build the runner; the same config serves a CPU, one GPU and many.
+
+    With several GPUs, BN becomes SyncBN unless the config sets ``sync_bn`` itself; with several CPU processes
+    it stays BN.
+
+    Raises:
+        ValueError: If the launcher cannot work here.
+    """
+    config.launcher = launcher
+    if launcher != 'none':
+        if torch.cuda.is_available():
+            config.setdefault('sync_bn', 'torch')
+        else:
+            _init_distributed_cpu(launcher)
+            config.setdefault('model_wrapper_cfg', dict(type='MMDistributedDataParallel', device_ids=None))
+    _share_batch(config)
+    _survive_broken_torchvision()
+    for name in ('val_dataloader', 'test_dataloader'):
+        sampler = (config.get(name) or {}).get('sampler')
+        if sampler is not None and sampler.get('type') == 'DefaultSampler':
+            # Rounding up would count the first images twice where the number of processes does not divide.
+            sampler.setdefault('round_up', False)
+    if config.get('load_from') and not config.get('resume'):
+        # Through the strict loader: the runner's own would load what fits and ignore the rest.
+        config.model.init_cfg = dict(type='Pretrained', checkpoint=config.load_from)
+        config.load_from = None
+    return Runner.from_cfg(config)
+
+
+def use_test_time_augmentation(config: Config) -> None:
+    """Make the test run ``tta_model`` on ``tta_pipeline``.
+
+    Raises:
+        ValueError: If the config lacks either.
+    """
+    for key in ('tta_model', 'tta_pipeline'):
+        if key not in config:
+            raise ValueError(f'--aug-test needs {key} in the config; see configs/_base_/ for an example')
+    dataset = config.test_dataloader.dataset
+    while 'pipeline' not in dataset:
+        dataset = dataset.dataset
+    dataset.pipeline = config.tta_pipeline
+    config.model = ConfigDict(**config.tta_model, module=config.model)
+
+
+def write_results(config: Config, *, out_dir: str | None = None, show_dir: str | None = None) -> None:
+    """Make the test write label maps into ``out_dir`` and overlays into ``show_dir``."""
+    if out_dir is not None:
+        evaluators = config.test_evaluator
+        for evaluator in evaluators if isinstance(evaluators, list) else [evaluators]:
+            evaluator.output_dir = out_dir
+    if show_dir is not None:
+        hook = config.default_hooks.setdefault('visualization', dict(type='SegVisualizationHook'))
+        hook.update(draw=True, interval=1, out_dir=show_dir)
+
+
+def test_protocol(config: Config) -> list[str]:
+    """Describe how images are resized, flipped and predicted, a line each."""
+    tta = 'tta_model' in config and config.model.type == config.tta_model.type
+    model = config.model.module if tta else config.model
+    dataset = config.test_dataloader.dataset
+    while 'pipeline' not in dataset:
+        dataset = dataset.dataset
+    scales, flips = [], set()
+    for transform in _flatten(dataset.pipeline):
+        if transform['type'] == 'Resize':
+            scale = transform.get('scale')
+            keep = ' at most, aspect kept' if transform.get('keep_ratio') else ''
+            scales.append(f'{scale[0]}x{scale[1]}{keep}' if scale else f'x{transform.get("scale_factor")}')
+        if transform['type'] == 'RandomFlip':
+            flips.add(bool(transform.get('prob')))
+    return [
+        f'scale (width x height): {"; ".join(scales) or "as on disk"}',
+        f'flip: {"with and without" if flips == {True, False} else "no"}',
+        f'mode: {dict(model.get("test_cfg") or dict(mode="whole"))}',
+        f'padding: {dict(model.data_preprocessor.get("test_cfg") or {}) or "none"}',
+    ]
+
+
+def _flatten(pipeline: list) -> list[dict]:
+    """Return the transforms of a pipeline, those inside ``TestTimeAug`` included."""
+    found: list[dict] = []
+    for transform in pipeline:
+        if isinstance(transform, (list, tuple)):
+            found.extend(_flatten(list(transform)))
+        elif transform['type'] == 'TestTimeAug':
+            found.extend(_flatten(transform['transforms']))
+        else:
+            found.append(transform)
+    return found

@@ -1,0 +1,56 @@
+"""The line of the training log."""
+
+import resource
+import time
+
+from mmengine.dist import get_world_size
+from mmengine.runner import LogProcessor as _LogProcessor
+from mmengine.runner import Runner
+
+from dpt.registry import LOG_PROCESSORS
+
+
+def peak_host_memory_mib() -> int:
+    """Return the largest resident memory of this process so far, in MiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+
+
+@LOG_PROCESSORS.register_module()
+class LogProcessor(_LogProcessor):
+    """mmengine's log line with images/s, the share of time spent waiting for data, and the time left.
+
+    The time left is the wall-clock time of an iteration so far, validation and checkpoints included, times
+    the iterations that remain. On a CPU the memory is the process's.
+    """
+
+    _began: tuple[float, int] | None = None
+
+    def _update_eta(self, runner: Runner) -> None:
+        now, iteration = time.time(), runner.iter + 1
+        if self._began is None:
+            # The first call comes after the first interval; what came before is the timer's own estimate.
+            self._began = (now, iteration)
+            return
+        began, first = self._began
+        if iteration > first:
+            eta = (now - began) / (iteration - first) * (runner.max_iters - iteration)
+            runner.message_hub.update_info('eta', eta)
+
+    def get_log_after_iter(self, runner: Runner, batch_idx: int, mode: str) -> tuple[dict, str]:
+        """Return what is logged after an iteration: a dict for the back ends, and the line."""
+        if mode == 'train':
+            self._update_eta(runner)
+        tag, line = super().get_log_after_iter(runner, batch_idx, mode)
+        if mode != 'train':
+            return tag, line
+        prefix = 'train/' if self.log_with_hierarchy else ''
+        seconds, waiting = tag.get(f'{prefix}time', 0.0), tag.get(f'{prefix}data_time', 0.0)
+        if seconds:
+            images = (runner.train_dataloader.batch_size or 1) * get_world_size()
+            tag[f'{prefix}images_per_s'] = images / seconds
+            tag[f'{prefix}data_wait'] = waiting / seconds
+            line += f'  images/s: {images / seconds:.2f}  data wait: {waiting / seconds:.0%}'
+        if 'memory' not in tag:
+            tag['memory'] = peak_host_memory_mib()
+            line += f'  memory: {tag["memory"]}'
+        return tag, line

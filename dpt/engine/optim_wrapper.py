@@ -1,0 +1,45 @@
+"""Mixed precision on every device."""
+
+import torch
+from mmengine.optim import AmpOptimWrapper as _AmpOptimWrapper
+from mmengine.optim import OptimWrapper
+
+from dpt.registry import OPTIM_WRAPPERS
+
+
+def preferred_amp_dtype() -> torch.dtype:
+    """Return bfloat16 where the device computes in it (every CPU does), else float16."""
+    if torch.cuda.is_available() and not torch.cuda.is_bf16_supported():
+        return torch.float16
+    return torch.bfloat16
+
+
+@OPTIM_WRAPPERS.register_module()
+class AmpOptimWrapper(_AmpOptimWrapper):
+    """mmengine's wrapper for automatic mixed precision, which also runs on a CPU.
+
+    Args:
+        loss_scale: ``'dynamic'``, a fixed scale, or arguments of ``torch.amp.GradScaler``. Only float16 needs
+            and gets a scaler.
+        dtype: ``'bfloat16'``, ``'float16'``, or ``None`` for the better one that the device has.
+        **kwargs: Arguments of :class:`mmengine.optim.OptimWrapper`.
+    """
+
+    def __init__(
+        self, loss_scale: str | float | dict = 'dynamic', dtype: str | torch.dtype | None = None, **kwargs
+    ) -> None:
+        # Not the parent's constructor, which refuses to run without a GPU.
+        OptimWrapper.__init__(self, **kwargs)
+        if isinstance(dtype, str):
+            if dtype not in ('bfloat16', 'float16'):
+                raise ValueError(f"optim_wrapper.dtype={dtype!r} must be 'bfloat16', 'float16' or None")
+            dtype = getattr(torch, dtype)
+        self.cast_dtype = dtype or preferred_amp_dtype()
+        device = 'cuda' if torch.cuda.is_available() else 'cpu'
+        if device == 'cpu' and self.cast_dtype is not torch.bfloat16:
+            raise ValueError(f'optim_wrapper.dtype={dtype} needs a GPU: on a CPU use bfloat16 or None')
+        options = dict(loss_scale) if isinstance(loss_scale, dict) else {}
+        if isinstance(loss_scale, (int, float)):
+            options['init_scale'] = float(loss_scale)
+        self._scale_update_param = options['init_scale'] if isinstance(loss_scale, (int, float)) else None
+        self.loss_scaler = torch.amp.GradScaler(device, enabled=self.cast_dtype is torch.float16, **options)

@@ -1,0 +1,59 @@
+"""Evaluate a checkpoint.
+
+Example:
+    python tools/test.py configs/dpt_vit-b16_512x512_160k_ade20k.py CHECKPOINT --aug-test
+"""
+
+import argparse
+import json
+
+from mmengine.dist import is_main_process
+
+from dpt.checkpoints import checkpoint_hash, load_model
+from dpt.engine.cli import add_common_arguments, one_line_errors, set_local_rank
+from dpt.engine.launch import (
+    build_runner,
+    load_config,
+    test_protocol,
+    use_test_time_augmentation,
+    write_results,
+)
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('config', help='config file')
+    parser.add_argument('checkpoint', help='checkpoint of dpt or MMSegmentation, path or URL')
+    parser.add_argument(
+        '--aug-test', '--tta', action='store_true', help='several scales, with and without flip'
+    )
+    parser.add_argument('--out', metavar='DIR', help='write the predicted label maps as PNG files')
+    parser.add_argument('--show-dir', metavar='DIR', help='write pictures of the predictions')
+    add_common_arguments(parser)
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    set_local_rank(args.local_rank)
+    with one_line_errors():
+        config = load_config(args.config, args.cfg_options, args.work_dir)
+        config.load_from, config.resume = None, False
+        if args.aug_test:
+            use_test_time_augmentation(config)
+        write_results(config, out_dir=args.out, show_dir=args.show_dir)
+        runner = build_runner(config, args.launcher)
+        model = runner.model.module if args.launcher != 'none' else runner.model
+        load_model(model.module if args.aug_test else model, args.checkpoint)
+        protocol = test_protocol(config)
+        protocol.append(f'checkpoint: {args.checkpoint} (sha256 {checkpoint_hash(args.checkpoint)})')
+        runner.logger.info('\n  '.join(['protocol', *protocol]))
+        metrics = runner.test()
+        if is_main_process():
+            print('RESULT ' + json.dumps(metrics))
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,44 @@
+"""Train a model from a config file.
+
+Example:
+    python tools/train.py configs/dpt_vit-b16_512x512_160k_ade20k.py --amp
+"""
+
+import argparse
+
+from dpt.engine.cli import add_common_arguments, one_line_errors, set_local_rank
+from dpt.engine.launch import build_runner, enable_amp, find_resume, load_config
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('config', help='config file')
+    parser.add_argument(
+        '--resume',
+        nargs='?',
+        const='auto',
+        metavar='PATH',
+        help='go on from PATH, or from the newest checkpoint of the work directory (auto, the default)',
+    )
+    parser.add_argument('--amp', action='store_true', help='mixed precision: bf16 where the device has it')
+    add_common_arguments(parser)
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    set_local_rank(args.local_rank)
+    with one_line_errors():
+        config = load_config(args.config, args.cfg_options, args.work_dir)
+        if args.amp:
+            enable_amp(config)
+        if args.resume:
+            config.resume = True
+            config.load_from = find_resume(config.work_dir, args.resume)
+        build_runner(config, args.launcher).train()
+
+
+if __name__ == '__main__':
+    main()
