@@ -5,6 +5,8 @@ set -eEuo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source tools/_venv.sh
 
+# Threads that wait asleep: spinning ones slow training tenfold where another program keeps a core busy.
+export OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-PASSIVE}"
 CONFIG=configs/quickstart.py
 WORK_DIR=work_dirs/quickstart
 OVERLAYS=$WORK_DIR/overlays
@@ -61,8 +63,10 @@ time after the installation:   $((SECONDS - began)) s
 
 Next:
   source $VENV/bin/activate
-  python tools/train.py configs/dpt_vit-b16_512x512_160k_ade20k.py          # the real job, on ADE20K
-  python tools/train.py $CONFIG --cfg-options data_root=PATH num_classes=K  # your images, in ADE20K's layout
+  python tools/train.py configs/dpt_vit-b16_512x512_160k_ade20k.py --cfg-options data_root=PATH  # ADE20K
+  tensorboard --logdir work_dirs                                                               # curves
+For your own images lay them out like data/quickstart, copy $CONFIG and the data set file
+that it names in _base_, and set data_root, num_classes and metainfo in the copy.
 TEXT
 
 STEP="the comparison with the lowest mIoU that counts as learnt, $LOWEST_MIOU"
