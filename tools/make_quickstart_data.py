@@ -43,7 +43,7 @@ class Scene:
     def __init__(self, rng: Generator, height: int, width: int) -> None:
         self.rng = rng
         self.height, self.width = height, width
-        self.horizon = int(height * rng.uniform(0.45, 0.65))
+        self.horizon = int(height * rng.uniform(0.42, 0.6))
         self.image = np.zeros((height, width, 3), np.float32)
         self.label = np.zeros((height, width), np.uint8)
 
@@ -89,7 +89,7 @@ def draw_background(scene: Scene) -> None:
 
 def draw_sun(scene: Scene) -> None:
     rng = scene.rng
-    radius = rng.uniform(8, 15)
+    radius = rng.uniform(9, 16)
     x = rng.uniform(radius, scene.width - radius)
     y = rng.uniform(radius, max(radius + 1, scene.horizon - 2 * radius))
     colour = hsv(rng, (15, 60), (60, 220), (225, 256))
@@ -132,7 +132,7 @@ def draw_tree(scene: Scene, x: float) -> None:
 def draw_car(scene: Scene, x: float) -> None:
     """A body of any colour, a cabin with windows, two dark wheels; always on the ground."""
     rng = scene.rng
-    length = rng.uniform(28, 46)
+    length = rng.uniform(34, 58)
     height = length * rng.uniform(0.2, 0.26)
     base = rng.uniform(scene.horizon + 14, scene.height - 4)
     left, right, middle = x - length / 2, x + length / 2, base - height
@@ -165,12 +165,12 @@ def make_scene(rng: Generator, size: tuple[int, int]) -> tuple[np.ndarray, np.nd
     height, width = (round(side * rng.uniform(0.9, 1.1)) for side in size)
     scene = Scene(rng, height, width)
     draw_background(scene)
-    if rng.random() < 0.6:
+    if rng.random() < 0.7:
         draw_sun(scene)
     draws = [draw_house] * int(rng.integers(0, 3)) + [draw_tree] * int(rng.integers(0, 4))
     for index in rng.permutation(len(draws)):
         draws[index](scene, rng.uniform(0.05, 0.95) * width)
-    for _ in range(int(rng.integers(0, 3))):
+    for _ in range(int(rng.integers(0, 4))):
         draw_car(scene, rng.uniform(0.1, 0.9) * width)
     unlabel_some_borders(scene)
     light = rng.uniform(0.8, 1.15)

@@ -10,7 +10,7 @@ export OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-PASSIVE}"
 CONFIG=configs/quickstart.py
 WORK_DIR=work_dirs/quickstart
 OVERLAYS=$WORK_DIR/overlays
-LOWEST_MIOU=50 # per cent; a run that learnt ends well above
+LOWEST_MIOU=60 # per cent; a constant prediction gets 7
 
 STEP=installation
 trap 'echo "[quickstart] FAILED during $STEP (exit status $?)" >&2; exit 1' ERR
