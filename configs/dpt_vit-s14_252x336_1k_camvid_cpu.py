@@ -1,8 +1,8 @@
 # CamVid with a pretrained ViT-S/14 on a CPU, in under an hour on two cores: a narrower decoder, smaller crops,
-# no auxiliary head, bf16, and only the embeddings and first three layers of the backbone frozen.
+# no auxiliary head, bf16; the embeddings and the first three layers of the backbone are frozen.
 _base_ = ['dpt_vit-s14_364x476_4k_camvid.py']
 crop_size = (252, 336)
-max_iters = 1400
+max_iters = 1000
 warmup_iters = 100
 model = dict(
     data_preprocessor=dict(size=crop_size),
@@ -30,4 +30,6 @@ param_scheduler = [
     dict(type='PolyLR', eta_min=0.0, power=1.0, by_epoch=False, begin=warmup_iters, end=max_iters),
 ]
 train_cfg = dict(max_iters=max_iters, val_interval=max_iters)
-default_hooks = dict(logger=dict(interval=10), checkpoint=dict(interval=350))
+val_cfg = dict(fp16=True)  # bfloat16 on a CPU
+test_cfg = dict(fp16=True)
+default_hooks = dict(logger=dict(interval=10), checkpoint=dict(interval=250))
