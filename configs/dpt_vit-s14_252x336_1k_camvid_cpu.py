@@ -1,4 +1,4 @@
-# CamVid with a pretrained ViT-S/14 on a CPU, in under an hour on two cores: a narrower decoder, smaller crops,
+# CamVid with a pretrained ViT-S/14 on a CPU, in under an hour on two cores: narrower decoder, smaller crops,
 # no auxiliary head, bf16; the embeddings and the first three layers of the backbone are frozen.
 _base_ = ['dpt_vit-s14_364x476_4k_camvid.py']
 crop_size = (252, 336)

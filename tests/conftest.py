@@ -67,6 +67,7 @@ def _default_scope():
     """Every test resolves registered names in the scope 'dpt', as a config with ``default_scope`` does."""
     from mmengine.registry import DefaultScope
 
-    DefaultScope.get_instance('test', scope_name='dpt')
+    if not DefaultScope.check_instance_created('test'):
+        DefaultScope.get_instance('test', scope_name='dpt')
     with DefaultScope.overwrite_default_scope('dpt'):
         yield

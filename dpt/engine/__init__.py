@@ -6,6 +6,7 @@ from dpt.engine.optim_constructor import DefaultOptimWrapperConstructor
 from dpt.engine.optim_wrapper import AmpOptimWrapper
 from dpt.engine.pretrained import PretrainedInit
 from dpt.engine.run_info import RunInfoHook
+from dpt.engine.sync_buffers import SyncBuffersHook
 
 __all__ = [
     'AmpOptimWrapper',
@@ -14,4 +15,5 @@ __all__ = [
     'LogProcessor',
     'PretrainedInit',
     'RunInfoHook',
+    'SyncBuffersHook',
 ]

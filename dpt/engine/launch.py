@@ -1,6 +1,7 @@
 """From a config file and command-line arguments to a runner."""
 
 import importlib
+import inspect
 import os
 import sys
 from pathlib import Path
@@ -11,6 +12,19 @@ from mmengine.runner import Runner
 
 from dpt.engine.optim_wrapper import preferred_amp_dtype
 
+CONSUMED = set(inspect.signature(Runner.__init__).parameters) | {
+    'activation_checkpointing',
+    'compile',
+    'data_root',
+    'efficient_conv_bn_eval',
+    'find_unused_parameters',
+    'model_wrapper_cfg',
+    'sync_bn',
+    'total_batch_size',
+    'tta_model',
+    'tta_pipeline',
+}
+"""Top-level keys of a config that are read after it was parsed; the others feed them while it is."""
 LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
 DATALOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 
@@ -27,11 +41,20 @@ def load_config(path: str, options: dict | None = None, work_dir: str | None = N
 
     Raises:
         FileNotFoundError: If the config file is not there.
+        ValueError: If an option would change nothing.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f'config file {path} does not exist; those of dpt are in configs/')
     config = Config.fromfile(path)
     options = dict(options or {})
+    for key in options:
+        if key.split('.')[0] not in CONSUMED:
+            raise ValueError(
+                f'--cfg-options {key}: {key.split(".")[0]} is read only while the config file is parsed, '
+                'so this would change nothing; set the keys that it feeds (such as '
+                'model.decode_head.num_classes or train_dataloader.dataset.pipeline), '
+                'or write a config with this one as _base_'
+            )
     if 'data_root' in options:
         _replace_data_root(config, options['data_root'])
     config.merge_from_dict(options)
@@ -124,8 +147,8 @@ def _survive_broken_torchvision() -> None:
 def build_runner(config: Config, launcher: str = 'none') -> Runner:
     """Build the runner; the same config serves a CPU, one GPU and many.
 
-    With several GPUs, BN becomes SyncBN unless the config sets ``sync_bn`` itself; with several CPU processes
-    it stays BN.
+    With several GPUs, BN becomes SyncBN unless the config sets ``sync_bn`` itself. On CPUs, where torch has
+    no SyncBN, the processes share their running statistics instead.
 
     Raises:
         ValueError: If the launcher cannot work here.
@@ -137,6 +160,7 @@ def build_runner(config: Config, launcher: str = 'none') -> Runner:
         else:
             _init_distributed_cpu(launcher)
             config.setdefault('model_wrapper_cfg', dict(type='MMDistributedDataParallel', device_ids=None))
+            config.custom_hooks = [*config.get('custom_hooks', []), dict(type='SyncBuffersHook')]
     _share_batch(config)
     _survive_broken_torchvision()
     for name in ('val_dataloader', 'test_dataloader'):

@@ -24,5 +24,5 @@ def resize_pos_embed(
         return pos_embed
     extra, patches = pos_embed[:, :num_extra_tokens], pos_embed[:, num_extra_tokens:]
     patches = patches.reshape(1, *native, -1).permute(0, 3, 1, 2)  # 1xCxHxW
-    patches = F.interpolate(patches.float(), size=grid, mode=mode, align_corners=False).to(pos_embed.dtype)
+    patches = F.interpolate(patches, size=grid, mode=mode, align_corners=False)
     return torch.cat([extra, patches.flatten(2).transpose(1, 2)], dim=1)

@@ -1,0 +1,124 @@
+"""From config and arguments to what the runner gets."""
+
+from pathlib import Path
+
+import pytest
+from mmengine.config import Config
+
+from dpt.engine.launch import (
+    build_runner,
+    enable_amp,
+    find_resume,
+    load_config,
+    test_protocol,
+    use_test_time_augmentation,
+    write_results,
+)
+
+ADE = 'configs/dpt_vit-b16_512x512_160k_ade20k.py'
+protocol_of = test_protocol
+test_protocol.__test__ = False  # a function of the package, not a test
+
+
+@pytest.fixture
+def ade(repository: Path) -> Config:
+    return load_config(str(repository / ADE))
+
+
+def test_data_root_reaches_every_data_set(repository: Path) -> None:
+    config = load_config(str(repository / ADE), dict(data_root='/elsewhere'))
+    for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        assert config[loader].dataset.data_root == '/elsewhere'
+
+
+def test_dotted_options_and_work_dir(repository: Path) -> None:
+    config = load_config(str(repository / ADE), {'model.neck.channels': 64}, 'out')
+    assert config.model.neck.channels == 64
+    assert config.work_dir == 'out'
+    assert load_config(str(repository / ADE)).work_dir == 'work_dirs/dpt_vit-b16_512x512_160k_ade20k'
+
+
+def test_an_option_that_would_change_nothing_is_refused(repository: Path) -> None:
+    with pytest.raises(ValueError, match='num_classes is read only while the config file is parsed'):
+        load_config(str(repository / ADE), dict(num_classes=3))
+    with pytest.raises(ValueError, match='train_pipeline'):
+        load_config(str(repository / ADE), {'train_pipeline.0.type': 'X'})
+
+
+def test_a_missing_config_is_named() -> None:
+    with pytest.raises(FileNotFoundError, match='nowhere.py'):
+        load_config('nowhere.py')
+
+
+def test_amp_replaces_the_plain_wrapper_only(ade: Config) -> None:
+    enable_amp(ade)
+    assert ade.optim_wrapper.type == 'AmpOptimWrapper'
+    assert ade.optim_wrapper.optimizer.lr == 6e-5
+    ade.optim_wrapper.type = 'ApexOptimWrapper'
+    with pytest.raises(ValueError, match='ApexOptimWrapper'):
+        enable_amp(ade)
+
+
+def test_resume_finds_the_newest_checkpoint_also_after_a_move(tmp_path: Path) -> None:
+    (tmp_path / 'iter_8.pth').touch()
+    (tmp_path / 'last_checkpoint').write_text('/gone/iter_8.pth')
+    assert find_resume(str(tmp_path), 'auto') == str(tmp_path / 'iter_8.pth')
+    assert find_resume('/gone', str(tmp_path / 'iter_8.pth')) == str(tmp_path / 'iter_8.pth')
+
+
+def test_nothing_to_resume_is_an_error_never_a_silent_start(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match='nothing to resume'):
+        find_resume(str(tmp_path), 'auto')
+    with pytest.raises(FileNotFoundError, match='no such checkpoint'):
+        find_resume(str(tmp_path), 'gone.pth')
+    (tmp_path / 'last_checkpoint').write_text('/gone/iter_8.pth')
+    with pytest.raises(FileNotFoundError, match='iter_8.pth'):
+        find_resume(str(tmp_path), 'auto')
+
+
+def test_the_total_batch_must_divide(ade: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv('WORLD_SIZE', '5')
+    monkeypatch.delenv('RANK', raising=False)
+    monkeypatch.setattr('torch.cuda.is_available', lambda: True)
+    with pytest.raises(ValueError, match='total_batch_size=16 cannot be shared equally by 5'):
+        build_runner(ade, 'pytorch')
+
+
+def test_cpu_processes_need_torchrun(ade: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv('RANK', raising=False)
+    monkeypatch.setattr('torch.cuda.is_available', lambda: False)
+    with pytest.raises(ValueError, match='torchrun'):
+        build_runner(ade, 'pytorch')
+    with pytest.raises(ValueError, match='slurm'):
+        build_runner(ade, 'slurm')
+
+
+def test_aug_test_has_the_published_views_and_says_so(ade: Config) -> None:
+    use_test_time_augmentation(ade)
+    assert ade.model.type == 'SegTTAModel'
+    assert ade.model.module.type == 'EncoderDecoder'
+    lines = protocol_of(ade)
+    for scale in ('1024x256', '1536x384', '2048x512', '2560x640', '3072x768', '3584x896'):
+        assert scale in lines[0]
+    assert 'with and without' in lines[1]
+
+
+def test_the_single_scale_protocol_says_what_it_is(ade: Config) -> None:
+    lines = protocol_of(ade)
+    assert '2048x512 at most, aspect kept' in lines[0]
+    assert lines[1] == 'flip: no'
+    assert 'whole' in lines[2]
+    assert lines[3] == 'padding: none'
+
+
+def test_aug_test_without_its_keys_is_an_error(ade: Config) -> None:
+    ade.pop('tta_pipeline')
+    with pytest.raises(ValueError, match='tta_pipeline'):
+        use_test_time_augmentation(ade)
+
+
+def test_out_and_show_dir(ade: Config) -> None:
+    write_results(ade, out_dir='labels', show_dir='pictures')
+    assert ade.test_evaluator.output_dir == 'labels'
+    assert ade.default_hooks.visualization.out_dir == 'pictures'
+    assert ade.default_hooks.visualization.draw

@@ -1,0 +1,81 @@
+"""Parameter groups and mixed precision."""
+
+import pytest
+import torch
+from mmengine.optim import build_optim_wrapper
+from torch import nn
+
+from dpt.engine.optim_wrapper import AmpOptimWrapper, preferred_amp_dtype
+
+
+class Model(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone = nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4))
+        self.pos_embed = nn.Parameter(torch.zeros(4))
+        self.head = nn.Sequential(nn.Linear(4, 2), nn.BatchNorm1d(2))
+        self.frozen = nn.Linear(2, 2).requires_grad_(False)
+
+
+def build(paramwise_cfg: dict | None) -> tuple[Model, torch.optim.Optimizer]:
+    model = Model()
+    config = dict(optimizer=dict(type='AdamW', lr=1.0, weight_decay=0.5), paramwise_cfg=paramwise_cfg)
+    return model, build_optim_wrapper(model, {key: value for key, value in config.items() if value}).optimizer
+
+
+def settings(model: Model, optimizer: torch.optim.Optimizer) -> dict[str, tuple[float, float]]:
+    """Learning rate and decay by parameter name."""
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    return {
+        names[id(parameter)]: (group['lr'], group['weight_decay'])
+        for group in optimizer.param_groups
+        for parameter in group['params']
+    }
+
+
+def test_every_rule_reaches_its_parameters_and_equal_groups_are_one() -> None:
+    rules = dict(
+        norm_decay_mult=0.0,
+        bias_decay_mult=0.0,
+        custom_keys={'pos_embed': dict(decay_mult=0.0), 'backbone': dict(lr_mult=0.1)},
+    )
+    model, optimizer = build(rules)
+    assert settings(model, optimizer) == {
+        'backbone.0.weight': (0.1, 0.5),
+        'backbone.0.bias': (0.1, 0.5),
+        'backbone.1.weight': (0.1, 0.5),
+        'backbone.1.bias': (0.1, 0.5),
+        'pos_embed': (1.0, 0.0),
+        'head.0.weight': (1.0, 0.5),
+        'head.0.bias': (1.0, 0.0),
+        'head.1.weight': (1.0, 0.0),
+        'head.1.bias': (1.0, 0.0),
+    }
+    assert len(optimizer.param_groups) <= 4
+
+
+def test_without_rules_everything_is_decayed() -> None:
+    _, optimizer = build(None)
+    assert {group['weight_decay'] for group in optimizer.param_groups} == {0.5}
+
+
+def test_mixed_precision_trains_on_this_device() -> None:
+    device = 'cuda' if torch.cuda.is_available() else 'cpu'
+    model = nn.Linear(4, 2).to(device)
+    before = model.weight.detach().clone()
+    wrapper = AmpOptimWrapper(optimizer=torch.optim.SGD(model.parameters(), lr=0.1))
+    with wrapper.optim_context(model):
+        out = model(torch.ones(3, 4, device=device))
+    assert out.dtype == preferred_amp_dtype()
+    wrapper.update_params(out.float().sum())
+    assert not torch.equal(before, model.weight)
+    wrapper.load_state_dict(wrapper.state_dict())
+
+
+def test_types_that_cannot_work_are_errors() -> None:
+    optimizer = torch.optim.SGD(nn.Linear(1, 1).parameters(), lr=0.1)
+    with pytest.raises(ValueError, match='bfloat16'):
+        AmpOptimWrapper(optimizer=optimizer, dtype='float8')
+    if not torch.cuda.is_available():
+        with pytest.raises(ValueError, match='needs a GPU'):
+            AmpOptimWrapper(optimizer=optimizer, dtype='float16')

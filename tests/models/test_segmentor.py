@@ -1,0 +1,194 @@
+"""EncoderDecoder and SegTTAModel on a tiny DPT."""
+
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+from mmengine.structures import PixelData
+
+from dpt.registry import MODELS
+from dpt.structures import SegDataSample
+
+CLASSES = 5
+
+
+def config(**arguments) -> dict:
+    return dict(
+        type='EncoderDecoder',
+        data_preprocessor=dict(
+            type='SegDataPreProcessor', mean=[127.5] * 3, std=[127.5] * 3, test_cfg=dict(size_divisor=16)
+        ),
+        backbone=dict(
+            type='VisionTransformer',
+            img_size=32,
+            patch_size=8,
+            embed_dims=24,
+            num_layers=4,
+            num_heads=3,
+            out_indices=(0, 1, 2, 3),
+        ),
+        neck=dict(type='DPTNeck', in_channels=24, channels=8, post_process_channels=(4, 6, 8, 12)),
+        decode_head=dict(type='DPTHead', in_channels=8, num_classes=CLASSES),
+        **arguments,
+    )
+
+
+def build(**arguments) -> torch.nn.Module:
+    torch.manual_seed(0)
+    model = MODELS.build(config(**arguments))
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    return model.eval()
+
+
+def sample(
+    size: tuple[int, int], ori_shape: tuple[int, int] | None = None, flip: bool = False
+) -> SegDataSample:
+    data_sample = SegDataSample(gt_sem_seg=PixelData(data=torch.zeros(1, *size, dtype=torch.uint8)))
+    data_sample.set_metainfo(
+        dict(
+            img_path='a.jpg',
+            img_shape=size,
+            ori_shape=ori_shape or size,
+            flip=flip,
+            flip_direction='horizontal' if flip else None,
+        )
+    )
+    return data_sample
+
+
+def image(size: tuple[int, int], seed: int = 0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(0, 256, (3, *size), dtype=torch.uint8, generator=generator)
+
+
+def test_predictions_have_the_original_size_and_no_logits_unless_asked() -> None:
+    model, data = build(), dict(inputs=[image((33, 47))], data_samples=[sample((33, 47), (50, 61))])
+    with torch.no_grad():
+        prediction = model.test_step(copy.deepcopy(data))[0]
+        batch = model.data_preprocessor(copy.deepcopy(data), False)
+        with_logits = model.predict(**batch, with_logits=True)[0]
+    assert prediction.pred_sem_seg.data.shape == (1, 50, 61)
+    assert 'seg_logits' not in prediction
+    assert with_logits.seg_logits.data.shape == (CLASSES, 50, 61)
+    labels = with_logits.seg_logits.data.argmax(0, keepdim=True)
+    assert torch.equal(labels.to(torch.uint8), prediction.pred_sem_seg.data)
+    assert len(labels.unique()) > 1
+
+
+def test_a_prediction_does_not_depend_on_its_batch() -> None:
+    model = build()
+    sizes = [(32, 32), (32, 32)]
+    inputs, samples = [image(s, i) for i, s in enumerate(sizes)], [sample(s) for s in sizes]
+    with torch.no_grad():
+        together = model.test_step(dict(inputs=inputs, data_samples=copy.deepcopy(samples)))
+        for i in range(2):
+            alone = model.test_step(
+                dict(inputs=inputs[i : i + 1], data_samples=copy.deepcopy(samples[i : i + 1]))
+            )
+            assert torch.equal(alone[0].pred_sem_seg.data, together[i].pred_sem_seg.data)
+
+
+def test_slide_mode_equals_whole_mode_when_one_window_covers_the_input() -> None:
+    whole = build()
+    slide = build(test_cfg=dict(mode='slide', crop_size=(64, 64), stride=(32, 32)))
+    data = dict(inputs=[image((48, 32))], data_samples=[sample((48, 32))])
+    with torch.no_grad():
+        one = whole.test_step(copy.deepcopy(data))[0].pred_sem_seg.data
+        other = slide.test_step(copy.deepcopy(data))[0].pred_sem_seg.data
+    assert torch.equal(one, other)
+
+
+def test_loss_is_taken_at_the_size_of_the_label() -> None:
+    model = build()
+    data = dict(inputs=[image((32, 32))], data_samples=[sample((32, 32))])
+    batch = model.data_preprocessor(data, True)
+    label = torch.arange(32 * 32).reshape(1, 32, 32) % CLASSES
+    batch['data_samples'][0].gt_sem_seg.data = label
+    with torch.no_grad():
+        losses = model(**batch, mode='loss')
+        logits = F.interpolate(model(batch['inputs']), size=(32, 32), mode='bilinear', align_corners=False)
+    assert losses['decode.loss_ce'].item() == pytest.approx(F.cross_entropy(logits, label).item(), rel=1e-6)
+
+
+def test_auxiliary_heads_add_a_weighted_loss_in_training_only() -> None:
+    model = build(auxiliary_heads=[dict(type='FCNHead', in_channels=8, num_classes=CLASSES, in_index=1)])
+    batch = model.data_preprocessor(dict(inputs=[image((32, 32))], data_samples=[sample((32, 32))]), True)
+    losses = model(**batch, mode='loss')
+    maps = model.extract_feat(batch['inputs'])
+    logits = F.interpolate(
+        model.auxiliary_heads[0](maps), size=(32, 32), mode='bilinear', align_corners=False
+    )
+    label = torch.zeros(1, 32, 32, dtype=torch.long)
+    expected = 0.2 * F.cross_entropy(logits, label)
+    assert losses['aux.loss_ce'].item() == pytest.approx(expected.item(), rel=1e-5)
+    assert maps[1].shape[-1] * 2 == maps[0].shape[-1]
+    assert 'auxiliary_heads.0.conv_seg.weight' in model.state_dict()
+
+
+def test_training_reduces_the_loss() -> None:
+    torch.manual_seed(0)
+    model = MODELS.build(config())
+    model.init_weights()
+    model.train()
+    batch = model.data_preprocessor(dict(inputs=[image((32, 32))], data_samples=[sample((32, 32))]), True)
+    batch['data_samples'][0].gt_sem_seg.data = (torch.arange(32).repeat(32, 1)[None] // 8) % CLASSES
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    losses = []
+    for _ in range(40):
+        loss, _ = model.parse_losses(model(**batch, mode='loss'))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.6 * losses[0]
+
+
+def views(flips: list[bool]) -> dict:
+    picture = image((32, 48))
+    inputs = [[picture.flip(2) if flip else picture] for flip in flips]
+    return dict(inputs=inputs, data_samples=[[sample((32, 48), flip=flip)] for flip in flips])
+
+
+def test_tta_averages_the_softmax_of_its_views() -> None:
+    model = build()
+    tta = MODELS.build(dict(type='SegTTAModel', module=model)).eval()
+    data = views([False, True])
+    with torch.no_grad():
+        merged = tta.test_step(copy.deepcopy(data))[0].pred_sem_seg.data
+        total = torch.zeros(CLASSES, 32, 48)
+        for inputs, samples in zip(data['inputs'], data['data_samples'], strict=True):
+            x = (inputs[0][None].float() - 127.5) / 127.5
+            logits = F.interpolate(model(x), size=(32, 48), mode='bilinear', align_corners=False)[0]
+            total += (logits.flip(2) if samples[0].flip else logits).softmax(0)
+    assert torch.equal(merged[0].long(), total.argmax(0))
+    assert merged.unique().numel() > 1
+
+
+def test_tta_of_one_view_is_the_plain_prediction() -> None:
+    model = build()
+    tta = MODELS.build(dict(type='SegTTAModel', module=model)).eval()
+    data = views([False])
+    with torch.no_grad():
+        plain = model.test_step(
+            dict(inputs=data['inputs'][0], data_samples=copy.deepcopy(data['data_samples'][0]))
+        )
+        merged = tta.test_step(copy.deepcopy(data))
+    assert torch.equal(plain[0].pred_sem_seg.data, merged[0].pred_sem_seg.data)
+    assert merged[0].gt_sem_seg.data.shape == (1, 32, 48)
+
+
+@pytest.mark.parametrize(
+    'test_cfg', [dict(mode='silde'), dict(mode='slide'), dict(mode='whole', crop=(1, 1))]
+)
+def test_a_wrong_test_cfg_is_an_error(test_cfg: dict) -> None:
+    with pytest.raises(ValueError, match='test_cfg'):
+        MODELS.build(config(test_cfg=test_cfg))
+
+
+def test_unknown_arguments_are_errors() -> None:
+    with pytest.raises(TypeError):
+        MODELS.build(config(losses=dict(type='CrossEntropyLoss')))
+    with pytest.raises(ValueError, match='mode'):
+        build()(torch.zeros(1, 3, 32, 32), mode='train')

@@ -1,0 +1,141 @@
+"""Every config builds, runs forward and backward when shrunken, and the recipe is stated exactly."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import PARAM_SCHEDULERS
+from mmengine.structures import PixelData
+
+from dpt.engine.launch import load_config
+from dpt.registry import DATASETS, METRICS, MODELS, TRANSFORMS
+from dpt.structures import SegDataSample
+
+ROOT = Path(__file__).resolve().parent.parent / 'configs'
+CONFIGS = sorted(path.name for path in ROOT.glob('*.py'))
+RECIPE = 'dpt_vit-b16_512x512_160k_ade20k.py'
+
+
+def shrink(config: Config) -> Config:
+    """The same architecture with fewer channels, on fewer pixels."""
+    model = config.model
+    side = model.backbone.patch_size * 4
+    heads = 2
+    model.backbone.update(embed_dims=16 * heads, num_heads=heads, init_cfg=None)
+    model.neck.update(in_channels=16 * heads, channels=8, post_process_channels=(4, 8, 8, 8))
+    model.decode_head.update(in_channels=8, channels=8)
+    for head in model.get('auxiliary_heads') or []:
+        head.update(in_channels=8)
+    model.data_preprocessor.size = (side, side)
+    return config
+
+
+@pytest.mark.parametrize('name', CONFIGS)
+def test_config_builds_and_trains_a_shrunken_copy(name: str) -> None:
+    config = shrink(load_config(str(ROOT / name)))
+    model = MODELS.build(config.model)
+    model.init_weights()
+    size = tuple(config.model.data_preprocessor.size)
+    inputs = [torch.randint(0, 256, (3, *size), dtype=torch.uint8) for _ in range(2)]
+    samples = [
+        SegDataSample(gt_sem_seg=PixelData(data=torch.zeros(1, *size, dtype=torch.uint8))) for _ in inputs
+    ]
+    optim_wrapper = build_optim_wrapper(model.train(), config.optim_wrapper)
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    logs = model.train_step(dict(inputs=inputs, data_samples=samples), optim_wrapper)
+    assert torch.isfinite(logs['loss'])
+    # Biases that a norm follows get no gradient, so they may stay.
+    changed = {name for name, p in model.named_parameters() if not torch.equal(p, before[name])}
+    assert changed >= {name for name, p in model.named_parameters() if p.requires_grad and p.ndim > 1}
+    assert not changed & {name for name, p in model.named_parameters() if not p.requires_grad}
+
+
+@pytest.mark.parametrize('name', CONFIGS)
+def test_pipelines_data_sets_and_metric_are_registered(name: str) -> None:
+    config = load_config(str(ROOT / name))
+    for pipeline in ('train_pipeline', 'test_pipeline', 'tta_pipeline'):
+        for transform in config[pipeline]:
+            TRANSFORMS.build(transform)
+    for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        assert DATASETS.get(config[loader].dataset.type) is not None
+    METRICS.build(config.val_evaluator)
+
+
+@pytest.mark.parametrize('name', CONFIGS)
+def test_classes_crop_and_patch_fit_each_other(name: str) -> None:
+    config = load_config(str(ROOT / name))
+    dataset = config.train_dataloader.dataset
+    classes = (dataset.get('metainfo') or DATASETS.get(dataset.type).METAINFO)['classes']
+    assert config.model.decode_head.num_classes == len(classes)
+    for head in config.model.get('auxiliary_heads') or []:
+        assert head.num_classes == len(classes)
+    crop = next(t for t in config.train_pipeline if t['type'] == 'RandomCrop').crop_size
+    assert tuple(config.model.data_preprocessor.size) == tuple(crop)
+    # An odd grid would be rounded up at the coarsest level; the recipe's test pads to the patch alone.
+    padding = (config.model.data_preprocessor.get('test_cfg') or {}).get('size_divisor', 0)
+    assert not any(side % (2 * config.model.backbone.patch_size) for side in (*crop, padding))
+
+
+def test_the_recipe_s_model_has_its_size() -> None:
+    model = MODELS.build(load_config(str(ROOT / RECIPE)).model)
+    # 109,704,278 without the patch projection's bias, as MMSegmentation 1.x builds it, and 768 with it.
+    assert sum(parameter.numel() for parameter in model.parameters()) == 109_704_278 + 768
+    assert len(model.state_dict()) == 274
+
+
+def test_the_recipe_s_schedule() -> None:
+    config = load_config(str(ROOT / RECIPE))
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.AdamW([parameter], lr=config.optim_wrapper.optimizer.lr)
+    schedulers = [
+        PARAM_SCHEDULERS.build(dict(s), default_args=dict(optimizer=optimizer))
+        for s in config.param_scheduler
+    ]
+    rates = []
+    for _ in range(3000):
+        rates.append(optimizer.param_groups[0]['lr'])
+        optimizer.step()
+        for scheduler in schedulers:
+            scheduler.step()
+    assert rates[0] == pytest.approx(6e-11)
+    # Linear from 1e-6 of the rate at the first iteration to all of it at the 1,500th.
+    assert rates[750] == pytest.approx(6e-5 * (1e-6 + (1 - 1e-6) * 750 / 1499), rel=1e-9)
+    assert rates[1499] == pytest.approx(6e-5, rel=1e-6)
+    # Then linear to zero at the 160,000th.
+    assert rates[2500] == pytest.approx(6e-5 * (1 - (2500 - 1500) / (160000 - 1 - 1500)), rel=1e-4)
+
+
+def test_the_recipe_s_numbers() -> None:
+    config = load_config(str(ROOT / RECIPE))
+    assert config.total_batch_size == 16
+    assert (config.train_cfg.max_iters, config.train_cfg.val_interval) == (160000, 16000)
+    optimizer = config.optim_wrapper.optimizer
+    assert (optimizer.type, optimizer.lr, tuple(optimizer.betas)) == ('AdamW', 6e-5, (0.9, 0.999))
+    assert optimizer.weight_decay == 0.01
+    assert config.model.loss.avg_non_ignore is False
+    assert config.model.auxiliary_heads is None
+    assert tuple(config.model.backbone.out_indices) == (2, 5, 8, 11)
+    assert tuple(config.model.neck.post_process_channels) == (96, 192, 384, 768)
+    resize, crop = config.train_pipeline[2], config.train_pipeline[3]
+    assert (tuple(resize.scale), tuple(resize.ratio_range)) == ((2048, 512), (0.5, 2.0))
+    assert (tuple(crop.crop_size), crop.cat_max_ratio) == ((512, 512), 0.75)
+    scales = [tuple(t.scale) for t in config.tta_pipeline[1].transforms[0]]
+    assert scales == [(int(2048 * r), int(512 * r)) for r in (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)]
+    for loader in ('train_dataloader', 'val_dataloader'):
+        assert config[loader].dataset.type == 'ADE20KDataset'
+
+
+def test_the_recipe_decays_all_but_position_embedding_and_class_token() -> None:
+    config = shrink(load_config(str(ROOT / RECIPE)))
+    model = MODELS.build(config.model)
+    optimizer = build_optim_wrapper(model, config.optim_wrapper).optimizer
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    decay = {names[id(p)]: group['weight_decay'] for group in optimizer.param_groups for p in group['params']}
+    assert {name for name, value in decay.items() if value == 0} == {
+        'backbone.pos_embed',
+        'backbone.cls_token',
+    }
+    assert set(decay.values()) == {0.0, 0.01}
+    assert len(decay) == len(list(model.parameters()))
