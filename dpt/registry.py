@@ -10,12 +10,14 @@ from mmengine.registry import HOOKS as _HOOKS
 from mmengine.registry import LOG_PROCESSORS as _LOG_PROCESSORS
 from mmengine.registry import LOOPS as _LOOPS
 from mmengine.registry import METRICS as _METRICS
+from mmengine.registry import MODEL_WRAPPERS as _MODEL_WRAPPERS
 from mmengine.registry import MODELS as _MODELS
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as _OPTIM_WRAPPER_CONSTRUCTORS
 from mmengine.registry import OPTIM_WRAPPERS as _OPTIM_WRAPPERS
 from mmengine.registry import OPTIMIZERS as _OPTIMIZERS
 from mmengine.registry import PARAM_SCHEDULERS as _PARAM_SCHEDULERS
 from mmengine.registry import TRANSFORMS as _TRANSFORMS
+from mmengine.registry import VISBACKENDS as _VISBACKENDS
 from mmengine.registry import VISUALIZERS as _VISUALIZERS
 from mmengine.registry import WEIGHT_INITIALIZERS as _WEIGHT_INITIALIZERS
 from mmengine.registry import Registry
@@ -43,3 +45,5 @@ LOOPS = Registry('loop', parent=_LOOPS, scope='dpt')
 OPTIMIZERS = Registry('optimizer', parent=_OPTIMIZERS, scope='dpt')
 PARAM_SCHEDULERS = Registry('parameter scheduler', parent=_PARAM_SCHEDULERS, scope='dpt')
 DATA_SAMPLERS = Registry('data sampler', parent=_DATA_SAMPLERS, scope='dpt')
+MODEL_WRAPPERS = Registry('model_wrapper', parent=_MODEL_WRAPPERS, scope='dpt')
+VISBACKENDS = Registry('vis_backend', parent=_VISBACKENDS, scope='dpt')
