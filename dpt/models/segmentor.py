@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import torch
+from mmengine.config import Config
 from mmengine.model import BaseModel
 from mmengine.structures import PixelData
 from torch import Tensor, nn
@@ -33,6 +34,9 @@ class EncoderDecoder(BaseModel):
             stride=(vertical, horizontal))``.
         init_cfg: ``dict(type='Pretrained', checkpoint=PATH)`` loads the whole model, strictly.
     """
+
+    cfg: Config  # set, with dataset_meta, by dpt.apis.init_model
+    dataset_meta: dict
 
     def __init__(
         self,

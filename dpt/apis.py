@@ -1,0 +1,106 @@
+"""Three lines for a user with an image.
+
+Example:
+    >>> from dpt.apis import inference_model, init_model
+    >>> model = init_model('configs/quickstart.py', 'work_dirs/quickstart/iter_700.pth')
+    >>> labels = inference_model(model, 'street.jpg').pred_sem_seg.data  # 1xHxW
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.dataset import Compose
+from mmengine.registry import init_default_scope
+
+from dpt.checkpoints import load_model, read_checkpoint
+from dpt.engine.launch import load_config
+from dpt.models import EncoderDecoder
+from dpt.registry import DATASETS, MODELS
+from dpt.structures import SegDataSample
+
+Image = str | Path | np.ndarray
+
+
+def init_model(
+    config: str | Path | Config,
+    checkpoint: str | Path | None = None,
+    device: str | torch.device | None = None,
+    cfg_options: dict | None = None,
+) -> EncoderDecoder:
+    """Build a model for inference.
+
+    Args:
+        config: Config, or path of its file.
+        checkpoint: Path or URL of its weights, of dpt or MMSegmentation; ``None`` for random ones.
+        device: Where the model runs; ``None`` for the GPU if there is one.
+        cfg_options: Values that override the config's, by dotted key.
+
+    Returns:
+        The segmentor in evaluation mode, with ``cfg`` and ``dataset_meta`` (``classes``, ``palette``) set.
+
+    Raises:
+        FileNotFoundError: If the config or the checkpoint is not there.
+        ValueError: If the checkpoint does not fit the model.
+    """
+    if not isinstance(config, Config):
+        config = load_config(str(config), cfg_options)
+    elif cfg_options:
+        config.merge_from_dict(cfg_options)
+    init_default_scope(config.get('default_scope', 'dpt'))
+    model = MODELS.build(config.model)
+    meta: dict = {}
+    if checkpoint is not None:
+        load_model(model, checkpoint)
+        meta = read_checkpoint(checkpoint).get('meta') or {}
+    model.cfg = config
+    model.dataset_meta = meta.get('dataset_meta') or _dataset_meta(config)
+    default = 'cuda' if torch.cuda.is_available() else 'cpu'
+    return model.to(device or default).eval()
+
+
+def _dataset_meta(config: Config) -> dict:
+    dataset = config.test_dataloader.dataset
+    while 'dataset' in dataset:
+        dataset = dataset.dataset
+    return dict(dataset.get('metainfo') or DATASETS.get(dataset.type).METAINFO)
+
+
+def _prepare(image: Image, pipeline: list[dict]) -> dict:
+    """Run the test pipeline on one image, without annotations."""
+    steps = [step for step in pipeline if step['type'] != 'LoadAnnotations']
+    if isinstance(image, np.ndarray):
+        shape = image.shape[:2]
+        data: dict = dict(img=image, img_path=None, img_shape=shape, ori_shape=shape)
+        steps = [step for step in steps if step['type'] != 'LoadImageFromFile']
+    else:
+        if not Path(image).is_file():
+            raise FileNotFoundError(f'image {image} does not exist')
+        data = dict(img_path=str(image))
+    return Compose(steps)(data)
+
+
+@torch.no_grad()
+def inference_model(
+    model: EncoderDecoder, images: Image | Sequence[Image]
+) -> SegDataSample | list[SegDataSample]:
+    """Predict the labels of one or several images, the way ``tools/test.py`` does.
+
+    Args:
+        model: What :func:`init_model` returned.
+        images: Path, or BGR uint8 array of shape HxWx3 as OpenCV reads it, or a sequence of these.
+
+    Returns:
+        A sample with ``pred_sem_seg.data`` of shape 1xHxW at the image's size; a list for a sequence.
+
+    Raises:
+        FileNotFoundError: If an image does not exist.
+    """
+    single = isinstance(images, (str, Path, np.ndarray))
+    samples = []
+    for image in [images] if isinstance(images, (str, Path, np.ndarray)) else images:
+        data = _prepare(image, model.cfg.test_pipeline)
+        samples += model.test_step(dict(inputs=[data['inputs']], data_samples=[data['data_samples']]))
+    return samples[0] if single else samples
