@@ -26,6 +26,8 @@ CONSUMED = set(inspect.signature(Runner.__init__).parameters) | {
 }
 """Top-level keys of a config that are read after it was parsed; the others feed them while it is."""
 LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
+PROCESS_COUNT = dict(pytorch='WORLD_SIZE', slurm='SLURM_NTASKS', mpi='OMPI_COMM_WORLD_SIZE')
+"""Environment variable in which each launcher tells the number of processes."""
 DATALOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 
 
@@ -123,9 +125,8 @@ def _share_batch(config: Config) -> None:
     total, loader = config.get('total_batch_size'), config.get('train_dataloader')
     if total is None or loader is None or 'batch_size' in loader:
         return
-    processes = int(os.environ.get('WORLD_SIZE') or os.environ.get('SLURM_NTASKS') or 1)
-    if config.launcher == 'none':
-        processes = 1
+    variable = PROCESS_COUNT.get(config.launcher)
+    processes = int(os.environ.get(variable, 1)) if variable else 1
     if total % processes:
         raise ValueError(
             f'total_batch_size={total} cannot be shared equally by {processes} processes; '

@@ -76,12 +76,37 @@ def test_nothing_to_resume_is_an_error_never_a_silent_start(tmp_path: Path) -> N
         find_resume(str(tmp_path), 'auto')
 
 
-def test_the_total_batch_must_divide(ade: Config, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv('WORLD_SIZE', '5')
-    monkeypatch.delenv('RANK', raising=False)
+@pytest.mark.parametrize(
+    ('launcher', 'variable'),
+    [('pytorch', 'WORLD_SIZE'), ('slurm', 'SLURM_NTASKS'), ('mpi', 'OMPI_COMM_WORLD_SIZE')],
+)
+def test_the_total_batch_is_shared_equally(
+    ade: Config, monkeypatch: pytest.MonkeyPatch, launcher: str, variable: str
+) -> None:
     monkeypatch.setattr('torch.cuda.is_available', lambda: True)
+    built = []
+    monkeypatch.setattr('mmengine.runner.Runner.from_cfg', lambda config: built.append(config))
+    monkeypatch.setenv(variable, '5')
     with pytest.raises(ValueError, match='total_batch_size=16 cannot be shared equally by 5'):
-        build_runner(ade, 'pytorch')
+        build_runner(ade, launcher)
+    monkeypatch.setenv(variable, '8')
+    build_runner(ade, launcher)
+    assert built[0].train_dataloader.batch_size == 2
+    assert built[0].sync_bn == 'torch'
+    assert built[0].val_dataloader.batch_size == 1
+
+
+def test_one_process_takes_the_whole_batch_and_an_explicit_size_wins(
+    ade: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr('mmengine.runner.Runner.from_cfg', lambda config: config)
+    monkeypatch.setenv('SLURM_NTASKS', '8')  # inside an allocation, without a launcher
+    build_runner(ade)
+    assert ade.train_dataloader.batch_size == 16
+    assert 'sync_bn' not in ade
+    ade.train_dataloader.batch_size = 3
+    build_runner(ade)
+    assert ade.train_dataloader.batch_size == 3
 
 
 def test_cpu_processes_need_torchrun(ade: Config, monkeypatch: pytest.MonkeyPatch) -> None:
