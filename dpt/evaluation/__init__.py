@@ -1,5 +1,6 @@
 """How good predictions are: a confusion matrix and the scores read from it."""
 
-from .iou import IoUMetric, confusion_matrix, segmentation_metrics
+from dpt.evaluation.confusion import confusion_matrix, segmentation_metrics
+from dpt.evaluation.iou import IoUMetric
 
 __all__ = ['IoUMetric', 'confusion_matrix', 'segmentation_metrics']

@@ -12,124 +12,15 @@ from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 from torch import Tensor
 
+from dpt.evaluation.confusion import (
+    check_metrics,
+    confusion_matrix,
+    score_table,
+    segmentation_metrics,
+    size_text,
+)
 from dpt.registry import METRICS
 from dpt.structures import IGNORE_INDEX
-
-IOU_METRICS = ('mIoU', 'mDice', 'mFscore')
-
-
-def confusion_matrix(
-    prediction: Tensor, label: Tensor, num_classes: int, ignore_index: int = IGNORE_INDEX
-) -> Tensor:
-    """Count the pixels of every pair of true and predicted class.
-
-    Args:
-        prediction: predicted labels of shape HxW, any integer dtype.
-        label: true labels of shape HxW, any integer dtype; moved to the device of ``prediction``.
-        num_classes: K.
-        ignore_index: true label of the pixels that are not counted.
-
-    Returns:
-        int64 counts of shape KxK on the device of ``prediction``; rows are the truth, columns the prediction.
-
-    Raises:
-        ValueError: if the sizes differ, a dtype is no integer, or a value is neither in 0..K-1 nor, in
-            ``label``, ``ignore_index``.
-    """
-    if prediction.shape != label.shape:
-        sizes = f'{_size(prediction)} pixels and the label {_size(label)} (height x width)'
-        raise ValueError(f'the prediction has {sizes}: both must have the size of the original image')
-    for name, values in (('prediction', prediction), ('label', label)):
-        if values.is_floating_point() or values.is_complex() or values.dtype == torch.bool:
-            raise ValueError(f'the {name} must hold integers, not {values.dtype}')
-    prediction = prediction.flatten().long()
-    label = label.flatten().to(prediction.device).long()
-    ignored = label == ignore_index
-    bad_label = ((label < 0) | (label >= num_classes)) & ~ignored
-    bad_prediction = (prediction < 0) | (prediction >= num_classes)
-    if (bad_label | bad_prediction).any():  # one look at the device unless something is wrong
-        if bad_label.any():
-            raise ValueError(
-                f'label values {_some(label[bad_label])} are neither in 0..{num_classes - 1} nor '
-                f'ignore_index {ignore_index}: check classes, reduce_zero_label and label_map of the dataset'
-            )
-        raise ValueError(
-            f'predicted values {_some(prediction[bad_prediction])} are not in 0..{num_classes - 1}: '
-            f'num_classes of the head differs from the classes of the dataset'
-        )
-    # Ignored pixels go to a bin of their own: cheaper than picking the others out of both maps.
-    cells = torch.where(ignored, num_classes**2, label * num_classes + prediction)
-    counts = torch.bincount(cells, minlength=num_classes**2 + 1)
-    return counts[:-1].reshape(num_classes, num_classes)
-
-
-def _size(pixels: Tensor) -> str:
-    return 'x'.join(map(str, pixels.shape))
-
-
-def _some(values: Tensor, limit: int = 10) -> str:
-    unique = values.unique().tolist()
-    return str(unique[:limit]) + (f' and {len(unique) - limit} more' if len(unique) > limit else '')
-
-
-def segmentation_metrics(
-    confusion: Tensor | np.ndarray, metrics: Sequence[str] = ('mIoU',), beta: float = 1
-) -> dict[str, np.ndarray]:
-    """Turn a confusion matrix into scores between 0 and 1; a score that is 0 / 0 is NaN.
-
-    Args:
-        confusion: pixel counts of shape KxK; rows are the truth, columns the prediction.
-        metrics: any of 'mIoU' (gives IoU, Acc), 'mDice' (Dice, Acc), 'mFscore' (Fscore, Precision, Recall).
-        beta: weight of recall against precision in the F-score.
-
-    Returns:
-        ``aAcc``, the share of labelled pixels that are right, as a float64 array of no dimension, and then
-        the scores asked for, float64 arrays of shape K.
-    """
-    _check_metrics(metrics)
-    counts = torch.as_tensor(confusion).cpu().numpy().astype(np.float64)
-    hits, truth, predicted = np.diagonal(counts), counts.sum(axis=1), counts.sum(axis=0)
-    scores = {}
-    with np.errstate(divide='ignore', invalid='ignore'):
-        scores['aAcc'] = np.asarray(hits.sum() / truth.sum())
-        recall, precision = hits / truth, hits / predicted
-        if 'mIoU' in metrics:
-            scores |= {'IoU': hits / (truth + predicted - hits), 'Acc': recall}
-        if 'mDice' in metrics:
-            scores |= {'Dice': 2 * hits / (truth + predicted), 'Acc': recall}
-        if 'mFscore' in metrics:
-            fscore = (1 + beta**2) * precision * recall / (beta**2 * precision + recall)
-            scores |= {'Fscore': fscore, 'Precision': precision, 'Recall': recall}
-    return scores
-
-
-def _check_metrics(metrics: Sequence[str]) -> None:
-    unknown = [name for name in metrics if name not in IOU_METRICS]
-    if unknown or not metrics:
-        raise ValueError(f'iou_metrics must be some of {IOU_METRICS}, not {tuple(metrics)}')
-
-
-def _table(per_class: dict[str, list], means: dict[str, float]) -> str:
-    """Rows of classes with their share of the labelled pixels and their scores, and a row of means."""
-    names, pixels = per_class['Class'], per_class['pixels']
-    scores = [name for name in per_class if name not in ('Class', 'pixels')]
-    width = min(max(len(name) for name in (*names, 'class')), 32)
-
-    def row(name: str, values: list[float | None]) -> str:
-        shown = name if len(name) <= width else name[: width - 3] + '...'
-        cells = ['-' if value is None or np.isnan(value) else f'{value:.2f}' for value in values]
-        return f'{shown:<{width}}' + ''.join(f'{cell:>11}' for cell in cells)
-
-    total = max(sum(pixels), 1)
-    header = f'{"class":<{width}}' + ''.join(f'{name:>11}' for name in ('pixels %', *scores))
-    body = [
-        row(name, [100 * pixels[i] / total, *(per_class[score][i] for score in scores)])
-        for i, name in enumerate(names)
-    ]
-    mean = row('mean', [None, *(means['m' + score] for score in scores)])
-    present = f'{sum(count > 0 for count in pixels)} of {len(names)} classes have true pixels'
-    rule = '-' * len(header)
-    return '\n'.join(['', header, rule, *body, rule, mean, f'aAcc {means["aAcc"]:.2f}; {present}'])
 
 
 @METRICS.register_module()
@@ -176,7 +67,7 @@ class IoUMetric(BaseMetric):
     ) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
         self.metrics = (iou_metrics,) if isinstance(iou_metrics, str) else tuple(iou_metrics)
-        _check_metrics(self.metrics)
+        check_metrics(self.metrics)
         if collect_device not in ('cpu', 'gpu'):
             raise ValueError(f"collect_device must be 'cpu' or 'gpu', not {collect_device!r}")
         if format_only and output_dir is None:
@@ -296,7 +187,7 @@ class IoUMetric(BaseMetric):
         for name, values in scores.items():
             means['m' + name] = 100 * float(torch.from_numpy(values).nanmean())
             self.per_class[name] = [None if np.isnan(value) else 100 * float(value) for value in values]
-        print_log(_table(self.per_class, means), logger='current')
+        print_log(score_table(self.per_class, means), logger='current')
         return means
 
 
@@ -307,7 +198,7 @@ def _label_map(sample: dict, key: str) -> Tensor:
         raise ValueError(f'the sample has no {key}{remedy}')
     data = sample[key]['data']
     if data.ndim != 3 or data.shape[0] != 1:
-        raise ValueError(f'{key}.data must be of shape 1xHxW, not {_size(data)}')
+        raise ValueError(f'{key}.data must be of shape 1xHxW, not {size_text(data)}')
     return data[0]
 
 

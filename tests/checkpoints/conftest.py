@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 
@@ -127,3 +128,17 @@ class Tiny:
 @pytest.fixture(scope='session')
 def tiny() -> type[Tiny]:
     return Tiny
+
+
+@pytest.fixture
+def save(tmp_path, tiny):
+    """Write random tensors of the given shapes, changed by ``edit``; return path and tensors."""
+
+    def write(shapes, edit=lambda tensors: None, suffix='.pth'):
+        tensors = tiny.random_tensors(shapes)
+        edit(tensors)
+        path = tmp_path / f'weights{suffix}'
+        save_file(tensors, path) if suffix == '.safetensors' else torch.save(tensors, path)
+        return path, tensors
+
+    return write
