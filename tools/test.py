@@ -41,6 +41,7 @@ def main() -> None:
     with one_line_errors():
         config = load_config(args.config, args.cfg_options, args.work_dir)
         config.load_from, config.resume = None, False
+        config.total_batch_size = None  # of training: the number of processes need not divide it
         if args.aug_test:
             use_test_time_augmentation(config)
         write_results(config, out_dir=args.out, show_dir=args.show_dir)

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +10,9 @@ from contextlib import contextmanager
 from mmengine.config import DictAction
 
 from dpt.engine.launch import LAUNCHERS
+
+WRONG_ARGUMENTS = re.compile(r'unexpected keyword argument|missing \d+ required|not a callable object')
+"""What Python says where a config does not fit the constructor that it names."""
 
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,20 +32,21 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def set_local_rank(local_rank: int) -> None:
-    """Tell mmengine the local rank where the launcher did not."""
-    os.environ.setdefault('LOCAL_RANK', str(local_rank))
+    """Tell mmengine the local rank where the launcher did not; mpirun has a variable of its own."""
+    os.environ.setdefault('LOCAL_RANK', os.environ.get('OMPI_COMM_WORLD_LOCAL_RANK', str(local_rank)))
 
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Turn a user's mistake into one line on stderr and exit status 1.
+    """Turn a user's mistake, such as an unknown argument in a config, into one line and exit status 1.
 
     ``DPT_TRACEBACK=1`` in the environment shows the traceback instead.
     """
     try:
         yield
-    except (ValueError, FileNotFoundError, KeyError) as error:
-        if os.environ.get('DPT_TRACEBACK') == '1':
+    except (ValueError, FileNotFoundError, KeyError, TypeError) as error:
+        is_bug = isinstance(error, TypeError) and not WRONG_ARGUMENTS.search(str(error))
+        if is_bug or os.environ.get('DPT_TRACEBACK') == '1':
             raise
         message = error.args[0] if error.args and isinstance(error, KeyError) else error
         print(f'error: {message}\n(DPT_TRACEBACK=1 shows where)', file=sys.stderr)

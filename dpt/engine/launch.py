@@ -28,6 +28,8 @@ CONSUMED = set(inspect.signature(Runner.__init__).parameters) | {
 LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
 PROCESS_COUNT = dict(pytorch='WORLD_SIZE', slurm='SLURM_NTASKS', mpi='OMPI_COMM_WORLD_SIZE')
 """Environment variable in which each launcher tells the number of processes."""
+WORLD_SIZES = dict(pytorch='WORLD_SIZE', slurm='SLURM_NTASKS', mpi='OMPI_COMM_WORLD_SIZE')
+"""Where a launcher says how many processes there are."""
 DATALOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 
 
@@ -66,12 +68,24 @@ def load_config(path: str, options: dict | None = None, work_dir: str | None = N
 
 def _replace_data_root(config: Config, data_root: str) -> None:
     previous = config.get('data_root')
-    for name in DATALOADERS:
-        dataset = (config.get(name) or {}).get('dataset')
-        while dataset is not None:  # a wrapper such as RepeatDataset holds another data set
-            if dataset.get('data_root') == previous:
-                dataset.data_root = data_root
-            dataset = dataset.get('dataset')
+    loaders = [config[name] for name in DATALOADERS if config.get(name)]
+    own = [dataset for loader in loaders for dataset in _innermost(loader.get('dataset'))]
+    matching = [dataset for dataset in own if dataset.get('data_root') == previous]
+    if not matching:
+        raise ValueError(
+            f'--cfg-options data_root={data_root}: no data set of the config has data_root={previous!r}, so '
+            'this would change nothing; set train_dataloader.dataset.data_root and those of the other loaders'
+        )
+    for dataset in matching:
+        dataset.data_root = data_root
+
+
+def _innermost(dataset: dict | None) -> list[dict]:
+    """Return the data sets inside wrappers such as RepeatDataset (one) and ConcatDataset (several)."""
+    if dataset is None:
+        return []
+    inner = [dataset['dataset']] if 'dataset' in dataset else dataset.get('datasets')
+    return [dataset] if inner is None else [found for one in inner for found in _innermost(one)]
 
 
 def enable_amp(config: Config) -> None:
@@ -155,6 +169,8 @@ def build_runner(config: Config, launcher: str = 'none') -> Runner:
         ValueError: If the launcher cannot work here.
     """
     config.launcher = launcher
+    # Without a type the engine would not look into the registry, and its own line lacks rate and memory.
+    config.setdefault('log_processor', dict(by_epoch=False)).setdefault('type', 'LogProcessor')
     if launcher != 'none':
         if torch.cuda.is_available():
             config.setdefault('sync_bn', 'torch')

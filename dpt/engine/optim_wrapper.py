@@ -9,7 +9,8 @@ from dpt.registry import OPTIM_WRAPPERS
 
 def preferred_amp_dtype() -> torch.dtype:
     """Return bfloat16 where the device computes in it (every CPU does), else float16."""
-    if torch.cuda.is_available() and not torch.cuda.is_bf16_supported():
+    # Older GPUs such as V100 emulate it, far slower than float16.
+    if torch.cuda.is_available() and not torch.cuda.is_bf16_supported(including_emulation=False):
         return torch.float16
     return torch.bfloat16
 
@@ -38,6 +39,10 @@ class AmpOptimWrapper(_AmpOptimWrapper):
         device = 'cuda' if torch.cuda.is_available() else 'cpu'
         if device == 'cpu' and self.cast_dtype is not torch.bfloat16:
             raise ValueError(f'optim_wrapper.dtype={dtype} needs a GPU: on a CPU use bfloat16 or None')
+        if isinstance(loss_scale, str) and loss_scale != 'dynamic':
+            raise ValueError(
+                f"optim_wrapper.loss_scale={loss_scale!r} must be 'dynamic', a number or a dict of arguments"
+            )
         options = dict(loss_scale) if isinstance(loss_scale, dict) else {}
         if isinstance(loss_scale, (int, float)):
             options['init_scale'] = float(loss_scale)

@@ -1,10 +1,12 @@
 """From config and arguments to what the runner gets."""
 
+import os
 from pathlib import Path
 
 import pytest
 from mmengine.config import Config
 
+from dpt.engine.cli import one_line_errors, set_local_rank
 from dpt.engine.launch import (
     build_runner,
     enable_amp,
@@ -14,6 +16,7 @@ from dpt.engine.launch import (
     use_test_time_augmentation,
     write_results,
 )
+from dpt.registry import MODELS
 
 ADE = 'configs/dpt_vit-b16_512x512_160k_ade20k.py'
 protocol_of = test_protocol
@@ -29,6 +32,20 @@ def test_data_root_reaches_every_data_set(repository: Path) -> None:
     config = load_config(str(repository / ADE), dict(data_root='/elsewhere'))
     for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
         assert config[loader].dataset.data_root == '/elsewhere'
+
+
+def test_data_root_reaches_wrapped_data_sets_or_is_refused(tmp_path: Path) -> None:
+    config = tmp_path / 'config.py'
+    config.write_text(
+        "data_root = 'a'\n"
+        "both = dict(type='ConcatDataset', datasets=[dict(data_root=data_root), dict(data_root=data_root)])\n"
+        "train_dataloader = dict(dataset=dict(type='RepeatDataset', dataset=both))\n"
+    )
+    loaded = load_config(str(config), dict(data_root='/elsewhere'))
+    assert [one.data_root for one in loaded.train_dataloader.dataset.dataset.datasets] == ['/elsewhere'] * 2
+    config.write_text("train_dataloader = dict(dataset=dict(data_root='a'))\n")
+    with pytest.raises(ValueError, match='would change nothing'):
+        load_config(str(config), dict(data_root='/elsewhere'))
 
 
 def test_dotted_options_and_work_dir(repository: Path) -> None:
@@ -107,6 +124,44 @@ def test_one_process_takes_the_whole_batch_and_an_explicit_size_wins(
     ade.train_dataloader.batch_size = 3
     build_runner(ade)
     assert ade.train_dataloader.batch_size == 3
+
+
+@pytest.mark.parametrize(
+    ('launcher', 'variable'),
+    [('pytorch', 'WORLD_SIZE'), ('slurm', 'SLURM_NTASKS'), ('mpi', 'OMPI_COMM_WORLD_SIZE'), ('none', None)],
+)
+def test_each_launcher_shares_the_batch(
+    ade: Config, monkeypatch: pytest.MonkeyPatch, launcher: str, variable: str | None
+) -> None:
+    for name in ('WORLD_SIZE', 'SLURM_NTASKS', 'OMPI_COMM_WORLD_SIZE'):
+        monkeypatch.setenv(name, '4' if name == variable else '2')
+    monkeypatch.setattr('torch.cuda.is_available', lambda: True)
+    monkeypatch.setattr('dpt.engine.launch.Runner.from_cfg', lambda config: config)
+    built = build_runner(ade, launcher)
+    assert built.train_dataloader.batch_size == (16 if variable is None else 4)
+    assert built.get('sync_bn') == (None if launcher == 'none' else 'torch')
+
+
+def test_mpirun_tells_the_local_rank(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv('OMPI_COMM_WORLD_LOCAL_RANK', '3')
+    monkeypatch.setenv('LOCAL_RANK', '')
+    monkeypatch.delenv('LOCAL_RANK')
+    set_local_rank(0)
+    assert os.environ['LOCAL_RANK'] == '3'
+
+
+def test_the_log_line_is_ours_without_a_type(ade: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    ade.log_processor = dict(by_epoch=False)
+    monkeypatch.setattr('dpt.engine.launch.Runner.from_cfg', lambda config: config)
+    assert build_runner(ade).log_processor == dict(by_epoch=False, type='LogProcessor')
+
+
+def test_a_wrong_argument_is_one_line_and_a_bug_is_not(capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit), one_line_errors():
+        MODELS.build(dict(type='DPTHead', in_channels=4, num_classes=2, norm_cfg=None))
+    assert "DPTHead.__init__() got an unexpected keyword argument 'norm_cfg'" in capsys.readouterr().err
+    with pytest.raises(TypeError), one_line_errors():
+        len(1)  # type: ignore[arg-type]
 
 
 def test_cpu_processes_need_torchrun(ade: Config, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -79,3 +79,18 @@ def test_types_that_cannot_work_are_errors() -> None:
     if not torch.cuda.is_available():
         with pytest.raises(ValueError, match='needs a GPU'):
             AmpOptimWrapper(optimizer=optimizer, dtype='float16')
+
+
+def test_emulated_bfloat16_is_not_preferred(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr('torch.cuda.is_available', lambda: True)
+    for native, expected in ((False, torch.float16), (True, torch.bfloat16)):
+        monkeypatch.setattr(
+            'torch.cuda.is_bf16_supported',
+            lambda including_emulation=True, n=native: including_emulation or n,
+        )
+        assert preferred_amp_dtype() is expected
+
+
+def test_an_unknown_loss_scale_is_an_error() -> None:
+    with pytest.raises(ValueError, match='loss_scale'):
+        AmpOptimWrapper(loss_scale='512', optimizer=build(None)[1])
