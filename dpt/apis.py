@@ -16,7 +16,7 @@ from mmengine.dataset import Compose
 from mmengine.registry import init_default_scope
 
 from dpt.checkpoints import load_model, read_checkpoint
-from dpt.engine.launch import load_config
+from dpt.engine.launch import innermost_datasets, load_config
 from dpt.models import EncoderDecoder
 from dpt.registry import DATASETS, MODELS
 from dpt.structures import SegDataSample
@@ -62,10 +62,8 @@ def init_model(
 
 
 def _dataset_meta(config: Config) -> dict:
-    dataset = config.test_dataloader.dataset
-    while 'dataset' in dataset:
-        dataset = dataset.dataset
-    return dict(dataset.get('metainfo') or DATASETS.get(dataset.type).METAINFO)
+    dataset = innermost_datasets(config.test_dataloader.dataset)[0]
+    return dict(dataset.get('metainfo') or DATASETS.get(dataset['type']).METAINFO)
 
 
 def _prepare(image: Image, pipeline: list[dict]) -> dict:
@@ -99,8 +97,9 @@ def inference_model(
         FileNotFoundError: If an image does not exist.
     """
     single = isinstance(images, (str, Path, np.ndarray))
+    pipeline = innermost_datasets(model.cfg.test_dataloader.dataset)[0]['pipeline']
     samples = []
     for image in [images] if isinstance(images, (str, Path, np.ndarray)) else images:
-        data = _prepare(image, model.cfg.test_pipeline)
+        data = _prepare(image, pipeline)
         samples += model.test_step(dict(inputs=[data['inputs']], data_samples=[data['data_samples']]))
     return samples[0] if single else samples

@@ -56,3 +56,9 @@ def test_missing_files_are_named(model) -> None:
         inference_model(model, 'nowhere.jpg')
     with pytest.raises(FileNotFoundError, match='nowhere.pth'):
         init_model(CONFIG, 'nowhere.pth')
+
+
+def test_images_pass_the_pipeline_of_the_test_data_set(image_path: Path) -> None:
+    options = {'test_dataloader.dataset.pipeline.1.scale': (64, 64)}
+    sample = inference_model(init_model(CONFIG, device='cpu', cfg_options=options), image_path)
+    assert max(sample.img_shape) == 64

@@ -28,8 +28,6 @@ CONSUMED = set(inspect.signature(Runner.__init__).parameters) | {
 LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
 PROCESS_COUNT = dict(pytorch='WORLD_SIZE', slurm='SLURM_NTASKS', mpi='OMPI_COMM_WORLD_SIZE')
 """Environment variable in which each launcher tells the number of processes."""
-WORLD_SIZES = dict(pytorch='WORLD_SIZE', slurm='SLURM_NTASKS', mpi='OMPI_COMM_WORLD_SIZE')
-"""Where a launcher says how many processes there are."""
 DATALOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 
 
@@ -69,7 +67,7 @@ def load_config(path: str, options: dict | None = None, work_dir: str | None = N
 def _replace_data_root(config: Config, data_root: str) -> None:
     previous = config.get('data_root')
     loaders = [config[name] for name in DATALOADERS if config.get(name)]
-    own = [dataset for loader in loaders for dataset in _innermost(loader.get('dataset'))]
+    own = [dataset for loader in loaders for dataset in innermost_datasets(loader.get('dataset'))]
     matching = [dataset for dataset in own if dataset.get('data_root') == previous]
     if not matching:
         raise ValueError(
@@ -77,15 +75,15 @@ def _replace_data_root(config: Config, data_root: str) -> None:
             'this would change nothing; set train_dataloader.dataset.data_root and those of the other loaders'
         )
     for dataset in matching:
-        dataset.data_root = data_root
+        dataset['data_root'] = data_root
 
 
-def _innermost(dataset: dict | None) -> list[dict]:
+def innermost_datasets(dataset: dict | None) -> list[dict]:
     """Return the data sets inside wrappers such as RepeatDataset (one) and ConcatDataset (several)."""
     if dataset is None:
         return []
     inner = [dataset['dataset']] if 'dataset' in dataset else dataset.get('datasets')
-    return [dataset] if inner is None else [found for one in inner for found in _innermost(one)]
+    return [dataset] if inner is None else [found for one in inner for found in innermost_datasets(one)]
 
 
 def enable_amp(config: Config) -> None:
@@ -201,10 +199,8 @@ def use_test_time_augmentation(config: Config) -> None:
     for key in ('tta_model', 'tta_pipeline'):
         if key not in config:
             raise ValueError(f'--aug-test needs {key} in the config; see configs/_base_/ for an example')
-    dataset = config.test_dataloader.dataset
-    while 'pipeline' not in dataset:
-        dataset = dataset.dataset
-    dataset.pipeline = config.tta_pipeline
+    for dataset in innermost_datasets(config.test_dataloader.dataset):
+        dataset['pipeline'] = config.tta_pipeline
     config.model = ConfigDict(**config.tta_model, module=config.model)
 
 
@@ -223,11 +219,9 @@ def test_protocol(config: Config) -> list[str]:
     """Describe how images are resized, flipped and predicted, a line each."""
     tta = 'tta_model' in config and config.model.type == config.tta_model.type
     model = config.model.module if tta else config.model
-    dataset = config.test_dataloader.dataset
-    while 'pipeline' not in dataset:
-        dataset = dataset.dataset
+    dataset = innermost_datasets(config.test_dataloader.dataset)[0]
     scales, flips = [], set()
-    for transform in _flatten(dataset.pipeline):
+    for transform in _flatten(dataset['pipeline']):
         if transform['type'] == 'Resize':
             scale = transform.get('scale')
             keep = ' at most, aspect kept' if transform.get('keep_ratio') else ''

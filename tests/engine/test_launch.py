@@ -126,22 +126,6 @@ def test_one_process_takes_the_whole_batch_and_an_explicit_size_wins(
     assert ade.train_dataloader.batch_size == 3
 
 
-@pytest.mark.parametrize(
-    ('launcher', 'variable'),
-    [('pytorch', 'WORLD_SIZE'), ('slurm', 'SLURM_NTASKS'), ('mpi', 'OMPI_COMM_WORLD_SIZE'), ('none', None)],
-)
-def test_each_launcher_shares_the_batch(
-    ade: Config, monkeypatch: pytest.MonkeyPatch, launcher: str, variable: str | None
-) -> None:
-    for name in ('WORLD_SIZE', 'SLURM_NTASKS', 'OMPI_COMM_WORLD_SIZE'):
-        monkeypatch.setenv(name, '4' if name == variable else '2')
-    monkeypatch.setattr('torch.cuda.is_available', lambda: True)
-    monkeypatch.setattr('dpt.engine.launch.Runner.from_cfg', lambda config: config)
-    built = build_runner(ade, launcher)
-    assert built.train_dataloader.batch_size == (16 if variable is None else 4)
-    assert built.get('sync_bn') == (None if launcher == 'none' else 'torch')
-
-
 def test_mpirun_tells_the_local_rank(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv('OMPI_COMM_WORLD_LOCAL_RANK', '3')
     monkeypatch.setenv('LOCAL_RANK', '')
