@@ -13,11 +13,11 @@ SHARED = REPOSITORY.parent / 'shared'
 
 def _let_torchvision_import_beside_a_cpu_build() -> None:
     """Declare the operators that torchvision registers fakes for and that a CPU build of torch lacks."""
-    if '+cpu' not in torch.__version__:
-        return
     try:
-        importlib.metadata.version('torchvision')
+        version = importlib.metadata.version('torchvision')
     except importlib.metadata.PackageNotFoundError:
+        return
+    if '+cpu' not in torch.__version__ or '+cpu' in version:
         return
     library = torch.library.Library('torchvision', 'DEF')
     names = 'nms qnms roi_align _roi_align_backward roi_pool _roi_pool_backward ps_roi_align'
