@@ -1,6 +1,7 @@
 """What the runner needs beside mmengine's own parts."""
 
 from dpt.engine.checkpoint_hook import CheckpointHook
+from dpt.engine.class_check import ClassCheckHook
 from dpt.engine.log_processor import LogProcessor
 from dpt.engine.optim_constructor import DefaultOptimWrapperConstructor
 from dpt.engine.optim_wrapper import AmpOptimWrapper
@@ -11,6 +12,7 @@ from dpt.engine.sync_buffers import SyncBuffersHook
 __all__ = [
     'AmpOptimWrapper',
     'CheckpointHook',
+    'ClassCheckHook',
     'DefaultOptimWrapperConstructor',
     'LogProcessor',
     'PretrainedInit',

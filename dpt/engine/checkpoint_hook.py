@@ -7,6 +7,7 @@ import torch
 from mmengine.hooks import CheckpointHook as _CheckpointHook
 from mmengine.runner import Runner
 
+from dpt.engine.quiet import only_errors
 from dpt.registry import HOOKS
 
 _PLAIN = (str, int, float, bool, type(None), torch.Tensor)
@@ -50,6 +51,12 @@ class CheckpointHook(_CheckpointHook):
     They therefore load under torch's safe ``weights_only=True``. The smoothing windows of the training log
     are not stored: after a resume they start anew.
     """
+
+    def before_train(self, runner: Runner) -> None:
+        """Settle where checkpoints go, without the parent's warnings about its own deprecated parts."""
+        with only_errors():
+            super().before_train(runner)
+        runner.logger.info(f'checkpoints go to {self.out_dir}')
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Replace what could not be loaded safely, before the runner writes the file."""

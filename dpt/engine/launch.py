@@ -167,6 +167,7 @@ def build_runner(config: Config, launcher: str = 'none') -> Runner:
         ValueError: If the launcher cannot work here.
     """
     config.launcher = launcher
+    hooks = [*(config.get('custom_hooks') or []), dict(type='ClassCheckHook')]
     # Without a type the engine would not look into the registry, and its own line lacks rate and memory.
     config.setdefault('log_processor', dict(by_epoch=False)).setdefault('type', 'LogProcessor')
     if launcher != 'none':
@@ -175,7 +176,8 @@ def build_runner(config: Config, launcher: str = 'none') -> Runner:
         else:
             _init_distributed_cpu(launcher)
             config.setdefault('model_wrapper_cfg', dict(type='MMDistributedDataParallel', device_ids=None))
-            config.custom_hooks = [*config.get('custom_hooks', []), dict(type='SyncBuffersHook')]
+            hooks.append(dict(type='SyncBuffersHook'))
+    config.custom_hooks = hooks
     _share_batch(config)
     _survive_broken_torchvision()
     for name in ('val_dataloader', 'test_dataloader'):

@@ -1,11 +1,9 @@
 """Parameter groups of the optimiser."""
 
-import logging
-
-from mmengine.logging import MMLogger
 from mmengine.optim import DefaultOptimWrapperConstructor as _DefaultOptimWrapperConstructor
 from torch import nn
 
+from dpt.engine.quiet import only_errors
 from dpt.registry import OPTIM_WRAPPER_CONSTRUCTORS
 
 
@@ -33,13 +31,8 @@ class DefaultOptimWrapperConstructor(_DefaultOptimWrapperConstructor):
         if prefix:
             super().add_params(params, module, prefix, is_dcn_module)
             return
-        logger = MMLogger.get_current_instance()
-        level = logger.level
-        logger.setLevel(logging.ERROR)  # the parent reports every tensor
-        try:
+        with only_errors() as logger:  # the parent reports every tensor
             super().add_params(params, module, prefix, is_dcn_module)
-        finally:
-            logger.setLevel(level)
         params[:] = merge_groups(params)
         for group in params:
             lr, decay = group.get('lr', self.base_lr), group.get('weight_decay', self.base_wd)

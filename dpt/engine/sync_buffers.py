@@ -20,5 +20,7 @@ class SyncBuffersHook(Hook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: dict | None = None
     ) -> None:
-        """Average floating-point buffers; counters are equal anyway."""
-        all_reduce_params([b for b in runner.model.buffers() if b.is_floating_point()], op='mean')
+        """Average the statistics. Other buffers are equal: averaging would only round them."""
+        names = ('running_mean', 'running_var')
+        statistics = [b for name, b in runner.model.named_buffers() if name.endswith(names)]
+        all_reduce_params(statistics, op='mean')

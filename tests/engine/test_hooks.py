@@ -1,0 +1,33 @@
+"""What is compared before a run, and averaged during one."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+from dpt.engine import ClassCheckHook, SyncBuffersHook
+
+
+def runner(num_classes: int, classes: tuple[str, ...]) -> SimpleNamespace:
+    head = nn.Conv2d(3, num_classes, 1)
+    head.num_classes = num_classes
+    loader = SimpleNamespace(dataset=SimpleNamespace(metainfo=dict(classes=classes)))
+    model = nn.ModuleDict(dict(decode_head=head))
+    return SimpleNamespace(model=model, train_dataloader=loader, test_dataloader=loader)
+
+
+@pytest.mark.parametrize('stage', ['before_train', 'before_test'])
+def test_another_number_of_classes_is_named(stage: str) -> None:
+    getattr(ClassCheckHook(), stage)(runner(3, ('a', 'b', 'c')))
+    with pytest.raises(ValueError, match='decode_head has num_classes=4.* has 3 classes'):
+        getattr(ClassCheckHook(), stage)(runner(4, ('a', 'b', 'c')))
+
+
+def test_only_statistics_are_averaged(monkeypatch: pytest.MonkeyPatch) -> None:
+    averaged: list[torch.Tensor] = []
+    monkeypatch.setattr('dpt.engine.sync_buffers.all_reduce_params', lambda b, op: averaged.extend(b))
+    model = nn.Sequential(nn.BatchNorm2d(3))
+    model.register_buffer('mean', torch.ones(3))
+    SyncBuffersHook().after_train_iter(SimpleNamespace(model=model), 0)
+    assert [id(b) for b in averaged] == [id(model[0].running_mean), id(model[0].running_var)]
