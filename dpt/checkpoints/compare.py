@@ -144,6 +144,7 @@ def _other_hints(
         if theirs != ours:
             hints.append(
                 f"the file was trained for {theirs} classes, the model has {ours}: to keep the model's own "
-                f"classifier, load with drop=('decode_head.conv_seg',)"
+                f"classifier, load with drop=('decode_head.conv_seg',), in a config "
+                "model.init_cfg=dict(type='Pretrained', checkpoint=PATH, drop=['decode_head.conv_seg'])"
             )
     return hints

@@ -22,7 +22,7 @@ class SegDataPreProcessor(BaseDataPreprocessor):
         size_divisor: Number whose multiple both sides are padded to, in training; not beside ``size``.
         pad_val: Value of the padding, after normalisation.
         seg_pad_val: Label of the padding.
-        bgr_to_rgb: Whether the first three channels are reversed, as OpenCV reads BGR.
+        bgr_to_rgb: Whether the order of the channels is reversed, as OpenCV reads BGR.
         test_cfg: ``dict(size=...)`` or ``dict(size_divisor=...)``, the same for testing. ``None``, the
             published protocol: images keep their size, and a batch is padded to its largest. A divisor of 32
             (28 for patches of 14) avoids that protocol's geometry error for other sides.
