@@ -11,7 +11,7 @@ from mmengine.config import DictAction
 
 from dpt.engine.launch import LAUNCHERS
 
-WRONG_ARGUMENTS = re.compile(r'unexpected keyword argument|missing \d+ required|not a callable object')
+WRONG_ARGUMENTS = re.compile(r'unexpected keyword argument|missing \d+ required')
 """What Python says where a config does not fit the constructor that it names."""
 
 

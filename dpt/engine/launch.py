@@ -165,6 +165,7 @@ def build_runner(config: Config, launcher: str = 'none') -> Runner:
 
     Raises:
         ValueError: If the launcher cannot work here.
+        FileNotFoundError: If the config says ``resume`` and there is nothing to resume from.
     """
     config.launcher = launcher
     hooks = [*(config.get('custom_hooks') or []), dict(type='ClassCheckHook')]
@@ -185,6 +186,9 @@ def build_runner(config: Config, launcher: str = 'none') -> Runner:
         if sampler is not None and sampler.get('type') == 'DefaultSampler':
             # Rounding up would count the first images twice where the number of processes does not divide.
             sampler.setdefault('round_up', False)
+    if config.get('resume') and not config.get('load_from'):
+        # The engine's own search would silently start anew where there is nothing, or the folder has moved.
+        config.load_from = find_resume(config.work_dir, 'auto')
     if config.get('load_from') and not config.get('resume'):
         # Through the strict loader: the runner's own would load what fits and ignore the rest.
         config.model.init_cfg = dict(type='Pretrained', checkpoint=config.load_from)

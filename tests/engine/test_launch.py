@@ -126,6 +126,18 @@ def test_one_process_takes_the_whole_batch_and_an_explicit_size_wins(
     assert ade.train_dataloader.batch_size == 3
 
 
+def test_resume_in_a_config_never_starts_silently_anew(
+    ade: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr('mmengine.runner.Runner.from_cfg', lambda config: config)
+    ade.resume, ade.work_dir = True, str(tmp_path)
+    with pytest.raises(FileNotFoundError, match='nothing to resume'):
+        build_runner(ade)
+    (tmp_path / 'iter_8.pth').touch()
+    (tmp_path / 'last_checkpoint').write_text('/gone/iter_8.pth')
+    assert build_runner(ade).load_from == str(tmp_path / 'iter_8.pth')
+
+
 def test_mpirun_tells_the_local_rank(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv('OMPI_COMM_WORLD_LOCAL_RANK', '3')
     monkeypatch.setenv('LOCAL_RANK', '')
