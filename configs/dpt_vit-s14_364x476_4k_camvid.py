@@ -1,4 +1,4 @@
-# CamVid with a pretrained ViT-S/14, for one GPU. The backbone learns at a tenth of the decoder's rate, the
+# CamVid with a pretrained ViT-S/14, for one GPU. The backbone learns at a twentieth of the decoder's rate, the
 # decoder's norms and biases are not decayed, and an auxiliary head looks at the penultimate fusion map.
 _base_ = ['_base_/models/dpt_vit-s14.py', '_base_/datasets/camvid_480x360.py', '_base_/default_runtime.py']
 model = dict(
@@ -16,14 +16,14 @@ max_iters = 4000
 warmup_iters = 200
 optim_wrapper = dict(
     type='OptimWrapper',
-    optimizer=dict(type='AdamW', lr=3e-4, betas=(0.9, 0.999), weight_decay=0.01),
+    optimizer=dict(type='AdamW', lr=1e-3, betas=(0.9, 0.999), weight_decay=0.01),
     paramwise_cfg=dict(
         norm_decay_mult=0.0,
         bias_decay_mult=0.0,
         custom_keys={
-            'backbone.pos_embed': dict(lr_mult=0.1, decay_mult=0.0),
-            'backbone.cls_token': dict(lr_mult=0.1, decay_mult=0.0),
-            'backbone': dict(lr_mult=0.1),
+            'backbone.pos_embed': dict(lr_mult=0.05, decay_mult=0.0),
+            'backbone.cls_token': dict(lr_mult=0.05, decay_mult=0.0),
+            'backbone': dict(lr_mult=0.05),
         },
     ),
 )
