@@ -14,6 +14,7 @@ import torch
 from mmengine.config import Config
 from mmengine.dataset import Compose
 from mmengine.registry import init_default_scope
+from mmengine.runner.amp import autocast
 
 from dpt.checkpoints import load_model, read_checkpoint
 from dpt.engine.launch import innermost_datasets, load_config
@@ -101,5 +102,6 @@ def inference_model(
     samples = []
     for image in [images] if isinstance(images, (str, Path, np.ndarray)) else images:
         data = _prepare(image, pipeline)
-        samples += model.test_step(dict(inputs=[data['inputs']], data_samples=[data['data_samples']]))
+        with autocast(enabled=bool(model.cfg.test_cfg.get('fp16'))):  # as the test loop does
+            samples += model.test_step(dict(inputs=[data['inputs']], data_samples=[data['data_samples']]))
     return samples[0] if single else samples

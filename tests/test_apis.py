@@ -37,6 +37,17 @@ def test_a_path_and_its_array_give_the_same_labels(model, image_path: Path) -> N
         assert torch.equal(sample.pred_sem_seg.data, one.pred_sem_seg.data)
 
 
+def test_the_precision_is_that_of_the_test_loop(model, image_path: Path) -> None:
+    seen = []
+    handle = model.decode_head.register_forward_hook(lambda *arguments: seen.append(arguments[2].dtype))
+    inference_model(model, image_path)
+    model.cfg.test_cfg['fp16'] = True
+    inference_model(model, image_path)
+    model.cfg.test_cfg['fp16'] = False
+    handle.remove()
+    assert seen == [torch.float32, torch.bfloat16]
+
+
 def test_classes_come_from_the_config_without_a_checkpoint(model) -> None:
     assert model.dataset_meta['classes'][0] == 'sky'
     assert not model.training

@@ -11,13 +11,8 @@ from mmengine.dist import is_main_process
 
 from dpt.checkpoints import checkpoint_hash, load_model
 from dpt.engine.cli import add_common_arguments, one_line_errors, set_local_rank
-from dpt.engine.launch import (
-    build_runner,
-    load_config,
-    test_protocol,
-    use_test_time_augmentation,
-    write_results,
-)
+from dpt.engine.launch import build_runner, load_config
+from dpt.engine.protocol import describe_protocol, use_test_time_augmentation, write_results
 
 
 def parse_args() -> argparse.Namespace:
@@ -48,7 +43,7 @@ def main() -> None:
         runner = build_runner(config, args.launcher)
         model = runner.model.module if args.launcher != 'none' else runner.model
         load_model(model.module if args.aug_test else model, args.checkpoint)
-        protocol = test_protocol(config)
+        protocol = describe_protocol(config)
         protocol.append(f'checkpoint: {args.checkpoint} (sha256 {checkpoint_hash(args.checkpoint)})')
         runner.logger.info('\n  '.join(['protocol', *protocol]))
         metrics = runner.test()

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import torch
-from mmengine.config import Config, ConfigDict
+from mmengine.config import Config
 from mmengine.runner import Runner
 
 from dpt.engine.optim_wrapper import preferred_amp_dtype
@@ -157,6 +157,20 @@ def _survive_broken_torchvision() -> None:
         sys.modules['torchvision'] = None  # type: ignore[assignment]
 
 
+def _choose_weights(config: Config) -> None:
+    """Settle where the weights come from: a run to resume, ``load_from``, or the backbone's own file."""
+    if config.get('resume') and not config.get('load_from'):
+        # The engine's own search would silently start anew where there is nothing, or the folder has moved.
+        config.load_from = find_resume(config.work_dir, 'auto')
+    if not config.get('load_from'):
+        return
+    config.model.backbone.init_cfg = None  # its weights would be overwritten, and need not be there
+    if not config.get('resume'):
+        # Through the strict loader: the runner's own would load what fits and ignore the rest.
+        config.model.init_cfg = dict(type='Pretrained', checkpoint=config.load_from)
+        config.load_from = None
+
+
 def build_runner(config: Config, launcher: str = 'none') -> Runner:
     """Build the runner; the same config serves a CPU, one GPU and many.
 
@@ -186,70 +200,5 @@ def build_runner(config: Config, launcher: str = 'none') -> Runner:
         if sampler is not None and sampler.get('type') == 'DefaultSampler':
             # Rounding up would count the first images twice where the number of processes does not divide.
             sampler.setdefault('round_up', False)
-    if config.get('resume') and not config.get('load_from'):
-        # The engine's own search would silently start anew where there is nothing, or the folder has moved.
-        config.load_from = find_resume(config.work_dir, 'auto')
-    if config.get('load_from') and not config.get('resume'):
-        # Through the strict loader: the runner's own would load what fits and ignore the rest.
-        config.model.init_cfg = dict(type='Pretrained', checkpoint=config.load_from)
-        config.load_from = None
+    _choose_weights(config)
     return Runner.from_cfg(config)
-
-
-def use_test_time_augmentation(config: Config) -> None:
-    """Make the test run ``tta_model`` on ``tta_pipeline``.
-
-    Raises:
-        ValueError: If the config lacks either.
-    """
-    for key in ('tta_model', 'tta_pipeline'):
-        if key not in config:
-            raise ValueError(f'--aug-test needs {key} in the config; see configs/_base_/ for an example')
-    for dataset in innermost_datasets(config.test_dataloader.dataset):
-        dataset['pipeline'] = config.tta_pipeline
-    config.model = ConfigDict(**config.tta_model, module=config.model)
-
-
-def write_results(config: Config, *, out_dir: str | None = None, show_dir: str | None = None) -> None:
-    """Make the test write label maps into ``out_dir`` and overlays into ``show_dir``."""
-    if out_dir is not None:
-        evaluators = config.test_evaluator
-        for evaluator in evaluators if isinstance(evaluators, list) else [evaluators]:
-            evaluator.output_dir = out_dir
-    if show_dir is not None:
-        hook = config.default_hooks.setdefault('visualization', dict(type='SegVisualizationHook'))
-        hook.update(draw=True, interval=1, out_dir=show_dir)
-
-
-def test_protocol(config: Config) -> list[str]:
-    """Describe how images are resized, flipped and predicted, a line each."""
-    tta = 'tta_model' in config and config.model.type == config.tta_model.type
-    model = config.model.module if tta else config.model
-    dataset = innermost_datasets(config.test_dataloader.dataset)[0]
-    scales, flips = [], set()
-    for transform in _flatten(dataset['pipeline']):
-        if transform['type'] == 'Resize':
-            scale = transform.get('scale')
-            keep = ' at most, aspect kept' if transform.get('keep_ratio') else ''
-            scales.append(f'{scale[0]}x{scale[1]}{keep}' if scale else f'x{transform.get("scale_factor")}')
-        if transform['type'] == 'RandomFlip':
-            flips.add(bool(transform.get('prob')))
-    return [
-        f'scale (width x height): {"; ".join(scales) or "as on disk"}',
-        f'flip: {"with and without" if flips == {True, False} else "no"}',
-        f'mode: {dict(model.get("test_cfg") or dict(mode="whole"))}',
-        f'padding: {dict(model.data_preprocessor.get("test_cfg") or {}) or "none"}',
-    ]
-
-
-def _flatten(pipeline: list) -> list[dict]:
-    """Return the transforms of a pipeline, those inside ``TestTimeAug`` included."""
-    found: list[dict] = []
-    for transform in pipeline:
-        if isinstance(transform, (list, tuple)):
-            found.extend(_flatten(list(transform)))
-        elif transform['type'] == 'TestTimeAug':
-            found.extend(_flatten(transform['transforms']))
-        else:
-            found.append(transform)
-    return found

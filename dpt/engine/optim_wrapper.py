@@ -48,3 +48,9 @@ class AmpOptimWrapper(_AmpOptimWrapper):
             options['init_scale'] = float(loss_scale)
         self._scale_update_param = options['init_scale'] if isinstance(loss_scale, (int, float)) else None
         self.loss_scaler = torch.amp.GradScaler(device, enabled=self.cast_dtype is torch.float16, **options)
+
+    def load_state_dict(self, state_dict: dict) -> None:
+        """Load the optimiser's state, and a scaler's if one was saved: a bf16 run may go on in fp16."""
+        if not state_dict.get('loss_scaler'):
+            state_dict = {key: value for key, value in state_dict.items() if key != 'loss_scaler'}
+        super().load_state_dict(state_dict)

@@ -7,20 +7,10 @@ import pytest
 from mmengine.config import Config
 
 from dpt.engine.cli import one_line_errors, set_local_rank
-from dpt.engine.launch import (
-    build_runner,
-    enable_amp,
-    find_resume,
-    load_config,
-    test_protocol,
-    use_test_time_augmentation,
-    write_results,
-)
+from dpt.engine.launch import build_runner, enable_amp, find_resume, load_config
 from dpt.registry import MODELS
 
 ADE = 'configs/dpt_vit-b16_512x512_160k_ade20k.py'
-protocol_of = test_protocol
-test_protocol.__test__ = False  # a function of the package, not a test
 
 
 @pytest.fixture
@@ -169,32 +159,12 @@ def test_cpu_processes_need_torchrun(ade: Config, monkeypatch: pytest.MonkeyPatc
         build_runner(ade, 'slurm')
 
 
-def test_aug_test_has_the_published_views_and_says_so(ade: Config) -> None:
-    use_test_time_augmentation(ade)
-    assert ade.model.type == 'SegTTAModel'
-    assert ade.model.module.type == 'EncoderDecoder'
-    lines = protocol_of(ade)
-    for scale in ('1024x256', '1536x384', '2048x512', '2560x640', '3072x768', '3584x896'):
-        assert scale in lines[0]
-    assert 'with and without' in lines[1]
-
-
-def test_the_single_scale_protocol_says_what_it_is(ade: Config) -> None:
-    lines = protocol_of(ade)
-    assert '2048x512 at most, aspect kept' in lines[0]
-    assert lines[1] == 'flip: no'
-    assert 'whole' in lines[2]
-    assert lines[3] == 'padding: none'
-
-
-def test_aug_test_without_its_keys_is_an_error(ade: Config) -> None:
-    ade.pop('tta_pipeline')
-    with pytest.raises(ValueError, match='tta_pipeline'):
-        use_test_time_augmentation(ade)
-
-
-def test_out_and_show_dir(ade: Config) -> None:
-    write_results(ade, out_dir='labels', show_dir='pictures')
-    assert ade.test_evaluator.output_dir == 'labels'
-    assert ade.default_hooks.visualization.out_dir == 'pictures'
-    assert ade.default_hooks.visualization.draw
+def test_weights_come_from_one_place(ade: Config, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr('mmengine.runner.Runner.from_cfg', lambda config: config)
+    build_runner(ade)
+    assert ade.model.backbone.init_cfg.checkpoint == 'pretrain/vit-b16_p16_224-80ecf9dd.pth'
+    ade.load_from = 'trained.pth'
+    build_runner(ade)
+    assert ade.model.backbone.init_cfg is None
+    assert ade.model.init_cfg == dict(type='Pretrained', checkpoint='trained.pth')
+    assert ade.load_from is None

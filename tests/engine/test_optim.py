@@ -94,3 +94,12 @@ def test_emulated_bfloat16_is_not_preferred(monkeypatch: pytest.MonkeyPatch) -> 
 def test_an_unknown_loss_scale_is_an_error() -> None:
     with pytest.raises(ValueError, match='loss_scale'):
         AmpOptimWrapper(loss_scale='512', optimizer=build(None)[1])
+
+
+def test_the_state_of_a_run_without_scaler_loads_into_one_that_has_it() -> None:
+    wrapper = AmpOptimWrapper(optimizer=torch.optim.SGD(nn.Linear(1, 1).parameters(), lr=0.1))
+    state = wrapper.state_dict()
+    assert state['loss_scaler'] == {}
+    wrapper.loss_scaler = torch.amp.GradScaler('cpu', enabled=True)
+    wrapper.load_state_dict(state)
+    assert wrapper.optimizer.param_groups[0]['lr'] == 0.1

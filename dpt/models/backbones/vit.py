@@ -144,7 +144,7 @@ class VisionTransformer(BaseModule):
 
     def init_weights(self) -> None:
         """Load ``init_cfg``'s weights, else initialise as ViT does: truncated normal of 0.02, zero biases."""
-        if self.init_cfg is None:
+        if not self.init_cfg or self.init_cfg.get('type') != 'Pretrained':
             nn.init.trunc_normal_(self.pos_embed, std=0.02)
             nn.init.trunc_normal_(self.cls_token, std=0.02)
             for module in self.modules():
@@ -166,6 +166,8 @@ class VisionTransformer(BaseModule):
         if self.frozen_stages >= 0:
             self.cls_token.requires_grad_(False)
             self.pos_embed.requires_grad_(False)
+        # Layers behind the last tap stay for the checkpoint's sake; they never see a gradient.
+        self.layers[self.out_indices[-1] + 1 :].requires_grad_(False)
 
     def train(self, mode: bool = True) -> 'VisionTransformer':
         """Set training mode; frozen layers stay in evaluation mode, without dropout."""

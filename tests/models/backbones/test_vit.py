@@ -78,6 +78,20 @@ def test_frozen_stages_do_not_train() -> None:
     assert model.layers[2].training
 
 
+def test_layers_behind_the_last_tap_wait_for_no_gradient() -> None:
+    model = VisionTransformer(**{**TINY, 'out_indices': (0, 1)}).train()
+    model(torch.randn(1, 3, 32, 32))[-1][0].sum().backward()
+    assert all((p.grad is not None) == p.requires_grad for p in model.parameters())
+    assert not model.layers[2].ln1.weight.requires_grad
+
+
+def test_an_initialisation_that_loads_nothing_keeps_the_vit_s_own() -> None:
+    model = VisionTransformer(**TINY, init_cfg=dict(type='Constant', layer='LayerNorm', val=2.0))
+    model.init_weights()
+    assert model.pos_embed.std().item() == pytest.approx(0.02, rel=0.2)
+    assert (model.layers[0].ln1.weight == 2).all()
+
+
 @pytest.mark.parametrize('option', [dict(drop_path_rate=0.5), dict(drop_rate=0.5), dict(attn_drop_rate=0.5)])
 def test_randomness_is_for_training_only(option: dict) -> None:
     model = VisionTransformer(**TINY, **option)

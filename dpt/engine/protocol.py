@@ -1,0 +1,64 @@
+"""How a test predicts: views, scales, and what it writes."""
+
+from mmengine.config import Config, ConfigDict
+
+from dpt.engine.launch import innermost_datasets
+
+
+def use_test_time_augmentation(config: Config) -> None:
+    """Make the test run ``tta_model`` on ``tta_pipeline``.
+
+    Raises:
+        ValueError: If the config lacks either.
+    """
+    for key in ('tta_model', 'tta_pipeline'):
+        if key not in config:
+            raise ValueError(f'--aug-test needs {key} in the config; see configs/_base_/ for an example')
+    for dataset in innermost_datasets(config.test_dataloader.dataset):
+        dataset['pipeline'] = config.tta_pipeline
+    config.model = ConfigDict(**config.tta_model, module=config.model)
+
+
+def write_results(config: Config, *, out_dir: str | None = None, show_dir: str | None = None) -> None:
+    """Make the test write label maps into ``out_dir`` and overlays into ``show_dir``."""
+    if out_dir is not None:
+        evaluators = config.test_evaluator
+        for evaluator in evaluators if isinstance(evaluators, list) else [evaluators]:
+            evaluator.output_dir = out_dir
+    if show_dir is not None:
+        hook = config.default_hooks.setdefault('visualization', dict(type='SegVisualizationHook'))
+        hook.update(draw=True, interval=1, out_dir=show_dir)
+
+
+def describe_protocol(config: Config) -> list[str]:
+    """Describe how images are resized, flipped and predicted, a line each."""
+    tta = 'tta_model' in config and config.model.type == config.tta_model.type
+    model = config.model.module if tta else config.model
+    dataset = innermost_datasets(config.test_dataloader.dataset)[0]
+    scales, flips = [], set()
+    for transform in _flatten(dataset['pipeline']):
+        if transform['type'] == 'Resize':
+            scale = transform.get('scale')
+            keep = ' at most, aspect kept' if transform.get('keep_ratio') else ''
+            scales.append(f'{scale[0]}x{scale[1]}{keep}' if scale else f'x{transform.get("scale_factor")}')
+        if transform['type'] == 'RandomFlip':
+            flips.add(bool(transform.get('prob')))
+    return [
+        f'scale (width x height): {"; ".join(scales) or "as on disk"}',
+        f'flip: {"with and without" if flips == {True, False} else "no"}',
+        f'mode: {dict(model.get("test_cfg") or dict(mode="whole"))}',
+        f'padding: {dict(model.data_preprocessor.get("test_cfg") or {}) or "none"}',
+    ]
+
+
+def _flatten(pipeline: list) -> list[dict]:
+    """Return the transforms of a pipeline, those inside ``TestTimeAug`` included."""
+    found: list[dict] = []
+    for transform in pipeline:
+        if isinstance(transform, (list, tuple)):
+            found.extend(_flatten(list(transform)))
+        elif transform['type'] == 'TestTimeAug':
+            found.extend(_flatten(transform['transforms']))
+        else:
+            found.append(transform)
+    return found

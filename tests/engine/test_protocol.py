@@ -1,0 +1,45 @@
+"""What a test does, and that it says so."""
+
+from pathlib import Path
+
+import pytest
+from mmengine.config import Config
+
+from dpt.engine.launch import load_config
+from dpt.engine.protocol import describe_protocol, use_test_time_augmentation, write_results
+
+
+@pytest.fixture
+def ade(repository: Path) -> Config:
+    return load_config(str(repository / 'configs/dpt_vit-b16_512x512_160k_ade20k.py'))
+
+
+def test_aug_test_has_the_published_views_and_says_so(ade: Config) -> None:
+    use_test_time_augmentation(ade)
+    assert ade.model.type == 'SegTTAModel'
+    assert ade.model.module.type == 'EncoderDecoder'
+    lines = describe_protocol(ade)
+    for scale in ('1024x256', '1536x384', '2048x512', '2560x640', '3072x768', '3584x896'):
+        assert scale in lines[0]
+    assert 'with and without' in lines[1]
+
+
+def test_the_single_scale_protocol_says_what_it_is(ade: Config) -> None:
+    lines = describe_protocol(ade)
+    assert '2048x512 at most, aspect kept' in lines[0]
+    assert lines[1] == 'flip: no'
+    assert 'whole' in lines[2]
+    assert lines[3] == 'padding: none'
+
+
+def test_aug_test_without_its_keys_is_an_error(ade: Config) -> None:
+    ade.pop('tta_pipeline')
+    with pytest.raises(ValueError, match='tta_pipeline'):
+        use_test_time_augmentation(ade)
+
+
+def test_out_and_show_dir(ade: Config) -> None:
+    write_results(ade, out_dir='labels', show_dir='pictures')
+    assert ade.test_evaluator.output_dir == 'labels'
+    assert ade.default_hooks.visualization.out_dir == 'pictures'
+    assert ade.default_hooks.visualization.draw
