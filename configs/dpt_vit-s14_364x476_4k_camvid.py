@@ -1,5 +1,5 @@
-# CamVid with a pretrained ViT-S/14, for one GPU: the backbone learns at a twentieth of the decoder's rate, the
-# decoder's norms and biases are not decayed, an auxiliary head looks at the penultimate fusion map.
+# CamVid with a pretrained ViT-S/14, for one GPU: the backbone learns at a twentieth of the decoder's rate,
+# decoder norms and biases are not decayed, an auxiliary head looks at the penultimate fusion map.
 _base_ = ['_base_/models/dpt_vit-s14.py', '_base_/datasets/camvid_480x360.py', '_base_/default_runtime.py']
 model = dict(
     data_preprocessor=dict(size=_base_.crop_size),
