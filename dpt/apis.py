@@ -71,6 +71,10 @@ def _prepare(image: Image, pipeline: list[dict]) -> dict:
     """Run the test pipeline on one image, without annotations."""
     steps = [step for step in pipeline if step['type'] != 'LoadAnnotations']
     if isinstance(image, np.ndarray):
+        if image.dtype != np.uint8 or image.ndim != 3:
+            raise ValueError(
+                f'an image is {image.dtype} of shape {image.shape}: expected uint8, HxWx3 in BGR'
+            )
         shape = image.shape[:2]
         data: dict = dict(img=image, img_path=None, img_shape=shape, ori_shape=shape)
         steps = [step for step in steps if step['type'] != 'LoadImageFromFile']
@@ -96,6 +100,7 @@ def inference_model(
 
     Raises:
         FileNotFoundError: If an image does not exist.
+        ValueError: If an array is no such image.
     """
     single = isinstance(images, (str, Path, np.ndarray))
     pipeline = innermost_datasets(model.cfg.test_dataloader.dataset)[0]['pipeline']

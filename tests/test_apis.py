@@ -73,3 +73,8 @@ def test_images_pass_the_pipeline_of_the_test_data_set(image_path: Path) -> None
     options = {'test_dataloader.dataset.pipeline.1.scale': (64, 64)}
     sample = inference_model(init_model(CONFIG, device='cpu', cfg_options=options), image_path)
     assert max(sample.img_shape) == 64
+
+
+def test_an_array_that_is_no_image_is_refused(model) -> None:
+    with pytest.raises(ValueError, match='expected uint8'):
+        inference_model(model, np.zeros((8, 8, 3), np.float32))

@@ -63,10 +63,8 @@ time after the installation:   $((SECONDS - began)) s
 
 Next:
   source $VENV/bin/activate
-  python tools/train.py configs/dpt_vit-b16_512x512_160k_ade20k.py --cfg-options data_root=PATH  # ADE20K
-  tensorboard --logdir work_dirs                                                               # curves
-For your own images lay them out like data/quickstart, copy $CONFIG and the data set file
-that it names in _base_, and set data_root, num_classes and metainfo in the copy.
+  tensorboard --logdir work_dirs   # curves
+The README goes on with ADE20K and with data of your own.
 TEXT
 
 STEP="the comparison with the lowest mIoU that counts as learnt, $LOWEST_MIOU"

@@ -12,7 +12,12 @@ from mmengine.dist import is_main_process
 from dpt.checkpoints import checkpoint_hash, load_model
 from dpt.engine.cli import add_common_arguments, one_line_errors, set_local_rank
 from dpt.engine.launch import build_runner, load_config
-from dpt.engine.protocol import describe_protocol, use_test_time_augmentation, write_results
+from dpt.engine.protocol import (
+    describe_protocol,
+    skip_absent_masks,
+    use_test_time_augmentation,
+    write_results,
+)
 
 
 def parse_args() -> argparse.Namespace:
@@ -31,20 +36,22 @@ def parse_args() -> argparse.Namespace:
 
 
 def main() -> None:
-    args = parse_args()
-    set_local_rank(args.local_rank)
     with one_line_errors():
+        args = parse_args()
+        set_local_rank(args.local_rank)
+        digest = checkpoint_hash(args.checkpoint)  # before the model is built: a missing file is told at once
         config = load_config(args.config, args.cfg_options, args.work_dir)
         config.load_from, config.resume = None, False
         config.total_batch_size = None  # of training: the number of processes need not divide it
         if args.aug_test:
             use_test_time_augmentation(config)
+        skip_absent_masks(config)
         write_results(config, out_dir=args.out, show_dir=args.show_dir)
         runner = build_runner(config, args.launcher)
         model = runner.model.module if args.launcher != 'none' else runner.model
         load_model(model.module if args.aug_test else model, args.checkpoint)
         protocol = describe_protocol(config)
-        protocol.append(f'checkpoint: {args.checkpoint} (sha256 {checkpoint_hash(args.checkpoint)})')
+        protocol.append(f'checkpoint: {args.checkpoint} (sha256 {digest})')
         runner.logger.info('\n  '.join(['protocol', *protocol]))
         metrics = runner.test()
         if is_main_process():

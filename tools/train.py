@@ -28,9 +28,9 @@ def parse_args() -> argparse.Namespace:
 
 
 def main() -> None:
-    args = parse_args()
-    set_local_rank(args.local_rank)
     with one_line_errors():
+        args = parse_args()
+        set_local_rank(args.local_rank)
         config = load_config(args.config, args.cfg_options, args.work_dir)
         if args.amp:
             enable_amp(config)

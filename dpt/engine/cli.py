@@ -4,7 +4,7 @@ import argparse
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from mmengine.config import DictAction
@@ -15,12 +15,28 @@ WRONG_ARGUMENTS = re.compile(r'unexpected keyword argument|missing \d+ required'
 """What Python says where a config does not fit the constructor that it names."""
 
 
+class Options(DictAction):
+    """``KEY=VALUE`` pairs, as mmengine reads them, with an error that shows the one that is none."""
+
+    def __call__(  # noqa: D102
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Sequence[str],  # type: ignore[override]
+        option_string: str | None = None,
+    ) -> None:
+        for pair in values:
+            if '=' not in pair:
+                parser.error(f'{option_string} {pair}: expected KEY=VALUE')
+        super().__call__(parser, namespace, values, option_string)
+
+
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of every tool that runs a config, on one or several processes."""
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
+        action=Options,
         default={},
         metavar='KEY=VALUE',
         help='override values of the config, e.g. data_root=/data/ade train_dataloader.batch_size=4',
@@ -36,6 +52,21 @@ def set_local_rank(local_rank: int) -> None:
     os.environ.setdefault('LOCAL_RANK', os.environ.get('OMPI_COMM_WORLD_LOCAL_RANK', str(local_rank)))
 
 
+def explain(error: Exception) -> str | None:
+    """Return one line about a user's mistake, or ``None`` where the error is a bug of ours."""
+    message = str(error)
+    if 'Original Traceback' in message:  # from a worker of the data loader
+        message = message.strip().splitlines()[-1].partition(': ')[2] or message
+    if isinstance(error, KeyError):
+        key = str(error.args[0]) if error.args else ''
+        return key if ' ' in key else f'the config lacks the key {key!r}'
+    if isinstance(error, TypeError):
+        return message if WRONG_ARGUMENTS.search(message) else None
+    if isinstance(error, AssertionError):
+        return message if 'failed to load image' in message else None
+    return message if isinstance(error, (ValueError, OSError)) else None
+
+
 @contextmanager
 def one_line_errors() -> Iterator[None]:
     """Turn a user's mistake, such as an unknown argument in a config, into one line and exit status 1.
@@ -44,10 +75,9 @@ def one_line_errors() -> Iterator[None]:
     """
     try:
         yield
-    except (ValueError, FileNotFoundError, KeyError, TypeError) as error:
-        is_bug = isinstance(error, TypeError) and not WRONG_ARGUMENTS.search(str(error))
-        if is_bug or os.environ.get('DPT_TRACEBACK') == '1':
+    except Exception as error:
+        message = explain(error)
+        if message is None or os.environ.get('DPT_TRACEBACK') == '1':
             raise
-        message = error.args[0] if error.args and isinstance(error, KeyError) else error
         print(f'error: {message}\n(DPT_TRACEBACK=1 shows where)', file=sys.stderr)
         raise SystemExit(1) from None

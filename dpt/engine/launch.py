@@ -1,5 +1,6 @@
 """From a config file and command-line arguments to a runner."""
 
+import difflib
 import importlib
 import inspect
 import os
@@ -7,9 +8,10 @@ import sys
 from pathlib import Path
 
 import torch
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from mmengine.runner import Runner
 
+from dpt.checkpoints import read_checkpoint
 from dpt.engine.optim_wrapper import preferred_amp_dtype
 
 CONSUMED = set(inspect.signature(Runner.__init__).parameters) | {
@@ -31,6 +33,13 @@ PROCESS_COUNT = dict(pytorch='WORLD_SIZE', slurm='SLURM_NTASKS', mpi='OMPI_COMM_
 DATALOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 
 
+def _check_known(key: str, config: Config) -> None:
+    if key not in config and key not in CONSUMED:
+        near = difflib.get_close_matches(key, [*config.keys(), *CONSUMED], n=1)
+        hint = f'; did you mean {near[0]}?' if near else ''
+        raise ValueError(f'--cfg-options {key}: no such key in the config{hint}')
+
+
 def load_config(path: str, options: dict | None = None, work_dir: str | None = None) -> Config:
     """Read a config file, apply ``--cfg-options`` and set the work directory.
 
@@ -50,6 +59,7 @@ def load_config(path: str, options: dict | None = None, work_dir: str | None = N
     config = Config.fromfile(path)
     options = dict(options or {})
     for key in options:
+        _check_known(key.split('.')[0], config)
         if key.split('.')[0] not in CONSUMED:
             raise ValueError(
                 f'--cfg-options {key}: {key.split(".")[0]} is read only while the config file is parsed, '
@@ -164,11 +174,25 @@ def _choose_weights(config: Config) -> None:
         config.load_from = find_resume(config.work_dir, 'auto')
     if not config.get('load_from'):
         return
+    if config.get('resume'):
+        read_checkpoint(config.load_from)  # a damaged or unsafe file is told here, by name
     config.model.backbone.init_cfg = None  # its weights would be overwritten, and need not be there
     if not config.get('resume'):
         # Through the strict loader: the runner's own would load what fits and ignore the rest.
         config.model.init_cfg = dict(type='Pretrained', checkpoint=config.load_from)
         config.load_from = None
+
+
+def _fit_dataloaders(config: Config) -> None:
+    """Settle what follows from other values of the loaders."""
+    for name in DATALOADERS:
+        loader = config.get(name) or ConfigDict()
+        if loader.get('num_workers') == 0:
+            loader.persistent_workers = False
+        sampler = loader.get('sampler')
+        if name != 'train_dataloader' and sampler is not None and sampler.get('type') == 'DefaultSampler':
+            # Rounding up would count the first images twice where the number of processes does not divide.
+            sampler.setdefault('round_up', False)
 
 
 def build_runner(config: Config, launcher: str = 'none') -> Runner:
@@ -195,10 +219,6 @@ def build_runner(config: Config, launcher: str = 'none') -> Runner:
     config.custom_hooks = hooks
     _share_batch(config)
     _survive_broken_torchvision()
-    for name in ('val_dataloader', 'test_dataloader'):
-        sampler = (config.get(name) or {}).get('sampler')
-        if sampler is not None and sampler.get('type') == 'DefaultSampler':
-            # Rounding up would count the first images twice where the number of processes does not divide.
-            sampler.setdefault('round_up', False)
+    _fit_dataloaders(config)
     _choose_weights(config)
     return Runner.from_cfg(config)

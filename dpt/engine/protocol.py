@@ -1,5 +1,7 @@
 """How a test predicts: views, scales, and what it writes."""
 
+from pathlib import Path
+
 from mmengine.config import Config, ConfigDict
 
 from dpt.engine.launch import innermost_datasets
@@ -20,7 +22,12 @@ def use_test_time_augmentation(config: Config) -> None:
 
 
 def write_results(config: Config, *, out_dir: str | None = None, show_dir: str | None = None) -> None:
-    """Make the test write label maps into ``out_dir`` and overlays into ``show_dir``."""
+    """Make the test write label maps into ``out_dir`` and overlays into ``show_dir``.
+
+    Raises:
+        ValueError: If either is a folder of the data set, whose files would be overwritten.
+    """
+    _protect_data(config, {'--out': out_dir, '--show-dir': show_dir})
     if out_dir is not None:
         evaluators = config.test_evaluator
         for evaluator in evaluators if isinstance(evaluators, list) else [evaluators]:
@@ -28,6 +35,40 @@ def write_results(config: Config, *, out_dir: str | None = None, show_dir: str |
     if show_dir is not None:
         hook = config.default_hooks.setdefault('visualization', dict(type='SegVisualizationHook'))
         hook.update(draw=True, interval=1, out_dir=show_dir)
+
+
+def _protect_data(config: Config, folders: dict[str, str | None]) -> None:
+    sources = [
+        Path(dataset.get('data_root') or '', prefix).resolve()
+        for dataset in innermost_datasets(config.test_dataloader.dataset)
+        for prefix in (dataset.get('data_prefix') or {}).values()
+        if prefix
+    ]
+    for argument, folder in folders.items():
+        target = Path(folder).resolve() if folder else None
+        if target and any(target == source or source in target.parents for source in sources):
+            raise ValueError(f'{argument} {folder} is a folder of the data set: choose another')
+
+
+def skip_absent_masks(config: Config) -> None:
+    """Leave ``LoadAnnotations`` out where the test data set says ``test_mode=True``: it has no masks."""
+    for dataset in innermost_datasets(config.test_dataloader.dataset):
+        if dataset.get('test_mode'):
+            dataset['pipeline'] = _without_annotations(dataset['pipeline'])
+
+
+def _without_annotations(pipeline: list) -> list:
+    kept: list = []
+    for transform in pipeline:
+        if isinstance(transform, (list, tuple)):
+            views = _without_annotations(list(transform))
+            if views:
+                kept.append(views)
+        elif transform['type'] == 'TestTimeAug':
+            kept.append(dict(transform, transforms=_without_annotations(transform['transforms'])))
+        elif transform['type'] != 'LoadAnnotations':
+            kept.append(transform)
+    return kept
 
 
 def describe_protocol(config: Config) -> list[str]:

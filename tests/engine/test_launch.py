@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 from mmengine.config import Config
 
 from dpt.engine.cli import one_line_errors, set_local_rank
@@ -123,7 +124,7 @@ def test_resume_in_a_config_never_starts_silently_anew(
     ade.resume, ade.work_dir = True, str(tmp_path)
     with pytest.raises(FileNotFoundError, match='nothing to resume'):
         build_runner(ade)
-    (tmp_path / 'iter_8.pth').touch()
+    torch.save(dict(state_dict={}), tmp_path / 'iter_8.pth')
     (tmp_path / 'last_checkpoint').write_text('/gone/iter_8.pth')
     assert build_runner(ade).load_from == str(tmp_path / 'iter_8.pth')
 
@@ -168,3 +169,23 @@ def test_weights_come_from_one_place(ade: Config, monkeypatch: pytest.MonkeyPatc
     assert ade.model.backbone.init_cfg is None
     assert ade.model.init_cfg == dict(type='Pretrained', checkpoint='trained.pth')
     assert ade.load_from is None
+
+
+def test_a_misspelt_key_is_told_with_its_neighbour(repository: Path) -> None:
+    with pytest.raises(ValueError, match='dataroot: no such key in the config; did you mean data_root'):
+        load_config(str(repository / ADE), dict(dataroot='/x'))
+
+
+def test_loading_in_the_main_process_just_works(ade: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr('mmengine.runner.Runner.from_cfg', lambda config: config)
+    ade.train_dataloader.num_workers = 0
+    build_runner(ade)
+    assert ade.train_dataloader.persistent_workers is False
+    assert ade.val_dataloader.persistent_workers is True
+
+
+def test_a_damaged_checkpoint_is_told_before_resuming(ade: Config, tmp_path: Path) -> None:
+    (tmp_path / 'iter_1.pth').write_bytes(b'PK\x03\x04 cut short')
+    ade.resume, ade.load_from = True, str(tmp_path / 'iter_1.pth')
+    with pytest.raises(ValueError, match='iter_1.pth'):
+        build_runner(ade)

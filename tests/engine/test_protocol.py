@@ -6,7 +6,12 @@ import pytest
 from mmengine.config import Config
 
 from dpt.engine.launch import load_config
-from dpt.engine.protocol import describe_protocol, use_test_time_augmentation, write_results
+from dpt.engine.protocol import (
+    describe_protocol,
+    skip_absent_masks,
+    use_test_time_augmentation,
+    write_results,
+)
 
 
 @pytest.fixture
@@ -43,3 +48,24 @@ def test_out_and_show_dir(ade: Config) -> None:
     assert ade.test_evaluator.output_dir == 'labels'
     assert ade.default_hooks.visualization.out_dir == 'pictures'
     assert ade.default_hooks.visualization.draw
+
+
+@pytest.mark.parametrize('folder', ['annotations/validation', 'images/validation/sub'])
+def test_results_never_overwrite_the_data(ade: Config, tmp_path: Path, folder: str) -> None:
+    ade.test_dataloader.dataset.data_root = str(tmp_path)
+    with pytest.raises(ValueError, match='--out .* is a folder of the data set'):
+        write_results(ade, out_dir=str(tmp_path / folder))
+    with pytest.raises(ValueError, match='--show-dir'):
+        write_results(ade, show_dir=str(tmp_path / folder))
+    write_results(ade, out_dir=str(tmp_path / 'annotations/predicted'))
+
+
+def test_images_without_masks_need_no_annotations(ade: Config) -> None:
+    skip_absent_masks(ade)
+    assert 'LoadAnnotations' in str(ade.test_dataloader.dataset.pipeline)
+    ade.test_dataloader.dataset.test_mode = True
+    use_test_time_augmentation(ade)
+    skip_absent_masks(ade)
+    pipeline = ade.test_dataloader.dataset.pipeline
+    assert 'LoadAnnotations' not in str(pipeline)
+    assert [len(views) for views in pipeline[1].transforms] == [6, 2, 1]

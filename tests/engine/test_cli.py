@@ -1,0 +1,50 @@
+"""One line for a user's mistake, a traceback for a bug of ours."""
+
+import argparse
+
+import pytest
+
+from dpt.engine.cli import add_common_arguments, explain, one_line_errors
+
+FROM_WORKER = (
+    'Caught ValueError in DataLoader worker process 0.\nOriginal Traceback (most recent call last):\n'
+    '  File "x.py", line 1\nValueError: mask a.png: 3 channels\n'
+)
+UNKNOWN = "__init__() got an unexpected keyword argument 'chanels'"
+
+
+@pytest.mark.parametrize(
+    ('error', 'line'),
+    [
+        (ValueError('no image in data/x'), 'no image in data/x'),
+        (ValueError(FROM_WORKER), 'mask a.png: 3 channels'),
+        (KeyError('model'), "the config lacks the key 'model'"),
+        (KeyError('Foo is not in the registry'), 'Foo is not in the registry'),
+        (FileExistsError(17, 'File exists', 'out'), "[Errno 17] File exists: 'out'"),
+        (AssertionError('failed to load image: a.jpg'), 'failed to load image: a.jpg'),
+        (AssertionError('shape'), None),
+        (TypeError(UNKNOWN), UNKNOWN),
+        (TypeError('unsupported operand'), None),
+        (RuntimeError('CUDA error'), None),
+    ],
+)
+def test_what_is_explained(error: Exception, line: str | None) -> None:
+    assert explain(error) == line
+
+
+def test_bugs_keep_their_traceback_and_mistakes_exit_with_1(capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(RuntimeError, match='bug'), one_line_errors():
+        raise RuntimeError('bug')
+    with pytest.raises(SystemExit) as caught, one_line_errors():
+        raise ValueError('mistake')
+    assert caught.value.code == 1
+    assert capsys.readouterr().err.startswith('error: mistake\n')
+
+
+def test_an_option_without_value_is_shown(capsys: pytest.CaptureFixture) -> None:
+    parser = argparse.ArgumentParser()
+    add_common_arguments(parser)
+    with pytest.raises(SystemExit):
+        parser.parse_args(['--cfg-options', 'a=1', 'foo'])
+    assert '--cfg-options foo: expected KEY=VALUE' in capsys.readouterr().err
+    assert parser.parse_args(['--cfg-options', 'a=1', 'b.c=(2,3)']).cfg_options == {'a': 1, 'b.c': (2, 3)}
