@@ -18,6 +18,7 @@ from mmengine.runner.amp import autocast
 
 from dpt.checkpoints import load_model, read_checkpoint
 from dpt.engine.launch import innermost_datasets, load_config
+from dpt.engine.protocol import without_annotations
 from dpt.models import EncoderDecoder
 from dpt.registry import DATASETS, MODELS
 from dpt.structures import SegDataSample
@@ -69,7 +70,7 @@ def _dataset_meta(config: Config) -> dict:
 
 def _prepare(image: Image, pipeline: list[dict]) -> dict:
     """Run the test pipeline on one image, without annotations."""
-    steps = [step for step in pipeline if step['type'] != 'LoadAnnotations']
+    steps = without_annotations(pipeline)
     if isinstance(image, np.ndarray):
         if image.dtype != np.uint8 or image.ndim != 3:
             raise ValueError(
@@ -86,6 +87,13 @@ def _prepare(image: Image, pipeline: list[dict]) -> dict:
 
 
 @torch.no_grad()
+def _predict(model: EncoderDecoder, image: Image) -> SegDataSample:
+    dataset = innermost_datasets(model.cfg.test_dataloader.dataset)[0]
+    data = _prepare(image, dataset['pipeline'])
+    with autocast(enabled=bool(model.cfg.test_cfg.get('fp16'))):  # as the test loop does
+        return model.test_step(dict(inputs=[data['inputs']], data_samples=[data['data_samples']]))[0]
+
+
 def inference_model(
     model: EncoderDecoder, images: Image | Sequence[Image]
 ) -> SegDataSample | list[SegDataSample]:
@@ -102,11 +110,6 @@ def inference_model(
         FileNotFoundError: If an image does not exist.
         ValueError: If an array is no such image.
     """
-    single = isinstance(images, (str, Path, np.ndarray))
-    pipeline = innermost_datasets(model.cfg.test_dataloader.dataset)[0]['pipeline']
-    samples = []
-    for image in [images] if isinstance(images, (str, Path, np.ndarray)) else images:
-        data = _prepare(image, pipeline)
-        with autocast(enabled=bool(model.cfg.test_cfg.get('fp16'))):  # as the test loop does
-            samples += model.test_step(dict(inputs=[data['inputs']], data_samples=[data['data_samples']]))
-    return samples[0] if single else samples
+    if isinstance(images, (str, Path, np.ndarray)):
+        return _predict(model, images)
+    return [_predict(model, image) for image in images]

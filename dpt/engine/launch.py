@@ -33,11 +33,21 @@ PROCESS_COUNT = dict(pytorch='WORLD_SIZE', slurm='SLURM_NTASKS', mpi='OMPI_COMM_
 DATALOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 
 
-def _check_known(key: str, config: Config) -> None:
-    if key not in config and key not in CONSUMED:
-        near = difflib.get_close_matches(key, [*config.keys(), *CONSUMED], n=1)
-        hint = f'; did you mean {near[0]}?' if near else ''
-        raise ValueError(f'--cfg-options {key}: no such key in the config{hint}')
+def _check_option(option: str, config: Config) -> None:
+    """Refuse an option whose key is unknown, or read while the config is parsed and never again."""
+    key = option.split('.')[0]
+    if key in CONSUMED:
+        return
+    if key in config:
+        raise ValueError(
+            f'--cfg-options {option}: {key} is read only while the config file is parsed, '
+            'so this would change nothing; set the keys that it feeds (such as '
+            'model.decode_head.num_classes or train_dataloader.dataset.pipeline), '
+            'or write a config with this one as _base_'
+        )
+    near = difflib.get_close_matches(key, [*config.keys(), *CONSUMED], n=1)
+    hint = f'; did you mean {near[0]}?' if near else ''
+    raise ValueError(f'--cfg-options {key}: no such key in the config{hint}')
 
 
 def load_config(path: str, options: dict | None = None, work_dir: str | None = None) -> Config:
@@ -58,15 +68,8 @@ def load_config(path: str, options: dict | None = None, work_dir: str | None = N
         raise FileNotFoundError(f'config file {path} does not exist; those of dpt are in configs/')
     config = Config.fromfile(path)
     options = dict(options or {})
-    for key in options:
-        _check_known(key.split('.')[0], config)
-        if key.split('.')[0] not in CONSUMED:
-            raise ValueError(
-                f'--cfg-options {key}: {key.split(".")[0]} is read only while the config file is parsed, '
-                'so this would change nothing; set the keys that it feeds (such as '
-                'model.decode_head.num_classes or train_dataloader.dataset.pipeline), '
-                'or write a config with this one as _base_'
-            )
+    for option in options:
+        _check_option(option, config)
     if 'data_root' in options:
         _replace_data_root(config, options['data_root'])
     config.merge_from_dict(options)

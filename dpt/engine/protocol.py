@@ -54,18 +54,19 @@ def skip_absent_masks(config: Config) -> None:
     """Leave ``LoadAnnotations`` out where the test data set says ``test_mode=True``: it has no masks."""
     for dataset in innermost_datasets(config.test_dataloader.dataset):
         if dataset.get('test_mode'):
-            dataset['pipeline'] = _without_annotations(dataset['pipeline'])
+            dataset['pipeline'] = without_annotations(dataset['pipeline'])
 
 
-def _without_annotations(pipeline: list) -> list:
+def without_annotations(pipeline: list) -> list:
+    """Return the pipeline without ``LoadAnnotations``, that inside ``TestTimeAug`` included."""
     kept: list = []
     for transform in pipeline:
         if isinstance(transform, (list, tuple)):
-            views = _without_annotations(list(transform))
+            views = without_annotations(list(transform))
             if views:
                 kept.append(views)
         elif transform['type'] == 'TestTimeAug':
-            kept.append(dict(transform, transforms=_without_annotations(transform['transforms'])))
+            kept.append(dict(transform, transforms=without_annotations(transform['transforms'])))
         elif transform['type'] != 'LoadAnnotations':
             kept.append(transform)
     return kept
