@@ -2,34 +2,45 @@
 # no auxiliary head, bf16; the embeddings and the first three layers of the backbone are frozen.
 _base_ = ['dpt_vit-s14_364x476_4k_camvid.py']
 crop_size = (252, 336)
-max_iters = 1300
+max_iters = 2400
 warmup_iters = 50
+# Poles are three pixels wide: a larger image gives them a patch.
+test_scale = (720, 540)  # (width, height), one and a half times the image
 model = dict(
     data_preprocessor=dict(size=crop_size),
     backbone=dict(drop_path_rate=0.0, frozen_stages=3),
     neck=dict(channels=128, post_process_channels=(48, 96, 192, 384)),
     decode_head=dict(in_channels=128),
     auxiliary_heads=None,
-    # Square root of the median share of pixels over the class's share, in the training images.
-    loss=dict(class_weight=[0.52, 0.44, 2.14, 0.38, 1.0, 0.68, 1.96, 2.0, 0.87, 2.65, 3.92]),
+    # The median share of pixels over the class's share, in the training images, to the power of 0.75.
+    loss=dict(class_weight=[0.37, 0.29, 3.13, 0.23, 1.0, 0.56, 2.74, 2.83, 0.81, 4.31, 7.76]),
 )
 total_batch_size = 2
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations'),
-    dict(type='RandomResize', scale=(480, 360), ratio_range=(0.75, 1.75), keep_ratio=True),
+    dict(type='RandomResize', scale=(480, 360), ratio_range=(1.0, 2.0), keep_ratio=True),
     dict(type='RandomCrop', crop_size=crop_size, cat_max_ratio=0.75),
     dict(type='RandomFlip', prob=0.5),
     dict(type='PhotoMetricDistortion'),
     dict(type='PackSegInputs'),
 ]
-tta_ratios = (1.0, 1.25)  # of 480x360; few, and about the mean of the scales it is trained at
+test_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='Resize', scale=test_scale, keep_ratio=True),
+    dict(type='LoadAnnotations'),
+    dict(type='PackSegInputs'),
+]
+tta_ratios = (0.75, 1.0)  # of test_scale
 tta_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(
         type='TestTimeAug',
         transforms=[
-            [dict(type='Resize', scale=(int(480 * r), int(360 * r)), keep_ratio=True) for r in tta_ratios],
+            [
+                dict(type='Resize', scale=(int(test_scale[0] * r), int(test_scale[1] * r)), keep_ratio=True)
+                for r in tta_ratios
+            ],
             [dict(type='RandomFlip', prob=0.0), dict(type='RandomFlip', prob=1.0)],
             [dict(type='LoadAnnotations')],
             [dict(type='PackSegInputs')],
@@ -37,8 +48,8 @@ tta_pipeline = [
     ),
 ]
 train_dataloader = dict(num_workers=1, dataset=dict(pipeline=train_pipeline))
-val_dataloader = dict(num_workers=1)
-test_dataloader = dict(num_workers=1)
+val_dataloader = dict(num_workers=1, dataset=dict(pipeline=test_pipeline))
+test_dataloader = dict(num_workers=1, dataset=dict(pipeline=test_pipeline))
 # So few steps need a high rate in the new decoder, and weights for the rare classes.
 optim_wrapper = dict(
     type='AmpOptimWrapper',
@@ -59,4 +70,4 @@ param_scheduler = [
 train_cfg = dict(max_iters=max_iters, val_interval=max_iters)
 val_cfg = dict(fp16=True)  # bfloat16 on a CPU
 test_cfg = dict(fp16=True)
-default_hooks = dict(logger=dict(interval=10), checkpoint=dict(interval=325))
+default_hooks = dict(logger=dict(interval=10), checkpoint=dict(interval=400))

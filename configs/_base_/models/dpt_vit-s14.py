@@ -1,5 +1,6 @@
 # DPT with ViT-S/14 of DINOv2's shape (LayerScale, native grid 37x37). Differences from the published recipe:
-# padding to 28 for testing, loss over labelled pixels only, LayerNorm's pretrained epsilon.
+# padding to 28 for testing, loss over labelled pixels only, LayerNorm's pretrained epsilon, taps through the final
+# norm (the first would otherwise be a fiftieth of the last).
 model = dict(
     type='EncoderDecoder',
     data_preprocessor=dict(
@@ -21,6 +22,7 @@ model = dict(
         out_indices=(2, 5, 8, 11),
         layer_scale_init=1e-5,
         norm_eps=1e-6,
+        norm_taps=True,
         interpolate_mode='bicubic',
         output_cls_token=True,
     ),

@@ -57,6 +57,9 @@ class VisionTransformer(BaseModule):
         drop_path_rate: Stochastic depth of the last layer, growing linearly from 0 at the first.
         norm_eps: Epsilon of the layer norms; 1e-6 as pretrained, 1e-5 in MMSegmentation.
         final_norm: Whether the last layer's tap passes the final norm ``ln1``.
+        norm_taps: Whether every tap passes it, as users of DINOv2 do. The residual stream grows from layer to
+            layer (in that ViT-S/14 the first tap's deviation is a fiftieth of the last's), so that without it the
+            fine levels start almost silent. Published DPT hands the taps on as they are.
         interpolate_mode: How the position embedding is resized: ``'bicubic'`` or ``'bilinear'``.
         output_cls_token: Whether each tap is (map, class token) or the map alone.
         frozen_stages: Number of leading layers that are not trained, with the embeddings; -1 for none, 0 for
@@ -89,6 +92,7 @@ class VisionTransformer(BaseModule):
         drop_path_rate: float = 0.0,
         norm_eps: float = 1e-6,
         final_norm: bool = False,
+        norm_taps: bool = False,
         interpolate_mode: str = 'bicubic',
         output_cls_token: bool = True,
         frozen_stages: int = -1,
@@ -102,6 +106,7 @@ class VisionTransformer(BaseModule):
         self.out_indices = tuple(out_indices)
         self.interpolate_mode = interpolate_mode
         self.output_cls_token = output_cls_token
+        self.norm_taps = norm_taps
         self.frozen_stages = frozen_stages
         self.with_cp = with_cp
         self._check(num_layers, num_heads)
@@ -125,7 +130,8 @@ class VisionTransformer(BaseModule):
             )
             for i in range(num_layers)
         )
-        self.ln1 = nn.LayerNorm(embed_dims, eps=norm_eps) if final_norm else nn.Identity()
+        has_norm = final_norm or norm_taps
+        self.ln1 = nn.LayerNorm(embed_dims, eps=norm_eps) if has_norm else nn.Identity()
         self._freeze()
 
     def _check(self, num_layers: int, num_heads: int) -> None:
@@ -205,5 +211,6 @@ class VisionTransformer(BaseModule):
             recompute = self.with_cp and self.training and i >= self.frozen_stages
             x = checkpoint(layer, x, use_reentrant=False) if recompute else layer(x)
             if i in self.out_indices:
-                taps.append(self._tap(self.ln1(x) if i == len(self.layers) - 1 else x, grid))
+                is_last = i == len(self.layers) - 1
+                taps.append(self._tap(self.ln1(x) if self.norm_taps or is_last else x, grid))
         return tuple(taps)

@@ -118,6 +118,20 @@ def test_final_norm_applies_to_the_last_tap_alone() -> None:
         assert torch.equal(one, other) is (i < 3)
 
 
+def test_every_tap_may_pass_the_final_norm_as_timm_hands_them_on() -> None:
+    theirs = timm_vit()
+    ours = VisionTransformer(**TINY, norm_taps=True).eval()
+    ours.load_state_dict(convert(theirs.state_dict(), TIMM_VIT.rules)[0])
+    image = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        expected = theirs.get_intermediate_layers(
+            image, n=[0, 1, 2, 3], reshape=True, return_prefix_tokens=True, norm=True
+        )
+        for (feature_map, cls_token), (their_map, their_prefix) in zip(ours(image), expected, strict=True):
+            torch.testing.assert_close(feature_map, their_map, rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(cls_token, their_prefix[:, 0], rtol=1e-4, atol=1e-5)
+
+
 def test_maps_alone_without_the_class_token() -> None:
     maps = VisionTransformer(**TINY, output_cls_token=False)(torch.randn(1, 3, 32, 32))
     assert maps[0].shape == (1, 24, 4, 4)
