@@ -1,6 +1,6 @@
 # DPT with ViT-S/14 of DINOv2's shape (LayerScale, native grid 37x37). Differences from the published recipe:
-# padding to 28 for testing, loss over labelled pixels only, LayerNorm's pretrained epsilon, taps through the final
-# norm (the first would otherwise be a fiftieth of the last).
+# padding to 28 for testing, loss over labelled pixels only, LayerNorm's pretrained epsilon, taps through the
+# final norm (the first would otherwise be a fiftieth of the last).
 model = dict(
     type='EncoderDecoder',
     data_preprocessor=dict(

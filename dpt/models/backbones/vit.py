@@ -58,8 +58,8 @@ class VisionTransformer(BaseModule):
         norm_eps: Epsilon of the layer norms; 1e-6 as pretrained, 1e-5 in MMSegmentation.
         final_norm: Whether the last layer's tap passes the final norm ``ln1``.
         norm_taps: Whether every tap passes it, as users of DINOv2 do. The residual stream grows from layer to
-            layer (in that ViT-S/14 the first tap's deviation is a fiftieth of the last's), so that without it the
-            fine levels start almost silent. Published DPT hands the taps on as they are.
+            layer (in a ViT-S/14 of that shape the first tap is a fiftieth of the last), so that without it
+            the fine levels start almost silent. Published DPT hands the taps on as they are.
         interpolate_mode: How the position embedding is resized: ``'bicubic'`` or ``'bilinear'``.
         output_cls_token: Whether each tap is (map, class token) or the map alone.
         frozen_stages: Number of leading layers that are not trained, with the embeddings; -1 for none, 0 for
