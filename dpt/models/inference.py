@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dpt.models.layers import Rows, resized, rows_of
+
 Size = tuple[int, int]
 FLIP_DIMS = {'horizontal': (-1,), 'vertical': (-2,), 'diagonal': (-2, -1)}
 
@@ -55,29 +57,57 @@ def slide_logits(model: Callable[[Tensor], Tensor], images: Tensor, crop_size: S
     return total.div_(count)
 
 
-def restore_logits(
-    logits: Tensor, *, input_shape: Size, img_shape: Size, ori_shape: Size, flip_direction: str | None = None
-) -> Tensor:
-    """Bring one image's logits back to the image as it was read from disk.
+def restored_rows(
+    rows: Rows,
+    size: Size,
+    *,
+    input_shape: Size,
+    img_shape: Size,
+    ori_shape: Size,
+    flip_direction: str | None = None,
+) -> Rows:
+    """Bring one image's logits back to the image as it was read from disk, a band of rows at a time.
 
     They are resized to the network's input, the padding at the bottom and right is cropped, the flip undone,
     and the rest resized to the original size.
 
     Args:
-        logits: Tensor of shape KxHxW.
+        rows: Logits of shape 1xKxHxW.
+        size: Their (height, width).
         input_shape: Size of the network's input, padding included.
         img_shape: Size of the image in that input, without padding.
         ori_shape: Size of the image on disk.
         flip_direction: ``'horizontal'``, ``'vertical'`` or ``'diagonal'`` if the input was flipped.
 
     Returns:
-        Float32 logits of shape KxHxW at ``ori_shape``.
+        Float32 logits at ``ori_shape``.
     """
-    restored = resize_logits(logits[None].float(), input_shape)
-    restored = restored[..., : img_shape[0], : img_shape[1]]
-    if flip_direction is not None:
-        restored = restored.flip(FLIP_DIMS[flip_direction])
-    return resize_logits(restored, ori_shape)[0]
+    dims = () if flip_direction is None else FLIP_DIMS[flip_direction]
+    height, width = img_shape
+    at_input = resized(lambda top, bottom: rows(top, bottom).float(), size, input_shape)
+
+    def upright(top: int, bottom: int) -> Tensor:
+        if -2 in dims:
+            top, bottom = height - bottom, height - top
+        x = at_input(top, bottom)[..., :width]
+        return x.flip(dims) if dims else x
+
+    return resized(upright, img_shape, ori_shape)
+
+
+def restore_logits(
+    logits: Tensor, *, input_shape: Size, img_shape: Size, ori_shape: Size, flip_direction: str | None = None
+) -> Tensor:
+    """Do the same as :func:`restored_rows` with logits of shape KxHxW at hand, at once."""
+    rows = restored_rows(
+        rows_of(logits[None]),
+        (logits.shape[-2], logits.shape[-1]),
+        input_shape=input_shape,
+        img_shape=img_shape,
+        ori_shape=ori_shape,
+        flip_direction=flip_direction,
+    )
+    return rows(0, ori_shape[0])[0]
 
 
 def label_map(scores: Tensor) -> Tensor:

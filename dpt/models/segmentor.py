@@ -1,6 +1,7 @@
 """The segmentor: backbone, neck and heads put together, with losses and predictions."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from mmengine.config import Config
@@ -8,8 +9,8 @@ from mmengine.model import BaseModel
 from mmengine.structures import PixelData
 from torch import Tensor, nn
 
-from dpt.models.inference import label_map, resize_logits, restore_logits, slide_logits
-from dpt.models.losses import accuracy
+from dpt.models.inference import Size, label_map, restored_rows, slide_logits
+from dpt.models.layers import Rows, bands, resized, rows_of, with_context
 from dpt.registry import MODELS
 from dpt.structures import IGNORE_INDEX, SegDataSample
 
@@ -115,12 +116,26 @@ class EncoderDecoder(BaseModel):
             losses.update(self._head_loss(prefix, head(maps), label, self.loss_auxiliary))
         return losses
 
-    def _head_loss(self, prefix: str, logits: Tensor, label: Tensor, loss: nn.Module) -> dict[str, Tensor]:
-        logits = resize_logits(logits, (label.shape[-2], label.shape[-1]))
-        return {
-            f'{prefix}.{loss.loss_name}': loss(logits, label, self.ignore_index),
-            f'{prefix}.acc_seg': accuracy(logits, label, self.ignore_index),
-        }
+    def _head_loss(self, prefix: str, logits: Tensor, label: Tensor, loss: Any) -> dict[str, Tensor]:
+        value, accuracy = loss.with_accuracy(logits, label, self.ignore_index)
+        return {f'{prefix}.{loss.loss_name}': value, f'{prefix}.acc_seg': accuracy}
+
+    def _logit_rows(self, inputs: Tensor) -> Iterator[tuple[Rows, Size]]:
+        """Yield each image's logits of shape 1xKxhxw, by rows, and their size (h, w).
+
+        The finest fused map has half the input's size and the most channels: a prediction never holds it, nor
+        what the head makes of it, but for the rows at hand.
+        """
+        context = None if self.decode_head.training else getattr(self.decode_head, 'context', None)
+        if self.test_cfg['mode'] == 'slide' or context is None:
+            for logits in self.inference(inputs).split(1):
+                yield rows_of(logits), (logits.shape[-2], logits.shape[-1])
+            return
+        for coarse in self.neck(self.backbone(inputs), upsample_finest=False)[0].split(1):
+            size = (coarse.shape[-2], coarse.shape[-1])
+            fine = (2 * size[0], 2 * size[1])
+            rows = resized(rows_of(coarse), size, fine, align_corners=True)
+            yield with_context(lambda x: self.decode_head((x,)), rows, fine[0], context), fine
 
     def inference(self, inputs: Tensor) -> Tensor:
         """Return logits of shape BxKxhxw: at the head's resolution (whole) or the input's (slide)."""
@@ -128,30 +143,44 @@ class EncoderDecoder(BaseModel):
             return slide_logits(self._logits, inputs, self.test_cfg['crop_size'], self.test_cfg['stride'])
         return self._logits(inputs)
 
-    def restored_logits(self, inputs: Tensor, data_samples: list[SegDataSample]) -> Iterator[Tensor]:
-        """Yield each image's logits of shape KxHxW at its original size.
+    def restored_rows(self, inputs: Tensor, data_samples: list[SegDataSample]) -> Iterator[tuple[Rows, Size]]:
+        """Yield each image's logits of shape 1xKxHxW at its original size (H, W), by rows.
 
         Every prediction comes this way: validation, test, multi-scale and flip, and the Python interface.
         """
         input_shape = (inputs.shape[-2], inputs.shape[-1])
-        for logits, sample in zip(self.inference(inputs), data_samples, strict=True):
+        for (rows, size), sample in zip(self._logit_rows(inputs), data_samples, strict=True):
             meta = sample.metainfo
             img_shape = meta.get('img_shape', input_shape)
-            yield restore_logits(
-                logits,
+            ori_shape = meta.get('ori_shape', img_shape)[:2]
+            restored = restored_rows(
+                rows,
+                size,
                 input_shape=input_shape,
                 img_shape=img_shape,
-                ori_shape=meta.get('ori_shape', img_shape)[:2],
+                ori_shape=ori_shape,
                 flip_direction=meta.get('flip_direction') if meta.get('flip') else None,
             )
+            yield restored, ori_shape
+
+    def bands(self, size: Size, device: torch.device) -> Iterator[tuple[int, int]]:
+        """Yield (top, bottom) of the bands of rows in which logits of ``size`` (height, width) are made."""
+        return bands(size[0], 4 * self.decode_head.num_classes * size[1], device)
 
     def predict(
         self, inputs: Tensor, data_samples: list[SegDataSample] | None = None, *, with_logits: bool = False
     ) -> list[SegDataSample]:
         """Return the samples with ``pred_sem_seg``, and with ``seg_logits`` on request."""
         data_samples = data_samples or [SegDataSample() for _ in inputs]
-        for sample, logits in zip(data_samples, self.restored_logits(inputs, data_samples), strict=True):
-            sample.pred_sem_seg = PixelData(data=label_map(logits))
+        restored = self.restored_rows(inputs, data_samples)
+        for sample, (rows, size) in zip(data_samples, restored, strict=True):
+            labels, logits = [], []
+            for top, bottom in self.bands(size, inputs.device):
+                band = rows(top, bottom)[0]
+                labels.append(label_map(band))
+                if with_logits:
+                    logits.append(band)
+            sample.pred_sem_seg = PixelData(data=torch.cat(labels, dim=-2))
             if with_logits:
-                sample.seg_logits = PixelData(data=logits)
+                sample.seg_logits = PixelData(data=torch.cat(logits, dim=-2))
         return data_samples

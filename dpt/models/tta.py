@@ -1,5 +1,6 @@
 """Test-time augmentation."""
 
+import torch
 from mmengine.model import BaseTTAModel
 from mmengine.structures import PixelData
 from torch import Tensor
@@ -25,15 +26,18 @@ class SegTTAModel(BaseTTAModel):
         Returns:
             One sample an image, with ``pred_sem_seg`` of shape 1xHxW.
         """
-        totals: dict[int, Tensor] = {}
+        totals: list[Tensor] = []
         for inputs, data_samples in zip(data['inputs'], data['data_samples'], strict=True):
             view = self.module.data_preprocessor(dict(inputs=inputs, data_samples=data_samples), False)
-            for i, logits in enumerate(self.module.restored_logits(**view)):
-                scores = logits.softmax(dim=0)
-                totals[i] = scores if i not in totals else totals[i].add_(scores)
+            device = view['inputs'].device
+            for i, (rows, size) in enumerate(self.module.restored_rows(**view)):
+                if i == len(totals):
+                    totals.append(torch.zeros(self.module.decode_head.num_classes, *size, device=device))
+                for top, bottom in self.module.bands(size, device):
+                    totals[i][:, top:bottom] += rows(top, bottom)[0].softmax(dim=0)
         samples = self.module.data_preprocessor.cast_data(data['data_samples'][0])
-        for i, sample in enumerate(samples):
-            sample.pred_sem_seg = PixelData(data=label_map(totals[i]))
+        for sample, total in zip(samples, totals, strict=True):
+            sample.pred_sem_seg = PixelData(data=label_map(total))
         return samples
 
     def merge_preds(self, data_samples_list: list) -> list:

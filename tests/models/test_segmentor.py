@@ -151,6 +151,24 @@ def views(flips: list[bool]) -> dict:
     return dict(inputs=inputs, data_samples=[[sample((32, 48), flip=flip)] for flip in flips])
 
 
+@pytest.mark.parametrize('band_bytes', [1, 20_000])
+@pytest.mark.parametrize('flip', [False, True])
+def test_predictions_in_bands_are_those_of_whole_logits(monkeypatch, band_bytes: int, flip: bool) -> None:
+    monkeypatch.setattr('dpt.models.layers.rows.CPU_BAND_BYTES', band_bytes)
+    model = build()
+    data = dict(inputs=[image((33, 47))], data_samples=[sample((33, 47), (50, 61), flip=flip)])
+    with torch.no_grad():
+        batch = model.data_preprocessor(copy.deepcopy(data), False)
+        assert batch['inputs'].shape[-2:] == (48, 48)
+        banded = model.predict(**copy.deepcopy(batch), with_logits=True)[0]
+        logits = F.interpolate(model(batch['inputs']), size=(48, 48), mode='bilinear', align_corners=False)
+        logits = logits[..., :33, :47]
+        logits = logits.flip(-1) if flip else logits
+        logits = F.interpolate(logits, size=(50, 61), mode='bilinear', align_corners=False)[0]
+    torch.testing.assert_close(banded.seg_logits.data, logits, rtol=1e-4, atol=1e-5)
+    assert torch.equal(banded.pred_sem_seg.data[0].long(), logits.argmax(0))
+
+
 def test_tta_averages_the_softmax_of_its_views() -> None:
     model = build()
     tta = MODELS.build(dict(type='SegTTAModel', module=model)).eval()

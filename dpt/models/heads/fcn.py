@@ -39,6 +39,7 @@ class FCNHead(BaseModule):
         channels = channels or in_channels
         self.num_classes = num_classes
         self.in_index = in_index
+        self.context = 1  # rows to either side that a row of logits depends on
         self.project = ConvModule(in_channels, channels, kernel_size=3, norm=norm)
         self.dropout = nn.Dropout2d(dropout_ratio)
         self.conv_seg = nn.Conv2d(channels, num_classes, kernel_size=1)

@@ -1,6 +1,6 @@
-"""Losses on logits at the size of the label."""
+"""Losses on logits and labels."""
 
-from dpt.models.losses.accuracy import accuracy
 from dpt.models.losses.cross_entropy import CrossEntropyLoss
+from dpt.models.losses.resized import resized_cross_entropy
 
-__all__ = ['CrossEntropyLoss', 'accuracy']
+__all__ = ['CrossEntropyLoss', 'resized_cross_entropy']

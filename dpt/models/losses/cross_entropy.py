@@ -3,15 +3,15 @@
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dpt.models.losses.resized import resized_cross_entropy
 from dpt.registry import MODELS
 
 
 @MODELS.register_module()
 class CrossEntropyLoss(nn.Module):
-    """Mean cross-entropy over pixels, in float32 whatever the logits' type.
+    """Mean cross-entropy over the pixels of the label, in float32, whatever the logits' type and size.
 
     Args:
         class_weight: A weight per class, or ``None`` for equal weights. With weights, so is the mean:
@@ -39,28 +39,33 @@ class CrossEntropyLoss(nn.Module):
         self.loss_name = loss_name
 
     def forward(self, logits: Tensor, label: Tensor, ignore_index: int) -> Tensor:
-        """Compute the loss.
+        """Compute the loss alone; arguments as those of :meth:`with_accuracy`."""
+        return self.with_accuracy(logits, label, ignore_index)[0]
+
+    def with_accuracy(self, logits: Tensor, label: Tensor, ignore_index: int) -> tuple[Tensor, Tensor]:
+        """Compute the loss, and the accuracy for the log, in one pass over the pixels.
 
         Args:
-            logits: Tensor of shape BxKxHxW.
+            logits: Tensor of shape BxKxhxw, resized bilinearly to the size of the label.
             label: Int64 labels of shape BxHxW.
             ignore_index: Label of pixels without loss.
 
         Returns:
-            Scalar tensor.
+            The loss, and the share in percent of labelled pixels that are right, 0 where none is labelled;
+            scalar tensors.
         """
         weight = None if self.class_weight is None else logits.new_tensor(self.class_weight).float()
         if weight is not None and len(weight) != logits.shape[1]:
             raise ValueError(
                 f'class_weight has {len(weight)} entries but the head predicts {logits.shape[1]} classes'
             )
-        total = F.cross_entropy(
-            logits.float(), label, weight=weight, ignore_index=ignore_index, reduction='sum'
-        )
-        return self.loss_weight * total / self._denominator(label, weight, ignore_index)
+        total, correct = resized_cross_entropy(logits, label, weight=weight, ignore_index=ignore_index)
+        loss = self.loss_weight * total / self._denominator(label, weight, ignore_index)
+        return loss, 100.0 * correct / (label != ignore_index).sum().clamp(min=1)
 
     def _denominator(self, label: Tensor, weight: Tensor | None, ignore_index: int) -> Tensor | int:
         labelled = label != ignore_index
         if weight is not None:
-            return weight[label[labelled]].sum().clamp(min=torch.finfo(weight.dtype).tiny)
+            pixels = weight[label.masked_fill(~labelled, 0)] * labelled
+            return pixels.sum().clamp(min=torch.finfo(weight.dtype).tiny)
         return labelled.sum().clamp(min=1) if self.avg_non_ignore else label.numel()

@@ -87,7 +87,7 @@ class FeatureFusionBlock(nn.Module):
         self.res_conv_unit2 = PreActResidualConvUnit(channels, norm)
         self.project = ConvModule(channels, channels, kernel_size=1, act=False)
 
-    def forward(self, path: Tensor, lateral: Tensor | None = None) -> Tensor:
+    def forward(self, path: Tensor, lateral: Tensor | None = None, *, upsample: bool = True) -> Tensor:
         if self.res_conv_unit1 is not None and lateral is not None:
             if lateral.shape != path.shape:
                 # Odd grids: the coarsest level rounded up. Pad the input so that this cannot happen.
@@ -96,6 +96,8 @@ class FeatureFusionBlock(nn.Module):
         # Bilinear weights sum to one, so the 1x1 projection commutes with the upsampling that the paper puts
         # first; this way round it costs a quarter.
         path = self.project(self.res_conv_unit2(path))
+        if not upsample:
+            return path
         return F.interpolate(path, scale_factor=2, mode='bilinear', align_corners=True)
 
 
@@ -135,12 +137,14 @@ class DPTNeck(BaseModule):
             FeatureFusionBlock(channels, norm, lateral=i > 0) for i in range(4)
         )
 
-    def forward(self, taps: Sequence) -> tuple[Tensor, ...]:
+    def forward(self, taps: Sequence, *, upsample_finest: bool = True) -> tuple[Tensor, ...]:
         """Fuse the taps.
 
         Args:
             taps: Four taps, shallow to deep: pairs of a map of shape BxCxhxw and a class token of shape BxC
                 (maps alone will do for the readout 'ignore').
+            upsample_finest: Whether the finest map gets its last upsampling by two (bilinear,
+                align_corners=True); without it, it is up to the caller, who may do it by rows.
 
         Returns:
             Four maps with ``channels`` channels, finest first: 8, 4, 2 and 1 times the patch grid, that is
@@ -160,7 +164,7 @@ class DPTNeck(BaseModule):
         laterals = [conv(x) for conv, x in zip(self.convs, maps, strict=True)]
         path = self.fusion_blocks[0](laterals[3])
         fused = [path]
-        for block, lateral in zip(self.fusion_blocks[1:], laterals[2::-1], strict=True):
-            path = block(path, lateral)
+        for block, level in zip(self.fusion_blocks[1:], (2, 1, 0), strict=True):
+            path = block(path, laterals[level], upsample=upsample_finest or level > 0)
             fused.append(path)
         return tuple(fused[::-1])

@@ -5,7 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from dpt.models.losses import CrossEntropyLoss, accuracy
+from dpt.models.losses import CrossEntropyLoss, resized_cross_entropy
 
 
 @pytest.fixture
@@ -67,5 +67,52 @@ def test_wrong_arguments_are_errors(case) -> None:
 def test_accuracy_is_the_share_of_labelled_pixels(case) -> None:
     prediction, label = case[0].argmax(1).numpy(), case[1].numpy()
     expected = 100 * (prediction == label)[label != 255].mean()
-    assert accuracy(*case, 255).item() == pytest.approx(expected, rel=1e-6)
-    assert accuracy(case[0], torch.full_like(case[1], 255), 255).item() == 0
+    loss = CrossEntropyLoss()
+    assert loss.with_accuracy(*case, 255)[1].item() == pytest.approx(expected, rel=1e-6)
+    assert loss.with_accuracy(case[0], torch.full_like(case[1], 255), 255)[1].item() == 0
+
+
+def test_an_ignored_class_is_never_right() -> None:
+    logits = torch.zeros(1, 2, 1, 2)
+    logits[:, 0] = 1  # class 0 everywhere
+    label = torch.tensor([[[0, 1]]])
+    assert CrossEntropyLoss().with_accuracy(logits, label, 0)[1].item() == 0
+    assert CrossEntropyLoss().with_accuracy(logits, label, 255)[1].item() == 50
+
+
+@pytest.fixture(params=[1, 3, 100], ids=lambda rows: f'bands of {rows} rows')
+def narrow_bands(request, monkeypatch) -> None:
+    """Bands of a few rows, for a batch of 2, 4 classes and 13 columns."""
+    monkeypatch.setattr('dpt.models.layers.rows.CPU_BAND_BYTES', request.param * 2 * 4 * 4 * 13)
+
+
+@pytest.mark.usefixtures('narrow_bands')
+@pytest.mark.parametrize('weight', [None, [0.5, 1.0, 2.0, 0.1]])
+@pytest.mark.parametrize('size', [(5, 6), (3, 13), (12, 4), (11, 13)])
+def test_loss_and_gradient_equal_those_of_resizing_first(size, weight) -> None:
+    generator = torch.Generator().manual_seed(0)
+    coarse = torch.randn(2, 4, *size, generator=generator, requires_grad=True)
+    label = torch.randint(0, 4, (2, 11, 13), generator=generator)
+    label[0, :3] = 255
+    weights = None if weight is None else torch.tensor(weight)
+    total, correct = resized_cross_entropy(coarse, label, weight=weights, ignore_index=255)
+    (3 * total).backward()
+    twin = coarse.detach().clone().requires_grad_()
+    fine = F.interpolate(twin, size=(11, 13), mode='bilinear', align_corners=False)
+    expected = F.cross_entropy(fine, label, weight=weights, ignore_index=255, reduction='sum')
+    (3 * expected).backward()
+    torch.testing.assert_close(total, expected, rtol=1e-5, atol=0)
+    torch.testing.assert_close(coarse.grad, twin.grad, rtol=1e-4, atol=1e-5)
+    assert correct == (fine.argmax(1) == label).sum()
+
+
+def test_nothing_of_the_label_s_size_is_kept_for_the_backward_pass() -> None:
+    coarse = torch.randn(1, 8, 16, 16, requires_grad=True)
+    total, _ = resized_cross_entropy(coarse, torch.zeros(1, 64, 64, dtype=torch.long), ignore_index=255)
+    assert [tensor.shape for tensor in total.grad_fn.saved_tensors] == [coarse.shape]
+
+
+def test_bfloat16_logits_get_bfloat16_gradients(case) -> None:
+    logits = case[0].bfloat16().requires_grad_()
+    CrossEntropyLoss()(logits, case[1], 255).backward()
+    assert logits.grad.dtype == torch.bfloat16
