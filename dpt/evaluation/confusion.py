@@ -35,25 +35,51 @@ def confusion_matrix(
     for name, values in (('prediction', prediction), ('label', label)):
         if values.is_floating_point() or values.is_complex() or values.dtype == torch.bool:
             raise ValueError(f'the {name} must hold integers, not {values.dtype}')
-    prediction = prediction.flatten().long()
-    label = label.flatten().to(prediction.device).long()
+    label = label.to(prediction.device)
+    if prediction.dtype == label.dtype == torch.uint8 and num_classes <= 256:
+        return _count_bytes(prediction, label, num_classes, ignore_index)
+    prediction, label = prediction.flatten().long(), label.flatten().long()
     ignored = label == ignore_index
     bad_label = ((label < 0) | (label >= num_classes)) & ~ignored
     bad_prediction = (prediction < 0) | (prediction >= num_classes)
     if (bad_label | bad_prediction).any():  # one look at the device unless something is wrong
-        if bad_label.any():
-            raise ValueError(
-                f'label values {_some(label[bad_label])} are neither in 0..{num_classes - 1} nor '
-                f'ignore_index {ignore_index}: check classes, reduce_zero_label and label_map of the dataset'
-            )
-        raise ValueError(
-            f'predicted values {_some(prediction[bad_prediction])} are not in 0..{num_classes - 1}: '
-            f'num_classes of the head differs from the classes of the dataset'
-        )
+        raise _out_of_range(label[bad_label], prediction[bad_prediction], num_classes, ignore_index)
     # Ignored pixels go to a bin of their own: cheaper than picking the others out of both maps.
     cells = torch.where(ignored, num_classes**2, label * num_classes + prediction)
     counts = torch.bincount(cells, minlength=num_classes**2 + 1)
     return counts[:-1].reshape(num_classes, num_classes)
+
+
+def _count_bytes(prediction: Tensor, label: Tensor, num_classes: int, ignore_index: int) -> Tensor:
+    """Count maps of bytes: all 256 x 256 pairs, so that what is wrong is seen in the counts, not per pixel."""
+    cells = (label.to(torch.int32) << 8) | prediction
+    counts = torch.bincount(cells.flatten(), minlength=1 << 16).reshape(256, 256)
+    inside = counts[:num_classes, :num_classes].clone()
+    if 0 <= ignore_index < 256:
+        # Their predictions have to be classes too, but count as nothing.
+        ignored = counts[ignore_index, :num_classes].sum()
+        if ignore_index < num_classes:
+            inside[ignore_index] = 0
+    else:
+        ignored = counts.new_zeros(())
+    if inside.sum() + ignored != label.numel():  # one look at the device unless something is wrong
+        values = torch.arange(256, device=counts.device)
+        bad_label = (counts.sum(dim=1) > 0) & (values >= num_classes) & (values != ignore_index)
+        bad_prediction = (counts.sum(dim=0) > 0) & (values >= num_classes)
+        raise _out_of_range(values[bad_label], values[bad_prediction], num_classes, ignore_index)
+    return inside
+
+
+def _out_of_range(labels: Tensor, predictions: Tensor, num_classes: int, ignore_index: int) -> ValueError:
+    if labels.numel():
+        return ValueError(
+            f'label values {_some(labels)} are neither in 0..{num_classes - 1} nor '
+            f'ignore_index {ignore_index}: check classes, reduce_zero_label and label_map of the dataset'
+        )
+    return ValueError(
+        f'predicted values {_some(predictions)} are not in 0..{num_classes - 1}: '
+        f'num_classes of the head differs from the classes of the dataset'
+    )
 
 
 def size_text(pixels: Tensor) -> str:

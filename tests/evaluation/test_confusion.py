@@ -41,6 +41,30 @@ def test_150_classes_in_uint8_do_not_wrap():
     assert confusion_matrix(labels, labels, 150)[149, 149] == 6
 
 
+@pytest.mark.parametrize('ignore_index', [255, 1, 300])
+def test_bytes_count_as_wide_integers_do(ignore_index):
+    generator = torch.Generator().manual_seed(0)
+    prediction = torch.randint(0, K, (20, 30), generator=generator)
+    label = torch.randint(0, K, (20, 30), generator=generator)
+    label[:4] = ignore_index if ignore_index < 256 else 0
+    expected = confusion_matrix(prediction, label, K, ignore_index)
+    assert confusion_matrix(prediction.byte(), label.byte(), K, ignore_index).equal(expected)
+    assert expected.sum() == (label != ignore_index).sum()
+
+
+@pytest.mark.parametrize('dtype', [torch.uint8, torch.int64])
+def test_values_outside_the_classes_are_told(dtype):
+    good = torch.zeros(2, 3, dtype=dtype)
+    for place in (0, 255):  # beside a label and beside a pixel without one
+        label, bad = torch.full((2, 3), place, dtype=dtype), good.clone()
+        bad[1, 2] = K + 2
+        with pytest.raises(ValueError, match=rf'predicted values \[{K + 2}\]'):
+            confusion_matrix(bad, label, K)
+    bad[0, 0] = K
+    with pytest.raises(ValueError, match=rf'label values \[{K}, {K + 2}\]'):
+        confusion_matrix(good, bad, K)
+
+
 def test_torchmetrics_agrees():
     torchmetrics = pytest.importorskip('torchmetrics')
     generator = torch.Generator().manual_seed(0)
