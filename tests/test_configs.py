@@ -16,6 +16,7 @@ from dpt.structures import SegDataSample
 ROOT = Path(__file__).resolve().parent.parent / 'configs'
 CONFIGS = sorted(path.name for path in ROOT.glob('*.py'))
 RECIPE = 'dpt_vit-b16_512x512_160k_ade20k.py'
+IMPROVED = 'dpt_vit-b16_512x512_160k_ade20k_improved.py'
 
 
 def shrink(config: Config) -> Config:
@@ -127,15 +128,29 @@ def test_the_recipe_s_numbers() -> None:
         assert config[loader].dataset.type == 'ADE20KDataset'
 
 
-def test_the_recipe_decays_all_but_position_embedding_and_class_token() -> None:
-    config = shrink(load_config(str(ROOT / RECIPE)))
+def decay_of_each_parameter(name: str) -> tuple[dict[str, float], torch.nn.Module]:
+    config = shrink(load_config(str(ROOT / name)))
     model = MODELS.build(config.model)
     optimizer = build_optim_wrapper(model, config.optim_wrapper).optimizer
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     decay = {names[id(p)]: group['weight_decay'] for group in optimizer.param_groups for p in group['params']}
+    assert len(decay) == len(names)
+    return decay, model
+
+
+def test_the_improved_recipe_decays_weights_of_layers_alone() -> None:
+    decay, model = decay_of_each_parameter(IMPROVED)
+    layers = (torch.nn.Linear, torch.nn.Conv2d, torch.nn.ConvTranspose2d)
+    weights = {f'{name}.weight' for name, module in model.named_modules() if isinstance(module, layers)}
+    weights |= {name for name, _ in model.named_parameters() if name.endswith('in_proj_weight')}
+    assert {name for name, value in decay.items() if value} == weights
+    assert set(decay.values()) == {0.0, 0.01}
+
+
+def test_the_recipe_decays_all_but_position_embedding_and_class_token() -> None:
+    decay, _ = decay_of_each_parameter(RECIPE)
     assert {name for name, value in decay.items() if value == 0} == {
         'backbone.pos_embed',
         'backbone.cls_token',
     }
     assert set(decay.values()) == {0.0, 0.01}
-    assert len(decay) == len(list(model.parameters()))

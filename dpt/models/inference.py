@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dpt.models.layers import Rows, resized, rows_of
+from dpt.models.layers import Rows, resized
 
 Size = tuple[int, int]
 FLIP_DIMS = {'horizontal': (-1,), 'vertical': (-2,), 'diagonal': (-2, -1)}
@@ -93,21 +93,6 @@ def restored_rows(
         return x.flip(dims) if dims else x
 
     return resized(upright, img_shape, ori_shape)
-
-
-def restore_logits(
-    logits: Tensor, *, input_shape: Size, img_shape: Size, ori_shape: Size, flip_direction: str | None = None
-) -> Tensor:
-    """Do the same as :func:`restored_rows` with logits of shape KxHxW at hand, at once."""
-    rows = restored_rows(
-        rows_of(logits[None]),
-        (logits.shape[-2], logits.shape[-1]),
-        input_shape=input_shape,
-        img_shape=img_shape,
-        ori_shape=ori_shape,
-        flip_direction=flip_direction,
-    )
-    return rows(0, ori_shape[0])[0]
 
 
 def label_map(scores: Tensor) -> Tensor:

@@ -4,7 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from dpt.models.inference import label_map, restore_logits, slide_logits, window_starts
+from dpt.models.inference import label_map, restored_rows, slide_logits, window_starts
+from dpt.models.layers import rows_of
 
 
 def pointwise(images: torch.Tensor) -> torch.Tensor:
@@ -55,6 +56,13 @@ def test_overlapping_windows_are_averaged() -> None:
 def test_stride_beyond_the_window_is_refused() -> None:
     with pytest.raises(ValueError, match='stride'):
         slide_logits(pointwise, torch.rand(1, 1, 8, 8), (4, 4), (5, 4))
+
+
+def restore_logits(logits: torch.Tensor, **shapes) -> torch.Tensor:
+    """All rows of the restored logits of shape KxHxW, in two bands."""
+    rows = restored_rows(rows_of(logits[None]), (logits.shape[-2], logits.shape[-1]), **shapes)
+    height = shapes['ori_shape'][0]
+    return torch.cat([rows(0, height // 3), rows(height // 3, height)], dim=-2)[0]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,118 @@
+"""Speed and memory against MMSegmentation, both measured in one run, alternating, medians.
+
+Example:
+    bash benchmarks/setup_peer.sh /tmp/peer
+    python benchmarks/speed.py --peer-python /tmp/peer/bin/python
+
+Prints a table (what, ours, reference, ratio, to reach, verdict); exit status 0 only if every row holds. All
+rows take about 25 minutes on two cores; ``--rows metric,pipeline`` measures some of them.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+MIB = 'MiB'
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row: the command of both workers, how often it is repeated, and the ratios to reach."""
+
+    name: str
+    what: str
+    rounds: int
+    time_ratio: float
+    memory_ratio: float | None = None
+
+
+ROWS = (
+    Row('train-step', 'training step, ViT-B, 512x512, batch 1', 3, 0.75, 0.5),
+    Row('predict', 'whole-image prediction, 512x683', 3, 0.6, 0.35),
+    Row('tta', '6 scales x flip, one image', 1, 0.6, 0.12),
+    Row('restore', 'logits to labels at the original size, 512x683', 5, 0.5),
+    Row('pipeline', 'training pipeline, one process, ADE20K sizes', 5, 0.33),
+    Row('metric', 'metric, 512x683, 150 classes', 5, 0.1),
+)
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('--peer-python', required=True, help='Python of the environment with MMSegmentation')
+    parser.add_argument('--rows', default=','.join(row.name for row in ROWS), help='comma-separated names')
+    parser.add_argument('--threads', type=int, default=2, help='threads of each process (default: 2)')
+    parser.add_argument('--json', metavar='FILE', help='write all measurements there')
+    return parser.parse_args()
+
+
+def measure(python: str, script: str, row: Row, threads: int, data: str) -> dict:
+    """Run one worker on one row, in a process of its own."""
+    environment = dict(os.environ, OMP_NUM_THREADS=str(threads), PYTHONWARNINGS='ignore')
+    environment.pop('PYTHONPATH', None) if script == 'speed_peer.py' else None
+    command = [python, str(HERE / script), row.name, '--threads', str(threads), '--data', data]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    if done.returncode:
+        raise SystemExit(f'{" ".join(command)} failed:\n{done.stderr[-3000:]}')
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def compare(row: Row, ours: list[dict], reference: list[dict]) -> tuple[list[str], bool]:
+    """Return the lines of the table for a row, and whether it holds."""
+    lines, holds = [], True
+    limits = (('seconds', row.time_ratio, 's'), ('added_mib', row.memory_ratio, MIB))
+    for key, limit, unit in limits:
+        if limit is None:
+            continue
+        one, other = (statistics.median(result[key] for result in side) for side in (ours, reference))
+        ratio = one / other
+        holds &= ratio <= limit
+        if unit == 's' and other < 1:
+            one, other, unit = 1e3 * one, 1e3 * other, 'ms'
+        what = row.what if unit != MIB else '  memory added'
+        verdict = 'holds' if ratio <= limit else 'FAILS'
+        lines.append(f'{what:<50}{one:>10.2f}{other:>12.2f} {unit:<4}{ratio:>8.3f}{limit:>9.2f}  {verdict}')
+    return lines, holds
+
+
+def main() -> int:
+    args = parse_args()
+    wanted = args.rows.split(',')
+    unknown = set(wanted) - {row.name for row in ROWS}
+    if unknown:
+        raise SystemExit(f'--rows: unknown {sorted(unknown)}; there are {[row.name for row in ROWS]}')
+    rows = [row for row in ROWS if row.name in wanted]
+    results, verdicts, table = {}, [], []
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory() as data:
+        subprocess.run([sys.executable, str(HERE / 'speed_data.py'), data], check=True)
+        for row in rows:
+            sides: dict[str, list[dict]] = {'ours': [], 'reference': []}
+            for i in range(row.rounds):
+                note = f'{time.monotonic() - began:6.0f} s  {row.name}, round {i + 1} of {row.rounds}'
+                print(note, file=sys.stderr, flush=True)
+                sides['ours'].append(measure(sys.executable, 'speed_ours.py', row, args.threads, data))
+                sides['reference'].append(measure(args.peer_python, 'speed_peer.py', row, args.threads, data))
+            results[row.name] = sides
+            lines, holds = compare(row, **sides)
+            table.extend(lines)
+            verdicts.append(holds)
+            print('\n'.join(lines), file=sys.stderr, flush=True)
+    if args.json:
+        Path(args.json).write_text(json.dumps(results, indent=1))
+    header = f'{"medians":<50}{"ours":>10}{"reference":>12} {"":<4}{"ratio":>8}{"at most":>9}'
+    print('\n'.join(['', header, '-' * len(header), *table]))
+    return 0 if all(verdicts) else 1
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,44 @@
+"""Write the images that ``speed.py`` reads: smooth noise in ADE20K's layout and sizes."""
+
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+from speed_common import regions
+
+# (height, width) of ADE20K's 20,210 training images: 32 quantiles of their areas.
+SIZES = (
+    (240, 240), (256, 256), (256, 256), (256, 256), (256, 256), (256, 256), (256, 256),
+    (230, 300), (313, 249), (300, 300), (370, 305), (449, 298), (333, 500), (375, 500),
+    (428, 539), (450, 600), (480, 640), (481, 686), (512, 683), (512, 683), (512, 683),
+    (512, 683), (512, 683), (512, 683), (512, 683), (512, 683), (512, 683), (683, 512),
+    (512, 741), (512, 768), (512, 768), (512, 790),
+)  # fmt: skip
+
+
+def photo(height: int, width: int, seed: int) -> np.ndarray:
+    """Draw an image with detail at every scale, as photographs have, so that JPEG costs what it does there."""
+    random = np.random.default_rng(seed)
+    total = np.zeros((height, width, 3), np.float32)
+    for octave in range(1, 9):
+        small = random.standard_normal((2**octave, 2**octave, 3)).astype(np.float32)
+        total += cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC) / 2 ** (0.9 * octave)
+    low, high = total.min(), total.max()
+    return (255 * (total - low) / (high - low)).astype(np.uint8)
+
+
+def main(root: Path) -> None:
+    for folder in ('images/training', 'annotations/training'):
+        (root / folder).mkdir(parents=True)
+    for i, (height, width) in enumerate(SIZES):
+        name = f'ADE_train_{i:08d}'
+        cv2.imwrite(
+            str(root / f'images/training/{name}.jpg'), photo(height, width, i), [cv2.IMWRITE_JPEG_QUALITY, 95]
+        )
+        labels = regions(height, width, i)
+        cv2.imwrite(str(root / f'annotations/training/{name}.png'), np.where(labels == 255, 0, labels + 1))
+
+
+if __name__ == '__main__':
+    main(Path(sys.argv[1]))
