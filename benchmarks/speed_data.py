@@ -18,7 +18,7 @@ SIZES = (
 
 
 def photo(height: int, width: int, seed: int) -> np.ndarray:
-    """Draw an image with detail at every scale, as photographs have, so that JPEG costs what it does there."""
+    """Draw an image with detail at every scale, as photographs have: JPEG then costs what it does there."""
     random = np.random.default_rng(seed)
     total = np.zeros((height, width, 3), np.float32)
     for octave in range(1, 9):

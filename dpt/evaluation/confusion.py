@@ -51,7 +51,7 @@ def confusion_matrix(
 
 
 def _count_bytes(prediction: Tensor, label: Tensor, num_classes: int, ignore_index: int) -> Tensor:
-    """Count all 256 x 256 pairs of bytes: what is wrong is then seen in the counts, without looking at pixels."""
+    """Count all 256 x 256 pairs of bytes: what is wrong is then seen in the counts, not pixel by pixel."""
     cells = (label.to(torch.int32) << 8) | prediction
     counts = torch.bincount(cells.flatten(), minlength=1 << 16).reshape(256, 256)
     inside = counts[:num_classes, :num_classes].clone()

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import cv2
 import mmcv
 import numpy as np
 from mmcv.transforms import BaseTransform
@@ -12,6 +13,9 @@ from dpt.structures import IGNORE_INDEX
 
 CROP_TRIES = 10
 """How often a crop that one class dominates is drawn anew (the published ADE20K recipe)."""
+
+EXACT_IN_FLOAT32 = 1 << 24
+"""Below this many pixels OpenCV's histogram, in float32, counts exactly."""
 
 Box = tuple[int, int, int, int]
 """Top, bottom, left, right; bottom and right are exclusive and may lie outside the image."""
@@ -25,7 +29,10 @@ def dominated(labels: np.ndarray, max_ratio: float, ignore_index: int = IGNORE_I
         max_ratio: Share of the pixels whose label is not ``ignore_index``.
         ignore_index: The label that does not count.
     """
-    counts = np.bincount(labels.ravel())
+    if labels.dtype == np.uint8 and labels.size < EXACT_IN_FLOAT32:
+        counts = cv2.calcHist([labels], [0], None, [256], [0, 256]).ravel()  # a tenth of bincount's time
+    else:
+        counts = np.bincount(labels.ravel())
     if ignore_index < len(counts):
         counts[ignore_index] = 0
     return bool(np.count_nonzero(counts) < 2 or counts.max() / counts.sum() >= max_ratio)
