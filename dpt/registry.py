@@ -23,7 +23,7 @@ from mmengine.registry import WEIGHT_INITIALIZERS as _WEIGHT_INITIALIZERS
 from mmengine.registry import Registry
 
 MODELS = Registry('model', parent=_MODELS, scope='dpt', locations=['dpt.models'])
-DATASETS = Registry('dataset', parent=_DATASETS, scope='dpt', locations=['dpt.datasets'])
+DATASETS = Registry('dataset', parent=_DATASETS, scope='dpt', locations=['dpt.datasets', 'dpt.engine'])
 TRANSFORMS = Registry('transform', parent=_TRANSFORMS, scope='dpt', locations=['dpt.datasets'])
 METRICS = Registry('metric', parent=_METRICS, scope='dpt', locations=['dpt.evaluation'])
 VISUALIZERS = Registry('visualizer', parent=_VISUALIZERS, scope='dpt', locations=['dpt.visualization'])
@@ -40,10 +40,11 @@ WEIGHT_INITIALIZERS = Registry(
     'weight initializer', parent=_WEIGHT_INITIALIZERS, scope='dpt', locations=['dpt.engine']
 )
 
+LOOPS = Registry('loop', parent=_LOOPS, scope='dpt', locations=['dpt.engine'])
+DATA_SAMPLERS = Registry('data sampler', parent=_DATA_SAMPLERS, scope='dpt', locations=['dpt.engine'])
+
 # Nothing of ours is in these yet; without them mmengine warns that the scope lacks such a registry.
-LOOPS = Registry('loop', parent=_LOOPS, scope='dpt')
 OPTIMIZERS = Registry('optimizer', parent=_OPTIMIZERS, scope='dpt')
 PARAM_SCHEDULERS = Registry('parameter scheduler', parent=_PARAM_SCHEDULERS, scope='dpt')
-DATA_SAMPLERS = Registry('data sampler', parent=_DATA_SAMPLERS, scope='dpt')
 MODEL_WRAPPERS = Registry('model_wrapper', parent=_MODEL_WRAPPERS, scope='dpt')
 VISBACKENDS = Registry('vis_backend', parent=_VISBACKENDS, scope='dpt')

@@ -3,9 +3,11 @@
 from dpt.engine.checkpoint_hook import CheckpointHook
 from dpt.engine.class_check import ClassCheckHook
 from dpt.engine.log_processor import LogProcessor
+from dpt.engine.loops import IterBasedTrainLoop
 from dpt.engine.optim_constructor import DefaultOptimWrapperConstructor
 from dpt.engine.optim_wrapper import AmpOptimWrapper
 from dpt.engine.pretrained import PretrainedInit
+from dpt.engine.randomness import InfiniteSampler, SeededDataset
 from dpt.engine.run_info import RunInfoHook
 from dpt.engine.sync_buffers import SyncBuffersHook
 
@@ -14,8 +16,11 @@ __all__ = [
     'CheckpointHook',
     'ClassCheckHook',
     'DefaultOptimWrapperConstructor',
+    'InfiniteSampler',
+    'IterBasedTrainLoop',
     'LogProcessor',
     'PretrainedInit',
     'RunInfoHook',
+    'SeededDataset',
     'SyncBuffersHook',
 ]
