@@ -285,7 +285,9 @@ class TestHuggingFace:
     def test_masked_autoencoder(self, tmp_path, images):
         model = hugging_face('ViTMAEForPreTraining')
         model.save_pretrained(tmp_path)
-        order = torch.arange((SIDE // PATCH) ** 2, dtype=torch.float32).expand(len(images), -1)  # no shuffling
+        order = torch.arange((SIDE // PATCH) ** 2, dtype=torch.float32).expand(
+            len(images), -1
+        )  # no shuffling
         tokens, source = our_tokens(tmp_path / 'model.safetensors', images, norm_eps=1e-12)
         assert source == 'Hugging Face ViT'
         assert_same(tokens, model.vit(images, noise=order).last_hidden_state)
