@@ -18,9 +18,11 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from torch.serialization import safe_globals
 
+from .read_npz import read_npz
+
 TORCH_SUFFIXES = ('.pth', '.pt')
-SUFFIXES = (*TORCH_SUFFIXES, '.safetensors')
-_CONTAINERS = ('state_dict', 'model')
+SUFFIXES = (*TORCH_SUFFIXES, '.safetensors', '.npz')
+_CONTAINERS = ('state_dict', 'model', 'teacher')  # DINO evaluates its teacher, not its student
 _TIMEOUT = 60  # seconds without a byte before a download is given up
 
 
@@ -47,6 +49,7 @@ class NotRead:
 _STAND_INS: list = [
     (NotRead, name)
     for name in (
+        'argparse.Namespace',  # the arguments of the run, in checkpoints of DINO and MAE
         'mmengine.logging.history_buffer.HistoryBuffer',
         'builtins.getattr',
         'numpy.ndarray',
@@ -79,6 +82,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     file = local_file(path)
     if file.suffix.lower() == '.safetensors':
         return _read_safetensors(file)
+    if file.suffix.lower() == '.npz':
+        return read_npz(file)
     content = _read_torch(file)
     if not isinstance(content, dict):
         raise ValueError(
