@@ -28,8 +28,8 @@ The result goes into a config as
   model = dict(backbone=dict(init_cfg=dict(type='Pretrained', checkpoint='pretrain/vit_base_p16_224.pth')))
 """
 NO_DISTILLATION = (
-    'left out: the distillation token and its position. Class token and patches attended to it in every '
-    'layer, so the features are no longer those of the distilled model; training on them has to make up for it'
+    'left out: the distillation token and its position. Class token and patches attended to it in '
+    'every layer, so the features are no longer those of the distilled model: training has to make up for it'
 )
 
 
