@@ -35,6 +35,15 @@ TIMM_VIT = Format('timm', _TIMM_SIGNATURE, (*_TIMM_RULES, *_TIMM_HEAD), norm_eps
 """Plain ViT of timm; the backbone files of DeiT, DINO and MAE have the very same keys. Distillation token,
 registers and q/k norms change the tokens, so they are no rule's business: such a file is refused."""
 
+TIMM_HYBRID = Format(
+    'timm, hybrid',
+    (*_TIMM_SIGNATURE, 'patch_embed.backbone.stem.conv.weight'),
+    (Rule(r'patch_embed\.backbone\.((?:stem|stages)\..+)', r'\1'), *_TIMM_RULES, *_TIMM_HEAD),
+    norm_eps=1e-6,
+    mean_std=_HALF,
+)
+"""ViT behind a ResNet stem: ``vit_base_resnet50_384`` of timm 0.4.5, ``vit_base_r50_s16_384`` today."""
+
 DINOV2 = Format(
     'DINOv2',
     (*_TIMM_SIGNATURE, 'blocks.0.ls1.gamma', 'mask_token'),
@@ -245,6 +254,7 @@ _OUR_BACKBONE_KEYS = (
     r'(layers\.\d+\.ffn\.layers\.(?:0\.0|1)\.(?:weight|bias))',
     r'(layers\.\d+\.ls[12]\.gamma)',
     r'(ln1\.(?:weight|bias))',
+    r'((?:stem|stages)\.[\w.]+)',  # of a hybrid
 )
 
 MMSEG_VIT = Format(
@@ -267,4 +277,4 @@ TRAINED_VIT = Format(
 FOREIGN_VITS = (MAE, DINOV2, TIMM_VIT, DINO, GOOGLE_VIT, TORCHVISION_VIT, *HUGGING_FACE)
 """Plain ViTs in others' keys. The first two have every key of the third's signature."""
 
-BACKBONE_FORMATS = (*FOREIGN_VITS, MMSEG_VIT, TRAINED_VIT)
+BACKBONE_FORMATS = (TIMM_HYBRID, *FOREIGN_VITS, MMSEG_VIT, TRAINED_VIT)

@@ -1,12 +1,14 @@
 """HybridVisionTransformer: its stem against timm, its options. Its numbers: test_isl_reference.py."""
 
 import functools
+from pathlib import Path
 
 import pytest
 import timm
 import torch
 from timm.layers import StdConv2dSame
 from timm.layers import pad_same as timm_pad_same
+from timm.models.vision_transformer_hybrid import HybridEmbed
 
 from dpt.models.backbones import HybridVisionTransformer
 from dpt.models.backbones.resnet_stem import WSConv2d, pad_same
@@ -15,9 +17,10 @@ STEM = dict(stem_channels=32, stage_channels=(128, 256, 512), stage_depths=(1, 2
 TINY = dict(img_size=64, embed_dims=24, num_layers=4, num_heads=3, out_indices=(1, 3), **STEM)
 
 
-def test_the_stem_s_stages_are_timm_s() -> None:
+def timm_hybrid() -> torch.nn.Module:
+    """A hybrid as timm's ``vit_base_r50_s16_384``, small and with random weights."""
     torch.manual_seed(0)
-    theirs = timm.models.resnetv2.ResNetV2(
+    stem = timm.models.resnetv2.ResNetV2(
         layers=STEM['stage_depths'],
         channels=STEM['stage_channels'],
         num_classes=0,
@@ -26,23 +29,40 @@ def test_the_stem_s_stages_are_timm_s() -> None:
         stem_type='same',
         stem_chs=STEM['stem_channels'],
         conv_layer=functools.partial(StdConv2dSame, eps=1e-8),  # added to the variance
-    ).eval()
-    for parameter in theirs.parameters():
+    )
+    model = timm.models.VisionTransformer(
+        img_size=64,
+        patch_size=1,
+        embed_layer=functools.partial(HybridEmbed, backbone=stem),
+        embed_dim=24,
+        depth=4,
+        num_heads=3,
+        num_classes=2,
+    )
+    for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
-    ours = HybridVisionTransformer(**TINY, weight_eps=0.0).eval()
-    state_dict = theirs.state_dict()
-    assert {key for key in ours.state_dict() if key.startswith(('stem.', 'stages.'))} == state_dict.keys()
-    ours.load_state_dict({**ours.state_dict(), **state_dict})
-    image = torch.randn(2, 3, 48, 80)
+    return model.eval()
+
+
+def test_taps_are_timm_s_with_weights_from_timm_s_own_file(tmp_path: Path) -> None:
+    theirs = timm_hybrid()
+    torch.save(theirs.state_dict(), tmp_path / 'timm.pth')
+    init_cfg = dict(type='Pretrained', checkpoint=str(tmp_path / 'timm.pth'))
+    ours = HybridVisionTransformer(**TINY, weight_eps=0.0, init_cfg=init_cfg).eval()
+    ours.init_weights()
+    maps = []
+    for stage in theirs.patch_embed.backbone.stages[:2]:
+        stage.register_forward_hook(lambda *call: maps.append(call[-1]))
+    image = torch.randn(2, 3, 64, 64)
     with torch.no_grad():
-        fine = theirs.stages[0](theirs.stem(image))
-        coarse = theirs.stages[1](fine)
-        embedded, _ = ours.patch_embed(theirs.stages[2](coarse))
-        seen = []
-        ours.patch_embed.register_forward_hook(lambda *call: seen.append(call[-1][0]))
-        taps = ours(image)
-    for one, other in ((taps[0], fine), (taps[1], coarse), (seen[0], embedded)):
-        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+        layers = theirs.get_intermediate_layers(
+            image, n=[1, 3], reshape=True, return_prefix_tokens=True, norm=False
+        )
+        fine, coarse, *pairs = ours(image)
+    torch.testing.assert_close([fine, coarse], maps, rtol=1e-4, atol=1e-4)
+    for (feature_map, cls_token), (their_map, their_prefix) in zip(pairs, layers, strict=True):
+        torch.testing.assert_close(feature_map, their_map, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(cls_token, their_prefix[:, 0], rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(('kernel_size', 'stride'), [(7, 2), (3, 2), (3, 1), (1, 2)])
@@ -108,6 +128,16 @@ def test_initialisation_is_the_vit_s_and_kaiming_s() -> None:
     assert model.pos_embed.std().item() == pytest.approx(0.02, rel=0.1)
     weight = model.stages[2].blocks[0].conv2.weight
     assert weight.std().item() == pytest.approx((2 / (weight.shape[0] * 9)) ** 0.5, rel=0.05)
+
+
+def test_pretrained_weights_may_be_those_of_a_whole_model(tmp_path: Path) -> None:
+    trained = HybridVisionTransformer(**TINY).state_dict()
+    content = {f'backbone.{key}': value for key, value in trained.items()}
+    torch.save({**content, 'neck.convs.0.conv.weight': torch.ones(1)}, tmp_path / 'model.pth')
+    init_cfg = dict(type='Pretrained', checkpoint=str(tmp_path / 'model.pth'))
+    model = HybridVisionTransformer(**TINY, init_cfg=init_cfg)
+    model.init_weights()
+    assert all(torch.equal(value, trained[key]) for key, value in model.state_dict().items())
 
 
 @pytest.mark.parametrize(
