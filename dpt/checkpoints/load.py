@@ -5,18 +5,20 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+import torch
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from .compare import compare, explain
 from .convert import Report, convert_known
 from .read import checkpoint_hash, read_checkpoint, read_state_dict
-from .rules import BACKBONE_FORMATS, MODEL_FORMATS, Format
+from .rules import BACKBONE_FORMATS, MMSEG_DPT, MODEL_FORMATS, Format
 
 __all__ = ['checkpoint_hash', 'load_backbone', 'load_model', 'read_checkpoint', 'read_state_dict']
 
 _FINAL_NORM = ('ln1.weight', 'ln1.bias')
 _NO_FINAL_NORM = 'the model has no final norm'
+_PATCH_BIAS = 'patch_embed.projection.bias'
 
 
 def load_backbone(module: nn.Module, path: str | Path, *, logger: logging.Logger | None = None) -> Report:
@@ -35,19 +37,23 @@ def load_backbone(module: nn.Module, path: str | Path, *, logger: logging.Logger
         ValueError: the file is unreadable, of no known source, or does not fit the module exactly; the
             message lists the keys and the settings that would make it fit.
     """
-    found, report = _read_converted(path, BACKBONE_FORMATS)
+    found, report, is_mmseg = _read_converted(path, BACKBONE_FORMATS)
     expected = module.state_dict()
     if not any(key in expected for key in _FINAL_NORM):
         sources = [source for source, target in report.mapped.items() if target in _FINAL_NORM]
         report = _drop(report, dict.fromkeys(sources, _NO_FINAL_NORM))
         found = {key: found[key] for key in report.mapped.values()}
-    return _fill(module, path, expected, found, report, prefix='', logger=logger)
+    filled = _zero_patch_bias(found, expected, _PATCH_BIAS) if is_mmseg else {}
+    return _fill(module, path, expected, found, report, filled, prefix='', logger=logger)
 
 
 def load_model(
     module: nn.Module, path: str | Path, *, drop: tuple[str, ...] = (), logger: logging.Logger | None = None
 ) -> Report:
     """Fill a whole model from a checkpoint of this package or of MMSegmentation's DPT.
+
+    MMSegmentation 1.2.0 and later have no bias in the patch projection; a model that has one gets zeros
+    there, with which it computes the same.
 
     Args:
         module: the model; unchanged if anything is raised.
@@ -62,7 +68,7 @@ def load_model(
     """
     if isinstance(drop, str):
         raise ValueError(f'drop={drop!r} must be a tuple of key prefixes, such as ({drop!r},)')
-    found, report = _read_converted(path, MODEL_FORMATS)
+    found, report, is_mmseg = _read_converted(path, MODEL_FORMATS)
     expected = module.state_dict()
     for prefix in drop:
         if not any(_under(key, (prefix,)) for key in (*expected, *found)):
@@ -70,7 +76,9 @@ def load_model(
     dropped = {source: 'on request' for source, target in report.mapped.items() if _under(target, drop)}
     report = replace(_drop(report, dropped), kept=tuple(key for key in expected if _under(key, drop)))
     found = {key: found[key] for key in report.mapped.values()}
-    return _fill(module, path, expected, found, report, prefix='backbone.', logger=logger)
+    wanted = {key: tensor for key, tensor in expected.items() if key not in report.kept}
+    filled = _zero_patch_bias(found, wanted, f'backbone.{_PATCH_BIAS}') if is_mmseg else {}
+    return _fill(module, path, expected, found, report, filled, prefix='backbone.', logger=logger)
 
 
 def _under(key: str, prefixes: tuple[str, ...]) -> bool:
@@ -83,10 +91,18 @@ def _drop(report: Report, reasons: Mapping[str, str]) -> Report:
     return replace(report, mapped=mapped, dropped={**report.dropped, **reasons})
 
 
-def _read_converted(path: str | Path, formats: tuple[Format, ...]) -> tuple[dict[str, Tensor], Report]:
+def _zero_patch_bias(
+    found: Mapping[str, Tensor], expected: Mapping[str, Tensor], key: str
+) -> dict[str, Tensor]:
+    """The zeros that stand for the patch bias which MMSegmentation dropped, where the model has one."""
+    return {key: torch.zeros_like(expected[key])} if key in expected and key not in found else {}
+
+
+def _read_converted(path: str | Path, formats: tuple[Format, ...]) -> tuple[dict[str, Tensor], Report, bool]:
+    """Our tensors, what became of the file's, and whether it is a whole DPT of MMSegmentation."""
     state_dict = read_state_dict(path)
     try:
-        return convert_known(state_dict, formats)
+        return *convert_known(state_dict, formats), MMSEG_DPT.fits(state_dict)
     except ValueError as error:
         raise ValueError(f'{path}: {error}') from None
 
@@ -97,18 +113,22 @@ def _fill(
     expected: Mapping[str, Tensor],
     found: Mapping[str, Tensor],
     report: Report,
+    filled: Mapping[str, Tensor],
     *,
     prefix: str,
     logger: logging.Logger | None,
 ) -> Report:
-    wanted = {key: tensor for key, tensor in expected.items() if key not in report.kept}
+    settled = {*report.kept, *filled}
+    wanted = {key: tensor for key, tensor in expected.items() if key not in settled}
     differences = compare(wanted, found)
     if differences:
         text = explain(differences, wanted, found, prefix)
         raise ValueError(f'{path} ({report.source} keys) does not fit the model; nothing was loaded.\n{text}')
     kept = {key: expected[key] for key in report.kept}
-    module.load_state_dict({**found, **kept}, strict=True)
+    module.load_state_dict({**found, **filled, **kept}, strict=True)
     notes = [f'{report.source} keys']
+    if filled:
+        notes.append('patch bias absent: zeros')
     if report.dropped:
         notes.append(f'dropped: {_brief(report.dropped)}')
     if report.kept:

@@ -16,15 +16,57 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
+from torch.serialization import safe_globals
+
+from .read_npz import read_npz
 
 TORCH_SUFFIXES = ('.pth', '.pt')
-SUFFIXES = (*TORCH_SUFFIXES, '.safetensors')
-_CONTAINERS = ('state_dict', 'model')
+SUFFIXES = (*TORCH_SUFFIXES, '.safetensors', '.npz')
+_CONTAINERS = ('state_dict', 'model', 'teacher')  # DINO evaluates its teacher, not its student
 _TIMEOUT = 60  # seconds without a byte before a download is given up
+
+
+class NotRead:
+    """Stands in for an object of the training log that a file made by mmengine's runner holds.
+
+    It takes whatever the file would hand to the real one, keeps nothing of it and does nothing.
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, *arguments: object) -> 'NotRead':
+        return super().__new__(cls)
+
+    def __init__(self, *arguments: object) -> None:
+        pass
+
+    def __setstate__(self, state: object) -> None:
+        pass
+
+
+# What mmengine's log of past values (message_hub) is pickled with. A file that names one of these gets the
+# stand-in, never the real thing: getattr above all would hand a file the way to any function.
+_STAND_INS: list = [
+    (NotRead, name)
+    for name in (
+        'argparse.Namespace',  # the arguments of the run, in checkpoints of DINO and MAE
+        'mmengine.logging.history_buffer.HistoryBuffer',
+        'builtins.getattr',
+        'numpy.ndarray',
+        'numpy.dtype',
+        'numpy.core.multiarray._reconstruct',
+        'numpy.core.multiarray.scalar',
+        'numpy._core.multiarray._reconstruct',
+        'numpy._core.multiarray.scalar',
+    )
+]
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """Read a whole checkpoint file onto the CPU: the weights and whatever plain values stand beside them.
+
+    Files of MMSegmentation and others that mmengine's runner saved are read, too: the past values of their
+    training log become :class:`NotRead`, and numpy values, wherever they stand, likewise.
 
     Args:
         path: a path or http(s) address ending in ``.pth``, ``.pt`` or ``.safetensors``.
@@ -40,6 +82,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     file = local_file(path)
     if file.suffix.lower() == '.safetensors':
         return _read_safetensors(file)
+    if file.suffix.lower() == '.npz':
+        return read_npz(file)
     content = _read_torch(file)
     if not isinstance(content, dict):
         raise ValueError(
@@ -72,6 +116,15 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     if all(key.startswith('module.') for key in content):
         return {key.removeprefix('module.'): value for key, value in content.items()}
     return dict(content)
+
+
+def holds_unread(content: object) -> bool:
+    """Whether some value of a checkpoint, at any depth, was not read (:class:`NotRead`)."""
+    if isinstance(content, Mapping):
+        return any(holds_unread(value) for value in content.values())
+    if isinstance(content, (list, tuple)):
+        return any(holds_unread(value) for value in content)
+    return isinstance(content, NotRead)
 
 
 def checkpoint_hash(path: str | Path) -> str:
@@ -137,17 +190,18 @@ def _download(url: str, name: str) -> Path:
 def _read_torch(file: Path) -> Any:
     # torch's own messages propose to switch the safe mode off, so they are neither shown nor chained.
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), safe_globals(_STAND_INS):
             warnings.simplefilter('ignore')  # odd pickle protocols: the outcome says enough
             return torch.load(file, map_location='cpu', weights_only=True)
     except pickle.UnpicklingError as error:
         refused = re.search(
             r'(?:Unsupported global: GLOBAL|unsupported GLOBAL|Unsupported class) (\S+)', str(error)
         )
-        if refused is None:
+        if refused is None and not re.search(r'Trying to call|Can only|attempted to set items', str(error)):
             raise _unreadable(file, 'not a torch checkpoint') from None
+        asked = refused[1] if refused else 'a call that no checkpoint needs'
         raise ValueError(
-            f'{file}: refused, because it asks for {refused[1]}; a checkpoint may hold tensors and plain '
+            f'{file}: refused, because it asks for {asked}; a checkpoint may hold tensors and plain '
             f'values only. Nothing of it was run. Get a file with the state dict alone, for example as '
             f'.safetensors'
         ) from None

@@ -69,18 +69,16 @@ def test_dinov2_shaped_vit_maps_its_layer_scale(tiny):
     ours = tiny.backbone_shapes(layers=12, width=192, patch=16, grid=14, layer_scale=True)
     assert set(converted) == {*ours, 'ln1.weight', 'ln1.bias'}
     assert set(report.dropped) == {'mask_token'}
-    assert report.source == 'timm'
+    assert report.source == 'DINOv2'
 
 
 @pytest.mark.parametrize(
     'key',
     [
-        'pre_logits.fc.weight',
         'head_dist.weight',
         'dist_token',
         'reg_token',
         'register_tokens',
-        'fc_norm.weight',
         'norm_pre.weight',
         'blocks.0.attn.q_norm.weight',
         'blocks.0.attn.k_norm.bias',
@@ -153,7 +151,7 @@ def test_two_sources_of_one_target_are_an_error():
 def test_unknown_source_says_what_was_looked_for_and_found():
     with pytest.raises(ValueError, match='found') as caught:
         recognise(['conv1.weight', 'fc.bias'], BACKBONE_FORMATS)
-    for word in ('patch_embed.proj.weight', 'layers.0.ln1.weight', '2 keys', 'conv1.weight', 'vit2mmseg.py'):
+    for word in ('blocks.0.norm1.weight', 'layers.0.ln1.weight', '2 keys', 'conv1.weight', 'vit2mmseg.py'):
         assert word in str(caught.value)
 
 

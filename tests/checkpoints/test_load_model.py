@@ -6,7 +6,7 @@ import pytest
 import torch
 from outcomes import assert_holds, refused
 
-from dpt.checkpoints import load_model
+from dpt.checkpoints import load_backbone, load_model
 
 
 class TestModel:
@@ -18,17 +18,40 @@ class TestModel:
         report = load_model(module, path)
         assert_holds(module, {report.mapped[key]: value for key, value in source.items()})
 
-    def test_no_patch_bias_as_in_mmseg_1_2(self, tiny, save):
+    def test_the_patch_bias_that_mmseg_1_2_lacks_is_zero(self, tiny, save, caplog):
+        path, source = save(
+            tiny.mmseg_shapes(), lambda tensors: tensors.pop('backbone.patch_embed.projection.bias')
+        )
+        module = tiny.Holder(tiny.model_shapes())
+        logger = logging.getLogger('test_load')
+        with caplog.at_level(logging.INFO, 'test_load'):
+            report = load_model(module, path, logger=logger)
+        zeros = {'backbone.patch_embed.projection.bias': torch.zeros(4)}
+        assert_holds(module, {report.mapped[key]: value for key, value in source.items()} | zeros)
+        (record,) = caplog.records
+        assert f'loaded {len(source)}/{len(source) + 1} tensors' in record.getMessage()
+        assert '(MMSegmentation DPT keys; patch bias absent: zeros)' in record.getMessage()
+
+    def test_a_backbone_taken_out_of_such_a_file_too(self, tiny, save):
         path, _ = save(
             tiny.mmseg_shapes(), lambda tensors: tensors.pop('backbone.patch_embed.projection.bias')
         )
-        refused(
-            load_model,
-            tiny.Holder(tiny.model_shapes()),
-            path,
-            'missing in the file: backbone.patch_embed.projection.bias',
-            'model.backbone.patch_bias=False',
+        module = tiny.Holder(tiny.backbone_shapes())
+        load_backbone(module, path)
+        assert bool((module.state_dict()['patch_embed.projection.bias'] == 0).all())
+
+    def test_a_patch_bias_is_made_up_for_no_other_file(self, tiny, save):
+        path, _ = save(
+            tiny.model_shapes(), lambda tensors: tensors.pop('backbone.patch_embed.projection.bias')
         )
+        words = 'missing in the file: backbone.patch_embed.projection.bias', 'model.backbone.patch_bias=False'
+        refused(load_model, tiny.Holder(tiny.model_shapes()), path, *words)
+
+    def test_a_patch_bias_in_the_file_is_never_dropped(self, tiny, save):
+        path, _ = save(tiny.mmseg_shapes())
+        shapes = tiny.model_shapes()
+        del shapes['backbone.patch_embed.projection.bias']
+        refused(load_model, tiny.Holder(shapes), path, 'model.backbone.patch_bias=True')
 
     def test_a_final_norm_of_a_trained_model_is_not_dropped(self, tiny, save):
         path, _ = save({**tiny.model_shapes(), 'backbone.ln1.weight': (4,)})

@@ -13,10 +13,12 @@ from dpt.engine.protocol import (
     write_results,
 )
 
+ADE = 'configs/dpt_vit-b16_512x512_160k_ade20k.py'
+
 
 @pytest.fixture
 def ade(repository: Path) -> Config:
-    return load_config(str(repository / 'configs/dpt_vit-b16_512x512_160k_ade20k.py'))
+    return load_config(str(repository / ADE))
 
 
 def test_aug_test_has_the_published_views_and_says_so(ade: Config) -> None:
@@ -27,6 +29,48 @@ def test_aug_test_has_the_published_views_and_says_so(ade: Config) -> None:
     for scale in ('1024x256', '1536x384', '2048x512', '2560x640', '3072x768', '3584x896'):
         assert scale in lines[0]
     assert 'with and without' in lines[1]
+
+
+@pytest.mark.parametrize(
+    'name', ['dpt_vit-b16_512x512_160k_ade20k', 'dpt_vit-s14_252x336_camvid_cpu', 'quickstart']
+)
+def test_ratios_of_the_image_are_chosen_by_name(repository: Path, name: str) -> None:
+    """MMSegmentation 1.x's protocol, as ``--cfg-options tta_ratios_of=image`` sets it."""
+    path = str(repository / f'configs/{name}.py')
+    published, config = load_config(path), load_config(path, {'tta_ratios_of': 'image'})
+    use_test_time_augmentation(config)
+    use_test_time_augmentation(published)
+    resizes = config.test_dataloader.dataset.pipeline[1].transforms[0]
+    assert [dict(one) for one in resizes] == [
+        dict(type='Resize', keep_ratio=True, scale_factor=ratio) for ratio in config.tta_ratios
+    ]
+    # Nothing else differs: views, flips, annotations.
+    others = [c.test_dataloader.dataset.pipeline[1].transforms[1:] for c in (config, published)]
+    assert others[0] == others[1]
+    assert f'x{config.tta_ratios[0]}; ' in describe_protocol(config)[0]
+    assert 'aspect kept' in describe_protocol(published)[0]
+
+
+def test_a_config_without_the_name_keeps_the_scales_of_its_pipeline(ade: Config) -> None:
+    ade.tta_ratios_of = None
+    ade.tta_pipeline[1].transforms[0] = [dict(type='Resize', scale=(100, 50), keep_ratio=True)]
+    use_test_time_augmentation(ade)
+    assert describe_protocol(ade)[0] == 'scale (width x height): 100x50 at most, aspect kept'
+
+
+def test_an_unknown_base_of_the_ratios_is_an_error(ade: Config) -> None:
+    ade.tta_ratios_of = 'images'
+    with pytest.raises(ValueError, match=r"tta_ratios_of='images' must be one of .*'test_scale', 'image'"):
+        use_test_time_augmentation(ade)
+
+
+def test_ratios_that_are_not_those_of_the_pipeline_are_an_error(ade: Config) -> None:
+    ade.tta_pipeline[1].transforms[0] = [dict(type='Resize', scale=(100, 50), keep_ratio=True)]
+    with pytest.raises(ValueError, match=r'\(100, 50\).*which are not the ratios .*tta_ratios_of=None'):
+        use_test_time_augmentation(ade)
+    ade.pop('tta_ratios')
+    with pytest.raises(ValueError, match='needs tta_ratios'):
+        use_test_time_augmentation(ade)
 
 
 def test_the_single_scale_protocol_says_what_it_is(ade: Config) -> None:

@@ -2,9 +2,11 @@
 
 import importlib.util
 import os
+import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -43,31 +45,46 @@ def _shell(repository, *args):
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
 
 
-def _timm_weights(**extra) -> dict[str, torch.Tensor]:
-    names = (
-        'cls_token',
-        'pos_embed',
-        'patch_embed.proj.weight',
-        'blocks.0.norm1.weight',
-        'blocks.1.norm1.weight',
-    )
-    names += ('blocks.0.attn.qkv.bias', 'norm.weight', 'head.weight')
-    return {**{name: torch.full((3,), float(i)) for i, name in enumerate(names)}, **extra}
+WIDTH = 8
 
 
-OURS = {
-    'cls_token': 0,
-    'pos_embed': 1,
-    'patch_embed.projection.weight': 2,
-    'layers.0.ln1.weight': 3,
-    'layers.1.ln1.weight': 4,
-    'layers.0.attn.attn.in_proj_bias': 5,
-    'ln1.weight': 6,
-}
+def _timm_weights(layers=2, **extra) -> dict[str, torch.Tensor]:
+    """A tiny ViT in timm's keys, no two tensors alike."""
+    shapes = {
+        'cls_token': (1, 1, WIDTH),
+        'pos_embed': (1, 5, WIDTH),
+        'patch_embed.proj.weight': (WIDTH, 3, 4, 4),
+        'patch_embed.proj.bias': (WIDTH,),
+        'norm.weight': (WIDTH,),
+        'norm.bias': (WIDTH,),
+        'head.weight': (3, WIDTH),
+        'head.bias': (3,),
+    }
+    for i in range(layers):
+        for name, rows, columns in (
+            ('attn.qkv', 3 * WIDTH, WIDTH),
+            ('attn.proj', WIDTH, WIDTH),
+            ('mlp.fc1', 2 * WIDTH, WIDTH),
+            ('mlp.fc2', WIDTH, 2 * WIDTH),
+        ):
+            shapes.update({f'blocks.{i}.{name}.weight': (rows, columns), f'blocks.{i}.{name}.bias': (rows,)})
+        for name in ('norm1', 'norm2'):
+            shapes.update({f'blocks.{i}.{name}.weight': (WIDTH,), f'blocks.{i}.{name}.bias': (WIDTH,)})
+    return {**{key: torch.full(shape, float(i)) for i, (key, shape) in enumerate(shapes.items())}, **extra}
 
 
 def _assert_converted(tensors):
-    assert {key: value[0].item() for key, value in tensors.items()} == OURS
+    source = _timm_weights()
+    assert len(tensors) == len(source) - 2
+    for ours, theirs in {
+        'cls_token': 'cls_token',
+        'pos_embed': 'pos_embed',
+        'patch_embed.projection.weight': 'patch_embed.proj.weight',
+        'layers.0.ln1.weight': 'blocks.0.norm1.weight',
+        'layers.1.attn.attn.in_proj_bias': 'blocks.1.attn.qkv.bias',
+        'ln1.weight': 'norm.weight',
+    }.items():
+        assert torch.equal(tensors[ours], source[theirs])
 
 
 def test_as_a_user_runs_it(repository, tmp_path):
@@ -75,9 +92,9 @@ def test_as_a_user_runs_it(repository, tmp_path):
     save_file(_timm_weights(), source)
     done = _shell(repository, source, target)
     assert (done.returncode, done.stderr) == (0, '')
-    assert '   2 x blocks.*.norm1.weight   -> layers.*.ln1.weight' in done.stdout
-    assert 'head.weight             -> dropped: classifier of the pretraining task' in done.stdout
-    assert '8 keys: 7 mapped, 1 dropped' in done.stdout
+    assert re.search(r'   2 x blocks\.\*\.norm1\.weight +-> layers\.\*\.ln1\.weight', done.stdout)
+    assert re.search(r'head\.weight +-> dropped: classifier of the pretraining task', done.stdout)
+    assert '32 keys: 30 mapped, 2 dropped' in done.stdout
     content = read_checkpoint(target)
     _assert_converted(content['state_dict'])
     assert content['meta'] == {
@@ -95,9 +112,88 @@ def test_a_refusal_as_a_user_sees_it(repository, tmp_path):
     assert done.returncode == 1
     assert done.stdout == ''
     assert done.stderr.count('\n') == 1
-    assert 'vit.pth: 1 of 9 keys' in done.stderr
+    assert 'vit.pth: 1 of 33 keys' in done.stderr
     assert 'dist_token' in done.stderr
     assert not target.parent.exists()
+
+
+def test_a_dry_run_prints_the_table_and_writes_nothing(run, tmp_path):
+    source, target = tmp_path / 'vit.pth', tmp_path / 'new' / 'out.pth'
+    torch.save(_timm_weights(), source)
+    for arguments in ((source, '--dry-run'), (source, target, '--dry-run')):
+        code, stdout, stderr = run(*arguments)
+        assert (code, stderr) == (0, '')
+        assert '32 keys: 30 mapped, 2 dropped' in stdout
+        assert 'nothing was written' in stdout
+    assert list(tmp_path.iterdir()) == [source]
+    with pytest.raises(SystemExit):
+        run(source)
+
+
+def test_the_values_that_the_config_needs(run, tmp_path):
+    torch.save(_timm_weights(), tmp_path / 'vit.pth')
+    stdout = run(tmp_path / 'vit.pth', '--dry-run')[1]
+    assert (
+        'backbone=dict(embed_dims=8, num_layers=2, patch_size=4, img_size=8, mlp_ratio=2, norm_eps=1e-06)'
+        in stdout
+    )
+    assert 'num_heads: not in the file' in stdout
+    assert 'mean and std differ between models of this source' in stdout
+    scaled = _timm_weights(mask_token=torch.ones(1, WIDTH))
+    scaled.update({f'blocks.{i}.ls{j}.gamma': torch.ones(WIDTH) for i in (0, 1) for j in (1, 2)})
+    del scaled['patch_embed.proj.bias']
+    torch.save(scaled, tmp_path / 'dinov2.pth')
+    stdout = run(tmp_path / 'dinov2.pth', '--dry-run')[1]
+    assert 'patch_bias=False, layer_scale_init=1e-5, norm_eps=1e-06)' in stdout
+    assert 'data_preprocessor=dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375])' in stdout
+
+
+def test_the_printed_values_make_a_backbone_that_the_file_fits(run, tmp_path):
+    from dpt.checkpoints import load_backbone
+    from dpt.models.backbones import VisionTransformer
+
+    torch.save(_timm_weights(), tmp_path / 'vit.pth')
+    stdout = run(tmp_path / 'vit.pth', tmp_path / 'out.safetensors')[1]
+    settings = re.search(r'backbone=dict\((.+)\)', stdout)[1]
+    values = {name: float(value) for name, value in (pair.split('=') for pair in settings.split(', '))}
+    sizes = {name: value if name == 'norm_eps' else int(value) for name, value in values.items()}
+    load_backbone(VisionTransformer(num_heads=2, out_indices=(1,), **sizes), tmp_path / 'out.safetensors')
+
+
+def test_googles_files_show_their_heads_and_pixels(run, tmp_path):
+    name = 'Transformer/encoderblock_0'
+    attention = f'{name}/MultiHeadDotProductAttention_1'
+    arrays = {f'{attention}/{part}/kernel': (WIDTH, 2, 4) for part in ('query', 'key', 'value')}
+    arrays |= {f'{attention}/{part}/bias': (2, 4) for part in ('query', 'key', 'value')}
+    arrays |= {f'{attention}/out/kernel': (2, 4, WIDTH), f'{attention}/out/bias': (WIDTH,)}
+    arrays |= {f'{name}/LayerNorm_{i}/{kind}': (WIDTH,) for i in (0, 2) for kind in ('scale', 'bias')}
+    for i in (0, 1):
+        arrays |= {f'{name}/MlpBlock_3/Dense_{i}/kernel': (WIDTH, WIDTH)}
+        arrays |= {f'{name}/MlpBlock_3/Dense_{i}/bias': (WIDTH,)}
+    arrays |= {'cls': (1, 1, WIDTH), 'Transformer/posembed_input/pos_embedding': (1, 10, WIDTH)}
+    arrays |= {'embedding/kernel': (4, 4, 3, WIDTH), 'embedding/bias': (WIDTH,)}
+    np.savez(tmp_path / 'vit.npz', **{key: np.zeros(shape, np.float32) for key, shape in arrays.items()})
+    code, stdout, _ = run(tmp_path / 'vit.npz', '--dry-run')
+    assert code == 0
+    assert 'img_size=12, mlp_ratio=1, norm_eps=1e-06, num_heads=2)' in stdout
+    assert 'mean=[127.5, 127.5, 127.5], std=[127.5, 127.5, 127.5]' in stdout
+
+
+def test_a_distillation_token_is_dropped_by_its_flag_alone(run, tmp_path):
+    source, target = tmp_path / 'deit.pth', tmp_path / 'out.pth'
+    positions = torch.rand(1, 6, WIDTH)
+    extra = {'dist_token': torch.rand(1, 1, WIDTH), 'head_dist.weight': torch.rand(3, WIDTH)}
+    torch.save({'model': _timm_weights(pos_embed=positions, **extra)}, source)
+    code, _, stderr = run(source, target)
+    assert (code, target.exists()) == (1, False)
+    assert '--drop-dist-token' in stderr
+    code, stdout, _ = run(source, target, '--drop-dist-token')
+    assert code == 0
+    assert 'the features are no longer those of the distilled model' in stdout
+    kept = read_state_dict(target)['pos_embed']
+    assert torch.equal(kept, positions[:, [0, 2, 3, 4, 5]])
+    torch.save(_timm_weights(), source)
+    assert 'has no dist_token' in run(source, target, '--drop-dist-token')[2]
 
 
 def test_help_has_an_example(run, capsys):
@@ -109,28 +205,27 @@ def test_help_has_an_example(run, capsys):
 
 @pytest.mark.parametrize('suffix', ['.pth', '.safetensors'])
 def test_precision_is_kept_and_views_lose_the_rest_of_their_storage(run, tmp_path, suffix):
-    storage = torch.rand(100_000, 3).half()
+    storage = torch.rand(100_000, WIDTH).half()
     source, target = tmp_path / 'vit.pth', tmp_path / f'out{suffix}'
-    torch.save({'model': _timm_weights(**{'norm.bias': storage[5], 'cls_token': storage[6]})}, source)
+    torch.save({'model': _timm_weights(**{'norm.bias': storage[5]})}, source)
     code, _, stderr = run(source, target)
     assert (code, stderr) == (0, '')
     tensor = read_state_dict(target)['ln1.bias']
     assert tensor.dtype == torch.float16
     assert torch.equal(tensor, storage[5])
-    assert target.stat().st_size < 20_000
+    assert target.stat().st_size < 60_000
 
 
-def test_an_existing_result_is_replaced_only_by_a_complete_one(run, tool, tmp_path, monkeypatch):
+def test_an_existing_result_is_replaced_only_by_a_complete_one(run, tmp_path, monkeypatch):
     source, target = tmp_path / 'vit.pth', tmp_path / 'out.pth'
     torch.save(_timm_weights(), source)
     target.write_bytes(b'old')
 
-    def full_disk(content, file):
-        file.write(b'half')
+    def full_disk(descriptor):
         raise OSError('No space left on device')
 
     with monkeypatch.context() as patch:
-        patch.setattr(tool.torch, 'save', full_disk)
+        patch.setattr(os, 'fsync', full_disk)
         code, stdout, stderr = run(source, target)
     assert (code, stdout, stderr) == (1, '', 'vit2mmseg: No space left on device\n')
     assert target.read_bytes() == b'old'
@@ -142,6 +237,9 @@ def test_an_existing_result_is_replaced_only_by_a_complete_one(run, tool, tmp_pa
 def test_mistakes_are_one_line_and_write_nothing(run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     torch.save(_timm_weights(), 'vit.pth')
+    half = _timm_weights(layers=3)
+    torch.save({key: value for key, value in half.items() if not key.startswith('blocks.1')}, 'half.pth')
+    torch.save(_timm_weights(pos_embed=torch.ones(1, 4, WIDTH)), 'no_class.pth')
     torch.save({'conv1.weight': torch.ones(1)}, 'resnet.pth')
     torch.save(
         {'patch_embed.projection.weight': torch.ones(1), 'layers.0.ln1.weight': torch.ones(1)}, 'done.pth'
@@ -158,6 +256,12 @@ def test_mistakes_are_one_line_and_write_nothing(run, tmp_path, monkeypatch):
         ('gone.pth', 'out.pth', 'no such checkpoint'),
         ('resnet.pth', 'out.pth', 'conv1.weight'),
         ('done.pth', 'out.pth', 'nothing to convert'),
+        (
+            'half.pth',
+            'out.pth',
+            '12 tensors of a whole ViT are missing, under our names: layers.1.ln1.weight',
+        ),
+        ('no_class.pth', 'out.pth', 'no entry for the class token'),
     ):
         code, stdout, stderr = run(source, target)
         assert (code, stdout) == (1, ''), (source, target)

@@ -1,26 +1,45 @@
-"""Rename the keys of a plain timm ViT to those of MMSegmentation's and our VisionTransformer."""
+"""Rename the keys of a plain ViT to those of MMSegmentation's and our VisionTransformer.
+
+Known are timm, DeiT, DINO, DINOv2, MAE, Google's .npz files, torchvision, and Hugging Face's ViT, ViTMAE and
+DINOv2.
+"""
 
 import argparse
-import os
 import sys
-import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import torch
-from safetensors.torch import save
 from torch import Tensor
 
-from dpt.checkpoints import Report, checkpoint_hash, read_state_dict
+from dpt.checkpoints import Report, checkpoint_hash, read_state_dict, save_weights
 from dpt.checkpoints.convert import convert_known
-from dpt.checkpoints.rules import MMSEG_VIT, TIMM_VIT
+from dpt.checkpoints.format import Format
+from dpt.checkpoints.save import check_target
+from dpt.checkpoints.vit_formats import DEIT_DISTILLED, FOREIGN_VITS, GOOGLE_VIT, MMSEG_VIT
+from dpt.checkpoints.vit_settings import backbone_settings, check_complete
+
+write = save_weights  # the name under which isl2dpt.py imports it
 
 EXAMPLE = """example:
-  python tools/model_converters/vit2mmseg.py vit_base_patch16_224.safetensors pretrained/vit_base_p16_224.pth
+  python tools/model_converters/vit2mmseg.py vit_base_patch16_224.safetensors pretrain/vit_base_p16_224.pth
 
 The result goes into a config as
-  model = dict(backbone=dict(init_cfg=dict(type='Pretrained', checkpoint='pretrained/vit_base_p16_224.pth')))
+  model = dict(backbone=dict(init_cfg=dict(type='Pretrained', checkpoint='pretrain/vit_base_p16_224.pth')))
 """
+NO_DISTILLATION = (
+    'left out: the distillation token and its position. Class token and patches attended to it in '
+    'every layer, so the features are no longer those of the distilled model: training has to make up for it'
+)
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """Our tensors, what became of each key, and what a config must say of such a backbone."""
+
+    tensors: dict[str, Tensor]
+    report: Report
+    settings: list[str]
 
 
 def parse_args() -> argparse.Namespace:
@@ -28,63 +47,78 @@ def parse_args() -> argparse.Namespace:
         description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        'src', help='weights in timm keys: a path or http(s) address, .pth, .pt or .safetensors'
+        'src', help='weights of a plain ViT: a path or http(s) address, .pth, .pt, .safetensors or .npz'
     )
-    parser.add_argument('dst', help='file to write, .pth or .safetensors; its folder is made')
-    return parser.parse_args()
+    parser.add_argument('dst', nargs='?', help='file to write, .pth or .safetensors; its folder is made')
+    parser.add_argument('--dry-run', action='store_true', help='print the table and write nothing')
+    parser.add_argument(
+        '--drop-dist-token',
+        action='store_true',
+        help='take a distilled DeiT without its distillation token, which changes its features',
+    )
+    args = parser.parse_args()
+    if args.dst is None and not args.dry_run:
+        parser.error('dst is needed, or --dry-run')
+    return args
 
 
-def convert_file(src: str, dst: Path) -> Report:
-    """Convert ``src`` to ``dst``, which appears complete or not at all.
+def convert(src: str, drop_dist_token: bool = False) -> Conversion:
+    """Read and convert ``src``.
 
     Raises:
         FileNotFoundError: there is no ``src``.
-        ValueError: ``src`` cannot be read or is not a plain ViT in timm keys, or ``dst`` is no place for
-            the result.
-        OSError: ``dst`` cannot be written.
+        ValueError: it cannot be read or is not a plain ViT of a known source.
     """
-    if dst.suffix not in ('.pth', '.safetensors'):
-        raise ValueError(f'{dst}: the name of the result must end in .pth or .safetensors')
-    if dst.is_dir() or (dst.exists() and os.path.exists(src) and dst.samefile(src)):
-        raise ValueError(f'{dst}: the result needs a file of its own, other than the source')
     state_dict = read_state_dict(src)
     if MMSEG_VIT.fits(state_dict):
         raise ValueError(f"{src}: the keys are MMSegmentation's already, there is nothing to convert")
+    if drop_dist_token and 'dist_token' not in state_dict:
+        raise ValueError(f'{src}: --drop-dist-token is given, and the file has no dist_token')
+    formats = (DEIT_DISTILLED,) if drop_dist_token else FOREIGN_VITS
     try:
-        converted, report = convert_known(state_dict, (TIMM_VIT,))
+        tensors, report = convert_known(state_dict, formats)
+        check_complete(tensors)
     except ValueError as error:
         raise ValueError(f'{src}: {error}') from None
-    meta = {'converter': 'vit2mmseg', 'source': Path(src).name, 'source_sha256': checkpoint_hash(src)}
-    # A copy of its own for each tensor: a view would be saved with all of its storage.
-    write({key: tensor.contiguous().clone() for key, tensor in converted.items()}, meta, dst)
-    return report
+    source = next(known for known in formats if known.name == report.source)
+    return Conversion(
+        tensors, report, backbone_settings(tensors, source, num_heads=_heads(state_dict, source))
+    )
 
 
-def write(tensors: dict[str, Tensor], meta: dict[str, Any], dst: Path) -> None:
-    """Write beside ``dst`` first, then rename."""
-    dst.parent.mkdir(parents=True, exist_ok=True)
-    partial = dst.with_name(f'.{dst.stem}.{uuid.uuid4().hex}.partial')
-    try:
-        with partial.open('xb') as file:
-            if dst.suffix == '.safetensors':
-                file.write(save(tensors, metadata=meta))
-            else:
-                torch.save({'state_dict': tensors, 'meta': meta}, file)
-        os.replace(partial, dst)
-    finally:
-        partial.unlink(missing_ok=True)
+def _heads(state_dict: Mapping[str, Tensor], source: Format) -> int | None:
+    """The number of attention heads, which Google's files alone show."""
+    if source is not GOOGLE_VIT:
+        return None
+    return state_dict['Transformer/encoderblock_0/MultiHeadDotProductAttention_1/query/kernel'].shape[1]
 
 
 def main() -> int:
     args = parse_args()
-    dst = Path(args.dst).expanduser()
+    dst = Path(args.dst).expanduser() if args.dst else None
     try:
-        report = convert_file(args.src, dst)
+        if dst is not None:
+            check_target(dst, args.src)
+        conversion = convert(args.src, args.drop_dist_token)
+        if dst is not None and not args.dry_run:
+            meta = {
+                'converter': 'vit2mmseg',
+                'source': Path(args.src).name,
+                'source_sha256': checkpoint_hash(args.src),
+            }
+            save_weights(conversion.tensors, meta, dst)
     except (ValueError, OSError) as error:
         print(f'vit2mmseg: {error}', file=sys.stderr)
         return 1
-    print(report.table())
-    print(f'written to {dst} ({dst.stat().st_size / 2**20:.1f} MiB)')
+    print(f'{conversion.report.source} keys')
+    print(conversion.report.table())
+    if args.drop_dist_token:
+        print(NO_DISTILLATION)
+    print('\n  '.join(['the config needs', *conversion.settings]))
+    if dst is None or args.dry_run:
+        print('dry run: nothing was written')
+    else:
+        print(f'written to {dst} ({dst.stat().st_size / 2**20:.1f} MiB)')
     return 0
 
 

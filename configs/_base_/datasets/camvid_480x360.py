@@ -3,7 +3,8 @@ data_root = 'data/camvid'
 num_classes = 11
 crop_size = (364, 476)  # (height, width), multiples of 28: twice the patch of 14, so that no grid is odd
 test_scale = (480, 360)  # (width, height)
-tta_ratios = (0.75, 1.0, 1.25, 1.5, 1.75)  # of test_scale
+tta_ratios = (0.75, 1.0, 1.25, 1.5, 1.75)
+tta_ratios_of = 'test_scale'  # or 'image', its size on disk, as MMSegmentation 1.x does
 
 train_pipeline = [
     dict(type='LoadImageFromFile'),

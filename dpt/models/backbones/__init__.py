@@ -1,5 +1,6 @@
 """Backbones: image to taps."""
 
 from dpt.models.backbones.vit import VisionTransformer
+from dpt.models.backbones.vit_hybrid import HybridVisionTransformer
 
-__all__ = ['VisionTransformer']
+__all__ = ['HybridVisionTransformer', 'VisionTransformer']

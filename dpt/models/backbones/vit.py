@@ -13,6 +13,11 @@ from dpt.models.layers import resize_pos_embed
 from dpt.registry import MODELS
 
 
+def pad_to_multiple(x: Tensor, divisor: int) -> Tensor:
+    """Pad BxCxHxW maps with zeros at the bottom and right so that both sides are multiples of ``divisor``."""
+    return F.pad(x, (0, -x.shape[-1] % divisor, 0, -x.shape[-2] % divisor))
+
+
 class PatchEmbed(nn.Module):
     """Cut an image into patches and project each to ``embed_dims`` channels."""
 
@@ -26,9 +31,7 @@ class PatchEmbed(nn.Module):
 
         An image whose sides are not multiples of the patch is padded with zeros at the bottom and right.
         """
-        height, width = x.shape[-2:]
-        x = F.pad(x, (0, -width % self.patch_size, 0, -height % self.patch_size))
-        x = self.projection(x)
+        x = self.projection(pad_to_multiple(x, self.patch_size))
         grid = (x.shape[-2], x.shape[-1])
         return x.flatten(2).transpose(1, 2), grid
 
@@ -164,7 +167,8 @@ class VisionTransformer(BaseModule):
     def _frozen_modules(self) -> list[nn.Module]:
         if self.frozen_stages < 0:
             return []
-        return [self.patch_embed, self.drop_after_pos, *self.layers[: self.frozen_stages]]
+        embeddings = [module for name, module in self.named_children() if name not in ('layers', 'ln1')]
+        return [*embeddings, *self.layers[: self.frozen_stages]]
 
     def _freeze(self) -> None:
         for module in self._frozen_modules():
@@ -193,6 +197,12 @@ class VisionTransformer(BaseModule):
         feature_map = patches.transpose(1, 2).unflatten(2, grid)  # BxNxC -> BxCxHxW
         return (feature_map, cls_token) if self.output_cls_token else feature_map
 
+    def _run(self, module: nn.Module, x: Tensor, *, frozen: bool) -> Tensor:
+        # A frozen module has nothing to recompute for.
+        if self.with_cp and self.training and not frozen:
+            return checkpoint(module, x, use_reentrant=False)
+        return module(x)
+
     def forward(self, x: Tensor) -> tuple:
         """Compute the taps.
 
@@ -207,9 +217,7 @@ class VisionTransformer(BaseModule):
         x, grid = self._embed(x)
         taps = []
         for i, layer in enumerate(self.layers[: self.out_indices[-1] + 1]):
-            # A frozen layer has nothing to recompute for.
-            recompute = self.with_cp and self.training and i >= self.frozen_stages
-            x = checkpoint(layer, x, use_reentrant=False) if recompute else layer(x)
+            x = self._run(layer, x, frozen=i < self.frozen_stages)
             if i in self.out_indices:
                 is_last = i == len(self.layers) - 1
                 taps.append(self._tap(self.ln1(x) if self.norm_taps or is_last else x, grid))

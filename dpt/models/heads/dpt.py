@@ -1,12 +1,29 @@
 """Segmentation head of DPT."""
 
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from torch import Tensor
+
 from dpt.models.heads.fcn import FCNHead
 from dpt.registry import MODELS
 
 
 @MODELS.register_module()
 class DPTHead(FCNHead):
-    """Classify the finest fused map: 3x3 convolution with norm and ReLU, dropout, 1x1 classifier."""
+    """Classify the finest fused map: 3x3 convolution with norm and ReLU, dropout, 1x1 classifier.
+
+    Args:
+        in_channels: Channels of the fused maps.
+        num_classes: Number of classes K.
+        channels: Channels before the classifier; ``None`` means ``in_channels``.
+        dropout_ratio: Probability of dropping in training.
+        channel_dropout: Whether whole channels are dropped, as in MMSegmentation, or single elements, as in
+            the original DPT.
+        upsample_factor: Factor by which the head enlarges its logits, bilinear with align_corners=True: 2 in
+            the original DPT, which brings them to the size of the input; 1 (none) in MMSegmentation.
+        norm: ``'BN'`` or ``None``.
+    """
 
     def __init__(
         self,
@@ -15,6 +32,8 @@ class DPTHead(FCNHead):
         *,
         channels: int | None = None,
         dropout_ratio: float = 0.1,
+        channel_dropout: bool = True,
+        upsample_factor: int = 1,
         norm: str | None = 'BN',
         init_cfg: dict | None = None,
     ) -> None:
@@ -24,6 +43,19 @@ class DPTHead(FCNHead):
             channels=channels,
             in_index=0,
             dropout_ratio=dropout_ratio,
+            channel_dropout=channel_dropout,
             norm=norm,
             init_cfg=init_cfg,
         )
+        if upsample_factor < 1:
+            raise ValueError(f'upsample_factor={upsample_factor} must be 1 (none) or more')
+        self.upsample_factor = upsample_factor
+        if upsample_factor > 1:
+            self.context = None
+
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        """Return logits of shape BxKxHxW at ``upsample_factor`` times the size of the finest map."""
+        logits = super().forward(maps)
+        if self.upsample_factor == 1:
+            return logits
+        return F.interpolate(logits, scale_factor=self.upsample_factor, mode='bilinear', align_corners=True)

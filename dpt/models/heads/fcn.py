@@ -11,7 +11,7 @@ from dpt.registry import MODELS
 
 @MODELS.register_module()
 class FCNHead(BaseModule):
-    """3x3 convolution with norm and ReLU, dropout of whole channels, 1x1 classifier.
+    """3x3 convolution with norm and ReLU, dropout, 1x1 classifier.
 
     As auxiliary head on ``in_index=1``, the penultimate fusion map, it is the one of the original DPT.
 
@@ -20,7 +20,9 @@ class FCNHead(BaseModule):
         num_classes: Number of classes K.
         channels: Channels before the classifier; ``None`` means ``in_channels``.
         in_index: Which of the fused maps is classified, finest first.
-        dropout_ratio: Probability of dropping a channel in training.
+        dropout_ratio: Probability of dropping in training.
+        channel_dropout: Whether whole channels are dropped, as in MMSegmentation, or single elements, as in
+            the original DPT.
         norm: ``'BN'`` or ``None``.
     """
 
@@ -32,6 +34,7 @@ class FCNHead(BaseModule):
         channels: int | None = None,
         in_index: int = 1,
         dropout_ratio: float = 0.1,
+        channel_dropout: bool = True,
         norm: str | None = 'BN',
         init_cfg: dict | None = None,
     ) -> None:
@@ -39,9 +42,9 @@ class FCNHead(BaseModule):
         channels = channels or in_channels
         self.num_classes = num_classes
         self.in_index = in_index
-        self.context = 1  # rows to either side that a row of logits depends on
+        self.context: int | None = 1  # rows to either side that a row of logits depends on; None for all
         self.project = ConvModule(in_channels, channels, kernel_size=3, norm=norm)
-        self.dropout = nn.Dropout2d(dropout_ratio)
+        self.dropout = nn.Dropout2d(dropout_ratio) if channel_dropout else nn.Dropout(dropout_ratio)
         self.conv_seg = nn.Conv2d(channels, num_classes, kernel_size=1)
 
     def init_weights(self) -> None:

@@ -1,6 +1,6 @@
 """Reassemble and fusion blocks of DPT (Ranftl et al. 2021, arXiv 2103.13413, section 3)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -21,29 +21,43 @@ class ReassembleBlocks(nn.Module):
         out_channels: Channels of the four maps, finest first.
         readout_type: What happens to the class token: ``'ignore'``, ``'add'`` to each patch token, or
             ``'project'`` it with each patch token through a linear layer with GELU.
+        identity_levels: Levels, 0 for the finest, whose tap is a map already and is handed on as it is.
     """
 
-    def __init__(self, in_channels: int, out_channels: Sequence[int], *, readout_type: str) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: Sequence[int],
+        *,
+        readout_type: str,
+        identity_levels: Sequence[int] = (),
+    ) -> None:
         super().__init__()
         if readout_type not in READOUTS:
             raise ValueError(f'readout_type={readout_type!r} must be one of {READOUTS}')
         self.readout_type = readout_type
-        self.projects = nn.ModuleList(
-            ConvModule(in_channels, channels, kernel_size=1, act=False) for channels in out_channels
-        )
+        self.identity_levels = frozenset(identity_levels)
+        if not self.identity_levels <= set(range(4)):
+            raise ValueError(f'identity_levels={tuple(identity_levels)} must be levels from 0 to 3')
         c0, c1, _, c3 = out_channels
-        self.resize_layers = nn.ModuleList(
-            [
-                nn.ConvTranspose2d(c0, c0, 4, stride=4),
-                nn.ConvTranspose2d(c1, c1, 2, stride=2),
-                nn.Identity(),
-                nn.Conv2d(c3, c3, 3, stride=2, padding=1),
-            ]
+        # Identities hold the places, so that a level's parameters bear its number.
+        self.projects = self._levels(
+            lambda i: ConvModule(in_channels, out_channels[i], kernel_size=1, act=False)
         )
+        resize = (
+            lambda: nn.ConvTranspose2d(c0, c0, 4, stride=4),
+            lambda: nn.ConvTranspose2d(c1, c1, 2, stride=2),
+            nn.Identity,
+            lambda: nn.Conv2d(c3, c3, 3, stride=2, padding=1),
+        )
+        self.resize_layers = self._levels(lambda i: resize[i]())
         if readout_type == 'project':
-            self.readout_projects = nn.ModuleList(
-                nn.Sequential(nn.Linear(2 * in_channels, in_channels), nn.GELU()) for _ in out_channels
+            self.readout_projects = self._levels(
+                lambda _: nn.Sequential(nn.Linear(2 * in_channels, in_channels), nn.GELU())
             )
+
+    def _levels(self, build: Callable[[int], nn.Module]) -> nn.ModuleList:
+        return nn.ModuleList(nn.Identity() if i in self.identity_levels else build(i) for i in range(4))
 
     def _read_out(self, feature_map: Tensor, cls_token: Tensor, level: int) -> Tensor:
         if self.readout_type == 'add':
@@ -57,6 +71,9 @@ class ReassembleBlocks(nn.Module):
     def forward(self, taps: Sequence) -> list[Tensor]:
         maps = []
         for level, tap in enumerate(taps):
+            if level in self.identity_levels:
+                maps.append(tap)
+                continue
             if self.readout_type == 'ignore':
                 x = tap if isinstance(tap, Tensor) else tap[0]
             else:
@@ -106,10 +123,14 @@ class DPTNeck(BaseModule):
     """From four taps of a ViT to fused maps.
 
     Args:
-        in_channels: Channels of the backbone's tokens.
+        in_channels: Channels of the backbone's tokens; levels of ``identity_levels`` have those of
+            ``post_process_channels``.
         channels: Channels of every fused map.
         post_process_channels: Channels of the reassembled maps, finest first.
         readout_type: ``'ignore'``, ``'add'`` or ``'project'``; the last two need the class token.
+        identity_levels: Levels, 0 for the finest, whose tap is a map at that level's size already and goes
+            neither through a readout nor through a projection: (0, 1) for a hybrid backbone, whose stem makes
+            them.
         norm: ``'BN'`` or ``None`` in the residual units.
     """
 
@@ -120,6 +141,7 @@ class DPTNeck(BaseModule):
         *,
         post_process_channels: Sequence[int] = (96, 192, 384, 768),
         readout_type: str = 'project',
+        identity_levels: Sequence[int] = (),
         norm: str | None = 'BN',
         init_cfg: dict | None = None,
     ) -> None:
@@ -127,7 +149,10 @@ class DPTNeck(BaseModule):
         if len(post_process_channels) != 4:
             raise ValueError(f'post_process_channels={tuple(post_process_channels)} must hold four numbers')
         self.reassemble_blocks = ReassembleBlocks(
-            in_channels, post_process_channels, readout_type=readout_type
+            in_channels,
+            post_process_channels,
+            readout_type=readout_type,
+            identity_levels=identity_levels,
         )
         self.convs = nn.ModuleList(
             ConvModule(c, channels, kernel_size=3, act=False, bias=False) for c in post_process_channels
@@ -137,12 +162,28 @@ class DPTNeck(BaseModule):
             FeatureFusionBlock(channels, norm, lateral=i > 0) for i in range(4)
         )
 
+    def _check(self, taps: Sequence) -> None:
+        if len(taps) != 4:
+            raise ValueError(f'DPTNeck needs four taps, got {len(taps)}: set backbone.out_indices')
+        readout = self.reassemble_blocks.readout_type
+        for level, tap in enumerate(taps):
+            is_map, identity = isinstance(tap, Tensor), level in self.reassemble_blocks.identity_levels
+            if identity and not is_map:
+                raise ValueError(
+                    f'tap {level} of the backbone has a class token, so it may not be in identity_levels'
+                )
+            if is_map and not identity and readout != 'ignore':
+                raise ValueError(
+                    f'tap {level} of the backbone is a map alone: readout_type={readout!r} needs '
+                    "backbone.output_cls_token=True, or use 'ignore'; maps of a stem go into identity_levels"
+                )
+
     def forward(self, taps: Sequence, *, upsample_finest: bool = True) -> tuple[Tensor, ...]:
         """Fuse the taps.
 
         Args:
             taps: Four taps, shallow to deep: pairs of a map of shape BxCxhxw and a class token of shape BxC
-                (maps alone will do for the readout 'ignore').
+                (maps alone for the levels of ``identity_levels``; they will do for the readout 'ignore').
             upsample_finest: Whether the finest map gets its last upsampling by two (bilinear,
                 align_corners=True); without it, it is up to the caller, who may do it by rows.
 
@@ -151,15 +192,10 @@ class DPTNeck(BaseModule):
             strides 2, 4, 8 and 16 for patches of 16.
 
         Raises:
-            ValueError: If there are not four taps, or the readout needs class tokens that are not there.
+            ValueError: If there are not four taps, the readout needs class tokens that are not there, or a
+                level of ``identity_levels`` comes with one.
         """
-        if len(taps) != 4:
-            raise ValueError(f'DPTNeck needs four taps, got {len(taps)}: set backbone.out_indices')
-        readout = self.reassemble_blocks.readout_type
-        if readout != 'ignore' and isinstance(taps[0], Tensor):
-            raise ValueError(
-                f"readout_type={readout!r} needs backbone.output_cls_token=True, or use 'ignore'"
-            )
+        self._check(taps)
         maps = self.reassemble_blocks(taps)
         laterals = [conv(x) for conv, x in zip(self.convs, maps, strict=True)]
         path = self.fusion_blocks[0](laterals[3])

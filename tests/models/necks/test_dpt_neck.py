@@ -44,6 +44,31 @@ def test_the_class_token_matters_unless_ignored() -> None:
         assert torch.equal(neck(tokens)[0], neck(other)[0]) is same
 
 
+HYBRID = dict(in_channels=12, channels=8, post_process_channels=(4, 6, 8, 12), identity_levels=(0, 1))
+
+
+def hybrid_taps() -> list:
+    torch.manual_seed(0)
+    return [torch.randn(2, 4, 16, 24), torch.randn(2, 6, 8, 12), *taps(4, 6)[2:]]
+
+
+@pytest.mark.parametrize('readout', ['ignore', 'add', 'project'])
+def test_identity_levels_go_straight_to_their_convolution(readout: str) -> None:
+    neck, tokens = DPTNeck(**HYBRID, readout_type=readout), hybrid_taps()
+    assert [tuple(x.shape[-2:]) for x in neck(tokens)] == [(32, 48), (16, 24), (8, 12), (4, 6)]
+    assembled = neck.reassemble_blocks(tokens)
+    assert assembled[0] is tokens[0]
+    assert assembled[1] is tokens[1]
+
+
+def test_parameters_of_a_level_bear_its_number_whatever_levels_are_identities() -> None:
+    plain, hybrid = (set(DPTNeck(**arguments).state_dict()) for arguments in (SMALL, HYBRID))
+    assert hybrid < plain
+    missing = {name.split('.', 1)[1] for name in plain - hybrid}
+    lists = ('projects', 'resize_layers', 'readout_projects')
+    assert {'.'.join(name.split('.')[:2]) for name in missing} == {f'{x}.{i}' for x in lists for i in (0, 1)}
+
+
 def test_inputs_are_not_changed() -> None:
     tokens = taps(4, 4)
     copies = [feature_map.clone() for feature_map, _ in tokens]
@@ -60,5 +85,11 @@ def test_wrong_arguments_name_themselves() -> None:
         DPTNeck(**SMALL)([feature_map for feature_map, _ in taps(4, 4)])
     with pytest.raises(ValueError, match='four taps'):
         DPTNeck(**SMALL)(taps(4, 4)[:3])
+    with pytest.raises(ValueError, match='identity_levels=.4,. must be'):
+        DPTNeck(**SMALL, identity_levels=(4,))
+    with pytest.raises(ValueError, match='tap 1 .* class token'):
+        DPTNeck(**HYBRID)([hybrid_taps()[0], *taps(4, 4)[1:]])
+    with pytest.raises(ValueError, match='tap 0 .* identity_levels'):
+        DPTNeck(**SMALL)(hybrid_taps())
     with pytest.raises(ValueError, match="use 'BN'"):
         DPTNeck(**SMALL, norm='GN')

@@ -1,0 +1,58 @@
+"""What stands beside the weights in a checkpoint: class names, colours, metric, config."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from .read import holds_unread, read_checkpoint
+
+_JSON = ('dataset_meta', 'metric', 'iter')  # written as JSON where metadata are strings
+
+
+def read_meta(path: str | Path) -> dict[str, Any]:
+    """Read the metadata of a checkpoint; empty where it has none.
+
+    Raises:
+        FileNotFoundError, ValueError: as :func:`dpt.checkpoints.read_checkpoint`, and where metadata of a
+            ``.safetensors`` file that this package writes are damaged.
+    """
+    return meta_of(read_checkpoint(path), path)
+
+
+def meta_of(content: Mapping[str, Any], path: str | Path) -> dict[str, Any]:
+    """The metadata in what :func:`dpt.checkpoints.read_checkpoint` returned.
+
+    Raises:
+        ValueError: metadata of a ``.safetensors`` file that this package writes are damaged.
+    """
+    meta = content.get('meta')
+    if not isinstance(meta, Mapping):
+        return {}
+    decoded = {str(key): value for key, value in meta.items()}
+    for key in _JSON:
+        if isinstance(decoded.get(key), str):
+            try:
+                decoded[key] = json.loads(decoded[key])
+            except json.JSONDecodeError as error:
+                raise ValueError(f'{path}: metadata {key!r} are not the JSON expected ({error})') from None
+    return decoded
+
+
+def dataset_meta(meta: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Class names and colours that a model was trained with.
+
+    Args:
+        meta: of a checkpoint of this package, of mmengine, or of MMSegmentation 0.x.
+
+    Returns:
+        A dict with ``classes`` and, where the file has it, ``palette`` (a list of RGB triples); None where
+        the file names no classes.
+    """
+    found = meta.get('dataset_meta')
+    if not isinstance(found, Mapping):
+        found = {'classes': meta.get('CLASSES'), 'palette': meta.get('PALETTE')}
+    readable = {key: value for key, value in found.items() if value is not None and not holds_unread(value)}
+    if not readable.get('classes'):
+        return None
+    return {**readable, 'classes': tuple(readable['classes'])}

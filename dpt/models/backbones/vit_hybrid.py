@@ -1,0 +1,98 @@
+"""Vision Transformer behind a ResNet stem: the hybrid of Dosovitskiy et al. 2020, arXiv 2010.11929."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from dpt.models.backbones.resnet_stem import ResNetStage, RootBlock
+from dpt.models.backbones.vit import VisionTransformer, pad_to_multiple
+from dpt.registry import MODELS
+
+STRIDE = 16  # of the stem: two in the first convolution, the pooling and each of the later two stages
+
+
+@MODELS.register_module()
+class HybridVisionTransformer(VisionTransformer):
+    """ViT on the feature map of a ResNet-50 without its last stage: the encoder of DPT-Hybrid.
+
+    The taps are the outputs of the stem's first two stages, at strides 4 and 8, and those of the transformer
+    layers ``out_indices``, at stride 16.
+
+    Args:
+        img_size: Side in pixels of the images the weights were pretrained on; a sixteenth of it is the native
+            grid of the position embedding (384 -> 24x24).
+        in_channels: Channels of the image.
+        stem_channels: Channels of the first convolution; they and the channels inside a stage's blocks, a
+            quarter of ``stage_channels``, must be multiples of the 32 groups of GroupNorm.
+        stage_channels: Channels of the three stages at strides 4, 8 and 16.
+        stage_depths: Blocks of the three stages.
+        weight_eps: Added to the standard deviation of a filter where it is standardised. 1e-5 in timm 0.4.5,
+            with which DPT-Hybrid was trained; current timm adds 1e-8 to the variance instead.
+        out_indices: Transformer layers whose output is handed on, 0-based, ascending.
+        vit: The other arguments of :class:`VisionTransformer`, but ``patch_size``. ``frozen_stages`` counts
+            transformer layers and freezes the stem from 0 on; ``with_cp`` recomputes the stem, too.
+
+    Raises:
+        ValueError: If sizes do not fit each other; the message names the argument.
+    """
+
+    def __init__(
+        self,
+        img_size: int | tuple[int, int] = 384,
+        *,
+        in_channels: int = 3,
+        stem_channels: int = 64,
+        stage_channels: Sequence[int] = (256, 512, 1024),
+        stage_depths: Sequence[int] = (3, 4, 9),
+        weight_eps: float = 1e-5,
+        out_indices: Sequence[int] = (8, 11),
+        **vit: Any,
+    ) -> None:
+        if len(stage_channels) != 3 or len(stage_depths) != 3 or min(stage_depths) < 1:
+            raise ValueError(
+                f'stage_channels={tuple(stage_channels)} and stage_depths={tuple(stage_depths)} must each '
+                'hold three positive numbers'
+            )
+        if 'patch_size' in vit:
+            raise ValueError(f'HybridVisionTransformer has no patch_size: its stem has a stride of {STRIDE}')
+        height, width = (img_size, img_size) if isinstance(img_size, int) else img_size
+        # To the transformer the stem's last map is an image whose pixels are the patches.
+        super().__init__(
+            (height // STRIDE, width // STRIDE),
+            1,
+            in_channels=stage_channels[-1],
+            out_indices=out_indices,
+            **vit,
+        )
+        self.stem = RootBlock(in_channels, stem_channels, weight_eps=weight_eps)
+        channels = (stem_channels, *stage_channels)
+        self.stages = nn.ModuleList(
+            ResNetStage(
+                channels[i],
+                channels[i + 1],
+                depth=stage_depths[i],
+                stride=1 if i == 0 else 2,
+                weight_eps=weight_eps,
+            )
+            for i in range(3)
+        )
+        self._freeze()
+
+    def forward(self, x: Tensor) -> tuple:
+        """Compute the taps.
+
+        Args:
+            x: Normalised images of shape BxCxHxW; zeros pad them at the bottom and right to multiples of 16.
+
+        Returns:
+            The maps of the first two stages, of shape BxCxhxw at strides 4 and 8, then the taps of the
+            transformer as of :class:`VisionTransformer`.
+        """
+        x = self.stem(pad_to_multiple(x, STRIDE))
+        maps = []
+        for stage in self.stages:
+            for block in stage.get_submodule('blocks').children():
+                x = self._run(block, x, frozen=self.frozen_stages >= 0)
+            maps.append(x)
+        return (maps[0], maps[1], *super().forward(maps[2]))

@@ -1,0 +1,45 @@
+"""DPTHead and FCNHead: which map they classify, at which size, and their dropout."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from dpt.models.heads import DPTHead, FCNHead
+
+
+def maps() -> list[torch.Tensor]:
+    torch.manual_seed(0)
+    return [torch.randn(2, 6, 8 // 2**i, 12 // 2**i) for i in range(4)]
+
+
+def test_each_head_takes_its_map() -> None:
+    fused = maps()
+    assert DPTHead(6, 3)(fused).shape == (2, 3, 8, 12)
+    assert FCNHead(6, 3)(fused).shape == (2, 3, 4, 6)
+    assert FCNHead(6, 3, in_index=2)(fused).shape == (2, 3, 2, 3)
+
+
+def test_upsampling_follows_the_classifier_with_aligned_corners() -> None:
+    plain, enlarged = DPTHead(6, 3).eval(), DPTHead(6, 3, upsample_factor=2).eval()
+    enlarged.load_state_dict(plain.state_dict())
+    logits, larger = plain(maps()), enlarged(maps())
+    assert larger.shape == (2, 3, 16, 24)
+    torch.testing.assert_close(larger[..., [0, -1], :][..., [0, -1]], logits[..., [0, -1], :][..., [0, -1]])
+    expected = F.interpolate(logits, size=(16, 24), mode='bilinear', align_corners=True)
+    torch.testing.assert_close(larger, expected)
+
+
+@pytest.mark.parametrize('head', [DPTHead, FCNHead])
+@pytest.mark.parametrize('channel_dropout', [True, False])
+def test_dropout_is_of_channels_or_of_elements(head: type, channel_dropout: bool) -> None:
+    torch.manual_seed(0)
+    module = head(6, 3, dropout_ratio=0.5, channel_dropout=channel_dropout).train()
+    kept = module.dropout(torch.ones(4, 6, 8, 12)) != 0
+    whole = torch.stack([kept.all(dim=(2, 3)), ~kept.any(dim=(2, 3))]).any(dim=0)
+    assert whole.all().item() is channel_dropout
+    assert kept.float().mean().item() == pytest.approx(0.5, abs=0.25)
+
+
+def test_a_factor_below_one_is_refused() -> None:
+    with pytest.raises(ValueError, match='upsample_factor=0'):
+        DPTHead(6, 3, upsample_factor=0)
