@@ -41,6 +41,7 @@ ROWS = (
     Row('restore', 'logits to labels at the original size, 512x683', 5, 0.5),
     Row('pipeline', 'training pipeline, one process, ADE20K sizes', 5, 0.33),
     Row('metric', 'metric, 512x683, 150 classes', 5, 0.1),
+    Row('loop', 'loop and hooks, an iteration', 3, 0.5),
 )
 
 
