@@ -170,7 +170,7 @@ def _loop(folder: Path, iterations: int) -> float:
     ):
         loaded[key] = None
     loaded.log_level = 'ERROR'
-    loaded.experiment_name = f'loop_{iterations}'
+    loaded.experiment_name = loaded.visualizer.name = f'loop_{iterations}'
     with tempfile.TemporaryDirectory(dir=folder) as loaded.work_dir:
         runner = build_runner(loaded)
         began = time.perf_counter()
