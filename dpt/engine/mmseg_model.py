@@ -266,5 +266,7 @@ def _pretrained(init: Mapping, path: str, lines: list[str]) -> dict:
     keys = Keys(init, path, lines)
     keys.expect('type', 'Pretrained', default=None)
     translated = dict(type='Pretrained', checkpoint=keys.take('checkpoint'))
+    if path == 'model.init_cfg' and 'drop' in keys.left:  # ours, for another number of classes
+        translated['drop'] = keys.take('drop')
     keys.close()
     return translated

@@ -236,6 +236,10 @@ class TestModel:
         config, _ = translate_mmseg_config(tiny(model__auxiliary_heads=heads))
         assert len(MODELS.build(config.model).auxiliary_heads) == 1
 
+    def test_weights_for_another_number_of_classes(self) -> None:
+        init = dict(type='Pretrained', checkpoint='a.pth', drop=['decode_head.conv_seg'])
+        assert translate_mmseg_config(tiny(model__init_cfg=init))[0].model.init_cfg == init
+
     @pytest.mark.parametrize(
         ('key', 'value'),
         [
