@@ -1,6 +1,8 @@
 """What is saved is complete or not there, holds tensors and plain values, and is read back as it was."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -41,6 +43,21 @@ def test_metadata_of_safetensors_are_text_that_others_can_read(tmp_path, tensors
         metadata = file.metadata()
     assert metadata['cfg'] == META['cfg']
     assert json.loads(metadata['dataset_meta']) == META['dataset_meta']
+
+
+@pytest.mark.parametrize('suffix', ['.pth', '.safetensors'])
+def test_the_same_content_is_the_same_bytes_in_another_process(tmp_path, suffix):
+    code = (
+        'import torch, hashlib\nfrom dpt.checkpoints.save import serialise\n'
+        "tensors = {'b': torch.arange(6.0).view(2, 3), 'a': torch.ones(3).half(), 'c': torch.tensor(1)}\n"
+        "meta = {name: {'of': name} for name in 'zyxwvutsr'}\n"
+        f'print(hashlib.sha256(serialise(tensors, meta, {suffix!r})).hexdigest())\n'
+    )
+    digests = {
+        subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout
+        for _ in range(3)
+    }
+    assert len(digests) == 1
 
 
 @pytest.mark.parametrize('suffix', ['.pth', '.safetensors'])
