@@ -5,9 +5,10 @@ import zlib
 import numpy as np
 import torch
 from mmengine.structures import PixelData
-from torch import Tensor
+from torch import Tensor, nn
 
 IGNORE_INDEX = 255
+ROUNDED = 'its weights rounded once, against itself'
 CLASSES = 150
 
 
@@ -63,3 +64,11 @@ def randomise(state: dict[str, Tensor]) -> None:
         else:
             noise *= (2.0 / np.prod(tensor.shape[1:])) ** 0.5
         tensor.copy_(torch.from_numpy(noise))
+
+
+@torch.no_grad()
+def round_weights(model: nn.Module) -> None:
+    """Change every parameter by about half of what single precision resolves, to see how far that carries."""
+    draw = torch.Generator().manual_seed(0)
+    for parameter in model.parameters():
+        parameter *= 1 + 2.0**-24 * torch.randn(parameter.shape, generator=draw)

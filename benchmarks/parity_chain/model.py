@@ -1,21 +1,24 @@
 """Link 1: the same weights give the same logits and gradients."""
 
+import copy
 from collections.abc import Iterator
 
 import numpy as np
 import torch
 from torch import nn
 
-from .inputs import labels, normalised_image, sample
+from .inputs import ROUNDED, labels, normalised_image, round_weights, sample
 from .job import Arrays, Job
 from .names import renamed
 from .side import Side
-from .table import Row, relative_difference, worst
+from .table import Row, distance, relative_difference, worst
 
 READOUTS = ('project', 'add', 'ignore')
 SIZES = ((512, 512), (384, 384), (480, 640), (512, 683))
 LOGITS_TOLERANCE = 1e-5  # of the largest logit
+GRADIENT_SIZE = SIZES[1]  # double precision takes memory
 GRADIENT_TOLERANCE = 1e-4  # of the largest entry, parameter by parameter
+SINGLE_TOLERANCE = 1e-2  # of the length of all gradients together
 
 
 def cases(job: Job) -> dict[str, float]:
@@ -30,7 +33,7 @@ def produce(side: Side) -> Iterator[tuple[str, Arrays]]:
         model = side.build_model(f'model_{readout}', small=side.job.quick, readout=readout)
         arrays = _logits(model, 'eval') | _logits(model.train(), 'train')
         arrays |= {f'statistics.{name}': buffer.numpy() for name, buffer in _statistics(model).items()}
-        yield readout, arrays | _gradients(side, model)
+        yield readout, arrays | _gradients(side, model, readout)
     model = side.build_model('model_no_patch_bias', small=side.job.quick, patch_bias=False)
     yield 'no_patch_bias', _logits(model, 'eval', SIZES[:1])
 
@@ -47,13 +50,29 @@ def _statistics(model: nn.Module) -> dict[str, torch.Tensor]:
     return {name: buffer for name, buffer in model.named_buffers() if '.running_' in name}
 
 
-def _gradients(side: Side, model: nn.Module) -> dict[str, np.ndarray]:
-    size = SIZES[0]
-    losses = model(
-        normalised_image('gradient', size), [sample(side.samples, labels('gradient', size))], mode='loss'
-    )
+def _gradients(side: Side, model: nn.Module, readout: str) -> dict[str, np.ndarray]:
+    """Gradients in double precision, since rounding moves activations across the kink of a ReLU.
+
+    For the first readout those in single precision too and, by the peer, once more after its weights were
+    rounded: as far apart as that may two correct implementations be.
+    """
+    arrays = {}
+    if readout == READOUTS[0]:
+        arrays = _gradient(side, model, 'single')
+        if side.scope == 'mmseg':
+            state = copy.deepcopy(model.state_dict())
+            round_weights(model)
+            arrays |= _gradient(side, model, 'again')
+            model.load_state_dict(state)
+    return arrays | _gradient(side, model.double(), 'double')
+
+
+def _gradient(side: Side, model: nn.Module, name: str) -> dict[str, np.ndarray]:
+    model.zero_grad()
+    image = normalised_image('gradient', GRADIENT_SIZE).to(next(model.parameters()).dtype)
+    losses = model(image, [sample(side.samples, labels('gradient', GRADIENT_SIZE))], mode='loss')
     model.parse_losses(losses)[0].backward()
-    return {f'gradient.{name}': parameter.grad.numpy() for name, parameter in model.named_parameters()}
+    return {f'{name}.{key}': parameter.grad.float().numpy() for key, parameter in model.named_parameters()}
 
 
 def _part(arrays: Arrays, prefix: str) -> dict[str, np.ndarray]:
@@ -77,11 +96,21 @@ def compare(case: str, theirs: Arrays, ours: Arrays, job: Job) -> list[Row]:
     name, difference = _worst_of(known, found)
     measure = f"{size}, '{case}': {len(known)} running statistics after 4 images"
     rows.append(Row('model', measure, difference, LOGITS_TOLERANCE, f'worst: {name}'))
-    known, found = renamed(_part(theirs, 'gradient.')), _part(ours, 'gradient.')
+    known, found = renamed(_part(theirs, 'double.')), _part(ours, 'double.')
     name, difference = _worst_of(known, found)
-    measure = f"{size}, '{case}': gradients of {len(known)} parameters, each of its largest"
+    measure = f"{size}, '{case}', float64: gradients of {len(known)} parameters, each of its largest"
     rows.append(Row('model', measure, difference, GRADIENT_TOLERANCE, f'worst: {name}'))
+    if case == READOUTS[0]:
+        rows.append(_single_precision(theirs, ours, f"{size}, '{case}'"))
     return rows
+
+
+def _single_precision(theirs: Arrays, ours: Arrays, what: str) -> Row:
+    known, again = (renamed(_part(theirs, f'{name}.')) for name in ('single', 'again'))
+    length = distance(known)
+    difference = distance(known, _part(ours, 'single.')) / length
+    note = f'the reference, {ROUNDED}: {distance(known, again) / length:.2g}'
+    return Row('model', f'{what}, float32: all gradients together', difference, SINGLE_TOLERANCE, note)
 
 
 def _worst_of(theirs: Arrays, ours: Arrays) -> tuple[str, float]:

@@ -10,6 +10,7 @@ from mmengine.dataset import pseudo_collate
 from torch import nn
 
 from .job import Arrays, Job
+from .model import LOGITS_TOLERANCE
 from .pipelines import SPLITS
 from .side import Side
 from .table import Row
@@ -22,8 +23,8 @@ MODES = {
     'tta_test_scale': 'small model, 6 ratios of the test scale (0.x), flips',
     'tta_image': 'small model, 6 ratios of the image (1.x), flips',
 }
-MARGIN = 1e-5
-"""Where the two best classes are closer than this share of the largest score, rounding may decide."""
+MARGIN = 2 * LOGITS_TOLERANCE
+"""Two classes closer than this share of the largest logit may change places where the first link holds."""
 
 
 def cases(job: Job) -> dict[str, float]:
@@ -64,43 +65,42 @@ def _predict(side: Side, model: nn.Module, packed: dict) -> Iterator[tuple[str, 
 
 
 def _margins(model: nn.Module, batch: dict) -> np.ndarray:
-    """Our distance between the two best classes of each pixel, as a share of the largest score."""
+    """Our distance between the two best classes of each pixel, as a share of the largest logit.
+
+    If no logit is off by more than a share t, two classes that change places are within 2t. Probabilities of
+    a view are then off by factors of at most exp(2t), of the largest logit, so that two sums of them that
+    change places have a ratio of at most exp(4t): half its logarithm counts.
+    """
     tta = hasattr(model, 'module')
     segmentor = model.module if tta else model
-    views = (
-        zip(batch['inputs'], batch['data_samples'], strict=True)
-        if tta
-        else [(batch['inputs'], batch['data_samples'])]
-    )
+    views = zip(batch['inputs'], batch['data_samples'], strict=True)
     total: torch.Tensor | float = 0.0
-    for inputs, samples in views:
+    largest = 0.0
+    for inputs, samples in views if tta else [(batch['inputs'], batch['data_samples'])]:
         view = segmentor.data_preprocessor(dict(inputs=inputs, data_samples=samples), False)
-        scores = next(segmentor.restored_logits(**view))
-        total = total + (scores.softmax(dim=0) if tta else scores)
-    best = total.topk(2, dim=0).values
-    return ((best[0] - best[1]) / total.abs().max()).numpy()
+        logits = next(segmentor.restored_logits(**view))
+        largest = max(largest, float(logits.abs().max()))
+        total = total + (logits.softmax(dim=0) if tta else logits)
+    best, second = total.topk(2, dim=0).values
+    return ((best / second).log() / 2 if tta else best - second).div(largest).numpy()
 
 
 def compare(case: str, theirs: Arrays, ours: Arrays, job: Job) -> list[Row]:
     """Make the rows of one case."""
     images = [name.removesuffix('.labels') for name in theirs if name.endswith('.labels')]
-    pixels = differing = unexplained = 0
+    pixels = differing = 0
+    widest = 0.0 if images else float('nan')
     classes = set()
     for image in images:
         known, found = theirs[f'{image}.labels'], ours[f'{image}.labels']
         if known.shape != found.shape:
-            return [
-                Row('predictions', f'{MODES[case]}: sizes {known.shape} and {found.shape}', float('nan'), 0)
-            ]
+            return [Row('predictions', f'{MODES[case]}: sizes {known.shape}, {found.shape}', float('nan'), 0)]
         unequal = known != found
         pixels += known.size
         differing += int(unequal.sum())
-        unexplained += int((unequal & (ours[f'{image}.margin'] > MARGIN)).sum())
+        widest = max(widest, float(ours[f'{image}.margin'][unequal].max(initial=0)))
         classes |= set(np.unique(known).tolist())
     note = f'{differing} of {pixels} pixels differ, {len(classes)} classes predicted'
-    if differing:
-        note += (
-            f'; {differing - unexplained} of them where the two best classes are within {MARGIN:g} (rounding)'
-        )
-    measure = f'{MODES[case]}, {len(images)} images: pixels that differ beyond rounding'
-    return [Row('predictions', measure, unexplained if images else float('nan'), 0, note)]
+    note += '; as close as that are their two best classes, so rounding decides' if differing else ''
+    measure = f'{MODES[case]}, {len(images)} images: margin, of the largest logit, where labels differ'
+    return [Row('predictions', measure, widest, MARGIN, note)]

@@ -50,6 +50,7 @@ class Side:
         patch_bias: bool,
         avg_non_ignore: bool,
         test_cfg: dict | None,
+        pad_to: tuple[int, int] | None,
     ) -> ConfigDict:
         """The config file's model, without pretrained weights and dropout, and with these values."""
         raise NotImplementedError
@@ -71,6 +72,7 @@ class Side:
         patch_bias: bool = True,
         avg_non_ignore: bool = False,
         test_cfg: dict | None = None,
+        pad_to: tuple[int, int] | None = None,
     ) -> nn.Module:
         """Build the model of the config file with seeded random weights, exchanged under a name."""
         config = self.model_config(
@@ -79,6 +81,7 @@ class Side:
             patch_bias=patch_bias,
             avg_non_ignore=avg_non_ignore,
             test_cfg=test_cfg,
+            pad_to=pad_to,
         )
         model = self.models.build(config)
         self.fill(model, self.job.weights_path(weights))

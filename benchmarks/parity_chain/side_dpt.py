@@ -37,6 +37,7 @@ class DPTSide(Side):
         patch_bias: bool,
         avg_non_ignore: bool,
         test_cfg: dict | None,
+        pad_to: tuple[int, int] | None,
     ) -> ConfigDict:
         """See the base class."""
         config = copy.deepcopy(self.config.model)
@@ -50,6 +51,8 @@ class DPTSide(Side):
             config.loss.avg_non_ignore = True
         if test_cfg is not None:
             config.test_cfg = test_cfg
+        if pad_to is not None:
+            config.data_preprocessor.size = pad_to
         if small:
             config.backbone.update(SMALL_BACKBONE)
             config.neck.update(

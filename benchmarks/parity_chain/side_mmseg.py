@@ -48,6 +48,7 @@ class MMSegSide(Side):
         patch_bias: bool,
         avg_non_ignore: bool,
         test_cfg: dict | None,
+        pad_to: tuple[int, int] | None,
     ) -> ConfigDict:
         """See the base class."""
         config = copy.deepcopy(self.config.model)
@@ -62,6 +63,8 @@ class MMSegSide(Side):
             config.decode_head.loss_decode.avg_non_ignore = True
         if test_cfg is not None:
             config.test_cfg = test_cfg
+        if pad_to is not None:
+            config.data_preprocessor.size = pad_to
         if small:
             width = SMALL_BACKBONE['embed_dims']
             config.backbone.update(SMALL_BACKBONE)

@@ -1,6 +1,6 @@
 """Measures, verdicts and the table that shows them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,6 +50,14 @@ def absolute_difference(theirs: np.ndarray, ours: np.ndarray) -> float:
     if (np.isnan(theirs) != np.isnan(ours)).any():
         return float('inf')
     return float(np.nanmax(np.abs(theirs - ours), initial=0))
+
+
+def distance(one: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray] | None = None) -> float:
+    """Euclidean distance of all arrays of two groups together, or the length of one; NaN if names differ."""
+    if other is not None and set(one) != set(other):
+        return float('nan')
+    parts = [one[name].astype(np.float64) - (other[name] if other else 0) for name in one]
+    return float(np.linalg.norm([np.linalg.norm(part) for part in parts]))
 
 
 def worst(differences: dict[str, float]) -> tuple[str, float]:

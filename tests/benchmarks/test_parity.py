@@ -13,6 +13,7 @@ from parity_chain.table import (
     Row,
     absolute_difference,
     count_unequal,
+    distance,
     exit_status,
     relative_difference,
     render,
@@ -31,14 +32,17 @@ def floats(*shape: int) -> np.ndarray:
 
 def model_arrays(names: tuple[str, ...]) -> Arrays:
     arrays = {f'{mode}.{size}': floats(3, 4) for mode in ('eval', 'train') for size in ('8x8', '8x9')}
-    arrays |= {f'gradient.{name}': floats(5) for name in names}
+    for kind in ('double', 'single', 'again'):
+        arrays |= {f'{kind}.{name}': floats(5) for name in names}
     return arrays | {f'statistics.{name}.running_mean': floats(5) for name in names}
 
 
 def optimiser_arrays(names: tuple[str, ...]) -> Arrays:
     arrays: Arrays = {f'weight.{name}': floats(50) for name in names}
     arrays |= {f'moved.{name}': floats(50) for name in names}
-    return arrays | {'losses': np.linspace(5, 4, 20), 'rates': np.full(20, 6e-5)}
+    arrays |= {'losses': np.linspace(5, 4, 20), 'rates': np.full(20, 6e-5)}
+    again = {f'again.{name}': array for name, array in arrays.items() if not name.startswith('moved.')}
+    return arrays | again
 
 
 def theirs_and_ours(make: Callable[[tuple[str, ...]], Arrays]) -> tuple[Arrays, Arrays]:
@@ -97,7 +101,7 @@ CASES: dict[tuple[str, str], Callable[[], tuple[Arrays, Arrays]]] = {
     ('evaluation', 'seeded'): evaluation_arrays,
     ('predictions', 'whole'): predictions_arrays,
 }
-UNCOMPARED = {'moved.', '1.0.decode.acc_seg', 'image.margin', 'torchmetrics.'}
+UNCOMPARED = {'moved.', 'again.', '1.0.decode.acc_seg', 'image.margin', 'torchmetrics.'}
 
 
 @pytest.fixture
@@ -110,7 +114,7 @@ def perturbed(array: np.ndarray) -> np.ndarray:
     if changed.dtype.kind == 'U':
         changed[-1] = 'x'
     elif changed.dtype.kind == 'f':
-        changed[-1] = changed[-1] * 1.01 + 0.01
+        changed[-1] = changed[-1] * 1.1 + 0.1
     else:
         changed[-1] += 1
     return changed.reshape(array.shape)
@@ -138,7 +142,7 @@ def test_torchmetrics_is_compared_too(name: str, job: Job) -> None:
 
 def test_a_parameter_that_one_side_lacks_is_a_difference(job: Job) -> None:
     theirs, ours = theirs_and_ours(model_arrays)
-    ours.pop(f'gradient.{STEM}')
+    ours.pop(f'double.{STEM}')
     rows = LINKS['model'].compare('project', theirs, ours, job)
     assert [row.measure for row in rows if not row.holds] == [rows[3].measure]
     assert STEM in rows[3].note
@@ -152,6 +156,7 @@ def test_pixels_differ_only_where_two_classes_are_as_good(job: Job) -> None:
     rows = predictions.compare('whole', theirs, ours, job)
     assert exit_status(rows) == 0
     assert '1 of 42 pixels differ' in rows[0].note
+    assert rows[0].difference == pytest.approx(predictions.MARGIN / 2)
 
 
 def test_the_example_has_the_documented_scores() -> None:
@@ -194,6 +199,10 @@ def test_measures() -> None:
     assert relative_difference(one[:2], np.array([1.0, -4.4])) == pytest.approx(0.1)
     assert np.isnan(relative_difference(one[:2], one[:1]))
     assert count_unequal('abc', 'axcd') == 2
+    assert (
+        distance({'a': np.array([3.0]), 'b': np.array([0.0])}, {'a': np.zeros(1), 'b': np.array([4.0])}) == 5
+    )
+    assert np.isnan(distance({'a': one[:1]}, {'b': one[:1]}))
     assert worst({'a': 1.0, 'b': float('nan'), 'c': 2.0})[0] == 'b'
 
 
