@@ -18,6 +18,7 @@ from mmengine.runner.amp import autocast
 
 from dpt.checkpoints import dataset_meta, load_model, read_meta
 from dpt.engine.launch import innermost_datasets, load_config
+from dpt.engine.mmseg_config import is_mmseg_config, translate_mmseg_config
 from dpt.engine.protocol import without_annotations
 from dpt.models import EncoderDecoder
 from dpt.registry import DATASETS, MODELS
@@ -50,8 +51,10 @@ def init_model(
     """
     if not isinstance(config, Config):
         config = load_config(str(config), cfg_options)
-    elif cfg_options:
-        config.merge_from_dict(cfg_options)
+    else:
+        config.merge_from_dict(cfg_options or {})
+        if is_mmseg_config(config):
+            config, _ = translate_mmseg_config(config)
     init_default_scope(config.get('default_scope', 'dpt'))
     model = MODELS.build(config.model)
     trained_for = None
