@@ -16,8 +16,9 @@ from mmengine.dataset import Compose
 from mmengine.registry import init_default_scope
 from mmengine.runner.amp import autocast
 
-from dpt.checkpoints import load_model, read_checkpoint
+from dpt.checkpoints import dataset_meta, load_model, read_meta
 from dpt.engine.launch import innermost_datasets, load_config
+from dpt.engine.mmseg_config import is_mmseg_config, translate_mmseg_config
 from dpt.engine.protocol import without_annotations
 from dpt.models import EncoderDecoder
 from dpt.registry import DATASETS, MODELS
@@ -36,7 +37,8 @@ def init_model(
 
     Args:
         config: Config, or path of its file.
-        checkpoint: Path or URL of its weights, of dpt or MMSegmentation; ``None`` for random ones.
+        checkpoint: Path or URL of its weights, of dpt or MMSegmentation; ``None`` for random ones. Where it
+            names classes and their colours, these are taken, else those of the config's test data set.
         device: Where the model runs; ``None`` for the GPU if there is one.
         cfg_options: Values that override the config's, by dotted key.
 
@@ -49,16 +51,18 @@ def init_model(
     """
     if not isinstance(config, Config):
         config = load_config(str(config), cfg_options)
-    elif cfg_options:
-        config.merge_from_dict(cfg_options)
+    else:
+        config.merge_from_dict(cfg_options or {})
+        if is_mmseg_config(config):
+            config, _ = translate_mmseg_config(config)
     init_default_scope(config.get('default_scope', 'dpt'))
     model = MODELS.build(config.model)
-    meta: dict = {}
+    trained_for = None
     if checkpoint is not None:
         load_model(model, checkpoint)
-        meta = read_checkpoint(checkpoint).get('meta') or {}
+        trained_for = dataset_meta(read_meta(checkpoint))
     model.cfg = config
-    model.dataset_meta = meta.get('dataset_meta') or _dataset_meta(config)
+    model.dataset_meta = trained_for or _dataset_meta(config)
     default = 'cuda' if torch.cuda.is_available() else 'cpu'
     return model.to(device or default).eval()
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from dpt.apis import inference_model, init_model
+from dpt.checkpoints import save_weights
 
 CONFIG = Path(__file__).resolve().parent.parent / 'configs' / 'quickstart.py'
 
@@ -60,6 +61,16 @@ def test_checkpoint_weights_and_classes_are_used(model, image_path: Path, tmp_pa
     assert other.dataset_meta['classes'] == ('a', 'b')
     labels = [inference_model(m, image_path).pred_sem_seg.data for m in (model, other)]
     assert torch.equal(*labels)
+
+
+@pytest.mark.parametrize('suffix', ['.pth', '.safetensors'])
+def test_classes_and_colours_come_from_any_kind_of_file(model, tmp_path: Path, suffix: str) -> None:
+    names = dict(classes=['a', 'b'], palette=[[0, 0, 0], [1, 1, 1]])
+    save_weights(model.state_dict(), dict(dataset_meta=names), tmp_path / f'model{suffix}')
+    other = init_model(CONFIG, tmp_path / f'model{suffix}', device='cpu')
+    assert other.dataset_meta == dict(names, classes=('a', 'b'))
+    save_weights(model.state_dict(), {}, tmp_path / f'bare{suffix}')
+    assert init_model(CONFIG, tmp_path / f'bare{suffix}', device='cpu').dataset_meta['classes'][0] == 'sky'
 
 
 def test_missing_files_are_named(model) -> None:

@@ -19,13 +19,23 @@ RECIPE = 'dpt_vit-b16_512x512_160k_ade20k.py'
 IMPROVED = 'dpt_vit-b16_512x512_160k_ade20k_improved.py'
 
 
+def stride(config: Config) -> int:
+    """Pixels a side of what one token stands for."""
+    return config.model.backbone.get('patch_size', 16)  # a hybrid's stem has a stride of 16
+
+
 def shrink(config: Config) -> Config:
     """The same architecture with fewer channels, on fewer pixels."""
     model = config.model
-    side = model.backbone.patch_size * 4
+    side = stride(config) * 4
     heads = 2
+    levels = [4, 8, 8, 8]
     model.backbone.update(embed_dims=16 * heads, num_heads=heads, init_cfg=None)
-    model.neck.update(in_channels=16 * heads, channels=8, post_process_channels=(4, 8, 8, 8))
+    if model.backbone.type == 'HybridVisionTransformer':
+        stages = (128, 256, 512)
+        model.backbone.update(stem_channels=32, stage_channels=stages, stage_depths=(1, 2, 1))
+        levels[:2] = stages[:2]
+    model.neck.update(in_channels=16 * heads, channels=8, post_process_channels=levels)
     model.decode_head.update(in_channels=8, channels=8)
     for head in model.get('auxiliary_heads') or []:
         head.update(in_channels=8)
@@ -76,7 +86,34 @@ def test_classes_crop_and_patch_fit_each_other(name: str) -> None:
     assert tuple(config.model.data_preprocessor.size) == tuple(crop)
     # An odd grid would be rounded up at the coarsest level; the recipe's test pads to the patch alone.
     padding = (config.model.data_preprocessor.get('test_cfg') or {}).get('size_divisor', 0)
-    assert not any(side % (2 * config.model.backbone.patch_size) for side in (*crop, padding))
+    assert not any(side % (2 * stride(config)) for side in (*crop, padding))
+
+
+@pytest.mark.parametrize(
+    ('name', 'taps', 'channels', 'tokens', 'parameters'),
+    [
+        ('dpt_vit-l16', (5, 11, 17, 23), (256, 512, 1024, 1024), 1024, 342_777_644),
+        ('dpt_hybrid', (8, 11), (256, 512, 768, 768), 768, 122_125_676),
+    ],
+)
+def test_the_original_s_models_are_stated_as_built_there(
+    name: str, taps: tuple, channels: tuple, tokens: int, parameters: int
+) -> None:
+    model = load_config(str(ROOT / f'{name}_512x512_160k_ade20k.py')).model
+    assert list(model.data_preprocessor.mean) == list(model.data_preprocessor.std) == [127.5] * 3
+    assert model.data_preprocessor.test_cfg.size_divisor == 32
+    assert (model.backbone.img_size, model.backbone.norm_eps) == (384, 1e-6)
+    assert (model.backbone.embed_dims, tuple(model.backbone.out_indices)) == (tokens, taps)
+    assert model.backbone.interpolate_mode == 'bilinear'
+    assert tuple(model.neck.post_process_channels) == channels
+    assert (model.decode_head.upsample_factor, model.decode_head.channel_dropout) == (2, False)
+    (auxiliary,) = model.auxiliary_heads
+    assert (auxiliary.type, auxiliary.in_index, auxiliary.channel_dropout) == ('FCNHead', 1, False)
+    assert model.auxiliary_loss.loss_weight == 0.2
+    # The originals' parameters without final norm, pretraining classifier and the unit that is never called.
+    with torch.device('meta'):
+        built = MODELS.build(model)
+    assert sum(parameter.numel() for parameter in built.parameters()) == parameters
 
 
 def test_the_recipe_s_model_has_its_size() -> None:

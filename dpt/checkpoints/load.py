@@ -22,14 +22,14 @@ _PATCH_BIAS = 'patch_embed.projection.bias'
 
 
 def load_backbone(module: nn.Module, path: str | Path, *, logger: logging.Logger | None = None) -> Report:
-    """Fill a ``VisionTransformer`` with pretrained weights in timm's or MMSegmentation's keys.
+    """Fill a ``VisionTransformer`` with pretrained weights in the keys of any source that is known.
 
     A whole trained model will do as well: its backbone is taken. A final norm in the file is knowingly left
     out where the module has none.
 
     Args:
         module: the backbone; unchanged if anything is raised.
-        path: a path or http(s) address of a ``.pth``, ``.pt`` or ``.safetensors`` file.
+        path: a path or http(s) address of a ``.pth``, ``.pt``, ``.safetensors`` or Google's ``.npz`` file.
         logger: where the one line about what was loaded goes; mmengine's current logger if None.
 
     Raises:

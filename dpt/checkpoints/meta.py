@@ -1,5 +1,6 @@
 """What stands beside the weights in a checkpoint: class names, colours, metric, config."""
 
+import ast
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -55,4 +56,34 @@ def dataset_meta(meta: Mapping[str, Any]) -> dict[str, Any] | None:
     readable = {key: value for key, value in found.items() if value is not None and not holds_unread(value)}
     if not readable.get('classes'):
         return None
+    if 'palette' in readable:
+        readable['palette'] = [[int(value) for value in colour] for colour in readable['palette']]
     return {**readable, 'classes': tuple(readable['classes'])}
+
+
+def model_config(meta: Mapping[str, Any]) -> dict[str, Any]:
+    """The ``model`` of the config that stands in a checkpoint as text, read without running it.
+
+    Values other than literals and ``dict(...)`` are None; empty where there is no such config.
+    """
+    text = meta.get('cfg')
+    try:
+        tree = ast.parse(text) if isinstance(text, str) else ast.Module([], [])
+    except (SyntaxError, ValueError, RecursionError):
+        return {}
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == ['model']:
+            value = _literal(node.value)
+            return value if isinstance(value, dict) else {}
+    return {}
+
+
+def _literal(node: ast.expr) -> Any:
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == 'dict':
+        return {keyword.arg: _literal(keyword.value) for keyword in node.keywords if keyword.arg}
+    if isinstance(node, (ast.List, ast.Tuple)):
+        return [_literal(item) for item in node.elts]
+    try:
+        return ast.literal_eval(node)
+    except ValueError:
+        return None

@@ -29,7 +29,7 @@ def check_target(dst: Path, src: str | Path = '') -> None:
 
 
 def serialise(tensors: Mapping[str, Tensor], meta: Mapping[str, Any], suffix: str) -> bytes:
-    """The content of a file of weights.
+    """The content of a file of weights, the same bytes for the same tensors and metadata.
 
     Args:
         tensors: by key.
@@ -41,10 +41,20 @@ def serialise(tensors: Mapping[str, Tensor], meta: Mapping[str, Any], suffix: st
     own = {key: tensor.detach().cpu().contiguous().clone() for key, tensor in tensors.items()}
     if suffix == '.safetensors':
         strings = {key: value if isinstance(value, str) else json.dumps(value) for key, value in meta.items()}
-        return save(own, metadata=strings)
+        return _in_order(save(own, metadata=strings))
     stream = io.BytesIO()
     torch.save({'state_dict': own, 'meta': dict(meta)}, stream)
     return stream.getvalue()
+
+
+def _in_order(content: bytes) -> bytes:
+    """Sort the metadata of a safetensors file, which the library writes in another order each time."""
+    size = int.from_bytes(content[:8], 'little')
+    header = json.loads(content[8 : 8 + size])
+    header['__metadata__'] = dict(sorted(header['__metadata__'].items()))
+    text = json.dumps(header, separators=(',', ':')).encode()
+    text += b' ' * (-len(text) % 8)  # the tensors behind it stay aligned
+    return len(text).to_bytes(8, 'little') + text + content[8 + size :]
 
 
 def write_whole(content: bytes, dst: Path) -> None:

@@ -49,8 +49,11 @@ class CheckpointHook(_CheckpointHook):
     """mmengine's checkpoint hook, whose files hold nothing but tensors and plain values.
 
     They therefore load under torch's safe ``weights_only=True``. The smoothing windows of the training log
-    are not stored: after a resume they start anew.
+    are not stored: after a resume they start anew. The best checkpoint, and a regular one of the same
+    iteration, holds what its evaluation gave as ``meta['metric']``.
     """
+
+    _metrics: dict | None = None  # of the evaluation that the weights being saved have just passed
 
     def before_train(self, runner: Runner) -> None:
         """Settle where checkpoints go, without the parent's warnings about its own deprecated parts."""
@@ -63,9 +66,18 @@ class CheckpointHook(_CheckpointHook):
         hub = checkpoint['message_hub']
         runtime_info = plain_entries(hub['runtime_info'])
         checkpoint['message_hub'] = dict(log_scalars={}, runtime_info=runtime_info, resumed_keys={})
+        if self._metrics is not None:
+            checkpoint['meta']['metric'] = plain_entries(self._metrics)
         for key in ('meta', 'state_dict', 'optimizer', 'param_schedulers'):
             if key in checkpoint:
                 checkpoint[key] = plain(checkpoint[key])
+
+    def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
+        self._metrics = dict(metrics)
+        try:
+            super()._save_best_checkpoint(runner, metrics)
+        finally:
+            self._metrics = None
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Refuse a checkpoint of another model: the runner would load what fits and ignore the rest."""

@@ -10,8 +10,13 @@ from pathlib import Path
 import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.runner import Runner
+from mmengine.utils import import_modules_from_strings
 
 from dpt.checkpoints import read_checkpoint
+from dpt.checkpoints.read import holds_unread
+from dpt.checkpoints.rules import MMSEG_DPT
+from dpt.engine.dataloaders import DATALOADERS, innermost_datasets
+from dpt.engine.mmseg_config import is_mmseg_config, is_mmseg_module, translate_mmseg_config
 from dpt.engine.optim_wrapper import preferred_amp_dtype
 
 CONSUMED = set(inspect.signature(Runner.__init__).parameters) | {
@@ -28,9 +33,10 @@ CONSUMED = set(inspect.signature(Runner.__init__).parameters) | {
 }
 """Top-level keys of a config that are read after it was parsed; the others feed them while it is."""
 LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
+TRANSLATION = 'translated_from_mmseg'
+"""Key under which a translated config carries the account of it, a line each."""
 PROCESS_COUNT = dict(pytorch='WORLD_SIZE', slurm='SLURM_NTASKS', mpi='OMPI_COMM_WORLD_SIZE')
 """Environment variable in which each launcher tells the number of processes."""
-DATALOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 
 
 def _check_option(option: str, config: Config) -> None:
@@ -55,6 +61,9 @@ def load_config(path: str, options: dict | None = None, work_dir: str | None = N
 
     ``data_root`` given as an option replaces the config's own in every data set, where it was read already.
 
+    A config of MMSegmentation 1.x is translated after the options were applied, which are therefore in its
+    names, too. The lines about it are under the key ``translated_from_mmseg``.
+
     Args:
         path: Python config file.
         options: Values by dotted key, as mmengine's ``DictAction`` parses them.
@@ -62,19 +71,37 @@ def load_config(path: str, options: dict | None = None, work_dir: str | None = N
 
     Raises:
         FileNotFoundError: If the config file is not there.
-        ValueError: If an option would change nothing.
+        ValueError: If an option would change nothing, a module of ``custom_imports`` cannot be imported, or
+            MMSegmentation's config cannot be translated.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f'config file {path} does not exist; those of dpt are in configs/')
-    config = Config.fromfile(path)
+    config = Config.fromfile(path, import_custom_modules=False)
     options = dict(options or {})
     for option in options:
         _check_option(option, config)
     if 'data_root' in options:
         _replace_data_root(config, options['data_root'])
     config.merge_from_dict(options)
+    foreign = is_mmseg_config(config)
+    _import_custom_modules(config, foreign)
+    if foreign:
+        config, lines = translate_mmseg_config(config)
+        config[TRANSLATION] = lines
     config.work_dir = work_dir or config.get('work_dir') or str(Path('work_dirs') / Path(path).stem)
     return config
+
+
+def _import_custom_modules(config: Config, foreign: bool) -> None:
+    """Import what ``custom_imports`` names, but nothing of MMSegmentation's own for a config of it."""
+    wanted = config.get('custom_imports') or {}
+    names = wanted.get('imports') or []
+    names = [names] if isinstance(names, str) else names
+    names = [name for name in names if not (foreign and is_mmseg_module(name))]
+    try:
+        import_modules_from_strings(names, wanted.get('allow_failed_imports', False))
+    except ImportError as error:
+        raise ValueError(f'custom_imports={list(names)}: {error} ({error.__context__})') from error
 
 
 def _replace_data_root(config: Config, data_root: str) -> None:
@@ -89,14 +116,6 @@ def _replace_data_root(config: Config, data_root: str) -> None:
         )
     for dataset in matching:
         dataset['data_root'] = data_root
-
-
-def innermost_datasets(dataset: dict | None) -> list[dict]:
-    """Return the data sets inside wrappers such as RepeatDataset (one) and ConcatDataset (several)."""
-    if dataset is None:
-        return []
-    inner = [dataset['dataset']] if 'dataset' in dataset else dataset.get('datasets')
-    return [dataset] if inner is None else [found for one in inner for found in innermost_datasets(one)]
 
 
 def enable_amp(config: Config) -> None:
@@ -178,12 +197,21 @@ def _choose_weights(config: Config) -> None:
     if not config.get('load_from'):
         return
     if config.get('resume'):
-        read_checkpoint(config.load_from)  # a damaged or unsafe file is told here, by name
+        _check_resumable(config.load_from)  # a damaged or unsafe file is told here, by name
     config.model.backbone.init_cfg = None  # its weights would be overwritten, and need not be there
     if not config.get('resume'):
         # Through the strict loader: the runner's own would load what fits and ignore the rest.
         config.model.init_cfg = dict(type='Pretrained', checkpoint=config.load_from)
         config.load_from = None
+
+
+def _check_resumable(path: str) -> None:
+    content = read_checkpoint(path)
+    if MMSEG_DPT.fits(content.get('state_dict') or {}) or holds_unread(content):
+        raise ValueError(
+            f'{path} was written by MMSegmentation or another runner: its optimiser and log cannot be '
+            'resumed here. To start from its weights, set load_from instead of resuming.'
+        )
 
 
 def _fit_dataloaders(config: Config) -> None:
@@ -224,4 +252,8 @@ def build_runner(config: Config, launcher: str = 'none') -> Runner:
     _survive_broken_torchvision()
     _fit_dataloaders(config)
     _choose_weights(config)
-    return Runner.from_cfg(config)
+    runner = Runner.from_cfg(config)
+    if config.get(TRANSLATION):
+        lines = ['config translated from MMSegmentation', *config[TRANSLATION]]
+        runner.logger.info('\n  '.join(lines))
+    return runner

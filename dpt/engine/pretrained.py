@@ -8,7 +8,7 @@ from dpt.registry import WEIGHT_INITIALIZERS
 
 @WEIGHT_INITIALIZERS.register_module('Pretrained')
 class PretrainedInit:
-    """Load a backbone (MMSegmentation's or timm's keys) or a whole model, all or nothing.
+    """Load a backbone (in the keys of any source that is known) or a whole model, all or nothing.
 
     Args:
         checkpoint: Path or URL.

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.logging import HistoryBuffer
 
 from dpt.engine.cli import one_line_errors, set_local_rank
 from dpt.engine.launch import build_runner, enable_amp, find_resume, load_config
@@ -127,6 +128,31 @@ def test_resume_in_a_config_never_starts_silently_anew(
     torch.save(dict(state_dict={}), tmp_path / 'iter_8.pth')
     (tmp_path / 'last_checkpoint').write_text('/gone/iter_8.pth')
     assert build_runner(ade).load_from == str(tmp_path / 'iter_8.pth')
+
+
+@pytest.mark.parametrize(
+    'content',
+    [
+        dict(
+            state_dict={
+                'backbone.patch_embed.projection.weight': torch.ones(1),
+                'decode_head.fusion_blocks.0.project.conv.weight': torch.ones(1),
+            }
+        ),
+        dict(
+            state_dict={'a': torch.ones(1)}, message_hub=dict(log_scalars={'loss': HistoryBuffer([1], [1])})
+        ),
+    ],
+    ids=['mmsegmentation', 'log of another runner'],
+)
+def test_a_checkpoint_of_another_runner_is_not_resumed(
+    ade: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: dict
+) -> None:
+    monkeypatch.setattr('mmengine.runner.Runner.from_cfg', lambda config: config)
+    torch.save(content, tmp_path / 'iter_2.pth')
+    ade.resume, ade.load_from = True, str(tmp_path / 'iter_2.pth')
+    with pytest.raises(ValueError, match=r'iter_2\.pth was written by .* set load_from'):
+        build_runner(ade)
 
 
 def test_mpirun_tells_the_local_rank(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,8 +19,6 @@ from dpt.checkpoints.save import check_target
 from dpt.checkpoints.vit_formats import DEIT_DISTILLED, FOREIGN_VITS, GOOGLE_VIT, MMSEG_VIT
 from dpt.checkpoints.vit_settings import backbone_settings, check_complete
 
-write = save_weights  # the name under which isl2dpt.py imports it
-
 EXAMPLE = """example:
   python tools/model_converters/vit2mmseg.py vit_base_patch16_224.safetensors pretrain/vit_base_p16_224.pth
 

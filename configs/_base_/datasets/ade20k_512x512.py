@@ -4,7 +4,7 @@ num_classes = 150
 crop_size = (512, 512)  # (height, width)
 test_scale = (2048, 512)  # (width, height) that an image is fitted into, aspect kept
 tta_ratios = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
-# Of what: 'test_scale', behind the published figure, or 'image', its size on disk, as MMSegmentation 1.x does.
+# Of what: 'test_scale', behind the published figure, or 'image', its size on disk: MMSegmentation 1.x.
 tta_ratios_of = 'test_scale'
 
 train_pipeline = [

@@ -69,8 +69,8 @@ class VisionTransformer(BaseModule):
             the embeddings alone.
         with_cp: Whether layers are recomputed in the backward pass (gradient checkpointing): less memory for
             about a third more time in the backbone.
-        init_cfg: ``dict(type='Pretrained', checkpoint=PATH)`` loads weights in MMSegmentation's or timm's
-            keys, strictly.
+        init_cfg: ``dict(type='Pretrained', checkpoint=PATH)`` loads weights strictly, in the keys of
+            any source that ``tools/model_converters/vit2mmseg.py`` knows.
 
     Raises:
         ValueError: If sizes do not fit each other; the message names the argument.

@@ -1,0 +1,127 @@
+"""Link 1: the same weights give the same logits and gradients."""
+
+import copy
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import nn
+
+from .inputs import ROUNDED, labels, normalised_image, round_weights, sample
+from .job import Arrays, Job
+from .names import renamed
+from .side import Side
+from .table import Row, distance, relative_difference, worst
+
+READOUTS = ('project', 'add', 'ignore')
+SIZES = ((512, 512), (384, 384), (480, 640), (512, 683))
+LOGITS_TOLERANCE = 1e-5  # of the largest logit
+GRADIENT_SIZE = SIZES[1]  # double precision takes memory
+GRADIENT_TOLERANCE = 1e-4  # of the largest entry, parameter by parameter
+SINGLE_TOLERANCE = 1e-2  # of the length of all gradients together
+
+
+def cases(job: Job) -> dict[str, float]:
+    """What is computed, with its share of the work (seconds of a full-size run on two cores)."""
+    costs = dict.fromkeys(READOUTS, 65.0) | {'no_patch_bias': 6.0}
+    return {name: cost / (20 if job.quick else 1) for name, cost in costs.items()}
+
+
+def produce(side: Side) -> Iterator[tuple[str, Arrays]]:
+    """Compute logits in both modes, the statistics that training leaves, and the gradients of one loss."""
+    for readout in READOUTS:
+        model = side.build_model(f'model_{readout}', small=side.job.quick, readout=readout)
+        arrays = _logits(model, 'eval') | _logits(model.train(), 'train')
+        arrays |= {f'statistics.{name}': buffer.numpy() for name, buffer in _statistics(model).items()}
+        yield readout, arrays | _gradients(side, model, readout)
+    model = side.build_model('model_no_patch_bias', small=side.job.quick, patch_bias=False)
+    yield 'no_patch_bias', _logits(model, 'eval', SIZES[:1])
+
+
+@torch.no_grad()
+def _logits(model: nn.Module, mode: str, sizes: tuple = SIZES) -> dict[str, np.ndarray]:
+    return {
+        f'{mode}.{height}x{width}': model(normalised_image(f'{height}x{width}', (height, width))).numpy()
+        for height, width in sizes
+    }
+
+
+def _statistics(model: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: buffer for name, buffer in model.named_buffers() if '.running_' in name}
+
+
+def _gradients(side: Side, model: nn.Module, readout: str) -> dict[str, np.ndarray]:
+    """Gradients in double precision, since rounding moves activations across the kink of a ReLU.
+
+    For the first readout those in single precision too and, by the peer, once more after its weights were
+    rounded: as far apart as that may two correct implementations be.
+    """
+    arrays = {}
+    if readout == READOUTS[0]:
+        arrays = _gradient(side, model, 'single')
+        if side.scope == 'mmseg':
+            state = copy.deepcopy(model.state_dict())
+            round_weights(model)
+            arrays |= _gradient(side, model, 'again')
+            model.load_state_dict(state)
+    return arrays | _gradient(side, model.double(), 'double')
+
+
+def _gradient(side: Side, model: nn.Module, name: str) -> dict[str, np.ndarray]:
+    model.zero_grad()
+    image = normalised_image('gradient', GRADIENT_SIZE).to(next(model.parameters()).dtype)
+    losses = model(image, [sample(side.samples, labels('gradient', GRADIENT_SIZE))], mode='loss')
+    model.parse_losses(losses)[0].backward()
+    return {f'{name}.{key}': parameter.grad.float().numpy() for key, parameter in model.named_parameters()}
+
+
+def _part(arrays: Arrays, prefix: str) -> dict[str, np.ndarray]:
+    return {name[len(prefix) :]: array for name, array in arrays.items() if name.startswith(prefix)}
+
+
+def compare(case: str, theirs: Arrays, ours: Arrays, job: Job) -> list[Row]:
+    """Make the rows of one case."""
+    size = 'small model' if job.quick else 'ViT-B'
+    if case == 'no_patch_bias':
+        difference = relative_difference(theirs['eval.512x512'], ours['eval.512x512'])
+        measure = f'{size} without patch bias (as the wheel has it), eval: logits at 512x512'
+        return [Row('model', measure, difference, LOGITS_TOLERANCE)]
+    rows = []
+    for mode in ('eval', 'train'):
+        known, found = _part(theirs, f'{mode}.'), _part(ours, f'{mode}.')
+        name, difference = _worst_of(known, found)
+        measure = f"{size}, '{case}', {mode}: logits at {len(known)} sizes, of the largest"
+        rows.append(Row('model', measure, difference, LOGITS_TOLERANCE, f'worst: {name}'))
+    known, found = renamed(_part(theirs, 'statistics.')), _part(ours, 'statistics.')
+    name, difference = _worst_of(known, found)
+    measure = f"{size}, '{case}': {len(known)} running statistics after 4 images"
+    rows.append(Row('model', measure, difference, LOGITS_TOLERANCE, f'worst: {name}'))
+    known, found = renamed(_part(theirs, 'double.')), _part(ours, 'double.')
+    name, difference = _worst_of(known, found)
+    measure = f"{size}, '{case}', float64: gradients of {len(known)} parameters, each of its largest"
+    rows.append(Row('model', measure, difference, GRADIENT_TOLERANCE, f'worst: {name}'))
+    if case == READOUTS[0]:
+        rows.append(_single_precision(theirs, ours, f"{size}, '{case}'"))
+    return rows
+
+
+def _single_precision(theirs: Arrays, ours: Arrays, what: str) -> Row:
+    known, again = (renamed(_part(theirs, f'{name}.')) for name in ('single', 'again'))
+    length = distance(known)
+    difference = distance(known, _part(ours, 'single.')) / length
+    note = f'the reference, {ROUNDED}: {distance(known, again) / length:.2g}'
+    return Row('model', f'{what}, float32: all gradients together', difference, SINGLE_TOLERANCE, note)
+
+
+def _worst_of(theirs: Arrays, ours: Arrays) -> tuple[str, float]:
+    """The worst of two groups of arrays; names that only one of them has count as NaN."""
+    if not theirs and not ours:
+        return 'nothing was computed', float('nan')
+    return worst(
+        {
+            name: relative_difference(theirs[name], ours[name])
+            if name in theirs and name in ours
+            else float('nan')
+            for name in {**theirs, **ours}
+        }
+    )

@@ -1,0 +1,94 @@
+"""Measures, verdicts and the table that shows them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Row:
+    """One comparison.
+
+    Args:
+        link: Name of the link.
+        measure: What was compared, and in which unit.
+        difference: What was found; NaN never holds.
+        tolerance: Largest difference that holds.
+        note: What a reader should know beside.
+    """
+
+    link: str
+    measure: str
+    difference: float
+    tolerance: float
+    note: str = ''
+
+    @property
+    def holds(self) -> bool:
+        """Whether the two sides agree."""
+        return bool(self.difference <= self.tolerance)
+
+
+def relative_difference(theirs: np.ndarray, ours: np.ndarray) -> float:
+    """Largest absolute difference over the largest absolute value of ``theirs``; NaN where shapes differ."""
+    if theirs.shape != ours.shape:
+        return float('nan')
+    largest = float(np.abs(theirs).max(initial=0))
+    difference = float(np.abs(theirs - ours).max(initial=0))
+    return difference / largest if largest else difference
+
+
+def absolute_difference(theirs: np.ndarray, ours: np.ndarray) -> float:
+    """Largest absolute difference; infinite where only one side is NaN, NaN where shapes differ."""
+    theirs, ours = np.asarray(theirs), np.asarray(ours)
+    if theirs.shape != ours.shape:
+        return float('nan')
+    if np.array_equal(theirs, ours):  # most often, and without a copy in double precision
+        return 0.0
+    theirs, ours = theirs.astype(np.float64), ours.astype(np.float64)
+    if (np.isnan(theirs) != np.isnan(ours)).any():
+        return float('inf')
+    return float(np.nanmax(np.abs(theirs - ours), initial=0))
+
+
+def distance(one: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray] | None = None) -> float:
+    """Euclidean distance of all arrays of two groups together, or the length of one; NaN if names differ."""
+    if other is not None and set(one) != set(other):
+        return float('nan')
+    parts = [one[name].astype(np.float64) - (other[name] if other else 0) for name in one]
+    return float(np.linalg.norm([np.linalg.norm(part) for part in parts]))
+
+
+def worst(differences: dict[str, float]) -> tuple[str, float]:
+    """Name and value of the largest difference; NaN counts as the largest."""
+    name = max(differences, key=lambda key: np.inf if np.isnan(differences[key]) else differences[key])
+    return name, differences[name]
+
+
+def count_unequal(theirs: Sequence, ours: Sequence) -> int:
+    """How many entries of two sequences differ, entries that one of them lacks included."""
+    unequal = sum(a != b for a, b in zip(theirs, ours, strict=False))
+    return unequal + abs(len(theirs) - len(ours))
+
+
+def render(rows: Sequence[Row]) -> str:
+    """The table, notes below their rows, and a last line that sums up."""
+    width = max((len(row.measure) for row in rows), default=0)
+    lines = [f'{"link":<12}{"measure":<{width}}  {"difference":>10}  {"tolerance":>9}  verdict']
+    lines.append('-' * len(lines[0]))
+    for row in rows:
+        verdict = 'holds' if row.holds else 'DIFFERS'
+        numbers = f'{row.difference:>10.3g}  {row.tolerance:>9.3g}'
+        lines.append(f'{row.link:<12}{row.measure:<{width}}  {numbers}  {verdict}')
+        if row.note:
+            lines.append(f'{"":<14}{row.note}')
+    failed = sum(not row.holds for row in rows)
+    lines.append('-' * len(lines[0]))
+    lines.append(f'{len(rows) - failed} of {len(rows)} comparisons hold')
+    return '\n'.join(lines)
+
+
+def exit_status(rows: Sequence[Row]) -> int:
+    """0 if there are rows and all hold, else 1."""
+    return 0 if rows and all(row.holds for row in rows) else 1

@@ -1,0 +1,265 @@
+"""The chain can fail: a perturbed value turns the verdict of its row and the exit status."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from parity_chain import LINKS, evaluation, optimiser, predictions
+from parity_chain.job import Job, save_arrays, take_arrays
+from parity_chain.table import (
+    Row,
+    absolute_difference,
+    count_unequal,
+    distance,
+    exit_status,
+    relative_difference,
+    render,
+    worst,
+)
+
+Arrays = dict[str, np.ndarray]
+RNG = np.random.default_rng(0)
+STEM = 'backbone.patch_embed.projection.weight'
+FUSION = 'fusion_blocks.0.project.conv.weight'
+
+
+def floats(*shape: int) -> np.ndarray:
+    return RNG.standard_normal(shape).astype(np.float32)
+
+
+def model_arrays(names: tuple[str, ...]) -> Arrays:
+    arrays = {f'{mode}.{size}': floats(3, 4) for mode in ('eval', 'train') for size in ('8x8', '8x9')}
+    for kind in ('double', 'single', 'again'):
+        arrays |= {f'{kind}.{name}': floats(5) for name in names}
+    return arrays | {f'statistics.{name}.running_mean': floats(5) for name in names}
+
+
+def optimiser_arrays(names: tuple[str, ...]) -> Arrays:
+    arrays: Arrays = {f'weight.{name}': floats(50) for name in names}
+    arrays |= {f'moved.{name}': floats(50) for name in names}
+    arrays |= {'losses': np.linspace(5, 4, 20), 'rates': np.full(20, 6e-5)}
+    again = {f'again.{name}': array for name, array in arrays.items() if not name.startswith('moved.')}
+    return arrays | again
+
+
+def theirs_and_ours(make: Callable[[tuple[str, ...]], Arrays]) -> tuple[Arrays, Arrays]:
+    """The same arrays under the reference's names and under ours."""
+    theirs = make((STEM, f'decode_head.{FUSION}'))
+    return theirs, {
+        name.replace('decode_head.fusion', 'neck.fusion'): array for name, array in theirs.items()
+    }
+
+
+def evaluation_arrays() -> tuple[Arrays, Arrays]:
+    confusion = RNG.integers(1, 9, (4, 4))
+    hits, truth, predicted = np.diagonal(confusion), confusion.sum(1), confusion.sum(0)
+    scores: Arrays = {name: floats(4) for name in evaluation.SCORES} | {'aAcc': floats()}
+    scores['IoU'][1] = np.nan
+    scores['mean.mIoU'] = np.array(47.75)
+    areas = dict(intersect=hits, union=truth + predicted - hits, predicted=predicted, truth=truth)
+    theirs = scores | {'confusion': confusion} | {f'area.{name}': area for name, area in areas.items()}
+    ours = scores | {'confusion': confusion, 'torchmetrics.confusion': confusion}
+    ours |= {f'torchmetrics.{name}': np.nan_to_num(scores[name]) for name in ('IoU', 'Acc', 'Fscore', 'aAcc')}
+    return theirs, ours
+
+
+def pipelines_arrays() -> tuple[Arrays, Arrays]:
+    arrays = {
+        name: RNG.integers(0, 255, 99).astype(np.uint8) for name in ('images', 'labels', 'batch_labels')
+    }
+    arrays |= {'batch': floats(9), 'meta': np.array(['a', 'b']), 'dataset': np.array(['2 files', 'wall'])}
+    return arrays, arrays
+
+
+def predictions_arrays() -> tuple[Arrays, Arrays]:
+    theirs = {'image.labels': RNG.integers(0, 5, (6, 7)).astype(np.uint8)}
+    return theirs, theirs | {'image.margin': np.full((6, 7), 0.1, np.float32)}
+
+
+def loss_arrays() -> tuple[Arrays, Arrays]:
+    from parity_chain.loss import IGNORED
+
+    arrays = {f'{share}.decode.{name}': floats() for share in IGNORED for name in ('loss_ce', 'acc_seg')}
+    return arrays, arrays
+
+
+def groups_arrays(names: tuple[str, ...]) -> Arrays:
+    settings = np.array([6e-5, 0.01, 1e-8, 0, 0.9, 0.999])
+    return {'type': np.array('AdamW')} | {f'parameter.{name}': settings for name in names}
+
+
+CASES: dict[tuple[str, str], Callable[[], tuple[Arrays, Arrays]]] = {
+    ('model', 'project'): lambda: theirs_and_ours(model_arrays),
+    ('loss', 'published'): loss_arrays,
+    ('pipelines', 'train_CamVid'): pipelines_arrays,
+    ('optimiser', 'groups'): lambda: theirs_and_ours(groups_arrays),
+    ('optimiser', 'schedule'): lambda: ({'lr': np.linspace(1, 2, 8)},) * 2,
+    ('optimiser', 'steps'): lambda: theirs_and_ours(optimiser_arrays),
+    ('evaluation', 'seeded'): evaluation_arrays,
+    ('predictions', 'whole'): predictions_arrays,
+}
+UNCOMPARED = {'moved.', 'again.', '1.0.decode.acc_seg', 'image.margin', 'torchmetrics.'}
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Job:
+    return Job(folder=str(tmp_path), config='', links=list(LINKS), quick=True)
+
+
+def perturbed(array: np.ndarray) -> np.ndarray:
+    changed = array.copy().reshape(-1)
+    if changed.dtype.kind == 'U':
+        changed[-1] = 'x'
+    elif changed.dtype.kind == 'f':
+        changed[-1] = changed[-1] * 1.1 + 0.1
+    else:
+        changed[-1] += 1
+    return changed.reshape(array.shape)
+
+
+@pytest.mark.parametrize(('link', 'case'), CASES)
+def test_equal_sides_hold_and_any_perturbed_array_does_not(link: str, case: str, job: Job) -> None:
+    theirs, ours = CASES[link, case]()
+    rows = LINKS[link].compare(case, theirs, ours, job)
+    assert exit_status(rows) == 0, render(rows)
+    compared = [name for name in ours if not any(name.startswith(prefix) for prefix in UNCOMPARED)]
+    assert compared
+    for name in compared:
+        changed = LINKS[link].compare(case, theirs, ours | {name: perturbed(ours[name])}, job)
+        assert exit_status(changed) == 1, f'{name} was changed unnoticed\n{render(changed)}'
+
+
+@pytest.mark.parametrize('name', ['torchmetrics.confusion', 'torchmetrics.IoU', 'torchmetrics.Fscore'])
+def test_torchmetrics_is_compared_too(name: str, job: Job) -> None:
+    theirs, ours = evaluation_arrays()
+    rows = evaluation.compare('seeded', theirs, ours | {name: perturbed(ours[name])}, job)
+    assert [row.holds for row in rows if 'torchmetrics' in row.measure].count(False) == 1
+    assert exit_status(rows) == 1
+
+
+def test_a_parameter_that_one_side_lacks_is_a_difference(job: Job) -> None:
+    theirs, ours = theirs_and_ours(model_arrays)
+    ours.pop(f'double.{STEM}')
+    rows = LINKS['model'].compare('project', theirs, ours, job)
+    assert [row.measure for row in rows if not row.holds] == [rows[3].measure]
+    assert STEM in rows[3].note
+
+
+def test_pixels_differ_only_where_two_classes_are_as_good(job: Job) -> None:
+    theirs, ours = predictions_arrays()
+    ours['image.labels'] = perturbed(ours['image.labels'])
+    assert exit_status(predictions.compare('whole', theirs, ours, job)) == 1
+    ours['image.margin'][-1, -1] = predictions.MARGIN / 2
+    rows = predictions.compare('whole', theirs, ours, job)
+    assert exit_status(rows) == 0
+    assert '1 of 42 pixels differ' in rows[0].note
+    assert rows[0].difference == pytest.approx(predictions.MARGIN / 2)
+
+
+def test_the_example_has_the_documented_scores() -> None:
+    pairs = evaluation.example_pairs()
+    prediction, truth = (np.concatenate([pair[i].ravel() for pair in pairs]) for i in (0, 1))
+    prediction, truth = prediction[truth != 255], truth[truth != 255]
+    classes = range(evaluation.EXAMPLE_CLASSES)
+    hits = [((prediction == k) & (truth == k)).sum() for k in classes]
+    unions = [((prediction == k) | (truth == k)).sum() for k in classes]
+    with np.errstate(invalid='ignore'):
+        accuracies = np.array(hits) / [(truth == k).sum() for k in classes]
+    known = evaluation.EXAMPLE_SCORES
+    assert np.mean(np.array(hits) / unions) == pytest.approx(known['mIoU'])
+    assert np.nanmean(accuracies) == pytest.approx(known['mAcc'])
+    assert (prediction == truth).mean() == pytest.approx(known['aAcc'])
+
+
+def test_seeded_pairs_have_the_cases_that_they_name() -> None:
+    prediction, truth = (
+        np.concatenate([pair[i].ravel() for pair in evaluation.seeded_pairs()]) for i in (0, 1)
+    )
+    labelled = truth != 255
+    assert 0 < labelled.mean() < 1
+    assert set(np.unique(prediction[labelled])) == set(range(12)) - {
+        evaluation.ABSENT_IN_PREDICTION,
+        evaluation.ABSENT_IN_BOTH,
+    }
+    assert set(np.unique(truth[labelled])) == set(range(12)) - {
+        evaluation.ABSENT_IN_TRUTH,
+        evaluation.ABSENT_IN_BOTH,
+    }
+
+
+def test_measures() -> None:
+    one = np.array([1.0, -4.0, np.nan])
+    assert absolute_difference(one, one) == 0
+    assert absolute_difference(one, np.array([1.5, -4.0, np.nan])) == 0.5
+    assert absolute_difference(one, np.array([1.0, -4.0, 0.0])) == np.inf
+    assert np.isnan(absolute_difference(one, one[:2]))
+    assert relative_difference(one[:2], np.array([1.0, -4.4])) == pytest.approx(0.1)
+    assert np.isnan(relative_difference(one[:2], one[:1]))
+    assert count_unequal('abc', 'axcd') == 2
+    assert (
+        distance({'a': np.array([3.0]), 'b': np.array([0.0])}, {'a': np.zeros(1), 'b': np.array([4.0])}) == 5
+    )
+    assert np.isnan(distance({'a': one[:1]}, {'b': one[:1]}))
+    assert worst({'a': 1.0, 'b': float('nan'), 'c': 2.0})[0] == 'b'
+
+
+def test_the_table_says_what_differs_and_what_was_tolerated() -> None:
+    good, bad, odd = (Row('model', 'logits', value, 1e-5, 'worst: x') for value in (1e-6, 2e-5, float('nan')))
+    text = render([good, bad, odd])
+    assert [line.split()[-1] for line in text.splitlines() if line.startswith('model')] == [
+        'holds',
+        'DIFFERS',
+        'DIFFERS',
+    ]
+    assert '1 of 3 comparisons hold' in text
+    assert [exit_status(rows) for rows in ([good], [good, bad], [odd], [])] == [0, 1, 1, 1]
+
+
+def test_arrays_survive_the_exchange(job: Job) -> None:
+    path = job.arrays_path('model', 'project')
+    arrays = {'backbone.x': floats(2, 3), 'names': np.array(['a', 'ü'])}
+    save_arrays(path, arrays)
+    found = take_arrays(path)
+    assert all(np.array_equal(found[name], array) for name, array in arrays.items())
+    assert not path.exists()
+    with pytest.raises(RuntimeError, match='ended before it wrote'):
+        take_arrays(path, alive=lambda: False)
+    job.write()
+    assert Job.read(str(Path(job.folder) / 'job.json')) == job
+
+
+def test_every_link_tells_its_cases(job: Job) -> None:
+    job.data_roots = {'CamVid': '', 'ADE20K': ''}
+    assert {(link, case) for link in LINKS for case in LINKS[link].cases(job)} >= set(CASES)
+    assert all(cost > 0 for link in LINKS for cost in LINKS[link].cases(job).values())
+    assert optimiser.FIRST_STEP < 1500 < optimiser.FIRST_STEP + optimiser.STEPS
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (['--links', 'model,los'], "unknown ['los']; choose from model,loss"),
+        (['--peer-python', '/nowhere/python'], 'setup_peer.sh makes it'),
+        (['--data-root', '/nowhere', '--links', 'pipelines'], '/nowhere with images/'),
+    ],
+)
+def test_wrong_arguments_are_one_line_and_status_2(
+    arguments: list[str], message: str, repository: Path
+) -> None:
+    script = str(repository / 'benchmarks/parity.py')
+    command = [sys.executable, script, '--peer-python', sys.executable, *arguments]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert result.returncode == 2
+    assert message in result.stderr
+    assert 'Traceback' not in result.stderr
+
+
+def test_a_peer_without_mmsegmentation_is_told(repository: Path) -> None:
+    script = str(repository / 'benchmarks/parity.py')
+    command = [sys.executable, script, '--peer-python', sys.executable, '--links', 'evaluation']
+    result = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert result.returncode == 2
+    assert "No module named 'mmseg'" in result.stderr

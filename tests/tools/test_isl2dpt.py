@@ -1,0 +1,159 @@
+"""The converter of the original DPT's files as a user runs it, and what it refuses. Numbers: tests/models."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from dpt.checkpoints import read_checkpoint, read_state_dict
+from dpt.checkpoints.isl_rules import BASE, HYBRID, LARGE, LAYOUTS, recognise_layout
+
+TOOL = 'tools/model_converters/isl2dpt.py'
+CLASSIFIER = ('scratch.output_conv.4.weight', 'auxlayer.4.weight')
+
+
+@pytest.fixture(scope='module')
+def tool(repository):
+    """The tool as a module, to run many cases in one process."""
+    spec = importlib.util.spec_from_file_location('isl2dpt', repository / TOOL)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules['isl2dpt'] = module  # where dataclasses look up their annotations
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def run(tool, monkeypatch, capsys):
+    """Run ``main`` with arguments; return the exit code, stdout and stderr."""
+
+    def call(*args):
+        monkeypatch.setattr(sys, 'argv', ['isl2dpt.py', *map(str, args)])
+        code = tool.main()
+        return code, *capsys.readouterr()
+
+    return call
+
+
+def original(layout, classes=150, **extra) -> dict[str, torch.Tensor]:
+    """Tensors under the layout's keys, each with a value of its own."""
+    tensors = {key: torch.full((2,), float(i)) for i, key in enumerate(layout.keys())}
+    tensors.update({key: torch.zeros(classes, 2, 1, 1) for key in CLASSIFIER})
+    return {**tensors, **extra}
+
+
+@pytest.mark.parametrize('layout', LAYOUTS, ids=lambda layout: layout.name)
+@pytest.mark.parametrize('container', [lambda x: x, lambda x: {'optimizer': {'state': {}}, 'model': x}])
+def test_every_key_is_mapped_or_knowingly_dropped(run, tmp_path, layout, container) -> None:
+    source = original(layout)
+    torch.save(container(source), tmp_path / 'original.pt')
+    code, stdout, stderr = run(tmp_path / 'original.pt', tmp_path / 'new' / 'model.pth')
+    assert (code, stderr) == (0, '')
+    assert f'{len(source)} keys: {len(source) - 16} mapped, 16 dropped' in stdout
+    assert f'python tools/test.py {layout.config}' in stdout
+    content = read_checkpoint(tmp_path / 'new' / 'model.pth')
+    assert content['meta']['source'] == 'original.pt'
+    result = content['state_dict']
+    for ours, theirs in (
+        ('backbone.layers.11.ffn.layers.1.bias', 'pretrained.model.blocks.11.mlp.fc2.bias'),
+        ('neck.reassemble_blocks.readout_projects.2.0.bias', 'pretrained.act_postprocess3.0.project.0.bias'),
+        ('neck.convs.0.conv.weight', 'scratch.layer1_rn.weight'),
+        ('neck.fusion_blocks.3.res_conv_unit2.conv1.bn.bias', 'scratch.refinenet1.resConfUnit2.bn1.bias'),
+        ('decode_head.project.bn.running_mean', 'scratch.output_conv.1.running_mean'),
+        ('auxiliary_heads.0.conv_seg.bias', 'auxlayer.4.bias'),
+    ):
+        assert torch.equal(result[ours], source[theirs]), ours
+
+
+def test_the_table_gives_the_reasons_of_what_is_dropped(run, tmp_path) -> None:
+    torch.save(original(HYBRID), tmp_path / 'original.pt')
+    code, stdout, _ = run(tmp_path / 'original.pt', '--dry-run')
+    assert code == 0
+    for key, reason in (
+        ('pretrained.model.norm.weight', 'throws it away'),
+        ('pretrained.model.head.weight', 'classifier of the pretraining task'),
+        ('scratch.refinenet4.resConfUnit1.conv1.weight', 'no lateral'),
+    ):
+        line = next(line for line in stdout.splitlines() if key in line)
+        assert 'dropped' in line
+        assert reason in line
+    assert 'nothing was written' in stdout
+    assert [path.name for path in tmp_path.iterdir()] == ['original.pt']
+
+
+def test_other_classes_are_told(run, tmp_path) -> None:
+    torch.save(original(LARGE, classes=7), tmp_path / 'original.pt')
+    _, stdout, _ = run(tmp_path / 'original.pt', '--dry-run')
+    assert 'heads of 7 classes' in stdout
+
+
+def test_as_a_user_runs_it(repository, tmp_path) -> None:
+    torch.save(original(BASE), tmp_path / 'original.pt')
+    environment = {**os.environ, 'PYTHONPATH': str(repository), 'OMP_NUM_THREADS': '1'}
+    command = [sys.executable, repository / TOOL, tmp_path / 'original.pt', tmp_path / 'model.safetensors']
+    done = subprocess.run(
+        list(map(str, command)), env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, '')
+    assert "'model.backbone.out_indices=(2,5,8,11)'" in done.stdout
+    assert len(read_state_dict(tmp_path / 'model.safetensors')) == 298 - 16
+
+
+def depth() -> dict[str, torch.Tensor]:
+    """The keys of the original's depth models: no batch norm, biases, another head."""
+    heads = ('auxlayer', 'scratch.output_conv')
+    keys = [key for key in original(LARGE) if '.bn' not in key and not key.startswith(heads)]
+    keys += [key.replace('weight', 'bias') for key in keys if 'resConfUnit' in key]
+    keys += [f'scratch.output_conv.{i}.{name}' for i in (0, 2, 4) for name in ('weight', 'bias')]
+    return {key: torch.zeros(1) for key in keys}
+
+
+def without(layout, part: str) -> dict[str, torch.Tensor]:
+    return {key: value for key, value in original(layout).items() if part not in key}
+
+
+@pytest.mark.parametrize(
+    ('tensors', 'words'),
+    [
+        (depth(), 'for depth, not segmentation'),
+        (original(BASE, **{'pretrained.model.dist_token': torch.zeros(1)}), 'distillation token'),
+        (without(LARGE, '0.project.0'), "readout is 'ignore' or 'add'"),
+        (without(LARGE, 'blocks.17.'), 'nearest is vitl16_384'),
+        (without(HYBRID, 'stages.2.blocks.8.norm3.bias'), 'stages.2.blocks.8.norm3.bias'),
+        (original(BASE, **{'scratch.extra': torch.zeros(1)}), 'Not known: scratch.extra'),
+        ({'blocks.0.norm1.weight': torch.zeros(1)}, 'begin with pretrained. and scratch.'),
+    ],
+)
+def test_other_files_are_refused_with_the_reason(run, tmp_path, tensors, words: str) -> None:
+    torch.save(tensors, tmp_path / 'file.pt')
+    code, stdout, stderr = run(tmp_path / 'file.pt', tmp_path / 'out.pth')
+    assert (code, stdout) == (1, '')
+    assert words in stderr
+    assert stderr.startswith(f'isl2dpt: {tmp_path / "file.pt"}: ')
+    assert stderr.count('\n') == 1
+    assert not (tmp_path / 'out.pth').exists()
+
+
+def test_mistakes_about_files_are_one_line(run, tmp_path) -> None:
+    torch.save(original(BASE), tmp_path / 'a.pth')
+    for source, target, words in (
+        ('gone.pt', 'out.pth', 'no such checkpoint'),
+        ('a.pth', 'out.bin', '.safetensors'),
+        ('a.pth', 'a.pth', 'other than the source'),
+    ):
+        code, _, stderr = run(tmp_path / source, tmp_path / target)
+        assert code == 1
+        assert words in stderr
+        assert stderr.count('\n') == 1
+
+
+def test_layouts_are_told_apart_by_the_whole_set_of_keys() -> None:
+    for layout in LAYOUTS:
+        keys = layout.keys()
+        assert len(keys) == len(set(keys))
+        assert recognise_layout(keys) is layout
+        for key in keys[::29]:
+            with pytest.raises(ValueError, match='.'):
+                recognise_layout(set(keys) - {key})

@@ -1,0 +1,149 @@
+"""Rename the keys of a trained DPT to those of MMSegmentation, where the head holds what is the neck here."""
+
+import argparse
+import re
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from dpt.checkpoints import (
+    Report,
+    checkpoint_hash,
+    convert,
+    dataset_meta,
+    read_meta,
+    read_state_dict,
+    save_weights,
+)
+from dpt.checkpoints.format import Rule
+from dpt.checkpoints.inverse import inverse
+from dpt.checkpoints.meta import model_config
+from dpt.checkpoints.rules import DPT, MMSEG_DPT
+from dpt.checkpoints.save import check_target
+
+EXAMPLE = """example:
+  python tools/model_converters/dpt2mmseg.py work_dirs/mine/best_mIoU_iter_16000.pth mmseg/dpt.pth
+"""
+AUXILIARY = 'auxiliary head of training, of another layout there, without effect on predictions'
+RULES = (Rule(r'auxiliary_heads?\..+', None, AUXILIARY), *inverse(MMSEG_DPT.rules))
+PATCH_BIAS = 'backbone.patch_embed.projection.bias'
+
+# Keys of ours that have no place there.
+REFUSED_KEYS = (
+    (r'backbone\.layers\.\d+\.ls[12]\.gamma', 'its VisionTransformer has no LayerScale (layer_scale_init)'),
+    (r'backbone\.(stem|stages)\..+', 'it has no hybrid backbone with a ResNet stem'),
+)
+# (part of the model, setting, the value that MMSegmentation has, what differs otherwise)
+REFUSED_SETTINGS: tuple[tuple[str, str, Any, str], ...] = (
+    ('backbone', 'norm_taps', False, 'its VisionTransformer norms no tap but the last'),
+    ('neck', 'identity_levels', [], 'its head reassembles every level'),
+    ('decode_head', 'upsample_factor', 1, 'its head does not enlarge its logits'),
+)
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('src', help='checkpoint of dpt: a path or http(s) address')
+    parser.add_argument('dst', help='file to write, .pth; its folder is made')
+    return parser.parse_args()
+
+
+def check_model(keys: Mapping[str, Tensor], model: Mapping[str, Any]) -> None:
+    """Make sure that MMSegmentation's DPT computes what this model does.
+
+    Args:
+        keys: of the checkpoint.
+        model: of the config in the checkpoint; empty where it has none.
+
+    Raises:
+        ValueError: it has no such model; the message says why.
+    """
+    if MMSEG_DPT.fits(keys):
+        raise ValueError("the keys are MMSegmentation's already, there is nothing to convert")
+    if not DPT.fits(keys) or not any(key.startswith('neck.fusion_blocks.') for key in keys):
+        raise ValueError(f'not a DPT of this package: expected keys such as {", ".join(DPT.signature)}')
+    for pattern, reason in REFUSED_KEYS:
+        found = [key for key in keys if re.fullmatch(pattern, key)]
+        if found:
+            raise ValueError(f'MMSegmentation cannot hold it: {reason}; {len(found)} keys such as {found[0]}')
+    for part, name, theirs, reason in REFUSED_SETTINGS:
+        ours = (model.get(part) or {}).get(name, theirs)
+        if ours != theirs:
+            raise ValueError(
+                f'MMSegmentation cannot hold it: {reason}, and the model has {part}.{name}={ours}'
+            )
+
+
+def convert_back(src: str) -> tuple[dict[str, Tensor], Report, dict[str, Any]]:
+    """Read and convert ``src``.
+
+    Returns:
+        The tensors in MMSegmentation's keys, what became of each key, and the metadata of ``src``.
+
+    Raises:
+        FileNotFoundError: there is no ``src``.
+        ValueError: it cannot be read, or MMSegmentation has no such model.
+    """
+    state_dict, meta = read_state_dict(src), read_meta(src)
+    try:
+        check_model(state_dict, model_config(meta))
+        converted, report = convert(state_dict, RULES)
+    except ValueError as error:
+        raise ValueError(f'{src}: {error}') from None
+    if report.unmapped:
+        raise ValueError(
+            f'{src}: MMSegmentation cannot hold it: its DPT has nothing for {", ".join(report.unmapped[:20])}'
+        )
+    again, _ = convert(converted, MMSEG_DPT.rules)
+    assert all(again[ours] is state_dict[ours] for ours in report.mapped), 'the way back is not the inverse'
+    return converted, report, meta
+
+
+def notes(converted: Mapping[str, Tensor], model: Mapping[str, Any]) -> list[str]:
+    """What MMSegmentation's config must say so that it computes the same."""
+    backbone = model.get('backbone') or {}
+    lines = []
+    if PATCH_BIAS in converted:
+        lines.append(
+            'backbone.patch_bias=True: without it MMSegmentation 1.2 has no bias in the patch projection, '
+            'ignores the one in this file, and predicts otherwise'
+        )
+    if 'backbone.ln1.weight' in converted:
+        lines.append('backbone.final_norm=True: the file has a final norm')
+        if not backbone:
+            lines.append('no config in the file: a model trained with norm_taps=True would predict otherwise')
+    eps = backbone.get('norm_eps') or 'norm_eps of your config'
+    return [*lines, f"backbone.norm_cfg=dict(type='LN', eps={eps}): its default is 1e-5"]
+
+
+def main() -> int:
+    args = parse_args()
+    dst = Path(args.dst).expanduser()
+    try:
+        check_target(dst, args.src)
+        if dst.suffix != '.pth':
+            raise ValueError(f'{dst}: MMSegmentation reads .pth files')
+        converted, report, meta = convert_back(args.src)
+        kept = {
+            'converter': 'dpt2mmseg',
+            'source': Path(args.src).name,
+            'source_sha256': checkpoint_hash(args.src),
+        }
+        classes = dataset_meta(meta)
+        save_weights(converted, kept | ({'dataset_meta': classes} if classes else {}), dst)
+    except (ValueError, OSError) as error:
+        print(f'dpt2mmseg: {error}', file=sys.stderr)
+        return 1
+    print(report.table())
+    print('\n  '.join(["MMSegmentation's config needs", *notes(converted, model_config(meta))]))
+    print(f'written to {dst} ({dst.stat().st_size / 2**20:.1f} MiB)')
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

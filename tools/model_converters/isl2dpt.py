@@ -1,0 +1,99 @@
+"""Rename the keys of the original DPT for segmentation (isl-org/DPT) to those of a model of this package."""
+
+import argparse
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from dpt.checkpoints import Report, checkpoint_hash, read_state_dict, save_weights
+from dpt.checkpoints.convert import convert_known
+from dpt.checkpoints.isl_rules import Layout, recognise_layout
+from dpt.checkpoints.save import check_target
+
+EXAMPLE = """example:
+  python tools/model_converters/isl2dpt.py dpt_large-ade20k-b12dca68.pt pretrain/dpt_large-ade20k.pth
+  python tools/test.py configs/dpt_vit-l16_512x512_160k_ade20k.py pretrain/dpt_large-ade20k.pth
+"""
+ADE20K_CLASSES = 150  # in the configs
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """A converted model, what became of each key, which of the original's models it is, and its classes."""
+
+    tensors: dict[str, Tensor]
+    report: Report
+    layout: Layout
+    num_classes: int
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('src', help='file of the original: a path or http(s) address, .pt or .pth')
+    parser.add_argument('dst', nargs='?', help='file to write, .pth or .safetensors; its folder is made')
+    parser.add_argument('--dry-run', action='store_true', help='print the table and write nothing')
+    args = parser.parse_args()
+    if args.dst is None and not args.dry_run:
+        parser.error('dst is needed, or --dry-run')
+    return args
+
+
+def convert(src: str) -> Conversion:
+    """Read and convert ``src``.
+
+    Raises:
+        FileNotFoundError: there is no ``src``.
+        ValueError: it cannot be read, or is not a segmentation model of the original.
+    """
+    state_dict = read_state_dict(src)
+    try:
+        layout = recognise_layout(state_dict)
+        tensors, report = convert_known(state_dict, (layout.format(),))
+    except ValueError as error:
+        raise ValueError(f'{src}: {error}') from None
+    return Conversion(tensors, report, layout, len(tensors['decode_head.conv_seg.weight']))
+
+
+def advice(conversion: Conversion, dst: Path | None) -> str:
+    """The command that tests the model."""
+    options = conversion.layout.options
+    command = f'python tools/test.py {conversion.layout.config} {dst or "CHECKPOINT"}'
+    if options:  # in quotes: a shell takes parentheses for its own
+        command += f' --cfg-options {" ".join(map(repr, options))}'
+    if conversion.num_classes != ADE20K_CLASSES:
+        command += (
+            f'\n  in a config based on that one, with your data and heads of {conversion.num_classes} classes'
+        )
+    return command
+
+
+def main() -> int:
+    args = parse_args()
+    dst = Path(args.dst).expanduser() if args.dst else None
+    try:
+        if dst is not None:
+            check_target(dst, args.src)
+        conversion = convert(args.src)
+        if dst is not None and not args.dry_run:
+            meta = {'converter': 'isl2dpt', 'source': Path(args.src).name}
+            meta['source_sha256'] = checkpoint_hash(args.src)
+            save_weights(conversion.tensors, meta, dst)
+    except (ValueError, OSError) as error:
+        print(f'isl2dpt: {error}', file=sys.stderr)
+        return 1
+    print(f'{conversion.report.source}, {conversion.num_classes} classes')
+    print(conversion.report.table())
+    if dst is None or args.dry_run:
+        print('dry run: nothing was written')
+    else:
+        print(f'written to {dst} ({dst.stat().st_size / 2**20:.1f} MiB)')
+    print(f'to test it:\n  {advice(conversion, dst)}')
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

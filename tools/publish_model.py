@@ -1,0 +1,127 @@
+"""Make a checkpoint fit to be handed on: weights, class names, colours, metric and config, and nothing else.
+
+The file is named by its content: DST name-xxxxxxxx.safetensors has the first 8 digits of its SHA-256.
+"""
+
+import argparse
+import hashlib
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+import dpt
+from dpt.checkpoints import dataset_meta, read_checkpoint, read_state_dict
+from dpt.checkpoints.meta import meta_of
+from dpt.checkpoints.rules import MODEL_FORMATS, recognise
+from dpt.checkpoints.save import check_target, serialise, write_whole
+
+EXAMPLE = """example:
+  python tools/publish_model.py work_dirs/mine/best_mIoU_iter_16000.pth published/dpt_mine.safetensors
+"""
+
+
+@dataclass(frozen=True)
+class Published:
+    """The file that was written, and in words what it holds and what was left out."""
+
+    path: Path
+    kept: list[str]
+    dropped: list[str]
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('checkpoint', help='checkpoint of a whole model: a path or http(s) address')
+    parser.add_argument('dst', help='name.safetensors or name.pth; the hash is put behind the name')
+    return parser.parse_args()
+
+
+def publish(checkpoint: str, dst: Path) -> Published:
+    """Write the weights and the metadata worth keeping.
+
+    Raises:
+        FileNotFoundError: there is no checkpoint.
+        ValueError: it cannot be read or is no whole model, or ``dst`` is no place for the result.
+        FileExistsError: this very model has been published there.
+        OSError: the result cannot be written.
+    """
+    check_target(dst, checkpoint)
+    content, state_dict = read_checkpoint(checkpoint), read_state_dict(checkpoint)
+    try:
+        recognise(state_dict, MODEL_FORMATS)
+    except ValueError as error:
+        raise ValueError(f'{checkpoint}: {error}') from None
+    meta = meta_of(content, checkpoint)
+    kept = kept_meta(meta)
+    data = serialise(state_dict, kept, dst.suffix)
+    target = dst.with_name(f'{dst.stem}-{hashlib.sha256(data).hexdigest()[:8]}{dst.suffix}')
+    if target.exists():
+        raise FileExistsError(f'{target} exists, and published files are never overwritten')
+    write_whole(data, target)
+    return Published(target, describe(state_dict, kept), left_out(content, meta, kept))
+
+
+def kept_meta(meta: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a checkpoint's metadata that belongs to the model rather than to the run."""
+    kept: dict[str, Any] = {'dpt_version': dpt.__version__}
+    classes = dataset_meta(meta)
+    if classes:
+        names = {key: classes[key] for key in ('classes', 'palette') if key in classes}
+        kept['dataset_meta'] = {**names, 'classes': list(classes['classes'])}
+    for key in ('cfg', 'iter'):
+        if isinstance(meta.get(key), (str, int)):
+            kept[key] = meta[key]
+    if isinstance(meta.get('metric'), Mapping):
+        kept['metric'] = {key: value for key, value in meta['metric'].items() if isinstance(value, float)}
+    return kept
+
+
+def describe(state_dict: Mapping[str, Tensor], kept: Mapping[str, Any]) -> list[str]:
+    """A line for each thing that was kept, and for each that would have been, had it been there."""
+    size = sum(tensor.numel() * tensor.element_size() for tensor in state_dict.values())
+    names = kept.get('dataset_meta', {})
+    metric = ', '.join(f'{key} {value}' for key, value in kept.get('metric', {}).items())
+    lines = [
+        f'weights: {len(state_dict)} tensors, {size / 2**20:.1f} MiB',
+        f'class names: {len(names["classes"]) if names else "none in the checkpoint"}',
+        f'palette: {len(names["palette"]) if "palette" in names else "none in the checkpoint"}',
+        f'metric: {metric or "none in the checkpoint"}',
+    ]
+    if 'cfg' in kept:
+        count = len(kept['cfg'].splitlines())
+        lines.append(f'config: {count} lines of text, with the paths of data and weights as they were')
+    else:
+        lines.append('config: none in the checkpoint')
+    return [*lines, f'iteration: {kept["iter"]}'] if 'iter' in kept else lines
+
+
+def left_out(content: Mapping[str, Any], meta: Mapping[str, Any], kept: Mapping[str, Any]) -> list[str]:
+    """Names of what the checkpoint held and the published file does not."""
+    containers = ('state_dict', 'model', 'meta')
+    if not any(isinstance(content.get(name), Mapping) for name in containers):
+        return []
+    outer = [str(key) for key in content if key not in containers]
+    return [*outer, *(f'meta.{key}' for key in meta if key not in kept and key not in ('CLASSES', 'PALETTE'))]
+
+
+def main() -> int:
+    args = parse_args()
+    try:
+        published = publish(args.checkpoint, Path(args.dst).expanduser())
+    except (ValueError, OSError) as error:
+        print(f'publish_model: {error}', file=sys.stderr)
+        return 1
+    print('\n  '.join(['kept', *published.kept]))
+    print(f'dropped: {", ".join(published.dropped) or "nothing"}')
+    print(f'written to {published.path}')
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
