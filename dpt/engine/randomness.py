@@ -17,8 +17,8 @@ _64_BITS = (1 << 64) - 1
 
 def derived_seed(seed: int, *key: int) -> int:
     """Return a seed of 63 bits for ``key``; different keys give unrelated ones (splitmix64, Steele 2014)."""
-    state = seed & _64_BITS
-    for part in key:
+    state = 0
+    for part in (seed, *key):
         state = (state ^ (part & _64_BITS)) + 0x9E3779B97F4A7C15 & _64_BITS
         state = (state ^ state >> 30) * 0xBF58476D1CE4E5B9 & _64_BITS
         state = (state ^ state >> 27) * 0x94D049BB133111EB & _64_BITS
