@@ -1,4 +1,4 @@
-"""The model against the original DPT, whose values ``make_isl_reference.py`` wrote, through the converter."""
+"""The model against the original DPT, whose values are in ``isl_reference.npz``, through the converter."""
 
 import ast
 import runpy
@@ -9,7 +9,7 @@ from unittest import mock
 import numpy as np
 import pytest
 import torch
-from make_isl_reference import (
+from isl_formula import (
     CHANNELS,
     CLASSES,
     DEPTHS,
