@@ -1,15 +1,27 @@
-"""What both workers of ``speed.py`` share: clocks, memory, synthetic samples. Imports neither framework."""
+"""What both workers of ``speed.py`` share: clocks, memory, samples, rows that differ only in whose parts run.
+
+Imports neither framework.
+"""
 
 import argparse
+import copy
 import gc
 import json
 import statistics
+import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
+from mmengine.config import Config
+from mmengine.dataset import Compose, pseudo_collate
+from mmengine.model import BaseModel
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import Registry
 
 SIZE = (512, 683)
 CLASSES = 150
@@ -61,6 +73,129 @@ def prediction_and_truth() -> tuple[torch.Tensor, torch.Tensor]:
     wrong = torch.from_numpy(np.random.default_rng(3).random(SIZE) < 0.4)
     predicted[wrong] = other[wrong]
     return predicted, truth
+
+
+@dataclass(frozen=True)
+class Side:
+    """One framework: its registries, its config, and how it makes a sample and a runner."""
+
+    models: Registry
+    datasets: Registry
+    config: Callable[[], Config]
+    sample: Callable[[tuple[int, int]], object]
+    build_runner: Callable[[Config], object]
+
+    def build(self, loaded: Config) -> torch.nn.Module:
+        """Build the model with seeded random weights."""
+        torch.manual_seed(0)
+        model = self.models.build(loaded.model)
+        model.init_weights()
+        return model
+
+    def train_step(self, _: Path) -> dict:
+        """Measure a step of the config's training at 512x512, batch 1."""
+        loaded = self.config()
+        model = self.build(loaded).train()
+        wrapper = build_optim_wrapper(model, loaded.optim_wrapper)
+        data = dict(inputs=[image(512, 512)], data_samples=[self.sample((512, 512))])
+        return measure(lambda: model.train_step(copy.deepcopy(data), wrapper), warmup=1, repeats=3)
+
+    def predict(self, _: Path) -> dict:
+        """Measure the prediction of one image."""
+        model = self.build(self.config()).eval()
+        data = dict(inputs=[image(*SIZE)], data_samples=[self.sample(SIZE)])
+        with torch.no_grad():
+            return measure(lambda: model.test_step(copy.deepcopy(data)), warmup=1, repeats=3)
+
+    def tta(self, data: Path) -> dict:
+        """Measure the prediction of one image by the config's ``tta_pipeline``."""
+        loaded = self.config()
+        pipeline = copy.deepcopy(loaded.tta_pipeline)
+        views = next(step for step in pipeline if step['type'] == 'TestTimeAug')
+        views['transforms'] = [
+            group for group in views['transforms'] if group[0]['type'] != 'LoadAnnotations'
+        ]
+        model = self.models.build(dict(loaded.tta_model, module=self.build(loaded))).eval()
+        paths = sorted((data / 'images/training').iterdir())
+        path = next(path for path in paths if cv2.imread(str(path)).shape[:2] == SIZE)
+        batch = pseudo_collate([Compose(pipeline)(dict(img_path=str(path)))])
+        with torch.no_grad():
+            return measure(lambda: model.test_step(copy.deepcopy(batch)), warmup=0, repeats=1)
+
+    def pipeline(self, data: Path) -> dict:
+        """Measure the config's training pipeline, an image."""
+        cv2.setNumThreads(0)  # as both configs set it for the workers
+        dataset_config = self.config().train_dataloader.dataset
+        dataset_config.data_root = str(data)
+        dataset = self.datasets.build(dataset_config)
+        np.random.seed(0)
+        result = measure(lambda: [dataset[i] for i in range(len(dataset))], warmup=1, repeats=5)
+        return dict(result, seconds=result['seconds'] / len(dataset))
+
+    def loop(self, folder: Path) -> dict:
+        """Measure an iteration of a model that does nothing: the loop, its hooks and its log."""
+        self.models.register_module(module=Nothing)
+        self.datasets.register_module(module=Numbers)
+        # The difference leaves out what happens once: the start, the checkpoint at the end.
+        seconds = self._train_nothing(folder, 2500) - self._train_nothing(folder, 500)
+        return dict(seconds=seconds / 2000, added_mib=0.0)
+
+    def _train_nothing(self, folder: Path, iterations: int) -> float:
+        loaded = self.config()
+        loaded.model = dict(type='Nothing')
+        loaded.train_dataloader = dict(
+            batch_size=1,
+            num_workers=0,
+            sampler=dict(type='InfiniteSampler', shuffle=True),
+            dataset=dict(type='Numbers'),
+        )
+        loaded.train_cfg.update(max_iters=iterations, val_interval=iterations + 1)
+        for phase in ('val', 'test'):
+            for key in ('cfg', 'dataloader', 'evaluator'):
+                loaded[f'{phase}_{key}'] = None
+        loaded.log_level = 'ERROR'
+        loaded.experiment_name = loaded.visualizer.name = f'loop_{iterations}'
+        with tempfile.TemporaryDirectory(dir=folder) as loaded.work_dir:
+            runner = self.build_runner(loaded)
+            began = time.perf_counter()
+            runner.train()
+            return time.perf_counter() - began
+
+    def rows(self) -> dict[str, Callable[[Path], dict]]:
+        """Return the rows that both sides have in common."""
+        return {
+            'train-step': self.train_step,
+            'predict': self.predict,
+            'tta': self.tta,
+            'pipeline': self.pipeline,
+            'loop': self.loop,
+        }
+
+
+class Nothing(BaseModel):
+    """A model whose step costs nothing."""
+
+    def __init__(self, **_: object) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+
+    def train_step(self, data: dict, optim_wrapper: object) -> dict:
+        return dict(loss=torch.zeros(()))
+
+    def forward(self, *_: object) -> None:
+        raise NotImplementedError
+
+
+class Numbers(torch.utils.data.Dataset):
+    """Samples that cost nothing."""
+
+    metainfo: dict = dict(classes=['a'], palette=[[0, 0, 0]])
+
+    def __len__(self) -> int:
+        return 1000
+
+    def __getitem__(self, index: int) -> dict:
+        return dict(inputs=torch.zeros(1), data_samples=index)
 
 
 def main(rows: dict[str, Callable[[Path], dict]]) -> None:
