@@ -32,6 +32,7 @@ def sample(size: tuple[int, int]) -> SegDataSample:
 def restore(_: Path) -> dict:
     size = (256, 342)
     logits = torch.randn(1, CLASSES, *size, generator=torch.Generator().manual_seed(0))
+    logits = logits.contiguous(memory_format=torch.channels_last)  # as our head leaves them
 
     def step() -> torch.Tensor:
         rows = restored_rows(rows_of(logits), size, input_shape=SIZE, img_shape=SIZE, ori_shape=SIZE)

@@ -132,6 +132,7 @@ class EncoderDecoder(BaseModel):
                 yield rows_of(logits), (logits.shape[-2], logits.shape[-1])
             return
         for coarse in self.neck(self.backbone(inputs), upsample_finest=False)[0].split(1):
+            coarse = coarse.contiguous(memory_format=torch.channels_last)
             size = (coarse.shape[-2], coarse.shape[-1])
             fine = (2 * size[0], 2 * size[1])
             rows = resized(rows_of(coarse), size, fine, align_corners=True)

@@ -47,6 +47,13 @@ def _neighbours(
     return lower, upper, source - lower
 
 
+def _take_rows(x: Tensor, index: Tensor) -> Tensor:
+    """Pick rows of a BxCxHxW tensor and keep its memory format: channels last is what is fast on a CPU."""
+    if x.is_contiguous(memory_format=torch.channels_last):
+        return x.permute(0, 2, 3, 1).index_select(1, index).permute(0, 3, 1, 2)
+    return x.index_select(-2, index)
+
+
 def resized(rows: Rows, size: Size, new_size: Size, *, align_corners: bool = False) -> Rows:
     """Resize bilinearly, as ``torch.nn.functional.interpolate`` does with ``size=new_size``.
 
@@ -63,8 +70,8 @@ def resized(rows: Rows, size: Size, new_size: Size, *, align_corners: bool = Fal
         lower, upper, weight = _neighbours(top, bottom, size[0], new_size[0], align_corners)
         start = int(lower[0])
         source = rows(start, int(upper[-1]) + 1)
-        x = source.index_select(-2, (lower - start).to(source.device))
-        other = source.index_select(-2, (upper - start).to(source.device))
+        x = _take_rows(source, (lower - start).to(source.device))
+        other = _take_rows(source, (upper - start).to(source.device))
         weight = weight[:, None].to(source.device)
         return torch.lerp(x.float(), other.float(), weight).to(source.dtype)
 

@@ -19,8 +19,11 @@ def all_rows(rows, height: int, step: int) -> torch.Tensor:
     [((7, 9), (15, 33)), ((64, 40), (31, 23)), ((20, 20), (20, 41)), ((1, 5), (3, 7)), ((9, 8), (1, 8))],
 )
 @pytest.mark.parametrize('step', [1, 4, 100])
-def test_bands_put_together_are_the_whole(size, new_size, align_corners: bool, step: int) -> None:
-    x = torch.randn(2, 3, *size)
+@pytest.mark.parametrize('memory_format', [torch.contiguous_format, torch.channels_last])
+def test_bands_put_together_are_the_whole(
+    size, new_size, align_corners: bool, step: int, memory_format
+) -> None:
+    x = torch.randn(2, 3, *size).contiguous(memory_format=memory_format)
     whole = F.interpolate(x, size=new_size, mode='bilinear', align_corners=align_corners)
     rows = resized(rows_of(x), size, new_size, align_corners=align_corners)
     torch.testing.assert_close(all_rows(rows, new_size[0], step), whole, rtol=0, atol=2e-6)
