@@ -1,21 +1,22 @@
 # CamVid with a pretrained ViT-S/14 on a CPU, in under an hour on two cores: narrower decoder, smaller crops,
-# no auxiliary head, bf16; the embeddings and the first three layers of the backbone are frozen.
+# no auxiliary head, bf16, and a frozen backbone: so few steps train the new decoder, and would only harm the old
+# features.
 _base_ = ['dpt_vit-s14_364x476_4k_camvid.py']
 crop_size = (252, 336)
-max_iters = 2400
+max_iters = 1400
 warmup_iters = 50
 # Poles are three pixels wide: a larger image gives them a patch.
 test_scale = (720, 540)  # (width, height), one and a half times the image
 model = dict(
     data_preprocessor=dict(size=crop_size),
-    backbone=dict(drop_path_rate=0.0, frozen_stages=3),
-    neck=dict(channels=128, post_process_channels=(48, 96, 192, 384)),
-    decode_head=dict(in_channels=128),
+    backbone=dict(drop_path_rate=0.0, frozen_stages=12),
+    neck=dict(channels=64, post_process_channels=(48, 96, 192, 384)),
+    decode_head=dict(in_channels=64),
     auxiliary_heads=None,
     # The median share of pixels over the class's share, in the training images, to the power of 0.75.
     loss=dict(class_weight=[0.37, 0.29, 3.13, 0.23, 1.0, 0.56, 2.74, 2.83, 0.81, 4.31, 7.76]),
 )
-total_batch_size = 2
+total_batch_size = 4
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations'),
@@ -50,18 +51,10 @@ tta_pipeline = [
 train_dataloader = dict(num_workers=1, dataset=dict(pipeline=train_pipeline))
 val_dataloader = dict(num_workers=1, dataset=dict(pipeline=test_pipeline))
 test_dataloader = dict(num_workers=1, dataset=dict(pipeline=test_pipeline))
-# So few steps need a high rate in the new decoder, and weights for the rare classes.
 optim_wrapper = dict(
     type='AmpOptimWrapper',
     dtype='bfloat16',
-    optimizer=dict(lr=2e-3),
-    paramwise_cfg=dict(
-        custom_keys={
-            'backbone.pos_embed': dict(lr_mult=0.03),
-            'backbone.cls_token': dict(lr_mult=0.03),
-            'backbone': dict(lr_mult=0.03),
-        }
-    ),
+    optimizer=dict(lr=2e-3),  # the decoder starts from random weights and has few steps
 )
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-3, by_epoch=False, begin=0, end=warmup_iters),
@@ -70,4 +63,4 @@ param_scheduler = [
 train_cfg = dict(max_iters=max_iters, val_interval=max_iters)
 val_cfg = dict(fp16=True)  # bfloat16 on a CPU
 test_cfg = dict(fp16=True)
-default_hooks = dict(logger=dict(interval=10), checkpoint=dict(interval=400))
+default_hooks = dict(logger=dict(interval=10), checkpoint=dict(interval=350))
