@@ -1,6 +1,6 @@
 # CamVid with a pretrained ViT-S/14 on a CPU, in under an hour on two cores: narrower decoder, smaller crops,
-# no auxiliary head, bf16, and a frozen backbone: so few steps train the new decoder, and would only harm the old
-# features.
+# no auxiliary head, bf16, and a frozen backbone: so few steps train the new decoder and would only harm
+# the old features.
 _base_ = ['dpt_vit-s14_364x476_4k_camvid.py']
 crop_size = (252, 336)
 max_iters = 1400
