@@ -26,6 +26,9 @@ MODES = {
 MARGIN = 2 * LOGITS_TOLERANCE
 """Two classes closer than this share of the largest logit may change places where the first link holds."""
 
+SHARE = 1e-4
+"""Random weights make many near ties; more than this share of the pixels would not be rounding."""
+
 
 def cases(job: Job) -> dict[str, float]:
     """What is computed, with its share of the work."""
@@ -78,7 +81,7 @@ def _margins(model: nn.Module, batch: dict) -> np.ndarray:
     largest = 0.0
     for inputs, samples in views if tta else [(batch['inputs'], batch['data_samples'])]:
         view = segmentor.data_preprocessor(dict(inputs=inputs, data_samples=samples), False)
-        logits = next(segmentor.restored_logits(**view))
+        logits = segmentor.predict(**view, with_logits=True)[0].seg_logits.data
         largest = max(largest, float(logits.abs().max()))
         total = total + (logits.softmax(dim=0) if tta else logits)
     best, second = total.topk(2, dim=0).values
@@ -102,5 +105,9 @@ def compare(case: str, theirs: Arrays, ours: Arrays, job: Job) -> list[Row]:
         classes |= set(np.unique(known).tolist())
     note = f'{differing} of {pixels} pixels differ, {len(classes)} classes predicted'
     note += '; as close as that are their two best classes, so rounding decides' if differing else ''
-    measure = f'{MODES[case]}, {len(images)} images: margin, of the largest logit, where labels differ'
-    return [Row('predictions', measure, widest, MARGIN, note)]
+    what = f'{MODES[case]}, {len(images)} images'
+    share = differing / pixels if pixels else float('nan')
+    return [
+        Row('predictions', f'{what}: share of pixels that differ', share, SHARE),
+        Row('predictions', f'{what}: margin, of the largest logit, where they do', widest, MARGIN, note),
+    ]

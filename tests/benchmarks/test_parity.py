@@ -75,8 +75,8 @@ def pipelines_arrays() -> tuple[Arrays, Arrays]:
 
 
 def predictions_arrays() -> tuple[Arrays, Arrays]:
-    theirs = {'image.labels': RNG.integers(0, 5, (6, 7)).astype(np.uint8)}
-    return theirs, theirs | {'image.margin': np.full((6, 7), 0.1, np.float32)}
+    theirs = {'image.labels': RNG.integers(0, 5, (200, 300)).astype(np.uint8)}
+    return theirs, theirs | {'image.margin': np.full((200, 300), 0.1, np.float32)}
 
 
 def loss_arrays() -> tuple[Arrays, Arrays]:
@@ -155,8 +155,17 @@ def test_pixels_differ_only_where_two_classes_are_as_good(job: Job) -> None:
     ours['image.margin'][-1, -1] = predictions.MARGIN / 2
     rows = predictions.compare('whole', theirs, ours, job)
     assert exit_status(rows) == 0
-    assert '1 of 42 pixels differ' in rows[0].note
-    assert rows[0].difference == pytest.approx(predictions.MARGIN / 2)
+    assert '1 of 60000 pixels differ' in rows[1].note
+    assert rows[1].difference == pytest.approx(predictions.MARGIN / 2)
+
+
+def test_many_near_ties_are_not_rounding(job: Job) -> None:
+    theirs, ours = predictions_arrays()
+    ours['image.labels'] = theirs['image.labels'].copy()
+    ours['image.labels'][:1] += 1
+    ours['image.margin'][:] = 0
+    rows = predictions.compare('whole', theirs, ours, job)
+    assert [row.holds for row in rows] == [False, True]
 
 
 def test_the_example_has_the_documented_scores() -> None:
