@@ -1,0 +1,131 @@
+"""Inject faults into real runs of the tools and compare what happens with what has to.
+
+Prints a table fault / expected / seen / verdict. The exit status is 0 only if all hold, 1 if one does not,
+and 2 for a wrong argument. Progress and the time left go to stderr.
+
+Example:
+    python benchmarks/faults.py --only checkpoints,signals.sigterm
+"""
+
+import argparse
+import sys
+import tempfile
+import textwrap
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(REPOSITORY), str(Path(__file__).resolve().parent)]
+
+from fault_cases import Fault, all_faults  # noqa: E402
+
+WIDTHS = (38, 56, 56)  # of the table's columns: fault, expected, seen
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a fault."""
+
+    fault: Fault
+    seen: str
+    holds: bool
+
+
+def choose(faults: Sequence[Fault], only: str) -> list[Fault]:
+    """Pick the faults whose name, or subject, is in a comma-separated list; all for an empty one.
+
+    Raises:
+        ValueError: If a name fits no fault.
+    """
+    names = [name for name in only.split(',') if name]
+    for name in names:
+        if not any(_fits(fault, name) for fault in faults):
+            raise ValueError(f'--only {name}: no such fault; --list shows them')
+    return [fault for fault in faults if not names or any(_fits(fault, name) for name in names)]
+
+
+def _fits(fault: Fault, name: str) -> bool:
+    return fault.name == name or fault.name.startswith(f'{name}.')
+
+
+def inject(fault: Fault, folder: Path) -> Outcome:
+    """Run one fault; whatever it raises counts as failed."""
+    try:
+        seen, holds = fault.run(folder)
+    except Exception as error:  # the other faults are still to be seen
+        seen, holds = f'{type(error).__name__}: {error}'[:600], False
+    return Outcome(fault, ' '.join(seen.split()), bool(holds))
+
+
+def inject_all(faults: Sequence[Fault]) -> list[Outcome]:
+    """Run the faults one after the other, each in a temporary folder of its own."""
+    outcomes: list[Outcome] = []
+    start = time.monotonic()
+    for done, fault in enumerate(faults):
+        elapsed = time.monotonic() - start
+        left = f', about {_clock(elapsed / done * (len(faults) - done))} left' if done else ''
+        print(f'[{done}/{len(faults)}, {_clock(elapsed)}{left}] {fault.name}', file=sys.stderr, flush=True)
+        with tempfile.TemporaryDirectory(prefix='fault-', ignore_cleanup_errors=True) as folder:
+            outcomes.append(inject(fault, Path(folder)))
+    print(f'[{len(faults)}/{len(faults)}, {_clock(time.monotonic() - start)}] done', file=sys.stderr)
+    return outcomes
+
+
+def _clock(seconds: float) -> str:
+    return f'{int(seconds) // 60}:{int(seconds) % 60:02d}'
+
+
+def render(outcomes: Sequence[Outcome]) -> str:
+    """The table, long texts on several lines, and a last line that sums up."""
+    lines = _row('fault', 'expected', 'seen', 'verdict')
+    rule = '-' * len(lines[0])
+    lines.append(rule)
+    for one in outcomes:
+        lines += _row(one.fault.name, one.fault.expected, one.seen, 'holds' if one.holds else 'FAILS')
+    holding = sum(one.holds for one in outcomes)
+    return '\n'.join([*lines, rule, f'{holding} of {len(outcomes)} faults end as expected'])
+
+
+def _row(*cells: str) -> list[str]:
+    columns = [textwrap.wrap(cell, width) or [''] for cell, width in zip(cells, WIDTHS, strict=False)]
+    height = max(map(len, columns))
+    lines = []
+    for i in range(height):
+        parts = [
+            (column[i] if i < len(column) else '').ljust(width)
+            for column, width in zip(columns, WIDTHS, strict=True)
+        ]
+        lines.append('  '.join([*parts, cells[-1] if i == 0 else '']).rstrip())
+    return lines
+
+
+def exit_status(outcomes: Sequence[Outcome]) -> int:
+    """0 if there are outcomes and all hold, else 1."""
+    return 0 if outcomes and all(one.holds for one in outcomes) else 1
+
+
+def main(arguments: Sequence[str] | None = None, faults: Sequence[Fault] | None = None) -> int:
+    """Run what the command line asks for, print the table and return the exit status."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('--only', default='', metavar='NAME,NAME', help='names of faults or of subjects')
+    parser.add_argument('--list', action='store_true', help='show the faults and run none')
+    args = parser.parse_args(arguments)
+    try:
+        chosen = choose(all_faults() if faults is None else faults, args.only)
+    except ValueError as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 2
+    if args.list:
+        print('\n'.join(f'{fault.name:<{WIDTHS[0]}}  {fault.expected}' for fault in chosen))
+        return 0
+    outcomes = inject_all(chosen)
+    print(render(outcomes))
+    return exit_status(outcomes)
+
+
+if __name__ == '__main__':
+    sys.exit(main())
