@@ -9,8 +9,9 @@ from mmengine.model import BaseModel
 from mmengine.structures import PixelData
 from torch import Tensor, nn
 
-from dpt.models.inference import Size, label_map, restored_rows, slide_logits
+from dpt.models.inference import Size, label_map, restored_rows
 from dpt.models.layers import Rows, bands, resized, rows_of, with_context
+from dpt.models.sliding import SlidingRows
 from dpt.registry import MODELS
 from dpt.structures import IGNORE_INDEX, SegDataSample
 
@@ -126,23 +127,23 @@ class EncoderDecoder(BaseModel):
         The finest fused map has half the input's size and the most channels: a prediction never holds it, nor
         what the head makes of it, but for the rows at hand.
         """
+        if self.test_cfg['mode'] == 'slide':
+            crop_size, stride = self.test_cfg['crop_size'], self.test_cfg['stride']
+            for image in inputs.split(1):
+                rows = SlidingRows(self._logits, image, crop_size, stride)
+                yield rows, (inputs.shape[-2], inputs.shape[-1])
+            return
         context = None if self.decode_head.training else getattr(self.decode_head, 'context', None)
-        if self.test_cfg['mode'] == 'slide' or context is None:
-            for logits in self.inference(inputs).split(1):
+        if context is None:
+            for logits in self._logits(inputs).split(1):
                 yield rows_of(logits), (logits.shape[-2], logits.shape[-1])
             return
         for coarse in self.neck(self.backbone(inputs), upsample_finest=False)[0].split(1):
             coarse = coarse.contiguous(memory_format=torch.channels_last)
             size = (coarse.shape[-2], coarse.shape[-1])
             fine = (2 * size[0], 2 * size[1])
-            rows = resized(rows_of(coarse), size, fine, align_corners=True)
-            yield with_context(lambda x: self.decode_head((x,)), rows, fine[0], context), fine
-
-    def inference(self, inputs: Tensor) -> Tensor:
-        """Return logits of shape BxKxhxw: at the head's resolution (whole) or the input's (slide)."""
-        if self.test_cfg['mode'] == 'slide':
-            return slide_logits(self._logits, inputs, self.test_cfg['crop_size'], self.test_cfg['stride'])
-        return self._logits(inputs)
+            finest = resized(rows_of(coarse), size, fine, align_corners=True)
+            yield with_context(lambda x: self.decode_head((x,)), finest, fine[0], context), fine
 
     def restored_rows(self, inputs: Tensor, data_samples: list[SegDataSample]) -> Iterator[tuple[Rows, Size]]:
         """Yield each image's logits of shape 1xKxHxW at its original size (H, W), by rows.

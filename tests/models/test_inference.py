@@ -4,58 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from dpt.models.inference import label_map, restored_rows, slide_logits, window_starts
+from dpt.models.inference import label_map, restored_rows
 from dpt.models.layers import rows_of
-
-
-def pointwise(images: torch.Tensor) -> torch.Tensor:
-    """A model whose logits depend on each pixel alone."""
-    return torch.cat([images, 1 - images], dim=1)
-
-
-@pytest.mark.parametrize(
-    ('length', 'crop', 'stride'), [(10, 4, 3), (10, 10, 7), (7, 10, 5), (11, 4, 4), (1, 4, 1)]
-)
-def test_windows_cover_everything_and_stay_inside(length: int, crop: int, stride: int) -> None:
-    covered = set()
-    for start in window_starts(length, crop, stride):
-        assert start >= 0
-        assert start + min(crop, length) <= length
-        covered.update(range(start, start + min(crop, length)))
-    assert covered == set(range(length))
-
-
-@pytest.mark.parametrize('size', [(24, 40), (33, 41), (9, 50)])
-def test_sliding_a_pointwise_model_gives_its_whole_logits(size: tuple[int, int]) -> None:
-    images = torch.rand(2, 1, *size)
-    logits = slide_logits(pointwise, images, (16, 20), (7, 11))
-    torch.testing.assert_close(logits, pointwise(images))
-
-
-def test_slide_equals_whole_when_the_window_covers_the_image() -> None:
-    images = torch.rand(1, 1, 12, 20)
-
-    def coarse(x: torch.Tensor) -> torch.Tensor:
-        return F.avg_pool2d(pointwise(x), 2)
-
-    whole = F.interpolate(coarse(images), size=(12, 20), mode='bilinear', align_corners=False)
-    torch.testing.assert_close(slide_logits(coarse, images, (32, 32), (16, 16)), whole)
-
-
-def test_overlapping_windows_are_averaged() -> None:
-    calls = []
-
-    def counting(x: torch.Tensor) -> torch.Tensor:
-        calls.append(x)
-        return torch.full((1, 1, *x.shape[-2:]), float(len(calls)))
-
-    logits = slide_logits(counting, torch.zeros(1, 1, 2, 6), (2, 4), (2, 2))
-    assert logits[0, 0, 0].tolist() == [1, 1, 1.5, 1.5, 2, 2]
-
-
-def test_stride_beyond_the_window_is_refused() -> None:
-    with pytest.raises(ValueError, match='stride'):
-        slide_logits(pointwise, torch.rand(1, 1, 8, 8), (4, 4), (5, 4))
 
 
 def restore_logits(logits: torch.Tensor, **shapes) -> torch.Tensor:
