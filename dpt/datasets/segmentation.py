@@ -3,11 +3,13 @@
 import os.path as osp
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from mmengine import fileio
 from mmengine.dataset import BaseDataset, Compose
 
+from dpt.datasets.bad_sample import FILE_ERRORS, BadSampleCount, name_sample
 from dpt.registry import DATASETS, TRANSFORMS
 from dpt.structures import IGNORE_INDEX
 
@@ -20,7 +22,8 @@ class BaseSegDataset(BaseDataset):
 
     Usable as it is, ``metainfo=dict(classes=..., palette=...)`` names the classes; a subclass may state them
     in ``METAINFO`` instead. Each sample starts as a dict of ``img_path``, ``seg_map_path`` (absent where the
-    data set has no annotations), ``label_map``, ``reduce_zero_label`` and ``seg_fields=[]``.
+    data set has no annotations), ``label_map``, ``reduce_zero_label``, ``num_classes``, ``ignore_index``,
+    ``allow_unlabelled`` and ``seg_fields=[]``.
 
     Args:
         ann_file: Split file, one image a line, with or without the image suffix, relative to the image
@@ -39,7 +42,12 @@ class BaseSegDataset(BaseDataset):
         test_mode: Whether masks may be missing, and whether a sample that fails is an error rather than
             replaced by another.
         lazy_init: Whether to list the folders only when the first sample is asked for.
-        max_refetch: How often a training sample is replaced by another when the pipeline gives None.
+        max_refetch: How often a training sample is replaced by another when it is bad or the pipeline gives
+            None.
+        max_bad_samples: How many different bad samples each process may skip in training: another sample,
+            which follows from the seed and the place in the order, is taken instead, and the file is named
+            in the log. 0: the first is an error. Every start of a run counts anew.
+        allow_unlabelled: Whether a mask may have no labelled pixel at all; ``False`` makes that a bad sample.
         ignore_index: Label of pixels that do not count. ``reduce_zero_label`` and a selection of classes
             mark them with 255 and need it to be that.
         reduce_zero_label: Whether label 0 means 'no label' and 1 is the first class. It is decided here
@@ -70,6 +78,8 @@ class BaseSegDataset(BaseDataset):
         test_mode: bool = False,
         lazy_init: bool = False,
         max_refetch: int = 1000,
+        max_bad_samples: int = 0,
+        allow_unlabelled: bool = True,
         ignore_index: int = IGNORE_INDEX,
         reduce_zero_label: bool = False,
         backend_args: Mapping | None = None,
@@ -79,6 +89,14 @@ class BaseSegDataset(BaseDataset):
         self.ignore_index = ignore_index
         self.reduce_zero_label = reduce_zero_label
         self.backend_args = dict(backend_args) if backend_args else None
+        if max_bad_samples < 0 or (max_bad_samples and test_mode):
+            raise ValueError(
+                f'max_bad_samples={max_bad_samples}: 0 or more was expected, and 0 in test mode, which '
+                'evaluates every image'
+            )
+        self.max_bad_samples = max_bad_samples
+        self.allow_unlabelled = allow_unlabelled
+        self._bad_samples: BadSampleCount | None = None
         super().__init__(
             ann_file=ann_file,
             metainfo=metainfo,
@@ -124,6 +142,27 @@ class BaseSegDataset(BaseDataset):
             self._require_masks(stems, masks)
         return [self._describe(stem, images, masks) for stem in stems]
 
+    def full_init(self) -> None:
+        """List the samples, if that was put off."""
+        super().full_init()
+        if self.max_bad_samples and self._bad_samples is None:
+            self._bad_samples = BadSampleCount(len(self), self.max_bad_samples)
+
+    def prepare_data(self, idx: int) -> Any:
+        """Read and transform a sample; None if it is bad and may be skipped.
+
+        Raises:
+            BadSampleError: It is bad; the message names the file.
+        """
+        try:
+            return super().prepare_data(idx)
+        except (*FILE_ERRORS, ValueError) as error:
+            bad = name_sample(error, self.get_data_info(idx))
+            if self._bad_samples is None or not isinstance(error, FILE_ERRORS):
+                raise bad from error
+            self._bad_samples.add(idx, bad)
+            return None
+
     def _describe(self, stem: str, images: str, masks: str | None) -> dict:
         sample = {'img_path': osp.join(images, stem + self.img_suffix)}
         if masks is not None:
@@ -132,6 +171,9 @@ class BaseSegDataset(BaseDataset):
             **sample,
             'label_map': self.label_map,
             'reduce_zero_label': self.reduce_zero_label,
+            'num_classes': len(self._metainfo['classes']),
+            'ignore_index': self.ignore_index,
+            'allow_unlabelled': self.allow_unlabelled,
             'seg_fields': [],
         }
 

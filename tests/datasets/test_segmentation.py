@@ -39,6 +39,9 @@ def test_a_sample_says_where_things_are_and_what_the_data_set_decided(make_root)
         'seg_map_path': str(root / 'annotations/a.png'),
         'label_map': None,
         'reduce_zero_label': True,
+        'num_classes': 5,
+        'ignore_index': 255,
+        'allow_unlabelled': True,
         'seg_fields': [],
     }
 

@@ -6,8 +6,9 @@ import cv2
 import mmcv
 import numpy as np
 from mmcv.transforms import BaseTransform
-from mmengine import fileio
 
+from dpt.datasets.bad_sample import BadSampleError, read_file
+from dpt.datasets.labels import check_labels
 from dpt.registry import TRANSFORMS
 from dpt.structures import IGNORE_INDEX
 
@@ -15,6 +16,7 @@ BACKENDS = ('cv2', 'pillow', 'tifffile')
 
 _PNG_SIGNATURE = b'\x89PNG\r\n\x1a\n'
 _PNG_GREY = 0
+_JPEG_SIGNATURE = b'\xff\xd8\xff'
 
 
 def label_table(reduce_zero_label: bool, label_map: Mapping[int, int] | None, size: int = 256) -> np.ndarray:
@@ -70,8 +72,9 @@ class LoadAnnotations(BaseTransform):
 
     Raises:
         FileNotFoundError: The mask is not there.
-        ValueError: The mask is unreadable, has several channels, differs from the image in size, or
-            ``reduce_zero_label`` contradicts the data set.
+        BadSampleError: The mask is unreadable, has several channels, differs from the image in size, or holds
+            a label outside the classes of the data set.
+        ValueError: ``reduce_zero_label`` contradicts the data set.
     """
 
     def __init__(
@@ -97,7 +100,9 @@ class LoadAnnotations(BaseTransform):
         reduce_zero_label = self._agreed_reduce_zero_label(results)
         labels = self._read(path)
         _check_size(labels, results)
-        results['gt_seg_map'] = _relabel(labels, reduce_zero_label, results.get('label_map'))
+        trained = _relabel(labels, reduce_zero_label, results.get('label_map'))
+        check_labels(trained, labels, results, reduce_zero_label)
+        results['gt_seg_map'] = trained
         fields = results.get('seg_fields', [])
         results['seg_fields'] = [*(name for name in fields if name != 'gt_seg_map'), 'gt_seg_map']
         return results
@@ -115,16 +120,18 @@ class LoadAnnotations(BaseTransform):
 
     def _read(self, path: str) -> np.ndarray:
         """Labels as they are on disk: HxW, uint8 where they fit, else int32."""
-        try:
-            content = fileio.get(path, backend_args=self.backend_args)
-        except FileNotFoundError as error:
-            raise FileNotFoundError(f'mask {path} does not exist') from error
+        content = read_file(path, 'mask', self.backend_args)
+        if content.startswith(_JPEG_SIGNATURE):
+            raise BadSampleError(
+                f'mask {path} is a JPEG, which does not keep labels: write masks as PNG', 'mask is a JPEG'
+            )
+        labels, reason = None, 'the file is damaged or not an image'
         try:
             labels = _decode(content, self.imdecode_backend)
-        except (OSError, SyntaxError, ValueError) as error:
-            raise ValueError(f'mask {path} cannot be read: {error}') from error
+        except (OSError, SyntaxError, ValueError, cv2.error) as error:
+            reason = str(error)
         if labels is None:
-            raise ValueError(f'mask {path} cannot be read: the file is damaged or not an image')
+            raise BadSampleError(f'mask {path} cannot be read: {reason}', 'mask damaged')
         return _narrow(_one_channel(labels, path), path)
 
     def __repr__(self) -> str:
@@ -138,9 +145,10 @@ def _one_channel(labels: np.ndarray, path: str) -> np.ndarray:
     if labels.ndim == 3 and labels.shape[2] == 1:
         return labels[..., 0]
     if labels.ndim != 2:
-        raise ValueError(
+        raise BadSampleError(
             f'mask {path} has shape {labels.shape}, colours instead of labels: a mask has one channel that '
-            'holds the class index of each pixel (a grey or palette PNG); convert the colours to indices'
+            'holds the class index of each pixel (a grey or palette PNG); convert the colours to indices',
+            'mask has several channels',
         )
     return labels
 
@@ -149,9 +157,15 @@ def _narrow(labels: np.ndarray, path: str) -> np.ndarray:
     if labels.dtype == np.uint8:
         return np.ascontiguousarray(labels)
     if labels.dtype.kind not in 'bui':
-        raise ValueError(f'mask {path} holds {labels.dtype} values: whole numbers were expected')
+        raise BadSampleError(
+            f'mask {path} holds {labels.dtype} values: whole numbers were expected',
+            'mask not of whole numbers',
+        )
     if labels.dtype.kind == 'i' and labels.min() < 0:
-        raise ValueError(f'mask {path} holds negative labels: 255 is the value for pixels without a label')
+        raise BadSampleError(
+            f'mask {path} holds negative labels: 255 is the value for pixels without a label',
+            'label outside the classes',
+        )
     fits = labels.dtype.kind == 'b' or labels.max() <= np.iinfo(np.uint8).max
     return np.ascontiguousarray(labels, dtype=np.uint8 if fits else np.int32)
 
@@ -161,9 +175,16 @@ def _check_size(labels: np.ndarray, results: dict) -> None:
     expected = results.get('ori_shape')
     if expected is None or labels.shape == tuple(expected[:2]):
         return
-    raise ValueError(
+    turned = labels.shape == tuple(expected[1::-1])
+    hint = (
+        '; if the mask is of the pixels as stored and the image has an EXIF orientation, set '
+        "color_type='color_ignore_orientation' of LoadImageFromFile"
+    )
+    raise BadSampleError(
         f'image {results.get("img_path")} is {expected[0]}x{expected[1]} (height x width) but its mask '
         f'{results["seg_map_path"]} is {labels.shape[0]}x{labels.shape[1]}: both must have one size'
+        + (hint if turned else ''),
+        'sizes differ',
     )
 
 

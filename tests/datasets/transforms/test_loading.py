@@ -157,7 +157,7 @@ def test_a_missing_mask_is_named(tmp_path):
         LoadAnnotations()({'seg_map_path': str(tmp_path / 'none.png')})
 
 
-@pytest.mark.parametrize('keep', [0, 10, 30, 60])
+@pytest.mark.parametrize('keep', [1, 10, 30, 60])
 @pytest.mark.parametrize('backend', ['cv2', 'pillow'])
 def test_a_damaged_mask_is_named(tmp_path, keep, backend):
     sample = write(tmp_path / 'm.png', random_labels(200))
@@ -204,3 +204,22 @@ def test_an_unknown_backend_is_refused():
 
 def test_the_registered_name_is_ours_not_mmcvs():
     assert type(TRANSFORMS.build({'type': 'LoadAnnotations', 'reduce_zero_label': True})) is LoadAnnotations
+
+
+@pytest.mark.parametrize(
+    ('content', 'message'),
+    [
+        (b'', 'is empty: 0 bytes'),
+        (cv2.imencode('.jpg', np.zeros((5, 5), np.uint8))[1].tobytes(), 'is a JPEG, which does not keep'),
+        (cv2.imencode('.png', np.zeros((50, 50), np.uint8))[1].tobytes()[:-20], 'cannot be read'),
+    ],
+)
+def test_masks_that_hold_no_sure_labels_are_refused_by_name(tmp_path, content, message):
+    (tmp_path / 'm.png').write_bytes(content)
+    with pytest.raises(ValueError, match=f'mask .*m.png {message}'):
+        LoadAnnotations()({'seg_map_path': str(tmp_path / 'm.png')})
+
+
+def test_a_folder_in_place_of_a_mask_is_told(tmp_path):
+    with pytest.raises(ValueError, match='cannot be read: Is a directory'):
+        LoadAnnotations()({'seg_map_path': str(tmp_path)})

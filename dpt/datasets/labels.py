@@ -1,0 +1,74 @@
+"""Which labels a mask may hold."""
+
+import numpy as np
+
+from dpt.datasets.bad_sample import BadSampleError
+from dpt.structures import IGNORE_INDEX
+
+
+def outside_labels(labels: np.ndarray, num_classes: int, ignore_index: int = IGNORE_INDEX) -> list[int]:
+    """Return the trained labels that are neither a class nor ``ignore_index``, sorted.
+
+    Args:
+        labels: Non-negative whole numbers of shape HxW.
+        num_classes: Number of classes K; labels 0..K-1 are classes.
+        ignore_index: Label of pixels that do not count.
+    """
+    if not labels.size or labels.max() < num_classes:
+        return []
+    # 255 wraps to 0: one pass of some microseconds for the usual mask that marks unlabelled pixels
+    if labels.dtype == np.uint8 and ignore_index == IGNORE_INDEX and highest_label(labels) < num_classes:
+        return []
+    present = np.unique(labels)
+    return [int(value) for value in present if value >= num_classes and value != ignore_index]
+
+
+def highest_label(labels: np.ndarray) -> int:
+    """Return the highest of uint8 labels but 255; -1 if there is none."""
+    return int((labels + np.uint8(1)).max()) - 1
+
+
+def is_unlabelled(labels: np.ndarray, ignore_index: int = IGNORE_INDEX) -> bool:
+    """Whether no pixel counts."""
+    return bool((labels == ignore_index).all())
+
+
+def check_labels(labels: np.ndarray, disk: np.ndarray, sample: dict, reduce_zero_label: bool) -> None:
+    """Refuse a mask whose labels do not fit the classes that the data set told its sample.
+
+    Args:
+        labels: Trained labels of shape HxW.
+        disk: The same pixels as they are in the file.
+        sample: Dict of the sample. Without ``num_classes`` nothing is checked.
+        reduce_zero_label: Whether label 0 of the file was taken for 'no label'.
+
+    Raises:
+        BadSampleError: A label is outside the classes or, where the sample says ``allow_unlabelled=False``,
+            no pixel has a label.
+    """
+    count = sample.get('num_classes')
+    if count is None:
+        return
+    ignore_index = sample.get('ignore_index', IGNORE_INDEX)
+    outside = outside_labels(labels, count, ignore_index)
+    if outside:
+        found = np.unique(disk[np.isin(labels, outside)])[:5]
+        raise BadSampleError(
+            f'mask {sample["seg_map_path"]} holds the label {", ".join(map(str, found))}, trained as '
+            f'{", ".join(map(str, outside[:5]))}, but the {count} classes are 0 to {count - 1} and '
+            f'{ignore_index} is for none: {_remedy(disk, sample, reduce_zero_label, ignore_index)}',
+            'label outside the classes',
+        )
+    if not sample.get('allow_unlabelled', True) and is_unlabelled(labels, ignore_index):
+        raise BadSampleError(f'mask {sample["seg_map_path"]} has no labelled pixel', 'no labelled pixel')
+
+
+def _remedy(disk: np.ndarray, sample: dict, reduce_zero_label: bool, ignore_index: int) -> str:
+    counted = disk[disk != ignore_index]
+    if (
+        not reduce_zero_label
+        and not sample.get('label_map')
+        and counted.max(initial=0) == sample['num_classes']
+    ):
+        return "set reduce_zero_label=True on the data set if 0 means 'no label', else name all classes"
+    return f'name all classes in metainfo, or write {ignore_index} where no class is meant'

@@ -1,0 +1,147 @@
+"""Bad samples: one line that names the file, or a counted skip that follows from the seed."""
+
+import os
+import pickle
+import re
+
+import cv2
+import numpy as np
+import pytest
+from torch.utils.data import DataLoader
+
+from dpt.datasets import BaseSegDataset
+from dpt.datasets.bad_sample import BadSampleError
+from dpt.engine.cli import explain
+from dpt.engine.randomness import Draw, SeededDataset, derived_seed
+
+PIPELINE = [
+    {'type': 'LoadImageFromFile'},
+    {'type': 'LoadAnnotations'},
+    {'type': 'RandomCrop', 'crop_size': 16},
+    {'type': 'PackSegInputs'},
+]
+NAMES = tuple('abcdefgh')
+
+
+def build(root, pipeline=None, **kwargs):
+    return BaseSegDataset(
+        data_root=str(root),
+        data_prefix={'img_path': 'images', 'seg_map_path': 'annotations'},
+        metainfo={'classes': tuple('vwxyz')},
+        pipeline=PIPELINE if pipeline is None else pipeline,
+        **kwargs,
+    )
+
+
+def spoil(root, *names):
+    for name in names:
+        (root / f'images/{name}.jpg').write_bytes(b'no image')
+
+
+def paths(dataset, draws):
+    items = [dataset[draw] for draw in draws]
+    return [(os.path.basename(item['data_samples'].img_path), item['inputs'].sum().item()) for item in items]
+
+
+def draws():
+    return [Draw(place % 8, derived_seed(7, place)) for place in range(16)]
+
+
+def test_without_leave_the_first_bad_sample_is_an_error_that_names_it(make_root):
+    root = make_root('a', 'b')
+    spoil(root, 'b')
+    with pytest.raises(BadSampleError, match=re.escape(f'image {root}/images/b.jpg cannot be read')):
+        build(root)[1]
+
+
+def test_a_worker_s_error_is_one_line_with_the_file(make_root):
+    root = make_root('a')
+    spoil(root, 'a')
+    with pytest.raises(BadSampleError) as caught:
+        list(DataLoader(build(root), num_workers=1, collate_fn=list))
+    assert explain(caught.value) == f'image {root}/images/a.jpg cannot be read: ' + (
+        'the file is damaged or not an image'
+    )
+
+
+def test_an_error_of_a_transform_gets_the_file_s_name_and_is_never_skipped(make_root):
+    def fail(sample):
+        raise ValueError('too small\nfor this')
+
+    root = make_root('a', 'b')
+    with pytest.raises(BadSampleError, match=re.escape(f'image {root}/images/a.jpg: too small for this')):
+        build(root, [fail], max_bad_samples=5)[0]
+
+
+def test_opencv_s_errors_get_the_file_s_name_too(make_root):
+    def fail(sample):
+        cv2.resize(np.zeros((2, 2), np.uint8), (0, 0))
+
+    root = make_root('a')
+    with pytest.raises(BadSampleError, match='image .*a.jpg: '):
+        build(root, [fail])[0]
+
+
+def test_bugs_stay_bugs(make_root):
+    with pytest.raises(TypeError):
+        build(make_root('a'), [lambda sample: len(1)])[0]
+
+
+def test_which_sample_replaces_a_bad_one_follows_from_the_seed_and_place(make_root):
+    root = make_root(*NAMES)
+    spoil(root, 'b', 'e')
+    taken = paths(SeededDataset(build(root, max_bad_samples=2)), draws())
+    assert not {'b.jpg', 'e.jpg'} & {name for name, _ in taken}
+    # Entered in the middle, as a resumed run does, and in two workers: the same samples with the same crops.
+    again = SeededDataset(build(root, max_bad_samples=2))
+    assert paths(again, draws()[9:]) == taken[9:]
+    loader = DataLoader(again, sampler=draws(), batch_size=1, num_workers=2, collate_fn=list)
+    batches = [batch[0] for batch in loader]
+    assert [os.path.basename(item['data_samples'].img_path) for item in batches] == [
+        name for name, _ in taken
+    ]
+    assert [item['inputs'].sum().item() for item in batches] == [total for _, total in taken]
+
+
+def test_different_bad_samples_are_counted_over_all_workers(make_root):
+    root = make_root(*NAMES)
+    spoil(root, *'abc')
+    allowed = build(root, max_bad_samples=3)
+    assert len(paths(SeededDataset(allowed), draws())) == 16  # each is met twice
+    dataset = SeededDataset(build(root, max_bad_samples=2))
+    loader = DataLoader(dataset, sampler=draws(), num_workers=2, collate_fn=list)
+    expected = r'bad sample number 3, more than max_bad_samples=2; tools/check_data.py lists them all'
+    with pytest.raises(BadSampleError, match=expected):
+        list(loader)
+
+
+def test_each_skip_is_in_the_log_once(make_root, monkeypatch):
+    lines = []
+    monkeypatch.setattr('dpt.datasets.bad_sample.print_log', lambda line, *_: lines.append(line))
+    root = make_root(*NAMES)
+    spoil(root, 'd')
+    paths(SeededDataset(build(root, max_bad_samples=4)), draws())
+    assert lines == [
+        f'skipped, 1 of at most 4 bad samples: image {root}/images/d.jpg cannot be read: '
+        'the file is damaged or not an image'
+    ]
+
+
+def test_an_evaluation_never_skips(make_root):
+    with pytest.raises(ValueError, match='max_bad_samples=3: .* 0 in test mode'):
+        build(make_root('a'), max_bad_samples=3, test_mode=True)
+    with pytest.raises(ValueError, match='max_bad_samples=-1'):
+        build(make_root('a'), max_bad_samples=-1)
+
+
+def test_a_bad_sample_passes_between_processes():
+    error = pickle.loads(pickle.dumps(BadSampleError('image a.jpg', 'image empty')))
+    assert (str(error), error.kind) == ('image a.jpg', 'image empty')
+
+
+def test_images_without_a_label_are_bad_where_the_data_set_says_so(make_root):
+    root = make_root('a')
+    cv2.imwrite(str(root / 'annotations/a.png'), np.full((21, 34), 255, np.uint8))
+    assert build(root)[0]['data_samples'].gt_sem_seg.data.unique().tolist() == [255]
+    with pytest.raises(BadSampleError, match=r'annotations/a\.png has no labelled pixel'):
+        build(root, allow_unlabelled=False)[0]
