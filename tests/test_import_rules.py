@@ -25,7 +25,10 @@ RULES = {
     'evaluation': BASE | {'dpt.evaluation'},
     'visualization': BASE | {'dpt.visualization'},
     'checkpoints': {'dpt.checkpoints'},
-    'engine': BASE | {'dpt.checkpoints', 'dpt.engine'},
+    # Parts come by config: what is measured is whatever the registry builds.
+    'profiling': BASE | {'dpt.profiling'},
+    # The log tells what share of the device's rate the model's arithmetic reaches.
+    'engine': BASE | {'dpt.checkpoints', 'dpt.engine', 'dpt.profiling'},
 }
 
 

@@ -1,0 +1,70 @@
+"""Print the parameters, floating-point operations and activation memory of a config's model, by part.
+
+Nothing is computed and no weights are loaded. A multiplication and an addition count as two operations.
+Activations are what a training step in float32 holds for the backward pass when a part is done.
+
+Example:
+    python tools/get_flops.py configs/dpt_vit-b16_512x512_160k_ade20k.py --shape 512 683
+"""
+
+import argparse
+
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+
+from dpt.engine.cli import Options, one_line_errors
+from dpt.engine.launch import load_config
+from dpt.profiling import PartCost, part_costs, training_flops
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('config', help='config file')
+    parser.add_argument(
+        '--shape', type=int, nargs=2, metavar=('H', 'W'), help="size of the image (default: training's)"
+    )
+    parser.add_argument(
+        '--cfg-options', nargs='+', action=Options, default={}, metavar='KEY=VALUE', help='as of train.py'
+    )
+    return parser.parse_args()
+
+
+def choose_shape(shape: list[int] | None, config: Config) -> tuple[int, int, int, int]:
+    """Return the shape 1xCxHxW of the image."""
+    preprocessor = config.model.data_preprocessor
+    size = shape or preprocessor.get('size')
+    if size is None:
+        raise ValueError('the config has no model.data_preprocessor.size: give --shape H W')
+    if min(size) < 1:
+        raise ValueError(f'--shape {size[0]} {size[1]}: both must be 1 or more')
+    return 1, len(preprocessor.mean), size[0], size[1]
+
+
+def table(parts: list[PartCost]) -> str:
+    """Lay the costs out, the sums last."""
+    header = f'{"part":<18}{"parameters (M)":>16}{"GFLOP":>10}{"activations (MiB)":>20}'
+    costs = [(part.name, part.parameters, part.flops, part.activation_bytes) for part in parts]
+    costs.append(('all', *(sum(column) for column in list(zip(*costs, strict=True))[1:])))
+    rows = [
+        f'{name:<18}{n / 1e6:>16.2f}{flops / 1e9:>10.1f}{size / 2**20:>20.1f}'
+        for name, n, flops, size in costs
+    ]
+    rule = '-' * len(header)
+    return '\n'.join([header, rule, *rows[:-1], rule, rows[-1]])
+
+
+def main() -> None:
+    with one_line_errors():
+        args = parse_args()
+        config = load_config(args.config, args.cfg_options)
+        init_default_scope(config.get('default_scope', 'dpt'))
+        shape = choose_shape(args.shape, config)
+        print(f'one image of {shape[2]}x{shape[3]}')
+        print(table(part_costs(config.model, shape)))
+        print(f'a training step: {training_flops(config.model, shape) / 1e9:.1f} GFLOP')
+
+
+if __name__ == '__main__':
+    main()
