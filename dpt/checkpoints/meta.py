@@ -87,3 +87,50 @@ def _literal(node: ast.expr) -> Any:
         return ast.literal_eval(node)
     except ValueError:
         return None
+
+
+def config_values(text: str) -> dict[str, Any]:
+    """Read a whole config that stands in a checkpoint as text, as data: nothing in it is run.
+
+    Args:
+        text: assignments of numbers, strings, booleans, None, lists, tuples, dicts and ``dict(key=value)``,
+            as mmengine's ``Config.pretty_text`` writes them.
+
+    Raises:
+        ValueError: anything else stands in it; the message shows the line.
+    """
+    try:
+        tree = ast.parse(text)
+        values: dict[str, Any] = {}
+        for node in tree.body:
+            if not isinstance(node, ast.Assign) or not all(
+                isinstance(name, ast.Name) for name in node.targets
+            ):
+                raise _no_data(node)
+            value = _data(node.value)
+            values.update({ast.unparse(name): value for name in node.targets})
+        return values
+    except (SyntaxError, RecursionError, MemoryError) as error:
+        raise ValueError(f'not a config as text ({type(error).__name__})') from None
+
+
+def _data(node: ast.expr) -> Any:
+    if isinstance(node, ast.Call) and ast.unparse(node.func) == 'dict' and not node.args:
+        if all(keyword.arg for keyword in node.keywords):
+            return {str(keyword.arg): _data(keyword.value) for keyword in node.keywords}
+    elif isinstance(node, (ast.List, ast.Tuple)):
+        items = [_data(item) for item in node.elts]
+        return tuple(items) if isinstance(node, ast.Tuple) else items
+    elif isinstance(node, ast.Dict) and all(isinstance(key, ast.Constant) for key in node.keys):
+        keys = [key.value for key in node.keys if isinstance(key, ast.Constant)]
+        return dict(zip(keys, map(_data, node.values), strict=True))
+    elif isinstance(node, (ast.Constant, ast.UnaryOp, ast.Set)):
+        try:
+            return ast.literal_eval(node)
+        except ValueError:
+            pass
+    raise _no_data(node)
+
+
+def _no_data(node: ast.stmt | ast.expr) -> ValueError:
+    return ValueError(f'line {node.lineno} is not plain data: {ast.unparse(node)[:60]!r}')

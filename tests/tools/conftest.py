@@ -1,5 +1,6 @@
 """A tiny data set and config, and the tools run as a user does."""
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -30,6 +31,34 @@ def run_tool(repository: Path) -> Run:
         return result
 
     return run
+
+
+@pytest.fixture(scope='session')
+def tool_main(repository: Path) -> Callable[[str], Callable[..., int]]:
+    """Load a tool into this process: for its many mistakes, a process each would take minutes.
+
+    What comes back takes the command line's arguments and returns the exit status.
+    """
+
+    def load(path: str) -> Callable[..., int]:
+        spec = importlib.util.spec_from_file_location(f'tool_{Path(path).stem}', repository / path)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[spec.name] = module  # dataclasses look themselves up there
+        spec.loader.exec_module(module)
+
+        def main(*arguments: object) -> int:
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(sys, 'argv', [path, *map(str, arguments)])
+                try:
+                    return module.main() or 0
+                except SystemExit as stop:
+                    return int(stop.code or 0)
+
+        return main
+
+    return load
 
 
 @pytest.fixture(scope='session')

@@ -10,7 +10,7 @@ import torch
 from dpt.apis import inference_model, init_model
 from dpt.checkpoints import save_weights
 
-CONFIG = Path(__file__).resolve().parent.parent / 'configs' / 'quickstart.py'
+CONFIG = Path(__file__).resolve().parents[2] / 'configs' / 'quickstart.py'
 
 
 @pytest.fixture(scope='module')

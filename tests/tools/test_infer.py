@@ -1,0 +1,94 @@
+"""``tools/infer.py`` as a user runs it."""
+
+import cv2
+import numpy as np
+import pytest
+
+from dpt.apis import Segmenter
+
+
+@pytest.fixture(scope='module')
+def best(trained):
+    return next(trained.glob('best_mIoU_iter_*.pth'))
+
+
+@pytest.fixture(scope='module')
+def main(tool_main):
+    return tool_main('tools/infer.py')
+
+
+@pytest.fixture
+def inputs(tiny_config, tmp_path):
+    """Two images, one a folder below, a broken one, and a video of four frames."""
+    source = sorted((tiny_config.parent / 'data' / 'images' / 'validation').iterdir())
+    folder = tmp_path / 'in'
+    (folder / 'below').mkdir(parents=True)
+    (folder / 'a.jpg').write_bytes(source[0].read_bytes())
+    (tmp_path / 'other').mkdir()
+    (tmp_path / 'other' / 'a.jpg').write_bytes(source[1].read_bytes())
+    cv2.imwrite(str(folder / 'below' / 'b.png'), cv2.imread(str(source[1])))
+    (folder / 'broken.jpg').write_bytes(b'junk')
+    writer = cv2.VideoWriter(str(tmp_path / 'clip.avi'), cv2.VideoWriter.fourcc(*'MJPG'), 5, (96, 64))
+    frame = cv2.resize(cv2.imread(str(source[0])), (96, 64))
+    for _ in range(4):
+        writer.write(frame)
+    writer.release()
+    return folder
+
+
+def test_images_and_videos_give_labels_and_overlays(run_tool, best, inputs, tmp_path):
+    out, show = tmp_path / 'labels', tmp_path / 'overlays'
+    clip = tmp_path / 'clip.avi'
+    options = ('--out', out, '--show-dir', show, '--opacity', 0.4, '--batch-size', 2)
+    done = run_tool('tools/infer.py', best, inputs, clip, *options, status=3)
+    assert '3 of 4 inputs done; 4 video frames' in done.stdout
+    assert f'not read (1): {inputs / "broken.jpg"}' in done.stdout
+    assert 'broken.jpg cannot be read' in done.stderr
+    segmenter = Segmenter(best, device='cpu')
+    result = segmenter(inputs / 'below' / 'b.png')
+    assert np.array_equal(cv2.imread(str(out / 'below' / 'b.png'), cv2.IMREAD_UNCHANGED), result.labels)
+    assert np.array_equal(cv2.imread(str(show / 'below' / 'b.png'))[..., ::-1], result.overlay(0.4))
+    frames = list(segmenter.stream(clip))
+    assert np.array_equal(
+        cv2.imread(str(out / 'clip' / '000003.png'), cv2.IMREAD_UNCHANGED), frames[3].labels
+    )
+    video = cv2.VideoCapture(str(show / 'clip.mp4'))
+    assert video.get(cv2.CAP_PROP_FRAME_COUNT) == 4
+    assert video.get(cv2.CAP_PROP_FPS) == 5
+    drawn = video.read()[1][..., ::-1]
+    assert np.abs(drawn.astype(int) - frames[0].overlay(0.4)).mean() < 12  # but for the compression
+    written = {
+        str(path.relative_to(tmp_path)) for path in (*out.rglob('*'), *show.rglob('*')) if path.is_file()
+    }
+    assert len(written) == 2 + 4 + 2 + 1
+    assert not any('partial' in name or '/.' in name for name in written)
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'status', 'message'),
+    [
+        (['{best}', '{inputs}'], 2, 'give --out, --show-dir or both'),
+        (['{best}', '{inputs}', '--out', '{tmp}/o', '--opacity', '2'], 2, 'from 0 to 1'),
+        (['{best}', 'gone.jpg', '--out', '{tmp}/o'], 1, 'error: gone.jpg does not exist'),
+        (['gone.pth', '{inputs}', '--out', '{tmp}/o'], 1, 'gone.pth'),
+        (['{best}', '{inputs}', '--out', '{tmp}/o', '--show-dir', '{tmp}/o'], 1, 'must be two folders'),
+        (['{best}', '{inputs}', '--out', '{tmp}/o', '--device', 'gpu'], 1, "device='gpu' cannot be used"),
+        (['{best}', '{inputs}', '--out', '{inputs}'], 1, 'b.png would replace an input'),
+        (['{best}', '{inputs}', '{tmp}/other/a.jpg', '--out', '{tmp}/o'], 1, 'both results would be named a'),
+    ],
+)
+def test_a_mistake_is_told_in_a_line(main, best, inputs, tmp_path, capsys, arguments, status, message):
+    filled = [argument.format(best=best, inputs=inputs, tmp=tmp_path) for argument in arguments]
+    assert main(*filled) == status
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / 'o').exists()
+
+
+def test_a_video_stops_where_it_is_told_and_junk_is_reported(main, best, inputs, tmp_path, capsys):
+    clip, show = tmp_path / 'clip.avi', tmp_path / 's'
+    assert main(best, clip, '--show-dir', show, '--max-frames', 2, '--legend') == 0
+    assert '1 of 1 inputs done; 2 video frames' in capsys.readouterr().out
+    (tmp_path / 'junk.mp4').write_bytes(b'junk')
+    assert main(best, tmp_path / 'junk.mp4', '--show-dir', show) == 3
+    assert 'junk.mp4 cannot be opened' in capsys.readouterr().err
+    assert [path.name for path in show.iterdir()] == ['clip.mp4']
