@@ -10,6 +10,7 @@ from dpt.engine.pretrained import PretrainedInit
 from dpt.engine.randomness import InfiniteSampler, SeededDataset
 from dpt.engine.run_info import RunInfoHook
 from dpt.engine.sync_buffers import SyncBuffersHook
+from dpt.engine.utilization import UtilizationHook
 
 __all__ = [
     'AmpOptimWrapper',
@@ -23,4 +24,5 @@ __all__ = [
     'RunInfoHook',
     'SeededDataset',
     'SyncBuffersHook',
+    'UtilizationHook',
 ]

@@ -237,7 +237,7 @@ def build_runner(config: Config, launcher: str = 'none') -> Runner:
         FileNotFoundError: If the config says ``resume`` and there is nothing to resume from.
     """
     config.launcher = launcher
-    hooks = [*(config.get('custom_hooks') or []), dict(type='ClassCheckHook')]
+    hooks = [*(config.get('custom_hooks') or []), dict(type='ClassCheckHook'), dict(type='UtilizationHook')]
     # Without a type the engine would not look into the registry, and its own line lacks rate and memory.
     config.setdefault('log_processor', dict(by_epoch=False)).setdefault('type', 'LogProcessor')
     if launcher != 'none':

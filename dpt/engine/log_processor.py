@@ -17,12 +17,17 @@ def peak_host_memory_mib() -> int:
 
 @LOG_PROCESSORS.register_module()
 class LogProcessor(_LogProcessor):
-    """mmengine's log line with images/s, the share of time spent waiting for data, and the time left.
+    """mmengine's log line with images/s, MFU, the share of time spent waiting for data, and the time left.
 
     The time left is the wall-clock time of an iteration so far, validation and checkpoints included, times
     the iterations that remain. On a CPU the memory is the process's.
+
+    Attributes:
+        utilization: Floating-point operations of a training step an image, and those a second that the device
+            can do, from :class:`dpt.engine.UtilizationHook`; ``None`` for a line without MFU.
     """
 
+    utilization: tuple[int, float] | None = None
     _began: tuple[float, int] | None = None
 
     def _update_eta(self, runner: Runner) -> None:
@@ -49,7 +54,12 @@ class LogProcessor(_LogProcessor):
             images = (runner.train_dataloader.batch_size or 1) * get_world_size()
             tag[f'{prefix}images_per_s'] = images / seconds
             tag[f'{prefix}data_wait'] = waiting / seconds
-            line += f'  images/s: {images / seconds:.2f}  data wait: {waiting / seconds:.0%}'
+            line += f'  images/s: {images / seconds:.2f}'
+            if self.utilization is not None:
+                flops, rate = self.utilization
+                tag[f'{prefix}mfu'] = images / seconds * flops / (rate * get_world_size())
+                line += f'  MFU: {tag[f"{prefix}mfu"]:.1%}'
+            line += f'  data wait: {waiting / seconds:.0%}'
         if 'memory' not in tag:
             tag['memory'] = peak_host_memory_mib()
             line += f'  memory: {tag["memory"]}'

@@ -24,7 +24,17 @@ def last_validation(work_dir: Path) -> dict:
 def test_training_logs_progress_and_keeps_what_it_was_made_with(trained: Path) -> None:
     log = (trained / 'stdout.log').read_text()
     line = next(line for line in log.splitlines() if 'Iter(train)' in line and '[4/4]' in line)
-    for item in ('lr:', 'eta:', 'time:', 'loss:', 'decode.acc_seg:', 'images/s:', 'data wait:', 'memory:'):
+    for item in (
+        'lr:',
+        'eta:',
+        'time:',
+        'loss:',
+        'decode.acc_seg:',
+        'images/s:',
+        'MFU:',
+        'data wait:',
+        'memory:',
+    ):
         assert item in line
     assert 'WARNING - Failed to search registry' not in log
     info = json.loads(next(trained.glob('run_info_*.json')).read_text())
