@@ -58,6 +58,7 @@ def translate_mmseg_config(config: Config) -> tuple[Config, list[str]]:
     lines += _drop_imports(config)
     config.model = ConfigDict(translate_model(config.get('model'), lines))
     check_parts(config, lines)
+    lines += _match_names(config)
     lines += _complete(config)
     return config, lines
 
@@ -89,6 +90,19 @@ def _strip_scope(value: Any) -> None:
     elif isinstance(value, (list, tuple)):
         for item in value:
             _strip_scope(item)
+
+
+def _match_names(config: Config) -> list[str]:
+    """Let the keys of ``paramwise_cfg`` match the names that parameters have there."""
+    wrapper = config.get('optim_wrapper') or {}
+    constructor = wrapper.get('constructor', 'DefaultOptimWrapperConstructor')
+    if constructor != 'DefaultOptimWrapperConstructor' or not (wrapper.get('paramwise_cfg') or {}):
+        return []
+    wrapper['constructor'] = 'MMSegOptimWrapperConstructor'
+    return [
+        "optim_wrapper.constructor='MMSegOptimWrapperConstructor': keys of paramwise_cfg match the names of "
+        'MMSegmentation, where the neck is a part of decode_head'
+    ]
 
 
 def _complete(config: Config) -> list[str]:

@@ -6,17 +6,14 @@ from dpt.engine.mmseg_keys import Keys
 
 _NORMS = ('BN', 'BN2d', 'SyncBN')
 _BACKBONE_KEYS = (
-    'img_size',
     'patch_size',
     'in_channels',
     'embed_dims',
     'num_layers',
     'num_heads',
     'mlp_ratio',
-    'qkv_bias',
     'drop_rate',
     'attn_drop_rate',
-    'drop_path_rate',
     'final_norm',
     'interpolate_mode',
     'with_cp',
@@ -102,6 +99,8 @@ class _Model:
         translated = dict(type='SegDataPreProcessor', mean=keys.take('mean'), std=keys.take('std'))
         # Both names mean the same there: the three channels are reversed.
         reverse = [keys.take(name, False) for name in ('bgr_to_rgb', 'rgb_to_bgr')]
+        if all(reverse):
+            raise ValueError('model.data_preprocessor.rgb_to_bgr and .bgr_to_rgb are both set: set one')
         translated['bgr_to_rgb'] = any(reverse)
         for name in ('size', 'size_divisor', 'pad_val', 'seg_pad_val'):
             if name in keys.left:
@@ -121,6 +120,7 @@ class _Model:
         for name in _BACKBONE_KEYS:
             if name in keys.left:
                 translated[name] = keys.take(name)
+        translated.update(self._differing())
         translated['out_indices'] = keys.take('out_indices', -1)
         if not isinstance(translated['out_indices'], list) or len(translated['out_indices']) != 4:
             raise ValueError(f'model.backbone.out_indices={translated["out_indices"]!r}: a DPT has four taps')
@@ -138,6 +138,19 @@ class _Model:
         if init is not None:
             translated['init_cfg'] = init
         keys.close()
+        return translated
+
+    def _differing(self) -> dict:
+        """Arguments of the ViT that have the same name there and another meaning."""
+        keys = self.backbone
+        size = keys.take('img_size', 224)
+        translated = dict(img_size=size[0] if isinstance(size, list) and len(size) == 1 else size)
+        keys.expect('qkv_bias', True, why=', as without it the projection behind the attention has no bias')
+        if rate := keys.take('drop_path_rate', 0.0):
+            translated.update(drop_path_rate=rate, drop_path_attn=False)
+            self.lines.append(
+                f'model.backbone.drop_path_rate={rate}: of the feed-forward parts alone, as there'
+            )
         return translated
 
     def _norm_eps(self) -> float:

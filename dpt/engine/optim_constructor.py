@@ -37,3 +37,16 @@ class DefaultOptimWrapperConstructor(_DefaultOptimWrapperConstructor):
         for group in params:
             lr, decay = group.get('lr', self.base_lr), group.get('weight_decay', self.base_wd)
             logger.info(f'optimiser: {len(group["params"])} tensors, lr {lr}, decay {decay}')
+
+
+@OPTIM_WRAPPER_CONSTRUCTORS.register_module()
+class MMSegOptimWrapperConstructor(DefaultOptimWrapperConstructor):
+    """Rules in MMSegmentation's names, where ``decode_head`` holds what is the neck here.
+
+    A key such as ``head`` of ``custom_keys`` thus reaches the neck, too, and ``neck`` reaches nothing.
+    """
+
+    def add_params(  # noqa: D102
+        self, params: list[dict], module: nn.Module, prefix: str = '', is_dcn_module: bool | None = None
+    ) -> None:
+        super().add_params(params, module, 'decode_head' if prefix == 'neck' else prefix, is_dcn_module)

@@ -58,6 +58,8 @@ class SegDataPreProcessor(BaseDataPreprocessor):
         unknown = set(test_cfg) - {'size', 'size_divisor'}
         if unknown:
             raise ValueError(f'data_preprocessor.test_cfg has unknown keys {sorted(unknown)}')
+        if test_cfg.get('size') is not None and test_cfg.get('size_divisor') is not None:
+            raise ValueError('data_preprocessor.test_cfg takes size or size_divisor, not both')
         return test_cfg.get('size'), test_cfg.get('size_divisor')
 
     def _normalise(self, image: Tensor) -> Tensor:

@@ -74,6 +74,10 @@ class EncoderDecoder(BaseModel):
             )
         if mode == 'slide' and not {'crop_size', 'stride'} <= set(test_cfg):
             raise ValueError("model.test_cfg with mode='slide' needs crop_size and stride")
+        for name in ('crop_size', 'stride') if mode == 'slide' else ():
+            value = test_cfg[name]
+            if isinstance(value, int) or len(value) != 2:
+                raise ValueError(f'model.test_cfg.{name}={value} must be a pair (vertical, horizontal)')
         return dict(test_cfg, mode=mode)
 
     def extract_feat(self, inputs: Tensor) -> tuple[Tensor, ...]:

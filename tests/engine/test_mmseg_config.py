@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.optim import build_optim_wrapper
 
 from dpt.engine.launch import load_config
 from dpt.engine.mmseg_config import is_mmseg_config, translate_mmseg_config
@@ -166,6 +167,8 @@ class TestModel:
         assert shapes[0] == shapes[1]
         assert config.default_scope == 'dpt'
         assert config.model.backbone.init_cfg == dict(type='Pretrained', checkpoint='pretrain/vit.pth')
+        constructor = config.optim_wrapper.pop('constructor')
+        assert constructor == 'MMSegOptimWrapperConstructor'
         for name in ('optim_wrapper', 'param_scheduler', 'train_cfg', 'tta_pipeline', 'train_dataloader'):
             assert config[name] == Config(recipe())[name], f'{name} must stay as it is'
 
@@ -231,6 +234,20 @@ class TestModel:
         source.model.data_preprocessor[name] = True
         assert translate_mmseg_config(source)[0].model.data_preprocessor.bgr_to_rgb
 
+    def test_stochastic_depth_spares_attention_as_there(self) -> None:
+        config, lines = translate_mmseg_config(tiny(model__backbone__drop_path_rate=0.5))
+        layer = MODELS.build(config.model).backbone.layers[-1].train()
+        layer.drop_path.drop_prob = 1 - 1e-7  # the feed-forward part is dropped
+        tokens = torch.rand(2, 5, 32)
+        torch.testing.assert_close(layer(tokens), tokens + layer.attn(layer.ln1(tokens)))
+        assert 'model.backbone.drop_path_rate=0.5: of the feed-forward parts alone, as there' in lines
+        assert 'drop_path_attn' not in translate_mmseg_config(tiny())[0].model.backbone
+
+    @pytest.mark.parametrize('size', [(64,), 64, (64, 64)])
+    def test_the_pretraining_size_as_number_or_tuple(self, size: int | tuple[int, ...]) -> None:
+        config, _ = translate_mmseg_config(tiny(model__backbone__img_size=size))
+        assert MODELS.build(config.model).backbone.native_grid == (4, 4)
+
     def test_our_own_auxiliary_heads_pass(self) -> None:
         heads = [dict(type='FCNHead', in_channels=8, num_classes=150)]
         config, _ = translate_mmseg_config(tiny(model__auxiliary_heads=heads))
@@ -259,6 +276,7 @@ class TestModel:
             ('model.backbone.norm_cfg', dict(type='BN')),
             ('model.backbone.act_cfg', dict(type='ReLU')),
             ('model.backbone.embed_dim', 768),
+            ('model.backbone.qkv_bias', False),
             ('model.decode_head.type', 'FCNHead'),
             ('model.decode_head.embed_dims', 384),
             ('model.decode_head.in_index', (3, 2, 1, 0)),
@@ -275,6 +293,7 @@ class TestModel:
             ('model.decode_head.loss_decode', [dict(type='CrossEntropyLoss'), dict(type='DiceLoss')]),
             ('model.decode_head.loss_decode.use_sigmoid', True),
             ('model.decode_head.loss_decode.class_weight', 'weights.npy'),
+            ('model.data_preprocessor.rgb_to_bgr', True),
             ('model.data_preprocessor.batch_augments', [dict(type='Mixup')]),
             ('model.data_preprocessor.test_cfg', dict(divisor=32)),
         ],
@@ -347,6 +366,24 @@ class TestParts:
         source = Config(recipe())
         source.test_dataloader.dataset.update(dataset)
         assert translate_mmseg_config(source)[0].test_evaluator.get('label_offset') == offset
+
+    def test_rules_of_the_optimiser_match_the_names_that_parameters_have_there(self) -> None:
+        """'head' is every trainer's key for ten times the rate: there it reaches what is the neck here."""
+        rules = {'head': dict(lr_mult=10.0), 'neck': dict(lr_mult=3.0), 'fusion_blocks.1': dict(lr_mult=2.0)}
+        source = tiny()
+        source.optim_wrapper.paramwise_cfg = dict(custom_keys=rules)
+        config, lines = translate_mmseg_config(source)
+        model = MODELS.build(config.model)
+        optimizer = build_optim_wrapper(model, config.optim_wrapper).optimizer
+        names = {id(parameter): name for name, parameter in model.named_parameters()}
+        rates = {names[id(one)]: group['lr'] for group in optimizer.param_groups for one in group['params']}
+        assert len(rates) == len(names)
+        for name, rate in rates.items():
+            factor = 2 if 'fusion_blocks.1' in name else 1 if name.startswith('backbone') else 10
+            assert rate == pytest.approx(factor * 6e-5), name
+        assert any(line.startswith('optim_wrapper.constructor') for line in lines)
+        source.optim_wrapper.paramwise_cfg = None
+        assert 'constructor' not in translate_mmseg_config(source)[0].optim_wrapper
 
 
 class TestLoading:

@@ -74,6 +74,8 @@ def test_a_label_that_does_not_fit_names_the_image() -> None:
 def test_wrong_arguments_are_errors() -> None:
     with pytest.raises(ValueError, match='not both'):
         build(size=(8, 8), size_divisor=4)
+    with pytest.raises(ValueError, match='test_cfg takes size or size_divisor, not both'):
+        build(test_cfg=dict(size=(8, 8), size_divisor=2))
     with pytest.raises(ValueError, match='unknown keys'):
         build(test_cfg=dict(divisor=32))
     with pytest.raises(TypeError):

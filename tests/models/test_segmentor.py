@@ -198,7 +198,13 @@ def test_tta_of_one_view_is_the_plain_prediction() -> None:
 
 
 @pytest.mark.parametrize(
-    'test_cfg', [dict(mode='silde'), dict(mode='slide'), dict(mode='whole', crop=(1, 1))]
+    'test_cfg',
+    [
+        dict(mode='silde'),
+        dict(mode='slide'),
+        dict(mode='slide', crop_size=64, stride=(32, 32)),
+        dict(mode='whole', crop=(1, 1)),
+    ],
 )
 def test_a_wrong_test_cfg_is_an_error(test_cfg: dict) -> None:
     with pytest.raises(ValueError, match='test_cfg'):

@@ -81,6 +81,7 @@ class TransformerEncoderLayer(nn.Module):
         drop_rate: float,
         attn_drop_rate: float,
         drop_path_rate: float,
+        drop_path_attn: bool,
         layer_scale_init: float | None,
         norm_eps: float,
     ) -> None:
@@ -98,7 +99,9 @@ class TransformerEncoderLayer(nn.Module):
         self.ffn = FFN(embed_dims, int(embed_dims * mlp_ratio), drop_rate=drop_rate)
         self.ls2 = layer_scale()
         self.drop_path = DropPath(drop_path_rate)
+        self.drop_path_attn = drop_path_attn
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x + self.drop_path(self.ls1(self.attn(self.ln1(x))))
+        branch = self.ls1(self.attn(self.ln1(x)))
+        x = x + (self.drop_path(branch) if self.drop_path_attn else branch)
         return x + self.drop_path(self.ls2(self.ffn(self.ln2(x))))

@@ -58,6 +58,8 @@ class VisionTransformer(BaseModule):
         drop_rate: Dropout after position embedding, attention projection and feed-forward layers.
         attn_drop_rate: Dropout of attention weights.
         drop_path_rate: Stochastic depth of the last layer, growing linearly from 0 at the first.
+        drop_path_attn: Whether it drops attention, too, as in timm; in MMSegmentation the feed-forward parts
+            alone.
         norm_eps: Epsilon of the layer norms; 1e-6 as pretrained, 1e-5 in MMSegmentation.
         final_norm: Whether the last layer's tap passes the final norm ``ln1``.
         norm_taps: Whether every tap passes it, as users of DINOv2 do. The residual stream grows from layer to
@@ -93,6 +95,7 @@ class VisionTransformer(BaseModule):
         drop_rate: float = 0.0,
         attn_drop_rate: float = 0.0,
         drop_path_rate: float = 0.0,
+        drop_path_attn: bool = True,
         norm_eps: float = 1e-6,
         final_norm: bool = False,
         norm_taps: bool = False,
@@ -128,6 +131,7 @@ class VisionTransformer(BaseModule):
                 drop_rate=drop_rate,
                 attn_drop_rate=attn_drop_rate,
                 drop_path_rate=drop_path_rate * i / max(num_layers - 1, 1),
+                drop_path_attn=drop_path_attn,
                 layer_scale_init=layer_scale_init,
                 norm_eps=norm_eps,
             )
