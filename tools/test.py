@@ -11,6 +11,7 @@ from mmengine.dist import is_main_process
 
 from dpt.checkpoints import checkpoint_hash, load_model
 from dpt.engine.cli import add_common_arguments, one_line_errors, set_local_rank
+from dpt.engine.config_check import check_config
 from dpt.engine.launch import build_runner, load_config
 from dpt.engine.protocol import (
     describe_protocol,
@@ -41,6 +42,7 @@ def main() -> None:
         set_local_rank(args.local_rank)
         digest = checkpoint_hash(args.checkpoint)  # before the model is built: a missing file is told at once
         config = load_config(args.config, args.cfg_options, args.work_dir)
+        check_config(config, 'test')
         config.load_from, config.resume = None, False
         config.total_batch_size = None  # of training: the number of processes need not divide it
         if args.aug_test:

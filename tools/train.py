@@ -7,6 +7,7 @@ Example:
 import argparse
 
 from dpt.engine.cli import add_common_arguments, one_line_errors, set_local_rank
+from dpt.engine.config_check import check_config
 from dpt.engine.launch import build_runner, enable_amp, find_resume, load_config
 
 
@@ -37,6 +38,7 @@ def main() -> None:
         if args.resume:
             config.resume = True
             config.load_from = find_resume(config.work_dir, args.resume)
+        check_config(config, 'train')
         build_runner(config, args.launcher).train()
 
 

@@ -1,0 +1,236 @@
+"""What parts of a config may say: names in the registries, arguments of what they name, types of values."""
+
+import difflib
+import inspect
+import re
+import types
+import typing
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.registry import FUNCTIONS, Registry
+from torch.utils.data import DataLoader
+
+from dpt import registry as registries
+
+Problem = tuple[str, str]
+"""Dotted key and what is wrong there."""
+
+_LISTS = (list, tuple)
+_PLAIN_MODULES = ('builtins', 'collections.abc', 'torch')
+
+ROOTS: dict[str, Registry] = dict(
+    model=registries.MODELS,
+    tta_model=registries.MODELS,
+    tta_pipeline=registries.TRANSFORMS,
+    param_scheduler=registries.PARAM_SCHEDULERS,
+    train_cfg=registries.LOOPS,
+    val_cfg=registries.LOOPS,
+    test_cfg=registries.LOOPS,
+    default_hooks=registries.HOOKS,
+    custom_hooks=registries.HOOKS,
+    val_evaluator=registries.METRICS,
+    test_evaluator=registries.METRICS,
+    visualizer=registries.VISUALIZERS,
+    log_processor=registries.LOG_PROCESSORS,
+    optim_wrapper=registries.OPTIM_WRAPPERS,
+)
+"""Top-level keys and where the types in them are looked up."""
+
+INNER: dict[str, Registry] = dict(
+    init_cfg=registries.WEIGHT_INITIALIZERS,
+    dataset=registries.DATASETS,
+    datasets=registries.DATASETS,
+    pipeline=registries.TRANSFORMS,
+    sampler=registries.DATA_SAMPLERS,
+    batch_sampler=registries.DATA_SAMPLERS,
+    collate_fn=FUNCTIONS,
+    worker_init_fn=FUNCTIONS,
+    vis_backends=registries.VISBACKENDS,
+    optimizer=registries.OPTIMIZERS,
+)
+"""Keys at any depth from which on another registry holds."""
+
+SUPPLIED: dict[str, set[str]] = {
+    'loop': {'runner', 'dataloader', 'evaluator'},
+    'parameter scheduler': {'optimizer', 'param_name'},
+    'data sampler': {'dataset', 'seed', 'sampler', 'batch_size'},
+    'optimizer': {'params'},
+    'optim_wrapper': {'optimizer'},
+    'vis_backend': {'save_dir'},
+    'model': {'module'},
+    'function': {'data_batch', 'worker_id', 'num_workers', 'rank', 'seed', 'disable_subprocess_warning'},
+}
+"""Arguments that whoever builds a part gives, by the name of its registry."""
+
+READ_BY_BUILDER: dict[str, set[str]] = {
+    'parameter scheduler': {'convert_to_iter_based', 'epoch_length'},
+    'optim_wrapper': {'constructor', 'paramwise_cfg', 'optimizer'},
+}
+"""Keys that are no arguments of the part, by the name of its registry."""
+
+PLAIN_KEYS: dict[str, set[str]] = {
+    'env_cfg': {'cudnn_benchmark', 'mp_cfg', 'dist_cfg', 'resource_limit'},
+    'env_cfg.mp_cfg': {'mp_start_method', 'opencv_num_threads'},
+    'randomness': {'seed', 'diff_rank_seed', 'deterministic'},
+}
+"""Keys of the dicts that are read by name rather than built."""
+
+PARAMWISE_KEYS = {
+    'bias_lr_mult',
+    'bias_decay_mult',
+    'norm_decay_mult',
+    'dwconv_decay_mult',
+    'flat_decay_mult',
+    'dcn_offset_lr_mult',
+    'bypass_duplicate',
+    'custom_keys',
+}
+"""What mmengine's default constructor of parameter groups reads."""
+
+LOADER_KEYS = set(inspect.signature(DataLoader.__init__).parameters) - {'self'} | {'num_batch_per_epoch'}
+
+
+def near(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
+    """Return ``; did you mean X?`` where a known name resembles ``name``, else nothing."""
+    found = difflib.get_close_matches(name, sorted(known), n=1, cutoff=cutoff)
+    return f'; did you mean {found[0]}?' if found else ''
+
+
+def arguments(target: Callable) -> tuple[dict[str, inspect.Parameter], bool]:
+    """Return the arguments by name, and whether any other is taken, too.
+
+    Of a class those of its constructor and, as long as each hands on ``**kwargs``, of its parents'.
+    """
+    makers = [target]
+    if isinstance(target, type):
+        makers = [cls.__dict__['__init__'] for cls in target.__mro__[:-1] if '__init__' in cls.__dict__]
+    found: dict[str, inspect.Parameter] = {}
+    for maker in makers:
+        parameters = list(inspect.signature(maker).parameters.values())
+        for parameter in parameters[isinstance(target, type) :]:
+            if parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
+                found.setdefault(parameter.name, parameter)
+        if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+            return found, False
+    return found, bool(makers)
+
+
+def _accepted(annotation: Any) -> tuple | None:
+    """Return the classes that a value may be of; None where that cannot be told."""
+    if annotation is None:
+        return (type(None),)
+    origin = typing.get_origin(annotation)
+    if origin in (typing.Union, types.UnionType):
+        members = [_accepted(one) for one in typing.get_args(annotation)]
+        known = [one for one in members if one is not None]
+        return tuple(cls for one in known for cls in one) if len(known) == len(members) else None
+    cls = origin or annotation
+    return (cls,) if isinstance(cls, type) and cls.__module__ in _PLAIN_MODULES else None
+
+
+def wrong_type(value: Any, annotation: Any) -> bool:
+    """Whether a config's value surely contradicts an annotation.
+
+    Whole numbers go for one another, lists for tuples, and ``None`` always passes: the annotations of other
+    packages are no more exact than that.
+    """
+    accepted = _accepted(annotation)
+    if value is None or not accepted or object in accepted or isinstance(value, accepted):
+        return False
+    for_lists = any(issubclass(cls, Iterable) and cls not in (str, dict, Mapping) for cls in accepted)
+    if isinstance(value, (int, float)):
+        whole = float(value).is_integer()
+        return not for_lists and not any(cls is float or (whole and issubclass(cls, int)) for cls in accepted)
+    return not for_lists if isinstance(value, _LISTS) else isinstance(value, (str, Mapping))
+
+
+def _spell(annotation: Any) -> str:
+    if isinstance(annotation, type) and typing.get_origin(annotation) is None:
+        return annotation.__name__
+    return re.sub(r'\b(?:typing|collections\.abc|torch)\.', '', str(annotation))
+
+
+def _arguments_of(part: Mapping, target: Callable) -> tuple[dict[str, inspect.Parameter], bool]:
+    known, takes_any = arguments(target)
+    if takes_any and 'resize_type' in known:  # hands the others to the transform of that name
+        resize = registries.TRANSFORMS.get(part.get('resize_type', 'Resize'))
+        others, takes_any = arguments(resize) if resize else ({}, True)
+        known = {**{name: one.replace(default=None) for name, one in others.items()}, **known}
+    return known, takes_any
+
+
+def _check_arguments(part: Mapping, key: str, target: Callable, registry: Registry) -> Iterator[Problem]:
+    name = getattr(target, '__name__', str(target))
+    try:
+        known, takes_any = _arguments_of(part, target)
+    except (TypeError, ValueError):  # written in C
+        return
+    supplied = SUPPLIED.get(registry.name, set())
+    handled = {'type', '_scope_'} | READ_BY_BUILDER.get(registry.name, set())
+    for argument, value in part.items():
+        if argument in handled:
+            continue
+        if argument not in known:
+            hint = near(argument, set(known) - supplied, cutoff=0.85 if takes_any else 0.6)
+            if hint or not takes_any:
+                yield f'{key}.{argument}', f'{name} has no argument {argument!r}{hint}'
+        elif wrong_type(value, known[argument].annotation):
+            expected = _spell(known[argument].annotation)
+            yield f'{key}.{argument}', f'{value!r} is {type(value).__name__}, but {name} takes {expected}'
+    for argument, parameter in known.items():
+        if parameter.default is parameter.empty and argument not in part and argument not in supplied:
+            yield key, f'{name} needs the argument {argument!r}'
+
+
+def _find(name: Any, registry: Registry) -> Callable | None:
+    return registry.get(name) if isinstance(name, str) else name
+
+
+def known_names(registry: Registry) -> set[str]:
+    """Return the names that can be looked up in a registry, its parents' included."""
+    names: set[str] = set()
+    level: Registry | None = registry
+    while level is not None:
+        level.import_from_location()
+        names |= set(level.module_dict)
+        level = level.parent
+    return names
+
+
+def check_parts(value: Any, key: str, registry: Registry) -> Iterator[Problem]:
+    """Check all that is built from a config's value: types, arguments, what lies inside."""
+    if isinstance(value, _LISTS):
+        for number, one in enumerate(value):
+            yield from check_parts(one, f'{key}.{number}', registry)
+    if not isinstance(value, Mapping):
+        return
+    if 'type' in value:
+        try:
+            target = _find(value['type'], registry)
+        except (ImportError, AttributeError, TypeError):
+            target = None
+        if target is None:
+            hint = near(str(value['type']), known_names(registry))
+            yield f'{key}.type', f'{value["type"]!r} is no known {registry.name.replace("_", " ")}{hint}'
+        else:
+            yield from _check_arguments(value, key, target, registry)
+    for name, one in value.items():
+        yield from check_parts(one, f'{key}.{name}', INNER.get(name, registry))
+
+
+def check_keys(value: Any, key: str, known: Collection[str]) -> Iterator[Problem]:
+    """Check the keys of a dict that is read by name."""
+    if isinstance(value, Mapping):
+        for name in value:
+            if name not in known:
+                yield f'{key}.{name}', f'no such key{near(name, known)}'
+
+
+def lookup(config: Config, key: str) -> Any:
+    """Return the value of a dotted key; None where it is not there."""
+    value: Any = config
+    for name in key.split('.'):
+        value = value.get(name) if isinstance(value, (Config, Mapping)) else None
+    return value

@@ -1,0 +1,237 @@
+"""Mistakes in a config are told with file, dotted key and the nearest name; what is right passes."""
+
+import copy
+import functools
+import re
+from pathlib import Path
+from typing import Any, Optional, Union
+
+import pytest
+from mmengine.config import Config
+
+from dpt.engine.config_check import check_config
+from dpt.engine.config_parts import check_parts, wrong_type
+from dpt.engine.launch import load_config
+from dpt.registry import HOOKS, OPTIMIZERS, PARAM_SCHEDULERS, TRANSFORMS
+
+ROOT = Path(__file__).resolve().parent.parent.parent / 'configs'
+CAMVID = str(ROOT / 'dpt_vit-s14_364x476_4k_camvid.py')
+NO_WEIGHTS = {'model.backbone.init_cfg': None}
+PIPELINE = 'train_dataloader.dataset.pipeline'
+
+
+@functools.cache
+def _camvid() -> Config:
+    return load_config(CAMVID, NO_WEIGHTS)
+
+
+def camvid(**options: Any) -> Config:
+    config = copy.deepcopy(_camvid())
+    config.merge_from_dict(options)
+    return config
+
+
+def told(task: str = 'train', **options: Any) -> str:
+    """What is said about CamVid's config with these options, without the file."""
+    with pytest.raises(ValueError, match=re.escape(CAMVID)) as caught:
+        check_config(camvid(**options), task)
+    lines = str(caught.value).splitlines()
+    assert all(line.startswith(f'{CAMVID}: ') for line in lines)
+    return '\n'.join(line.removeprefix(f'{CAMVID}: ') for line in lines)
+
+
+@pytest.mark.parametrize('task', ['train', 'test'])
+@pytest.mark.parametrize('path', sorted(ROOT.glob('*.py')), ids=lambda path: path.stem)
+def test_our_configs_pass(path: Path, task: str) -> None:
+    check_config(load_config(str(path), NO_WEIGHTS), task)
+
+
+@pytest.mark.parametrize(
+    ('option', 'value', 'expected'),
+    [
+        (
+            'model.backbone.embed_dim',
+            384,
+            "VisionTransformer has no argument 'embed_dim'; did you mean embed_dims?",
+        ),
+        ('model.decode_head.norm_cfg', None, "DPTHead has no argument 'norm_cfg'"),
+        ('model.decode_head.type', 'DPTHed', "'DPTHed' is no known model; did you mean DPTHead?"),
+        ('model.data_preprocessor.pad_value', 0, 'did you mean pad_val?'),
+        ('train_dataloader.batchsize', 2, 'no such key; did you mean batch_size?'),
+        ('train_dataloader.num_workers', '4', "'4' is no whole number from 0 on"),
+        ('train_dataloader.sampler.shufle', True, 'did you mean shuffle?'),
+        ('train_dataloader.dataset.img_sufix', '.png', 'CamVidDataset has no argument'),
+        (f'{PIPELINE}.3.cat_max_ration', 0.7, 'did you mean cat_max_ratio?'),
+        (
+            f'{PIPELINE}.2.keep_ration',
+            True,
+            "RandomResize has no argument 'keep_ration'; did you mean keep_ratio?",
+        ),
+        (f'{PIPELINE}.4.type', 'RandomFlop', 'did you mean RandomFlip?'),
+        ('tta_pipeline.1.transforms.0.0.scal', (4, 4), 'did you mean scale?'),
+        ('optim_wrapper.optimizer.lr', 'abc', "'abc' is str, but AdamW takes float | Tensor"),
+        ('optim_wrapper.optimizer.type', 'AdmaW', 'did you mean AdamW?'),
+        ('optim_wrapper.clip_grads', {}, 'did you mean clip_grad?'),
+        ('optim_wrapper.paramwise_cfg.norm_decay', 0, 'did you mean norm_decay_mult?'),
+        ('optim_wrapper.paramwise_cfg.custom_keys.backbone.lr_mul', 1, 'did you mean lr_mult?'),
+        ('param_scheduler.1.powr', 1, 'did you mean power?'),
+        ('train_cfg.max_iter', 9, 'did you mean max_iters?'),
+        ('train_cfg.max_iters', 'many', "'many' is str, but IterBasedTrainLoop takes int"),
+        ('default_hooks.checkpoint.intervall', 9, 'did you mean interval?'),
+        ('default_hooks.logger.type', 'LogerHook', 'did you mean LoggerHook?'),
+        ('val_evaluator.iou_metric', ['mIoU'], 'did you mean iou_metrics?'),
+        ('visualizer.vis_backends.0.type', 'LocalBackend', 'did you mean LocalVisBackend?'),
+        ('env_cfg.mp_cfg.opencv_threads', 0, 'did you mean opencv_num_threads?'),
+        ('log_level', 'INF', 'did you mean INFO?'),
+        ('total_batch_size', 'all', "'all' is no whole number from 1 on"),
+    ],
+)
+def test_a_mistake_in_any_part_is_told_with_its_key(option: str, value: object, expected: str) -> None:
+    (line,) = told(**{option: value}).splitlines()
+    assert line.startswith(f'{option}: ')
+    assert expected in line
+
+
+@pytest.mark.parametrize(
+    ('option', 'value', 'expected'),
+    [
+        ('model.decode_head.num_classes', 12, '12, but train_dataloader.dataset has 11 classes'),
+        ('model.auxiliary_heads.0.num_classes', 150, '150, but train_dataloader.dataset has 11 classes'),
+        ('model.loss.class_weight', [1.0, 2.0], '2 weights, but train_dataloader.dataset has 11 classes'),
+        (
+            'model.data_preprocessor.size',
+            (365, 476),
+            '(365, 476) is no multiple of model.backbone.patch_size=14',
+        ),
+        (
+            f'{PIPELINE}.3.crop_size',
+            (378, 476),
+            '(378, 476) is larger than model.data_preprocessor.size=(364, 476)',
+        ),
+        ('load_from', 'gone.pth', 'gone.pth does not exist'),
+        ('val_dataloader.dataset.max_bad_samples', 2, 'an evaluation counts every image'),
+    ],
+)
+def test_values_that_do_not_go_together_are_told(option: str, value: object, expected: str) -> None:
+    (line,) = told(**{option: value}).splitlines()
+    assert line.startswith(f'{option}: {expected}')
+
+
+def test_without_padding_the_crop_itself_has_to_fit_the_patch() -> None:
+    options = {'model.data_preprocessor.size': None, f'{PIPELINE}.3.crop_size': (100, 140)}
+    assert told(**options).startswith(f'{PIPELINE}.3.crop_size: (100, 140) is no multiple of model.backbone')
+    check_config(camvid(**{**options, 'model.data_preprocessor.size_divisor': 28}), 'train')
+    options['model.data_preprocessor.size_divisor'] = 32
+    assert told(**options).startswith('model.data_preprocessor.size_divisor: 32 is no multiple')
+
+
+def test_sizes_of_a_test_have_to_fit_the_patch_too() -> None:
+    slide = dict(mode='slide', crop_size=(100, 100), stride=(50, 50))
+    assert told('test', **{'model.test_cfg': slide}).startswith('model.test_cfg.crop_size: (100, 100) is no')
+    option = 'model.data_preprocessor.test_cfg.size_divisor'
+    assert told('test', **{option: 32}).startswith(f'{option}: 32 is no multiple')
+
+
+def test_missing_weights_are_told_for_training_only() -> None:
+    option = {'model.backbone.init_cfg': dict(type='Pretrained', checkpoint='gone/vit.pth')}
+    line = told(**option)
+    assert line.startswith('model.backbone.init_cfg.checkpoint: gone/vit.pth does not exist')
+    check_config(camvid(**option), 'test')
+    option['load_from'] = __file__  # replaces them
+    check_config(camvid(**option), 'train')
+    address = dict(type='Pretrained', checkpoint='https://example.org/vit.pth')
+    check_config(camvid(**{'model.backbone.init_cfg': address}), 'train')
+
+
+def test_constructors_and_the_data_set_s_own_checks_speak_with_their_key() -> None:
+    line = told(**{f'{PIPELINE}.3.crop_size': (0, 4)})
+    assert line.startswith(f'{PIPELINE}.3: crop_size is (0, 4): a positive number')
+    line = told(**{'train_dataloader.dataset.metainfo': dict(classes=['boat'])})
+    assert line.startswith("train_dataloader.dataset: CamVidDataset has no class ['boat']")
+
+
+def test_all_findings_are_told_each_in_a_line_and_shared_ones_once() -> None:
+    config = camvid()
+    config.test_dataloader.dataset.pipeline = config.val_dataloader.dataset.pipeline
+    config.val_dataloader.dataset.pipeline[0].colour_type = 'color'
+    config.model.neck.chanels = 3
+    with pytest.raises(ValueError, match=re.escape(CAMVID)) as caught:
+        check_config(config, 'train')
+    keys = [line.split(': ')[1] for line in str(caught.value).splitlines()]
+    assert keys == ['val_dataloader.dataset.pipeline.0.colour_type', 'model.neck.chanels']
+
+
+def test_a_missing_argument_or_type_is_told() -> None:
+    config = camvid()
+    del config.model.decode_head['num_classes']
+    del config.model.neck['type']
+    with pytest.raises(ValueError, match=r"decode_head: DPTHead needs the argument 'num_classes'") as caught:
+        check_config(config, 'train')
+    assert "model.neck: the key 'type' is missing" in str(caught.value)
+
+
+@pytest.mark.parametrize(('key', 'meant'), [('optim_wraper', 'optim_wrapper'), ('load_form', 'load_from')])
+def test_a_top_level_key_that_is_nearly_one_that_is_read_is_told(
+    tmp_path: Path, key: str, meant: str
+) -> None:
+    path = tmp_path / 'mine.py'
+    text = f"_base_ = [{CAMVID!r}]\n{key} = dict(x=1)\nbase_lr = 3\ndata_root2 = ''\n"
+    path.write_text(text)
+    config = load_config(str(path), NO_WEIGHTS)
+    config.pop(meant)
+    with pytest.raises(ValueError, match=f'{re.escape(str(path))}: {key}: .* did you mean {meant}') as caught:
+        check_config(config, 'train')
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ('part', 'registry'),
+    [
+        (dict(type='EMAHook', ema_type='ExpMomentumEMA', momentum=2e-4), HOOKS),
+        (dict(type='EarlyStoppingHook', monitor='mIoU', patience=3, min_delta=0), HOOKS),
+        (dict(type='CheckpointHook', interval=1, save_best='auto', published_keys=['meta']), HOOKS),
+        (dict(type='SGD', lr=1, momentum=0.9, nesterov=True), OPTIMIZERS),
+        (dict(type='AdamW', lr=1e-3, betas=[0.9, 0.999], fused=True), OPTIMIZERS),
+        (
+            dict(type='CosineAnnealingLR', T_max=9, by_epoch=True, convert_to_iter_based=True),
+            PARAM_SCHEDULERS,
+        ),
+        (dict(type='MultiStepLR', milestones=[1, 2], begin=0, end=1e5), PARAM_SCHEDULERS),
+        (dict(type='OneCycleLR', eta_max=1e-2, total_steps=90), PARAM_SCHEDULERS),
+        (dict(type='RandomChoiceResize', scales=[(4, 4)], keep_ratio=True), TRANSFORMS),
+        (dict(type='RandomFlip', prob=[0.3, 0.3], direction=['horizontal', 'vertical']), TRANSFORMS),
+        (dict(type='RandomApply', transforms=[dict(type='RandomFlip', prob=1)], prob=0.5), TRANSFORMS),
+        (dict(type='Pad', size_divisor=32, pad_val=dict(img=0, seg=255)), TRANSFORMS),
+        (dict(type='mmengine.optim.PolyLR', power=1), PARAM_SCHEDULERS),
+    ],
+    ids=lambda value: value['type'] if isinstance(value, dict) else '',
+)
+def test_valid_parts_of_the_engine_pass(part: dict, registry: object) -> None:
+    assert list(check_parts(part, 'part', registry)) == []  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ('value', 'annotation', 'wrong'),
+    [
+        ('abc', float, True),
+        ('abc', Optional[int], True),
+        ('abc', Union[str, int], False),
+        ('abc', Any, False),
+        ('abc', Path, False),
+        (1, float, False),
+        (0.5, int, True),
+        (1e5, int, False),
+        (1, bool, False),
+        (3, str, True),
+        (3, dict, True),
+        (3, tuple[int, int], False),
+        ([1, 2], tuple[int, int], False),
+        ([1, 2], float, True),
+        (dict(a=1), int, True),
+        (dict(a=1), dict | None, False),
+        (None, int, False),
+        (float('inf'), int, True),
+    ],
+)
+def test_only_sure_contradictions_of_an_annotation_count(value: object, annotation: Any, wrong: bool) -> None:
+    assert wrong_type(value, annotation) is wrong
