@@ -1,5 +1,6 @@
 """Mistakes in a config, told with file and key before data are read or a model is built."""
 
+import copy
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -140,7 +141,7 @@ def _check_data(config: Config, task: str) -> Iterator[Problem]:
             if not (isinstance(kind, type) and issubclass(kind, BaseDataset)):
                 continue
             try:
-                built = DATASETS.build({**dataset, 'pipeline': [], 'lazy_init': True})
+                built = DATASETS.build({**copy.deepcopy(dataset), 'pipeline': [], 'lazy_init': True})
             except BUILD_ERRORS as error:
                 yield key, str(error)
                 continue
@@ -156,7 +157,7 @@ def _check_pipeline(pipeline: Any, key: str) -> Iterator[Problem]:
     for number, transform in enumerate(pipeline or ()):
         if isinstance(transform, Mapping):
             try:
-                TRANSFORMS.build(dict(transform))
+                TRANSFORMS.build(copy.deepcopy(transform))  # some change what they are given
             except BUILD_ERRORS as error:
                 yield f'{key}.{number}', str(error)
 

@@ -43,7 +43,10 @@ def told(task: str = 'train', **options: Any) -> str:
 @pytest.mark.parametrize('task', ['train', 'test'])
 @pytest.mark.parametrize('path', sorted(ROOT.glob('*.py')), ids=lambda path: path.stem)
 def test_our_configs_pass(path: Path, task: str) -> None:
-    check_config(load_config(str(path), NO_WEIGHTS), task)
+    config = load_config(str(path), NO_WEIGHTS)
+    before = config.pretty_text
+    check_config(config, task)
+    assert config.pretty_text == before
 
 
 @pytest.mark.parametrize(
@@ -133,14 +136,18 @@ def test_sizes_of_a_test_have_to_fit_the_patch_too() -> None:
 
 
 def test_missing_weights_are_told_for_training_only() -> None:
-    option = {'model.backbone.init_cfg': dict(type='Pretrained', checkpoint='gone/vit.pth')}
-    line = told(**option)
-    assert line.startswith('model.backbone.init_cfg.checkpoint: gone/vit.pth does not exist')
-    check_config(camvid(**option), 'test')
-    option['load_from'] = __file__  # replaces them
-    check_config(camvid(**option), 'train')
-    address = dict(type='Pretrained', checkpoint='https://example.org/vit.pth')
-    check_config(camvid(**{'model.backbone.init_cfg': address}), 'train')
+    config = camvid()
+    config.model.backbone.init_cfg = dict(type='Pretrained', checkpoint='gone/vit.pth')
+    with pytest.raises(
+        ValueError, match=r'model\.backbone\.init_cfg\.checkpoint: gone/vit\.pth does not exist'
+    ):
+        check_config(config, 'train')
+    check_config(config, 'test')
+    config.load_from = __file__  # replaces them
+    check_config(config, 'train')
+    config.load_from = None
+    config.model.backbone.init_cfg.checkpoint = 'https://example.org/vit.pth'
+    check_config(config, 'train')
 
 
 def test_constructors_and_the_data_set_s_own_checks_speak_with_their_key() -> None:
