@@ -4,7 +4,7 @@ import copy
 import functools
 import re
 from pathlib import Path
-from typing import Any, Optional, Union
+from typing import Any
 
 import pytest
 from mmengine.config import Config
@@ -221,8 +221,8 @@ def test_valid_parts_of_the_engine_pass(part: dict, registry: object) -> None:
     ('value', 'annotation', 'wrong'),
     [
         ('abc', float, True),
-        ('abc', Optional[int], True),
-        ('abc', Union[str, int], False),
+        ('abc', int | None, True),
+        ('abc', str | int, False),
         ('abc', Any, False),
         ('abc', Path, False),
         (1, float, False),
