@@ -17,6 +17,9 @@ CROP_TRIES = 10
 EXACT_IN_FLOAT32 = 1 << 24
 """Below this many pixels OpenCV's histogram, in float32, counts exactly."""
 
+SAMPLE_STEP = 16
+"""Distance of the rows and columns from whose labels a guess is made."""
+
 Box = tuple[int, int, int, int]
 """Top, bottom, left, right; bottom and right are exclusive and may lie outside the image."""
 
@@ -25,17 +28,39 @@ def dominated(labels: np.ndarray, max_ratio: float, ignore_index: int = IGNORE_I
     """Whether one class covers at least ``max_ratio`` of the labelled pixels, or is the only one there.
 
     Args:
-        labels: Non-negative whole numbers of any shape.
+        labels: Non-negative whole numbers of shape HxW.
         max_ratio: Share of the pixels whose label is not ``ignore_index``.
         ignore_index: The label that does not count.
     """
-    if labels.dtype == np.uint8 and labels.size < EXACT_IN_FLOAT32:
-        counts = cv2.calcHist([labels], [0], None, [256], [0, 256]).ravel()  # a tenth of bincount's time
+    if labels.dtype != np.uint8 or labels.size >= EXACT_IN_FLOAT32:
+        counts: np.ndarray = np.bincount(labels.ravel())
+    elif _evenly_split(labels, max_ratio, ignore_index):
+        return False
     else:
-        counts = np.bincount(labels.ravel())
+        counts = cv2.calcHist([labels], [0], None, [256], [0, 256]).ravel()  # less time than bincount
     if ignore_index < len(counts):
         counts[ignore_index] = 0
     return bool(np.count_nonzero(counts) < 2 or counts.max() / counts.sum() >= max_ratio)
+
+
+def _evenly_split(labels: np.ndarray, max_ratio: float, ignore_index: int) -> bool:
+    """Whether the classes below some label, and the others, both are less than ``max_ratio`` of the pixels.
+
+    Then there are two classes and none is larger. The label is guessed from a sample: a bad guess costs the
+    histogram that a good one saves.
+    """
+    sample = np.sort(labels[::SAMPLE_STEP, ::SAMPLE_STEP], axis=None)
+    sample = sample[sample != ignore_index]
+    if not sample.size:
+        return False
+    middle = int(sample[sample.size // 2])
+    before, behind = np.searchsorted(sample, middle), np.searchsorted(sample, middle, side='right')
+    # The middle class goes to the smaller side.
+    edge = middle + 1 if before < sample.size - behind else middle
+    ignored = np.count_nonzero(labels == ignore_index)
+    lower = np.count_nonzero(labels < edge) - (ignored if ignore_index < edge else 0)
+    total = labels.size - ignored
+    return bool(total > 0 and max(lower, total - lower) / total < max_ratio)
 
 
 @TRANSFORMS.register_module()
@@ -79,7 +104,7 @@ class RandomCrop(BaseTransform):
                     f'{results.get("img_path")} is {image.shape[:2]} (height, width) here, its {name} is '
                     f'{results[name].shape[:2]}: LoadAnnotations must stand before the transforms that resize'
                 )
-        top, bottom, left, right = self._choose_box(results)
+        top, bottom, left, right = self.choose_box(image.shape[:2], results.get('gt_seg_map'))
         results['img'] = image[top:bottom, left:right]
         for name in results.get('seg_fields', []):
             results[name] = results[name][top:bottom, left:right]
@@ -87,19 +112,23 @@ class RandomCrop(BaseTransform):
         return results
 
     @cache_randomness
-    def _choose_box(self, results: dict) -> Box:
-        height, width = results['img'].shape[:2]
-        box = self._draw_box(height, width)
+    def choose_box(self, size: tuple[int, int], labels: np.ndarray | None = None) -> Box:
+        """Draw a window.
+
+        Args:
+            size: (height, width) of the image.
+            labels: Its label map; needed if ``cat_max_ratio`` is below 1.
+        """
+        box = self._draw_box(*size)
         if self.cat_max_ratio == 1:
             return box
-        labels = results.get('gt_seg_map')
         if labels is None:
             raise ValueError('RandomCrop with cat_max_ratio below 1 needs LoadAnnotations before it')
         for _ in range(CROP_TRIES):
             top, bottom, left, right = box
             if not dominated(labels[top:bottom, left:right], self.cat_max_ratio, self.ignore_index):
                 break
-            box = self._draw_box(height, width)
+            box = self._draw_box(*size)
         return box
 
     def _draw_box(self, height: int, width: int) -> Box:

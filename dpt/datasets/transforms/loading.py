@@ -192,5 +192,7 @@ def _relabel(labels: np.ndarray, reduce_zero_label: bool, label_map: Mapping[int
     if not reduce_zero_label and not label_map:
         return labels
     if labels.dtype == np.uint8:
+        if not label_map and labels.max() < IGNORE_INDEX:
+            return labels - np.uint8(1)  # 0 wraps around to 255: a tenth of a table's time
         return cv2.LUT(labels, label_table(reduce_zero_label, label_map).astype(np.uint8))
     return label_table(reduce_zero_label, label_map, size=int(labels.max()) + 1)[labels]

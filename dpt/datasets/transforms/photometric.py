@@ -1,6 +1,6 @@
 """Random changes of brightness, contrast and colour."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import cv2
 import numpy as np
@@ -12,17 +12,36 @@ HUES = 180
 """OpenCV's 8-bit hue counts 0..179."""
 
 
+ROUNDING = 5e-5
+"""More than what orders of summation in single precision differ by on 8-bit values times small factors."""
+
+VALUES = np.arange(256, dtype=np.float32)
+
+
 def linear_table(factor: float = 1, offset: float = 0) -> np.ndarray:
     """``factor * v + offset`` for each 8-bit value v, in single precision, clipped to 0..255, truncated."""
-    values = np.arange(256, dtype=np.float32) * factor + offset
-    return np.clip(values, 0, 255).astype(np.uint8)
+    return np.clip(VALUES * factor + offset, 0, 255).astype(np.uint8)
 
 
-def _change_hsv(image: np.ndarray, channel: int, table: np.ndarray) -> np.ndarray:
-    tables = np.tile(np.arange(256, dtype=np.uint8)[None, :, None], (1, 1, 3))
-    tables[0, :, channel] = table
+def change_linearly(pixels: np.ndarray, factor: float = 1, offset: float = 0) -> np.ndarray:
+    """Apply :func:`linear_table` to uint8 pixels.
+
+    Arithmetic is faster than a table, but may round otherwise where a value is next to a whole number. The
+    table is therefore used where one of the 256 values is.
+    """
+    table = linear_table(factor, offset)
+    lowest, highest = linear_table(factor, offset - ROUNDING), linear_table(factor, offset + ROUNDING)
+    if not (np.array_equal(table, lowest) and np.array_equal(table, highest)):
+        return cv2.LUT(pixels, table)
+    # OpenCV rounds to the nearest, half a level above what truncation gives.
+    return cv2.addWeighted(pixels, factor, pixels, 0, offset - 0.5)
+
+
+def _convert_hsv(image: np.ndarray, channel: int, change: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """Change one channel of the image's hue, saturation and value."""
     hsv = cv2.cvtColor(image, cv2.COLOR_BGR2HSV)
-    return cv2.cvtColor(cv2.LUT(hsv, tables), cv2.COLOR_HSV2BGR)
+    plane = change(cv2.extractChannel(hsv, channel))
+    return cv2.cvtColor(cv2.insertChannel(plane, hsv, channel), cv2.COLOR_HSV2BGR)
 
 
 @TRANSFORMS.register_module()
@@ -30,8 +49,8 @@ class PhotoMetricDistortion(BaseTransform):
     """Change brightness, contrast, saturation and hue, each with probability one half.
 
     The order is brightness, contrast, saturation, hue or, with probability one half, contrast last. Reads
-    and writes ``img``, HxWx3, uint8, BGR; the array handed in is left as it was. Every change is a table of
-    256 values, so an image costs a look-up instead of floating-point arithmetic on its pixels.
+    and writes ``img``, HxWx3, uint8, BGR; the array handed in is left as it was. The result is that of
+    single-precision arithmetic that truncates, to the last bit.
 
     Args:
         brightness_delta: Largest change of brightness, in grey levels.
@@ -83,23 +102,25 @@ class PhotoMetricDistortion(BaseTransform):
         if not np.random.randint(2):
             return image
         offset = np.random.uniform(-self.brightness_delta, self.brightness_delta)
-        return cv2.LUT(image, linear_table(offset=offset))
+        return change_linearly(image, offset=offset)
 
     def _contrast(self, image: np.ndarray) -> np.ndarray:
         if not np.random.randint(2):
             return image
-        return cv2.LUT(image, linear_table(factor=np.random.uniform(*self.contrast_range)))
+        return change_linearly(image, factor=np.random.uniform(*self.contrast_range))
 
     def _saturation(self, image: np.ndarray) -> np.ndarray:
         if not np.random.randint(2):
             return image
-        return _change_hsv(image, 1, linear_table(factor=np.random.uniform(*self.saturation_range)))
+        factor = np.random.uniform(*self.saturation_range)
+        return _convert_hsv(image, 1, lambda saturation: change_linearly(saturation, factor))
 
     def _hue(self, image: np.ndarray) -> np.ndarray:
         if not np.random.randint(2):
             return image
         shift = np.random.randint(-self.hue_delta, self.hue_delta)
-        return _change_hsv(image, 0, ((np.arange(256) + shift) % HUES).astype(np.uint8))
+        table = ((np.arange(256) + shift) % HUES).astype(np.uint8)
+        return _convert_hsv(image, 0, lambda hue: cv2.LUT(hue, table))
 
     def __repr__(self) -> str:
         return (

@@ -97,7 +97,23 @@ def test_wide_labels_are_counted():
     [([0, 0, 0, 1], True), ([0, 0, 1, 2], False), ([1, 1, 255, 255], True), ([255, 255], True)],
 )
 def test_domination_counts_labelled_pixels_only(labels, expected):
-    assert dominated(np.array(labels, np.uint8), 0.75) is expected
+    assert dominated(np.array([labels], np.uint8), 0.75) is expected
+    assert dominated(np.array([labels], np.int32), 0.75) is expected
+
+
+@pytest.mark.parametrize('ignore_index', [255, 0, 3, 300])
+@pytest.mark.parametrize('ratio', [0.2, 0.5, 0.75, 1.0])
+def test_domination_by_a_split_is_domination_by_counting(ratio, ignore_index):
+    outcomes = set()
+    for seed in range(40):
+        generator = np.random.default_rng(seed)
+        shares = generator.dirichlet(np.full(6, generator.choice([0.1, 1, 10])))
+        labels = generator.choice([0, 1, 2, 3, 254, 255], p=shares, size=generator.integers(1, 70, 2))
+        counts = np.array([(labels == label).sum() for label in range(256) if label != ignore_index])
+        expected = (counts > 0).sum() < 2 or counts.max() / counts.sum() >= ratio
+        assert dominated(labels.astype(np.uint8), ratio, ignore_index) is bool(expected)
+        outcomes.add(bool(expected))
+    assert len(outcomes) == 2 or ratio in (0.2, 1.0)
 
 
 def test_cropping_without_labels_works_only_without_the_class_rule():

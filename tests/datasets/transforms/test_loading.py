@@ -48,6 +48,15 @@ def test_relabelling_equals_the_rule_pixel_by_pixel(tmp_path, label_map, reduce_
     assert labels.flags.c_contiguous
 
 
+def test_zero_is_reduced_where_no_pixel_is_unlabelled_yet(tmp_path):
+    disk = random_labels(151)
+    disk[0, :2] = 0, 254
+    sample = dict(write(tmp_path / 'm.png', disk), reduce_zero_label=True)
+    labels = LoadAnnotations()(sample)['gt_seg_map']
+    np.testing.assert_array_equal(labels, relabel_oracle(disk, True, None))
+    assert labels.dtype == np.uint8
+
+
 def test_the_table_is_the_identity_where_nothing_is_asked():
     np.testing.assert_array_equal(label_table(False, None), np.arange(256))
 

@@ -1,0 +1,116 @@
+"""The fused step against mmcv's and our own steps, one after the other."""
+
+import cv2
+import numpy as np
+import pytest
+from mmcv.transforms import RandomFlip, RandomResize
+
+from dpt.datasets import PackSegInputs, RandomCrop
+from dpt.datasets.transforms.fused import ResizeCropFlip, fuse, resize_corner
+
+
+def steps(scale=(80, 20), ratios=(0.5, 2.0), keep_ratio=True, crop=(16, 24), max_ratio=0.75, **flip):
+    return [
+        RandomResize(scale=scale, ratio_range=ratios, keep_ratio=keep_ratio),
+        RandomCrop(crop, cat_max_ratio=max_ratio),
+        RandomFlip(**{'prob': 0.5, **flip}),
+    ]
+
+
+def sample(seed):
+    generator = np.random.default_rng(seed)
+    height, width = generator.integers(9, 60, 2)
+    coarse = generator.choice([0, 0, 0, 255, 1, 2, 3], size=(height // 8 + 1, width // 8 + 1))
+    labels = np.kron(coarse, np.ones((8, 8), int))[:height, :width].astype(np.uint8)
+    image = generator.integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return {'img': image, 'gt_seg_map': labels, 'seg_fields': ['gt_seg_map'], 'ori_shape': (height, width)}
+
+
+@pytest.mark.parametrize(
+    'arguments',
+    [
+        {},
+        {'keep_ratio': False},
+        {'scale': [(40, 10), (160, 40)], 'ratios': None},
+        {'max_ratio': 1.0, 'prob': [0.3, 0.3, 0.3], 'direction': ['horizontal', 'vertical', 'diagonal']},
+        {'max_ratio': 0.4, 'crop': (8, 8), 'ratios': (2.0, 4.0)},
+    ],
+)
+def test_pixels_labels_metainfo_and_draws_are_those_of_the_three_steps(arguments):
+    plain = steps(**arguments)
+    fused = fuse(plain)
+    assert [type(step) for step in fused] == [ResizeCropFlip]
+    flips = set()
+    for seed in range(150):
+        expected, given = sample(seed), sample(seed)
+        np.random.seed(seed)
+        for step in plain:
+            expected = step(expected)
+        next_draw = np.random.rand()
+        np.random.seed(seed)
+        result = fused[0](given)
+        assert np.random.rand() == next_draw
+        np.testing.assert_array_equal(result.pop('img'), expected.pop('img'))
+        np.testing.assert_array_equal(result.pop('gt_seg_map'), expected.pop('gt_seg_map'))
+        expected.pop('swap_seg_labels', None)
+        assert result == expected
+        flips.add(result['flip_direction'])
+    assert len(flips) == (4 if 'direction' in arguments else 2)
+
+
+def test_a_corner_is_the_resized_image_cut_off_bit_by_bit():
+    generator = np.random.default_rng(0)
+    sizes = [(51, 48, 51, 47), (60, 40, 30, 20), (30, 31, 60, 62), (20, 20, 20, 20)]
+    sizes += [tuple(generator.integers(1, 140, 4)) for _ in range(300)]
+    for height, width, new_height, new_width in sizes:
+        image = generator.integers(0, 256, (height, width, 3), dtype=np.uint8)
+        whole = cv2.resize(image, (int(new_width), int(new_height)))
+        bottom, right = generator.integers(1, new_height + 1), generator.integers(1, new_width + 1)
+        corner = resize_corner(image, (int(new_width), int(new_height)), int(bottom), int(right))
+        np.testing.assert_array_equal(corner, whole[:bottom, :right])
+
+
+def test_images_without_labels_are_resized_cropped_and_flipped():
+    (fused,) = fuse(steps(max_ratio=1.0))
+    result = fused({'img': sample(0)['img']})
+    assert 'gt_seg_map' not in result
+    assert result['img_shape'] == result['img'].shape[:2]
+
+
+def test_samples_with_more_to_resize_go_the_plain_way():
+    plain = steps()
+    (fused,) = fuse(plain)
+    for seed in range(20):
+        results = []
+        for run in (plain, [fused]):
+            one = dict(sample(seed), gt_depth=sample(seed)['gt_seg_map'], gt_bboxes=np.ones((1, 4)))
+            np.random.seed(seed)
+            for step in run:
+                one = step(one)
+            results.append(one)
+        np.testing.assert_array_equal(results[0]['img'], results[1]['img'])
+        np.testing.assert_array_equal(results[0]['gt_bboxes'], results[1]['gt_bboxes'])
+
+
+def test_only_three_plain_steps_in_a_row_are_fused():
+    resize, crop, flip = steps()
+    pack = PackSegInputs()
+    assert fuse([resize, crop, pack, flip]) == [resize, crop, pack, flip]
+    assert fuse([crop, resize, flip]) == [crop, resize, flip]
+    assert [type(step) for step in fuse([pack, resize, crop, flip, pack])] == [
+        PackSegInputs,
+        ResizeCropFlip,
+        PackSegInputs,
+    ]
+
+    class OtherCrop(RandomCrop):
+        pass
+
+    others = [
+        [RandomResize((8, 8), (1.0, 2.0), interpolation='bicubic'), crop, flip],
+        [RandomResize((8, 8), (1.0, 2.0), backend='pillow'), crop, flip],
+        [resize, OtherCrop(8), flip],
+        [resize, crop, RandomFlip(0.5, swap_seg_labels=[(0, 1)])],
+    ]
+    for one in others:
+        assert fuse(one) == one
