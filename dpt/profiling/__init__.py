@@ -2,6 +2,15 @@
 
 from dpt.profiling.device import matrix_rate
 from dpt.profiling.flops import PartCost, flop_counter, part_costs, training_flops
-from dpt.profiling.memory import TensorMemory
+from dpt.profiling.memory import Allocations, TensorMemory, allocations
 
-__all__ = ['PartCost', 'TensorMemory', 'flop_counter', 'matrix_rate', 'part_costs', 'training_flops']
+__all__ = [
+    'Allocations',
+    'PartCost',
+    'TensorMemory',
+    'allocations',
+    'flop_counter',
+    'matrix_rate',
+    'part_costs',
+    'training_flops',
+]

@@ -1,13 +1,51 @@
-"""Memory of tensors, by torch's own accounting of their storages: the same on every run and machine."""
+"""Memory of tensors by torch's own accounting: the same on every run, and no matter what else runs."""
 
 import weakref
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
 MIB = 1 << 20
+
+
+@dataclass(frozen=True)
+class Allocations:
+    """What work on a CPU took from torch's allocator.
+
+    Attributes:
+        peak: Largest number of bytes held at a time, over what was held before.
+        left: Bytes held afterwards, over what was held before.
+        largest: Bytes of the largest single allocation.
+        operators: How often each operator ran, by name.
+    """
+
+    peak: int
+    left: int
+    largest: int
+    operators: dict[str, int]
+
+
+def allocations(work: Callable[[], object]) -> Allocations:
+    """Run ``work`` and return what it allocated on the CPU, scratch memory inside operators included.
+
+    oneDNN's own scratch memory is not torch's, and not counted.
+    """
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        work()
+    live = peak = largest = 0
+    operators: dict[str, int] = {}
+    for event in sorted(profiler.profiler.kineto_results.events(), key=lambda event: event.start_ns()):
+        if event.name() == '[memory]':
+            live += event.nbytes()  # negative where memory is given back
+            peak, largest = max(peak, live), max(largest, event.nbytes())
+        else:
+            operators[event.name()] = operators.get(event.name(), 0) + 1
+    return Allocations(peak, live, largest, operators)
 
 
 class TensorMemory(TorchDispatchMode):

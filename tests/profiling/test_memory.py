@@ -2,7 +2,7 @@
 
 import torch
 
-from dpt.profiling import TensorMemory
+from dpt.profiling import TensorMemory, allocations
 
 KIB = 256  # floats
 
@@ -53,3 +53,15 @@ def test_unfused_attention_shows() -> None:
             torch.nn.functional.scaled_dot_product_attention(q, q, q)
         peaks[backend.name] = memory.peak
     assert peaks['FLASH_ATTENTION'] < 4 * 2 * 512 * 512 <= peaks['MATH']
+
+
+def test_the_allocator_tells_scratch_memory_too() -> None:
+    @torch.library.custom_op('dpt_tests::scratch', mutates_args=())
+    def scratch(x: torch.Tensor) -> torch.Tensor:
+        return (x.new_zeros(1000) + 1)[:10].clone()
+
+    kept = []
+    result = allocations(lambda: kept.append(scratch(torch.zeros(1))))
+    assert (result.largest, result.left) == (4000, 40)
+    assert 8000 <= result.peak < 8200
+    assert result.operators['dpt_tests::scratch'] == 1
