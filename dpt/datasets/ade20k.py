@@ -3,10 +3,10 @@
 import os.path as osp
 from pathlib import Path
 
+from dpt.datasets.ade20k_release import ARCHIVE
 from dpt.datasets.segmentation import BaseSegDataset
 from dpt.registry import DATASETS
 
-ARCHIVE = 'ADEChallengeData2016'
 URL = f'http://data.csail.mit.edu/places/ADEchallenge/{ARCHIVE}.zip'
 
 # Names and colours as MMSegmentation's checkpoints carry them; the blank in 'bed ' belongs to the name.
@@ -58,7 +58,7 @@ class ADE20KDataset(BaseSegDataset):
     def __init__(self, ann_file: str = '', *, reduce_zero_label: bool = True, **kwargs) -> None:
         super().__init__(ann_file, reduce_zero_label=reduce_zero_label, **kwargs)
 
-    def _explain_missing(self, folder: str) -> str:
+    def explain_missing(self, folder: str) -> str:
         root = Path(osp.abspath(self.data_root or folder))
         lines = [
             f'ADE20K is not there: {osp.abspath(folder)} is not a folder.',

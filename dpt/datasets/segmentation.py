@@ -207,13 +207,13 @@ class BaseSegDataset(BaseDataset):
         if not folder:
             raise ValueError(f'{type(self).__name__} has no folder to look in: set data_root or data_prefix')
         if not fileio.isdir(folder, backend_args=self.backend_args):
-            raise FileNotFoundError(self._explain_missing(folder))
+            raise FileNotFoundError(self.explain_missing(folder))
         files = fileio.list_dir_or_file(
             folder, list_dir=False, recursive=True, backend_args=self.backend_args
         )
         return sorted(files)
 
-    def _explain_missing(self, folder: str) -> str:
+    def explain_missing(self, folder: str) -> str:
         """What to tell a user whose folder of images or masks does not exist."""
         return (
             f'folder {osp.abspath(folder)} does not exist: {type(self).__name__} has '

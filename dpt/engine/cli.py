@@ -31,8 +31,8 @@ class Options(DictAction):
         super().__call__(parser, namespace, values, option_string)
 
 
-def add_common_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of every tool that runs a config, on one or several processes."""
+def add_config_options(parser: argparse.ArgumentParser) -> None:
+    """Add ``--cfg-options``."""
     parser.add_argument(
         '--cfg-options',
         nargs='+',
@@ -41,6 +41,11 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
         metavar='KEY=VALUE',
         help='override values of the config, e.g. data_root=/data/ade train_dataloader.batch_size=4',
     )
+
+
+def add_common_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of every tool that runs a config, on one or several processes."""
+    add_config_options(parser)
     parser.add_argument('--work-dir', help='where logs and checkpoints go (default: work_dirs/<config name>)')
     parser.add_argument('--launcher', choices=LAUNCHERS, default='none', help='how processes were started')
     # torch.distributed.launch passes it; torchrun sets LOCAL_RANK instead.

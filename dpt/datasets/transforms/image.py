@@ -63,12 +63,13 @@ class LoadImageFromFile(BaseTransform):
 
     def transform(self, results: dict) -> dict:
         path = results['img_path']
-        image = self._decode(read_file(path, 'image', self.backend_args), path)
+        image = self.decode(read_file(path, 'image', self.backend_args), path)
         results['img'] = image.astype(np.float32) if self.to_float32 else image
         results['img_shape'] = results['ori_shape'] = image.shape[:2]
         return results
 
-    def _decode(self, content: bytes, path: str) -> np.ndarray:
+    def decode(self, content: bytes, path: str) -> np.ndarray:
+        """Return the pixels of a file's content; the path is for messages."""
         if is_cut_short(content):
             raise BadSampleError(f'image {path} is cut short: the JPEG has no end', 'image cut short')
         image, reason = None, 'the file is damaged or not an image'

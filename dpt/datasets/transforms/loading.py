@@ -97,8 +97,11 @@ class LoadAnnotations(BaseTransform):
                 f'{results.get("img_path", "the sample")} has no seg_map_path: set data_prefix '
                 "['seg_map_path'] of the data set, or take LoadAnnotations out of the pipeline"
             )
+        return self.place(self.read(path), results)
+
+    def place(self, labels: np.ndarray, results: dict) -> dict:
+        """Check the labels of the file against the sample, relabel them and put them into it."""
         reduce_zero_label = self._agreed_reduce_zero_label(results)
-        labels = self._read(path)
         _check_size(labels, results)
         trained = _relabel(labels, reduce_zero_label, results.get('label_map'))
         check_labels(trained, labels, results, reduce_zero_label)
@@ -118,8 +121,8 @@ class LoadAnnotations(BaseTransform):
             )
         return decided
 
-    def _read(self, path: str) -> np.ndarray:
-        """Labels as they are on disk: HxW, uint8 where they fit, else int32."""
+    def read(self, path: str) -> np.ndarray:
+        """Return the labels as they are on disk: HxW, uint8 where they fit, else int32."""
         content = read_file(path, 'mask', self.backend_args)
         if content.startswith(_JPEG_SIGNATURE):
             raise BadSampleError(
