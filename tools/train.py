@@ -9,6 +9,7 @@ import argparse
 from dpt.engine.cli import add_common_arguments, one_line_errors, set_local_rank
 from dpt.engine.config_check import check_config
 from dpt.engine.launch import build_runner, enable_amp, find_resume, load_config
+from dpt.engine.work_dir import locked_work_dir, saved_before_restart
 
 
 def parse_args() -> argparse.Namespace:
@@ -35,11 +36,13 @@ def main() -> None:
         config = load_config(args.config, args.cfg_options, args.work_dir)
         if args.amp:
             enable_amp(config)
-        if args.resume:
+        resume = 'auto' if saved_before_restart(config.work_dir) else args.resume
+        if resume:
             config.resume = True
-            config.load_from = find_resume(config.work_dir, args.resume)
+            config.load_from = find_resume(config.work_dir, resume)
         check_config(config, 'train')
-        build_runner(config, args.launcher).train()
+        with locked_work_dir(config.work_dir, args.launcher):
+            build_runner(config, args.launcher).train()
 
 
 if __name__ == '__main__':

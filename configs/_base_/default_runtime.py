@@ -2,8 +2,9 @@ default_scope = 'dpt'
 env_cfg = dict(
     cudnn_benchmark=True,
     mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
-    dist_cfg=dict(backend='nccl'),
+    dist_cfg=dict(backend='nccl', timeout=3600),  # seconds that a collective may take
 )
+rank_timeout = 600  # seconds without a sign of life, or behind the others, before a process is given up
 default_hooks = dict(
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=50, log_metric_by_epoch=False),

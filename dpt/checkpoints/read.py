@@ -1,14 +1,10 @@
 """Checkpoint files, local or from the web, to plain dicts. Nothing in a file is ever executed."""
 
-import hashlib
-import http.client
 import pickle
 import re
-import shutil
 import urllib.parse
-import urllib.request
-import uuid
 import warnings
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,12 +14,13 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from torch.serialization import safe_globals
 
+from .bounds import check_archive, check_tensors, leaves
+from .download import download, sha256
 from .read_npz import read_npz
 
 TORCH_SUFFIXES = ('.pth', '.pt')
 SUFFIXES = (*TORCH_SUFFIXES, '.safetensors', '.npz')
 _CONTAINERS = ('state_dict', 'model', 'teacher')  # DINO evaluates its teacher, not its student
-_TIMEOUT = 60  # seconds without a byte before a download is given up
 
 
 class NotRead:
@@ -80,15 +77,20 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
             not a dict.
     """
     file = local_file(path)
-    if file.suffix.lower() == '.safetensors':
+    return _read(file, file.suffix.lower())
+
+
+def _read(file: Path, suffix: str) -> dict[str, Any]:
+    if suffix == '.safetensors':
         return _read_safetensors(file)
-    if file.suffix.lower() == '.npz':
+    if suffix == '.npz':
         return read_npz(file)
     content = _read_torch(file)
     if not isinstance(content, dict):
         raise ValueError(
             f'{file}: holds a {type(content).__name__}, expected a dict of tensors (a state dict)'
         )
+    check_tensors(file, content)
     return content
 
 
@@ -120,20 +122,12 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
 
 def holds_unread(content: object) -> bool:
     """Whether some value of a checkpoint, at any depth, was not read (:class:`NotRead`)."""
-    if isinstance(content, Mapping):
-        return any(holds_unread(value) for value in content.values())
-    if isinstance(content, (list, tuple)):
-        return any(holds_unread(value) for value in content)
-    return isinstance(content, NotRead)
+    return any(isinstance(value, NotRead) for value in leaves(content))
 
 
 def checkpoint_hash(path: str | Path) -> str:
     """First 8 hexadecimal digits of the file's SHA-256, as in the names of released checkpoints."""
-    digest = hashlib.sha256()
-    with local_file(path).open('rb') as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()[:8]
+    return sha256(local_file(path))[:8]
 
 
 def local_file(path: str | Path) -> Path:
@@ -149,7 +143,7 @@ def local_file(path: str | Path) -> Path:
             f'{path}: unknown kind of checkpoint, expected a name ending in {", ".join(SUFFIXES)}'
         )
     if is_url:
-        return _download(str(path), name)
+        return download(str(path), name, lambda file: _read(file, Path(name).suffix.lower()))
     file = Path(path).expanduser()
     if not file.exists():
         raise FileNotFoundError(
@@ -160,35 +154,13 @@ def local_file(path: str | Path) -> Path:
     return file
 
 
-def _download(url: str, name: str) -> Path:
-    # Many servers call every file "model.safetensors": the address's hash keeps them apart.
-    folder = Path(torch.hub.get_dir()) / 'checkpoints'
-    target = folder / f'{hashlib.sha256(url.encode()).hexdigest()[:8]}-{name}'
-    if target.exists():
-        return target
-    folder.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f'{target.name}.{uuid.uuid4().hex}.partial')
-    try:
-        request = urllib.request.Request(url, headers={'User-Agent': 'dpt'})
-        with urllib.request.urlopen(request, timeout=_TIMEOUT) as response, partial.open('xb') as file:
-            shutil.copyfileobj(response, file, 1 << 20)
-            announced = response.headers.get('Content-Length')
-        received = partial.stat().st_size
-        if announced is not None and received != int(announced):
-            raise OSError(f'the connection ended after {received} of {announced} bytes')
-        partial.replace(target)
-    except (OSError, ValueError, http.client.HTTPException) as error:
-        raise ValueError(
-            f'{url}: download failed ({error}); check the address and the network, or fetch the file '
-            f'by other means and give its path'
-        ) from error
-    finally:
-        partial.unlink(missing_ok=True)
-    return target
-
-
 def _read_torch(file: Path) -> Any:
     # torch's own messages propose to switch the safe mode off, so they are neither shown nor chained.
+    try:
+        if zipfile.is_zipfile(file):
+            check_archive(file, ratio=1)  # torch compresses nothing
+    except (zipfile.BadZipFile, OSError, NotImplementedError) as error:
+        raise _unreadable(file, str(error)) from None
     try:
         with warnings.catch_warnings(), safe_globals(_STAND_INS):
             warnings.simplefilter('ignore')  # odd pickle protocols: the outcome says enough
@@ -206,7 +178,14 @@ def _read_torch(file: Path) -> Any:
             f'.safetensors'
         ) from None
     except Exception as error:  # a damaged archive can fail in any way
-        raise _unreadable(file, str(error).split('. ')[0] or type(error).__name__) from None
+        cause = str(error).split('. ')[0] or type(error).__name__
+        for kind in ('TorchScript', '.tar'):
+            if 'weights_only' in cause and kind in cause:
+                raise ValueError(
+                    f'{file}: refused, because it is {kind} of torch, which loads only by running what is in '
+                    'it. Get a file with the state dict alone, for example as .safetensors'
+                ) from None
+        raise _unreadable(file, cause) from None
 
 
 def _read_safetensors(file: Path) -> dict[str, Any]:
@@ -214,7 +193,7 @@ def _read_safetensors(file: Path) -> dict[str, Any]:
         with safe_open(file, framework='pt', device='cpu') as content:
             tensors = {key: content.get_tensor(key) for key in content.keys()}  # noqa: SIM118 (not a dict)
             return {'state_dict': tensors, 'meta': dict(content.metadata() or {})}
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, MemoryError, ValueError, KeyError) as error:
         raise _unreadable(file, str(error)) from None
 
 

@@ -8,6 +8,7 @@ from dpt.engine.optim_constructor import DefaultOptimWrapperConstructor
 from dpt.engine.optim_wrapper import AmpOptimWrapper
 from dpt.engine.pretrained import PretrainedInit
 from dpt.engine.randomness import InfiniteSampler, SeededDataset
+from dpt.engine.rank_watch import RankWatchHook
 from dpt.engine.run_info import RunInfoHook
 from dpt.engine.sync_buffers import SyncBuffersHook
 from dpt.engine.utilization import UtilizationHook
@@ -21,6 +22,7 @@ __all__ = [
     'IterBasedTrainLoop',
     'LogProcessor',
     'PretrainedInit',
+    'RankWatchHook',
     'RunInfoHook',
     'SeededDataset',
     'SyncBuffersHook',

@@ -5,6 +5,7 @@ import importlib
 import inspect
 import os
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import torch
@@ -26,12 +27,17 @@ CONSUMED = set(inspect.signature(Runner.__init__).parameters) | {
     'efficient_conv_bn_eval',
     'find_unused_parameters',
     'model_wrapper_cfg',
+    'rank_timeout',
     'sync_bn',
     'total_batch_size',
     'tta_model',
     'tta_pipeline',
 }
 """Top-level keys of a config that are read after it was parsed; the others feed them while it is."""
+RANK_TIMEOUT = 600
+"""Seconds, where the config has no ``rank_timeout``: as in configs/_base_/default_runtime.py."""
+COLLECTIVE_TIMEOUT = 3600
+"""Seconds, where the config has no ``env_cfg.dist_cfg.timeout``."""
 LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
 TRANSLATION = 'translated_from_mmseg'
 """Key under which a translated config carries the account of it, a line each."""
@@ -155,13 +161,13 @@ def find_resume(work_dir: str, resume: str) -> str:
     raise FileNotFoundError(f'--resume: {pointer} names {named}, which is neither there nor in {work_dir}')
 
 
-def _init_distributed_cpu(launcher: str) -> None:
+def _init_distributed_cpu(launcher: str, timeout: float) -> None:
     """Start gloo: mmengine's own start-up sets a CUDA device."""
     if launcher != 'pytorch':
         raise ValueError(f'--launcher {launcher} needs GPUs; on CPUs use torchrun and --launcher pytorch')
     if 'RANK' not in os.environ:
         raise ValueError('--launcher pytorch needs torchrun: torchrun --nproc-per-node N tools/train.py ...')
-    torch.distributed.init_process_group('gloo')
+    torch.distributed.init_process_group('gloo', timeout=timedelta(seconds=timeout))
 
 
 def _share_batch(config: Config) -> None:
@@ -241,10 +247,13 @@ def build_runner(config: Config, launcher: str = 'none') -> Runner:
     # Without a type the engine would not look into the registry, and its own line lacks rate and memory.
     config.setdefault('log_processor', dict(by_epoch=False)).setdefault('type', 'LogProcessor')
     if launcher != 'none':
+        hooks.append(dict(type='RankWatchHook', timeout=config.get('rank_timeout', RANK_TIMEOUT)))
+        dist_cfg = config.setdefault('env_cfg', {}).setdefault('dist_cfg', dict(backend='nccl'))
+        dist_cfg.setdefault('timeout', COLLECTIVE_TIMEOUT)
         if torch.cuda.is_available():
             config.setdefault('sync_bn', 'torch')
         else:
-            _init_distributed_cpu(launcher)
+            _init_distributed_cpu(launcher, dist_cfg.timeout)
             config.setdefault('model_wrapper_cfg', dict(type='MMDistributedDataParallel', device_ids=None))
             hooks.append(dict(type='SyncBuffersHook'))
     config.custom_hooks = hooks

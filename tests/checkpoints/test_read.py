@@ -1,11 +1,9 @@
 """Files are read without running them; what cannot be used says so in one line."""
 
 import hashlib
-import http.server
 import os
 import pickle
 import struct
-import threading
 import zipfile
 from pathlib import Path
 
@@ -262,65 +260,3 @@ def test_hash_is_the_beginning_of_sha256(tmp_path):
     (tmp_path / 'x.pth').write_bytes(b'weights' * 300_000)
     digest = hashlib.sha256(b'weights' * 300_000).hexdigest()
     assert checkpoint_hash(tmp_path / 'x.pth') == digest[:8]
-
-
-@pytest.fixture
-def served(tmp_path, monkeypatch):
-    """A web server of its own for each test: (address, files by path, list of requested paths)."""
-    monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'home'))
-    for name in ('no_proxy', 'NO_PROXY'):
-        monkeypatch.setenv(name, '127.0.0.1')
-    files: dict[str, tuple[bytes, int]] = {}
-    requested: list[str] = []
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self):  # noqa: N802 (the name http.server looks for)
-            requested.append(self.path)
-            body, announced = files.get(self.path, (b'', -1))
-            self.send_response(404 if announced < 0 else 200)
-            self.send_header('Content-Length', str(max(announced, 0)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *args):
-            pass
-
-    server = http.server.HTTPServer(('127.0.0.1', 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    yield f'http://127.0.0.1:{server.server_port}', files, requested
-    server.shutdown()
-    thread.join()
-    server.server_close()
-
-
-def _bytes_of(tmp_path, value: float) -> bytes:
-    torch.save({'a': torch.full((500,), value)}, tmp_path / 'made.pth')
-    return (tmp_path / 'made.pth').read_bytes()
-
-
-def test_an_address_is_downloaded_once_and_never_mistaken_for_another(tmp_path, served):
-    address, files, requested = served
-    for name, value in (('one', 1.0), ('two', 2.0)):
-        body = _bytes_of(tmp_path, value)
-        files[f'/{name}/model.pth?download=true'] = (body, len(body))
-    for _ in range(2):
-        for name, value in (('one', 1.0), ('two', 2.0)):
-            assert read_state_dict(f'{address}/{name}/model.pth?download=true')['a'][0] == value
-    assert len(requested) == 2
-
-
-def test_a_download_that_ends_early_leaves_nothing(tmp_path, served):
-    address, files, _ = served
-    body = _bytes_of(tmp_path, 1.0)
-    files['/model.pth'] = (body[:100], len(body))
-    with pytest.raises(ValueError, match=rf'model\.pth: download failed .*100 of {len(body)} bytes'):
-        read_state_dict(f'{address}/model.pth')
-    assert not [path for path in (tmp_path / 'home').rglob('*') if path.is_file()]
-    files['/model.pth'] = (body, len(body))
-    assert read_state_dict(f'{address}/model.pth')['a'][0] == 1
-
-
-def test_a_missing_page_is_one_clear_error(served):
-    with pytest.raises(ValueError, match=r'/nothing\.pth: download failed .*404'):
-        read_state_dict(f'{served[0]}/nothing.pth')
