@@ -103,10 +103,9 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
             else stands among them.
     """
     content: Mapping[Any, Any] = read_checkpoint(path)
-    for name in _CONTAINERS:
-        if isinstance(content.get(name), Mapping):
-            content = content[name]
-            break
+    name = _container(content)
+    if name is not None:
+        content = content[name]
     others = [
         key for key, value in content.items() if not isinstance(key, str) or not isinstance(value, Tensor)
     ]
@@ -118,6 +117,27 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     if all(key.startswith('module.') for key in content):
         return {key.removeprefix('module.'): value for key, value in content.items()}
     return dict(content)
+
+
+def _container(content: Mapping[Any, Any]) -> str | None:
+    return next((name for name in _CONTAINERS if isinstance(content.get(name), Mapping)), None)
+
+
+def choice_of_weights(path: str | Path) -> tuple[str, list[str]] | None:
+    """The name of the weights that :func:`read_state_dict` takes out of a file that holds several, and those
+    it leaves, such as an exponential moving average; None where there are no others.
+    """
+    content = read_checkpoint(path)
+    taken = _container(content)
+    if taken is None:
+        return None
+    keys = content[taken].keys()
+    others = [
+        name
+        for name, value in content.items()
+        if name != taken and isinstance(value, Mapping) and value and keys & value.keys()
+    ]
+    return (taken, others) if others else None
 
 
 def holds_unread(content: object) -> bool:

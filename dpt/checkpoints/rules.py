@@ -73,4 +73,9 @@ def _advice(keys: Collection[str]) -> str:
             return (
                 f'This is a bare backbone in {known.name} keys, to be loaded as the weights of the backbone'
             )
+    if DPT.fits(keys):
+        return (
+            'This is a whole DPT of MMSegmentation or of this package: it loads as it is, by tools/test.py, '
+            'load_from and init_model, or as the weights of the backbone'
+        )
     return why_not(keys) or f'Weights of a plain ViT load as a backbone, or go through {CONVERTER}'

@@ -5,6 +5,11 @@ from collections.abc import Iterable
 
 _REASONS: tuple[tuple[str, str], ...] = (
     (
+        r'dpt\..+',
+        "a whole DPT in Hugging Face's keys, which are not read; the original's files of it are, by "
+        'tools/model_converters/isl2dpt.py',
+    ),
+    (
         r'(.+\.)?(blocks|layers)\.\d+\.attn\.rel_pos_[hw]',
         'the image encoder of SAM, or one of its kind: attention in windows with relative positions, which a '
         'ViT with global attention and an absolute position embedding cannot represent',

@@ -47,11 +47,22 @@ def check_complete(tensors: Mapping[str, Tensor]) -> None:
     if missing:
         shown = ', '.join(missing[:20])
         raise ValueError(f'{len(missing)} tensors of a whole ViT are missing, under our names: {shown}')
+    _check_feed_forward(tensors)
     positions = tensors['pos_embed'].shape[1] if tensors['pos_embed'].ndim == 3 else 0
     if tensors['pos_embed'].ndim != 3 or math.isqrt(positions) ** 2 == positions:
         raise ValueError(
             f'the position embedding is of shape {"x".join(map(str, tensors["pos_embed"].shape))}: it has no '
             'entry for the class token (as in DeiT III), so this is another model than the backbone'
+        )
+
+
+def _check_feed_forward(tensors: Mapping[str, Tensor]) -> None:
+    """Tell a gated feed-forward part, which has the very same keys, by its sizes."""
+    first, second = (tensors[f'layers.0.ffn.layers.{name}.weight'] for name in ('0.0', '1'))
+    if first.shape[0] != second.shape[-1]:
+        raise ValueError(
+            f'the feed-forward part makes {first.shape[0]} channels and takes up {second.shape[-1]}: it is '
+            'gated (SwiGLU, as in DINOv2 ViT-g), which the backbone has not'
         )
 
 

@@ -218,6 +218,12 @@ def _check_resumable(path: str) -> None:
             f'{path} was written by MMSegmentation or another runner: its optimiser and log cannot be '
             'resumed here. To start from its weights, set load_from instead of resuming.'
         )
+    lacking = [name for name in ('meta', 'optimizer') if name not in content]
+    if lacking:  # the engine would go on with a new optimiser and say nothing
+        raise ValueError(
+            f'{path} has no {" and no ".join(lacking)}, as published and best checkpoints: training cannot '
+            'go on from it as it was. To start from its weights, set load_from instead of resuming.'
+        )
 
 
 def _fit_dataloaders(config: Config) -> None:

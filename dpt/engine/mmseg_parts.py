@@ -112,6 +112,8 @@ def _transforms(path: str, pipeline: Any) -> Iterator[Part]:
         elif isinstance(transform, Mapping):
             yield f'{path}.{i}', transform, TRANSFORMS
             yield from _transforms(f'{path}.{i}.transforms', transform.get('transforms') or [])
+            if transform.get('resize_type'):  # RandomResize and RandomChoiceResize build it by name
+                yield f'{path}.{i}.resize_type', dict(type=transform['resize_type']), TRANSFORMS
 
 
 def _class_of(name: Any, registry: Registry) -> type | None:

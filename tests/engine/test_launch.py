@@ -125,7 +125,7 @@ def test_resume_in_a_config_never_starts_silently_anew(
     ade.resume, ade.work_dir = True, str(tmp_path)
     with pytest.raises(FileNotFoundError, match='nothing to resume'):
         build_runner(ade)
-    torch.save(dict(state_dict={}), tmp_path / 'iter_8.pth')
+    torch.save(dict(state_dict={}, meta={}, optimizer={}), tmp_path / 'iter_8.pth')
     (tmp_path / 'last_checkpoint').write_text('/gone/iter_8.pth')
     assert build_runner(ade).load_from == str(tmp_path / 'iter_8.pth')
 
@@ -152,6 +152,22 @@ def test_a_checkpoint_of_another_runner_is_not_resumed(
     torch.save(content, tmp_path / 'iter_2.pth')
     ade.resume, ade.load_from = True, str(tmp_path / 'iter_2.pth')
     with pytest.raises(ValueError, match=r'iter_2\.pth was written by .* set load_from'):
+        build_runner(ade)
+
+
+@pytest.mark.parametrize(
+    ('content', 'lacking'),
+    [({}, 'meta and no optimizer'), ({'meta': {'iter': 2}}, 'optimizer')],
+    ids=['bare', 'published'],
+)
+def test_weights_alone_are_not_resumed(
+    ade: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: dict, lacking: str
+) -> None:
+    """The engine would take the iteration, and go on with an optimiser that has forgotten everything."""
+    monkeypatch.setattr('mmengine.runner.Runner.from_cfg', lambda config: config)
+    torch.save({'state_dict': {'neck.weight': torch.ones(1)}, **content}, tmp_path / 'best.pth')
+    ade.resume, ade.load_from = True, str(tmp_path / 'best.pth')
+    with pytest.raises(ValueError, match=rf'best\.pth has no {lacking}, .* set load_from'):
         build_runner(ade)
 
 

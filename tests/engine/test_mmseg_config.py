@@ -351,6 +351,19 @@ class TestParts:
         with pytest.raises(ValueError, match=r'^train_dataloader\.dataset\.type=.Unknown'):
             translate_mmseg_config(source)
 
+    def test_a_list_of_data_sets_is_refused(self) -> None:
+        source = Config(recipe())
+        source.train_dataloader['dataset'] = [source.train_dataloader.dataset]
+        with pytest.raises(ValueError, match='ConcatDataset'):
+            translate_mmseg_config(source)
+
+    def test_the_kind_of_a_random_resize_is_looked_up(self) -> None:
+        step = dict(type='RandomChoiceResize', scales=[256, 512], resize_type='ResizeShortestEdge')
+        source = Config(recipe())
+        source.train_dataloader.dataset.pipeline[1] = step
+        with pytest.raises(ValueError, match=r'^train_dataloader\.dataset\.pipeline\.1\.resize_type'):
+            translate_mmseg_config(source)
+
     def test_names_with_the_scope(self) -> None:
         source = edited(train_dataloader__dataset__type='mmseg.ADE20KDataset')
         source.test_dataloader.dataset.pipeline[2]['_scope_'] = 'mmseg'

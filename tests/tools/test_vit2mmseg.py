@@ -196,6 +196,18 @@ def test_a_distillation_token_is_dropped_by_its_flag_alone(run, tmp_path):
     assert 'has no dist_token' in run(source, target, '--drop-dist-token')[2]
 
 
+def test_which_of_several_weights_are_taken_is_said(run, tmp_path):
+    other = {key: value + 1 for key, value in _timm_weights().items()}
+    content = {'state_dict': _timm_weights(), 'state_dict_ema': other, 'optimizer': {'state': {}}, 'epoch': 3}
+    torch.save(content, tmp_path / 'vit.pth')
+    code, stdout, _ = run(tmp_path / 'vit.pth', tmp_path / 'out.pth')
+    assert code == 0
+    assert "weights of 'state_dict' in the file, which also holds 'state_dict_ema'\n" in stdout
+    _assert_converted(read_state_dict(tmp_path / 'out.pth'))
+    torch.save({'model': _timm_weights(), 'optimizer': {'state': {}}}, tmp_path / 'vit.pth')
+    assert 'also holds' not in run(tmp_path / 'vit.pth', '--dry-run')[1]
+
+
 def test_help_has_an_example(run, capsys):
     with pytest.raises(SystemExit) as caught:
         run('--help')
@@ -241,6 +253,11 @@ def test_mistakes_are_one_line_and_write_nothing(run, tmp_path, monkeypatch):
     torch.save({key: value for key, value in half.items() if not key.startswith('blocks.1')}, 'half.pth')
     torch.save(_timm_weights(pos_embed=torch.ones(1, 4, WIDTH)), 'no_class.pth')
     torch.save({'conv1.weight': torch.ones(1)}, 'resnet.pth')
+    whole = ('backbone.layers.0.ln1.weight', 'backbone.patch_embed.projection.weight')
+    torch.save(dict.fromkeys((*whole, 'decode_head.conv_seg.weight'), torch.ones(1)), 'whole.pth')
+    torch.save({'dpt.embeddings.cls_token': torch.ones(1)}, 'hugging_face.pth')
+    gated = {f'blocks.{i}.mlp.fc2.weight': torch.ones(WIDTH, WIDTH) for i in (0, 1)}
+    torch.save(_timm_weights(**gated), 'gated.pth')
     torch.save(
         {'patch_embed.projection.weight': torch.ones(1), 'layers.0.ln1.weight': torch.ones(1)}, 'done.pth'
     )
@@ -256,6 +273,9 @@ def test_mistakes_are_one_line_and_write_nothing(run, tmp_path, monkeypatch):
         ('gone.pth', 'out.pth', 'no such checkpoint'),
         ('resnet.pth', 'out.pth', 'conv1.weight'),
         ('done.pth', 'out.pth', 'nothing to convert'),
+        ('whole.pth', 'out.pth', 'a whole DPT of MMSegmentation or of this package'),
+        ('hugging_face.pth', 'out.pth', "a whole DPT in Hugging Face's keys"),
+        ('gated.pth', 'out.pth', 'gated (SwiGLU'),
         (
             'half.pth',
             'out.pth',

@@ -15,6 +15,7 @@ from torch import Tensor
 from dpt.checkpoints import Report, checkpoint_hash, read_state_dict, save_weights
 from dpt.checkpoints.convert import convert_known
 from dpt.checkpoints.format import Format
+from dpt.checkpoints.read import choice_of_weights
 from dpt.checkpoints.save import check_target
 from dpt.checkpoints.vit_formats import DEIT_DISTILLED, FOREIGN_VITS, GOOGLE_VIT, MMSEG_VIT
 from dpt.checkpoints.vit_settings import backbone_settings, check_complete
@@ -109,6 +110,9 @@ def main() -> int:
         print(f'vit2mmseg: {error}', file=sys.stderr)
         return 1
     print(f'{conversion.report.source} keys')
+    choice = choice_of_weights(args.src)
+    if choice:
+        print(f'weights of {choice[0]!r} in the file, which also holds {", ".join(map(repr, choice[1]))}')
     print(conversion.report.table())
     if args.drop_dist_token:
         print(NO_DISTILLATION)
