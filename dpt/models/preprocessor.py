@@ -40,7 +40,7 @@ class SegDataPreProcessor(BaseDataPreprocessor):
         bgr_to_rgb: bool = False,
         test_cfg: dict | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(non_blocking=True)  # from pinned memory the host does not wait for the copy
         if size is not None and size_divisor is not None:
             raise ValueError('data_preprocessor takes size or size_divisor, not both')
         if len(mean) != len(std):

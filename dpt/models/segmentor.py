@@ -10,7 +10,7 @@ from mmengine.structures import PixelData
 from torch import Tensor, nn
 
 from dpt.models.inference import Size, label_map, restored_rows
-from dpt.models.layers import Rows, bands, resized, rows_of, with_context
+from dpt.models.layers import Rows, bands, recomputed, resized, rows_of, with_context
 from dpt.models.sliding import SlidingRows
 from dpt.registry import MODELS
 from dpt.structures import IGNORE_INDEX, SegDataSample
@@ -114,12 +114,21 @@ class EncoderDecoder(BaseModel):
     def loss(self, inputs: Tensor, data_samples: list[SegDataSample]) -> dict[str, Tensor]:
         """Compute the losses, and the accuracy in percent, of images of shape BxCxHxW."""
         label = torch.cat([sample.gt_sem_seg.data for sample in data_samples]).long()  # BxHxW
-        maps = self.extract_feat(inputs)
-        losses = self._head_loss('decode', self.decode_head(maps), label, self.loss_decode)
+        logits, maps = self._logits_and_maps(inputs)
+        losses = self._head_loss('decode', logits, label, self.loss_decode)
         for i, head in enumerate(self.auxiliary_heads):
             prefix = 'aux' if len(self.auxiliary_heads) == 1 else f'aux_{i}'
             losses.update(self._head_loss(prefix, head(maps), label, self.loss_auxiliary))
         return losses
+
+    def _logits_and_maps(self, inputs: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Return the logits and the maps for the auxiliary heads, keeping little for the backward pass."""
+        upsample = getattr(self.neck, 'upsample_finest', None)
+        if upsample is None or any(getattr(head, 'in_index', 0) == 0 for head in self.auxiliary_heads):
+            maps = self.extract_feat(inputs)
+            return self.decode_head(maps), maps
+        maps = self.neck(self.backbone(inputs), upsample_finest=False)
+        return recomputed(upsample, lambda finest: self.decode_head((finest, *maps[1:])), maps[0]), maps
 
     def _head_loss(self, prefix: str, logits: Tensor, label: Tensor, loss: Any) -> dict[str, Tensor]:
         value, accuracy = loss.with_accuracy(logits, label, self.ignore_index)

@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
+from mmengine.optim import build_optim_wrapper
 from mmengine.structures import PixelData
 
 from dpt.registry import MODELS
@@ -216,3 +217,34 @@ def test_unknown_arguments_are_errors() -> None:
         MODELS.build(config(losses=dict(type='CrossEntropyLoss')))
     with pytest.raises(ValueError, match='mode'):
         build()(torch.zeros(1, 3, 32, 32), mode='train')
+
+
+def test_a_compiled_loss_is_the_eager_one_and_nothing_breaks_its_graph() -> None:
+    model = build().train()
+    model.decode_head.dropout.p = 0.0
+    inputs, label = torch.randn(1, 3, 32, 48), torch.arange(32 * 48).view(1, 32, 48) % CLASSES
+
+    def loss(x: torch.Tensor) -> torch.Tensor:
+        return model.loss_decode(model._logits_and_maps(x)[0], label, 255)
+
+    # 'aot_eager' traces as every backend does, but generates no code, which takes minutes.
+    eager, compiled = loss(inputs), torch.compile(loss, backend='aot_eager', fullgraph=True)(inputs)
+    torch.testing.assert_close(compiled, eager)
+    parameters = list(model.parameters())
+    for one, other in zip(
+        torch.autograd.grad(compiled, parameters), torch.autograd.grad(eager, parameters), strict=True
+    ):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='only a GPU can be waited for: needs CUDA')
+def test_a_training_step_never_waits_for_the_device() -> None:
+    model = build(loss=dict(type='CrossEntropyLoss', class_weight=[1.0] * CLASSES)).cuda().train()
+    wrapper = build_optim_wrapper(model, dict(optimizer=dict(type='AdamW', lr=1e-4, fused=True)))
+    data = dict(inputs=[image((32, 32)).pin_memory()], data_samples=[sample((32, 32))])
+    model.train_step(copy.deepcopy(data), wrapper)
+    torch.cuda.set_sync_debug_mode('error')
+    try:
+        model.train_step(copy.deepcopy(data), wrapper)
+    finally:
+        torch.cuda.set_sync_debug_mode('default')

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dpt.models.layers import DropPath
+from dpt.models.layers import DropPath, Linear, linear, recomputed
 
 
 class MultiheadAttention(nn.Module):
@@ -16,12 +16,12 @@ class MultiheadAttention(nn.Module):
         self.attn_drop_rate = attn_drop_rate
         self.in_proj_weight = nn.Parameter(torch.empty(3 * embed_dims, embed_dims))  # rows: q, k, v
         self.in_proj_bias = nn.Parameter(torch.zeros(3 * embed_dims)) if qkv_bias else None
-        self.out_proj = nn.Linear(embed_dims, embed_dims)
+        self.out_proj = Linear(embed_dims, embed_dims)
         nn.init.xavier_uniform_(self.in_proj_weight)
 
     def forward(self, x: Tensor) -> Tensor:
         batch, length, channels = x.shape
-        qkv = F.linear(x, self.in_proj_weight, self.in_proj_bias)
+        qkv = linear(x, self.in_proj_weight, self.in_proj_bias)
         # BxNx3C -> three tensors of shape Bx(heads)xNx(C / heads)
         q, k, v = qkv.view(batch, length, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
         drop = self.attn_drop_rate if self.training else 0.0
@@ -50,11 +50,13 @@ class FFN(nn.Module):
 
     def __init__(self, embed_dims: int, hidden_dims: int, *, drop_rate: float) -> None:
         super().__init__()
-        first = nn.Sequential(nn.Linear(embed_dims, hidden_dims), nn.GELU(), nn.Dropout(drop_rate))
-        self.layers = nn.Sequential(first, nn.Linear(hidden_dims, embed_dims), nn.Dropout(drop_rate))
+        first = nn.Sequential(Linear(embed_dims, hidden_dims), nn.GELU(), nn.Dropout(drop_rate))
+        self.layers = nn.Sequential(first, Linear(hidden_dims, embed_dims), nn.Dropout(drop_rate))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.layers(x)
+        hidden: nn.Sequential = self.layers[0]  # type: ignore[assignment]
+        x = recomputed(hidden[1], lambda activated: self.layers[1](hidden[2](activated)), hidden[0](x))
+        return self.layers[2](x)
 
 
 class LayerScale(nn.Module):
@@ -102,6 +104,6 @@ class TransformerEncoderLayer(nn.Module):
         self.drop_path_attn = drop_path_attn
 
     def forward(self, x: Tensor) -> Tensor:
-        branch = self.ls1(self.attn(self.ln1(x)))
+        branch = self.ls1(recomputed(self.ln1, self.attn, x))
         x = x + (self.drop_path(branch) if self.drop_path_attn else branch)
-        return x + self.drop_path(self.ls2(self.ffn(self.ln2(x))))
+        return x + self.drop_path(self.ls2(recomputed(self.ln2, self.ffn, x)))

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from dpt.models.backbones.transformer_layer import MultiheadAttention, TransformerEncoderLayer
-from dpt.models.layers import resize_pos_embed
+from dpt.models.layers import keep_intermediates, resize_pos_embed
 from dpt.registry import MODELS
 
 
@@ -204,7 +204,8 @@ class VisionTransformer(BaseModule):
     def _run(self, module: nn.Module, x: Tensor, *, frozen: bool) -> Tensor:
         # A frozen module has nothing to recompute for.
         if self.with_cp and self.training and not frozen:
-            return checkpoint(module, x, use_reentrant=False)
+            contexts = (keep_intermediates(), keep_intermediates())  # forward, recomputation
+            return checkpoint(module, x, use_reentrant=False, context_fn=lambda: contexts)
         return module(x)
 
     def forward(self, x: Tensor) -> tuple:

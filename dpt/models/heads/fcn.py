@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from dpt.models.layers import ConvModule
+from dpt.models.layers import ConvModule, recomputed
 from dpt.registry import MODELS
 
 
@@ -55,4 +55,8 @@ class FCNHead(BaseModule):
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
         """Return logits of shape BxKxHxW at the size of ``maps[in_index]``."""
-        return self.conv_seg(self.dropout(self.project(maps[self.in_index])))
+        x = self.project(maps[self.in_index])
+        if not (self.training and isinstance(self.dropout, nn.Dropout2d)):
+            return self.conv_seg(self.dropout(x))
+        gain = self.dropout(x.new_ones(*x.shape[:2], 1, 1))  # what nn.Dropout2d multiplies each channel by
+        return recomputed(lambda kept: kept * gain, self.conv_seg, x)

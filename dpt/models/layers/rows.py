@@ -5,6 +5,7 @@
 """
 
 from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +13,7 @@ from torch import Tensor
 
 Rows = Callable[[int, int], Tensor]
 Size = tuple[int, int]
+Row = TypeVar('Row', float, Tensor)
 
 CPU_BAND_BYTES = 32 << 20
 """Small against a whole map, large against the rows that neighbouring bands both need."""
@@ -33,18 +35,41 @@ def rows_of(x: Tensor) -> Rows:
     return lambda top, bottom: x[..., top:bottom, :]
 
 
-def _neighbours(
-    top: int, bottom: int, size_in: int, size_out: int, align_corners: bool
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return both source rows of some rows of the result, and the second's weight, in torch's arithmetic."""
-    rows = torch.arange(top, bottom, dtype=torch.float32)
+def _source(row: Row, size_in: int, size_out: int, align_corners: bool) -> Row:
+    """Return where rows of the result lie in the source: numbers or a tensor, in torch's arithmetic."""
     if align_corners:
-        source = rows * ((size_in - 1) / max(size_out - 1, 1))
-    else:
-        source = ((rows + 0.5) * (size_in / size_out) - 0.5).clamp_(min=0)
+        return row * ((size_in - 1) / max(size_out - 1, 1))
+    return (row + 0.5) * (size_in / size_out) - 0.5
+
+
+def source_rows(top: int, bottom: int, size_in: int, size_out: int, *, align_corners: bool = False) -> slice:
+    """Return the rows of the source from which those from ``top`` to ``bottom - 1`` of the result come."""
+    first, last = (_source(row, size_in, size_out, align_corners) for row in (top, bottom - 1))
+    return slice(min(max(int(first), 0), size_in - 1), min(max(int(last), 0) + 2, size_in))
+
+
+def row_weights(
+    top: int,
+    bottom: int,
+    size_in: int,
+    size_out: int,
+    *,
+    align_corners: bool = False,
+    device: torch.device,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return both source rows of each row of the result, and the second's weight.
+
+    Rows are counted from the first of :func:`source_rows`. All are made on ``device``, so that the host never
+    waits for it.
+    """
+    span = source_rows(top, bottom, size_in, size_out, align_corners=align_corners)
+    rows = torch.arange(top, bottom, dtype=torch.float32, device=device)
+    source = _source(rows, size_in, size_out, align_corners).clamp_(min=0)
     lower = source.long().clamp_(max=size_in - 1)
-    upper = (lower + 1).clamp_(max=size_in - 1)
-    return lower, upper, source - lower
+    weight = source - lower
+    # Single precision may name a row that double precision does not ask for: its weight is next to nothing.
+    lower = (lower - span.start).clamp_(0, span.stop - span.start - 1)
+    return lower, (lower + 1).clamp_(max=span.stop - span.start - 1), weight
 
 
 def _take_rows(x: Tensor, index: Tensor) -> Tensor:
@@ -67,13 +92,13 @@ def resized(rows: Rows, size: Size, new_size: Size, *, align_corners: bool = Fal
         return rows
 
     def resized_height(top: int, bottom: int) -> Tensor:
-        lower, upper, weight = _neighbours(top, bottom, size[0], new_size[0], align_corners)
-        start = int(lower[0])
-        source = rows(start, int(upper[-1]) + 1)
-        x = _take_rows(source, (lower - start).to(source.device))
-        other = _take_rows(source, (upper - start).to(source.device))
-        weight = weight[:, None].to(source.device)
-        return torch.lerp(x.float(), other.float(), weight).to(source.dtype)
+        span = source_rows(top, bottom, size[0], new_size[0], align_corners=align_corners)
+        source = rows(span.start, span.stop)
+        lower, upper, weight = row_weights(
+            top, bottom, size[0], new_size[0], align_corners=align_corners, device=source.device
+        )
+        x, other = _take_rows(source, lower), _take_rows(source, upper)
+        return torch.lerp(x.float(), other.float(), weight[:, None]).to(source.dtype)
 
     def band(top: int, bottom: int) -> Tensor:
         x = rows(top, bottom) if size[0] == new_size[0] else resized_height(top, bottom)

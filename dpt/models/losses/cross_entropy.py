@@ -22,6 +22,8 @@ class CrossEntropyLoss(nn.Module):
         loss_name: Key under which the loss is logged; it must begin with ``loss_``.
     """
 
+    class_weight: Tensor | None
+
     def __init__(
         self,
         class_weight: Sequence[float] | None = None,
@@ -33,7 +35,8 @@ class CrossEntropyLoss(nn.Module):
         super().__init__()
         if not loss_name.startswith('loss_'):
             raise ValueError(f"loss_name={loss_name!r} must begin with 'loss_', else it would not be summed")
-        self.class_weight = None if class_weight is None else tuple(class_weight)
+        weight = None if class_weight is None else torch.tensor(tuple(class_weight), dtype=torch.float32)
+        self.register_buffer('class_weight', weight, persistent=False)
         self.loss_weight = loss_weight
         self.avg_non_ignore = avg_non_ignore
         self.loss_name = loss_name
@@ -54,7 +57,7 @@ class CrossEntropyLoss(nn.Module):
             The loss, and the share in percent of labelled pixels that are right, 0 where none is labelled;
             scalar tensors.
         """
-        weight = None if self.class_weight is None else logits.new_tensor(self.class_weight).float()
+        weight = self.class_weight
         if weight is not None and len(weight) != logits.shape[1]:
             raise ValueError(
                 f'class_weight has {len(weight)} entries but the head predicts {logits.shape[1]} classes'

@@ -2,15 +2,19 @@
 
 from collections.abc import Callable, Sequence
 
-import torch
 import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from dpt.models.layers import ConvModule
+from dpt.models.layers import ConvModule, Linear, linear, recomputed
 from dpt.registry import MODELS
 
 READOUTS = ('ignore', 'add', 'project')
+
+
+def upsample_by_two(x: Tensor) -> Tensor:
+    """Upsample BxCxHxW maps by two, bilinear with align_corners=True."""
+    return F.interpolate(x, scale_factor=2, mode='bilinear', align_corners=True)
 
 
 class ReassembleBlocks(nn.Module):
@@ -53,34 +57,34 @@ class ReassembleBlocks(nn.Module):
         self.resize_layers = self._levels(lambda i: resize[i]())
         if readout_type == 'project':
             self.readout_projects = self._levels(
-                lambda _: nn.Sequential(nn.Linear(2 * in_channels, in_channels), nn.GELU())
+                lambda _: nn.Sequential(Linear(2 * in_channels, in_channels), nn.GELU())
             )
 
     def _levels(self, build: Callable[[int], nn.Module]) -> nn.ModuleList:
         return nn.ModuleList(nn.Identity() if i in self.identity_levels else build(i) for i in range(4))
 
-    def _read_out(self, feature_map: Tensor, cls_token: Tensor, level: int) -> Tensor:
+    def _project(self, tap: Tensor | tuple[Tensor, Tensor], level: int) -> Tensor:
+        """Read out the class token and bring the map to the level's channels."""
+        project = self.projects[level]
+        if self.readout_type == 'ignore':
+            return project(tap if isinstance(tap, Tensor) else tap[0])
+        feature_map, cls_token = tap
         if self.readout_type == 'add':
-            return feature_map + cls_token[:, :, None, None]
+            return project(feature_map + cls_token[:, :, None, None])
         grid = feature_map.shape[-2:]
         tokens = feature_map.flatten(2).transpose(1, 2)  # BxNxC
-        tokens = torch.cat([tokens, cls_token[:, None].expand_as(tokens)], dim=-1)
-        tokens = self.readout_projects[level](tokens)
-        return tokens.transpose(1, 2).unflatten(2, grid)
+        readout: nn.Sequential = self.readout_projects[level]  # type: ignore[assignment]
+        first: Linear = readout[0]  # type: ignore[assignment]
+        # A linear layer of two tokens side by side is the sum of one of each: the class token needs it once.
+        of_patches, of_cls_token = first.weight.split(tokens.shape[-1], dim=1)
+        tokens = linear(tokens, of_patches, first.bias) + F.linear(cls_token, of_cls_token)[:, None]
+        return recomputed(readout[1], lambda x: project(x.transpose(1, 2).unflatten(2, grid)), tokens)
 
     def forward(self, taps: Sequence) -> list[Tensor]:
-        maps = []
-        for level, tap in enumerate(taps):
-            if level in self.identity_levels:
-                maps.append(tap)
-                continue
-            if self.readout_type == 'ignore':
-                x = tap if isinstance(tap, Tensor) else tap[0]
-            else:
-                feature_map, cls_token = tap
-                x = self._read_out(feature_map, cls_token, level)
-            maps.append(self.resize_layers[level](self.projects[level](x)))
-        return maps
+        return [
+            tap if level in self.identity_levels else self.resize_layers[level](self._project(tap, level))
+            for level, tap in enumerate(taps)
+        ]
 
 
 class PreActResidualConvUnit(nn.Module):
@@ -115,7 +119,7 @@ class FeatureFusionBlock(nn.Module):
         path = self.project(self.res_conv_unit2(path))
         if not upsample:
             return path
-        return F.interpolate(path, scale_factor=2, mode='bilinear', align_corners=True)
+        return upsample_by_two(path)
 
 
 @MODELS.register_module()
@@ -161,6 +165,11 @@ class DPTNeck(BaseModule):
         self.fusion_blocks = nn.ModuleList(
             FeatureFusionBlock(channels, norm, lateral=i > 0) for i in range(4)
         )
+
+    @staticmethod
+    def upsample_finest(coarse: Tensor) -> Tensor:
+        """Upsample the finest map of :meth:`forward` with ``upsample_finest=False``."""
+        return upsample_by_two(coarse)
 
     def _check(self, taps: Sequence) -> None:
         if len(taps) != 4:

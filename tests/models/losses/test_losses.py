@@ -109,10 +109,24 @@ def test_loss_and_gradient_equal_those_of_resizing_first(size, weight) -> None:
 def test_nothing_of_the_label_s_size_is_kept_for_the_backward_pass() -> None:
     coarse = torch.randn(1, 8, 16, 16, requires_grad=True)
     total, _ = resized_cross_entropy(coarse, torch.zeros(1, 64, 64, dtype=torch.long), ignore_index=255)
-    assert [tensor.shape for tensor in total.grad_fn.saved_tensors] == [coarse.shape]
+    assert [tensor.numel() for tensor in total.grad_fn.saved_tensors] == [coarse.numel()]
 
 
 def test_bfloat16_logits_get_bfloat16_gradients(case) -> None:
     logits = case[0].bfloat16().requires_grad_()
     CrossEntropyLoss()(logits, case[1], 255).backward()
     assert logits.grad.dtype == torch.bfloat16
+
+
+def test_without_a_gradient_none_is_made(case) -> None:
+    logits = case[0].requires_grad_()
+    with torch.no_grad():
+        total, _ = resized_cross_entropy(logits, case[1], ignore_index=255)
+    assert not total.requires_grad
+    expected, _ = resized_cross_entropy(logits, case[1], ignore_index=255)
+    assert torch.equal(total, expected)
+
+
+def test_torch_s_own_checks_of_an_operator_hold(case) -> None:
+    arguments = (case[0].requires_grad_(), case[1], None, 255, True)
+    torch.library.opcheck(torch.ops.dpt.resized_cross_entropy.default, arguments)
