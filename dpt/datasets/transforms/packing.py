@@ -34,7 +34,8 @@ class PackSegInputs(BaseTransform):
     image: test pipelines keep them at the original size.
 
     Args:
-        meta_keys: What to keep as metainfo; keys that the sample lacks are passed over.
+        meta_keys: What to keep as metainfo; keys that the sample lacks are passed over. ``photometric``, what
+            is left to do on the device, is always kept.
     """
 
     def __init__(self, meta_keys: Sequence[str] = META_KEYS) -> None:
@@ -45,6 +46,8 @@ class PackSegInputs(BaseTransform):
         if 'img' in results:
             packed['inputs'] = _to_tensor(results['img'])
         sample = SegDataSample(metainfo={key: results[key] for key in self.meta_keys if key in results})
+        if 'photometric' in results:  # whatever meta_keys says: it is part of the image
+            sample.set_metainfo(dict(photometric=results['photometric']))
         if 'gt_seg_map' in results:
             sample.gt_sem_seg = PixelData(data=_labels_to_tensor(results['gt_seg_map'], results))
         packed['data_samples'] = sample

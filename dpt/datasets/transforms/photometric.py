@@ -5,12 +5,16 @@ from collections.abc import Callable, Sequence
 import cv2
 import numpy as np
 from mmcv.transforms import BaseTransform
+from mmcv.transforms.utils import cache_randomness
 
 from dpt.registry import TRANSFORMS
 
 HUES = 180
 """OpenCV's 8-bit hue counts 0..179."""
 
+
+Changes = tuple[tuple[str, float], ...]
+"""Names and amounts of changes, in the order in which they act."""
 
 ROUNDING = 5e-5
 """More than what orders of summation in single precision differ by on 8-bit values times small factors."""
@@ -44,6 +48,23 @@ def _convert_hsv(image: np.ndarray, channel: int, change: Callable[[np.ndarray],
     return cv2.cvtColor(cv2.insertChannel(plane, hsv, channel), cv2.COLOR_HSV2BGR)
 
 
+def _shift_hue(image: np.ndarray, shift: float) -> np.ndarray:
+    table = ((np.arange(256) + int(shift)) % HUES).astype(np.uint8)
+    return _convert_hsv(image, 0, lambda hue: cv2.LUT(hue, table))
+
+
+def _scale_saturation(image: np.ndarray, factor: float) -> np.ndarray:
+    return _convert_hsv(image, 1, lambda saturation: change_linearly(saturation, factor))
+
+
+CHANGES: dict[str, Callable[[np.ndarray, float], np.ndarray]] = {
+    'brightness': lambda image, offset: change_linearly(image, offset=offset),
+    'contrast': lambda image, factor: change_linearly(image, factor),
+    'saturation': _scale_saturation,
+    'hue': _shift_hue,
+}
+
+
 @TRANSFORMS.register_module()
 class PhotoMetricDistortion(BaseTransform):
     """Change brightness, contrast, saturation and hue, each with probability one half.
@@ -58,6 +79,10 @@ class PhotoMetricDistortion(BaseTransform):
         saturation_range: Smallest and largest factor of the saturation.
         hue_delta: The change of hue is a whole number from ``-hue_delta`` to ``hue_delta - 1``, in units
             of two degrees.
+        on_device: Whether to draw the changes only, the same, and leave the pixels to
+            ``SegDataPreProcessor``, which finds what was drawn in the sample's metainfo, ``photometric``. The
+            pixels are then equal, but for the last columns where the width is no multiple of 64, which
+            OpenCV rounds otherwise. No transform behind this one may look at them.
     """
 
     def __init__(
@@ -67,6 +92,7 @@ class PhotoMetricDistortion(BaseTransform):
         *,
         saturation_range: Sequence[float] = (0.5, 1.5),
         hue_delta: int = 18,
+        on_device: bool = False,
     ) -> None:
         for name, bounds in (('contrast_range', contrast_range), ('saturation_range', saturation_range)):
             if len(bounds) != 2 or not 0 <= bounds[0] <= bounds[1]:
@@ -80,6 +106,7 @@ class PhotoMetricDistortion(BaseTransform):
         self.contrast_range = (contrast_range[0], contrast_range[1])
         self.saturation_range = (saturation_range[0], saturation_range[1])
         self.hue_delta = hue_delta
+        self.on_device = on_device
 
     def transform(self, results: dict) -> dict:
         image = results['img']
@@ -88,43 +115,37 @@ class PhotoMetricDistortion(BaseTransform):
                 f'{results.get("img_path", "the image")} is {image.dtype} of shape {image.shape}: '
                 'PhotoMetricDistortion works on uint8 HxWx3'
             )
-        image = self._brightness(image)
-        contrast_first = np.random.randint(2)
-        if contrast_first:
-            image = self._contrast(image)
-        image = self._hue(self._saturation(image))
-        if not contrast_first:
-            image = self._contrast(image)
-        results['img'] = image
+        changes = self._draw()
+        if self.on_device:
+            results['photometric'] = changes
+        else:
+            for name, amount in changes:
+                image = CHANGES[name](image, amount)
+            results['img'] = image
         return results
 
-    def _brightness(self, image: np.ndarray) -> np.ndarray:
-        if not np.random.randint(2):
-            return image
-        offset = np.random.uniform(-self.brightness_delta, self.brightness_delta)
-        return change_linearly(image, offset=offset)
+    @cache_randomness
+    def _draw(self) -> Changes:
+        """Draw which changes are made, how much, and in which order."""
+        brightness = self._draw_uniform('brightness', (-self.brightness_delta, self.brightness_delta))
+        contrast_first = np.random.randint(2)
+        contrast = self._draw_uniform('contrast', self.contrast_range) if contrast_first else ()
+        saturation = self._draw_uniform('saturation', self.saturation_range)
+        hue = self._draw_hue()
+        if not contrast_first:
+            return (*brightness, *saturation, *hue, *self._draw_uniform('contrast', self.contrast_range))
+        return (*brightness, *contrast, *saturation, *hue)
 
-    def _contrast(self, image: np.ndarray) -> np.ndarray:
-        if not np.random.randint(2):
-            return image
-        return change_linearly(image, factor=np.random.uniform(*self.contrast_range))
+    @staticmethod
+    def _draw_uniform(name: str, bounds: tuple[float, float]) -> Changes:
+        return ((name, np.random.uniform(*bounds)),) if np.random.randint(2) else ()
 
-    def _saturation(self, image: np.ndarray) -> np.ndarray:
-        if not np.random.randint(2):
-            return image
-        factor = np.random.uniform(*self.saturation_range)
-        return _convert_hsv(image, 1, lambda saturation: change_linearly(saturation, factor))
-
-    def _hue(self, image: np.ndarray) -> np.ndarray:
-        if not np.random.randint(2):
-            return image
-        shift = np.random.randint(-self.hue_delta, self.hue_delta)
-        table = ((np.arange(256) + shift) % HUES).astype(np.uint8)
-        return _convert_hsv(image, 0, lambda hue: cv2.LUT(hue, table))
+    def _draw_hue(self) -> Changes:
+        return (('hue', np.random.randint(-self.hue_delta, self.hue_delta)),) if np.random.randint(2) else ()
 
     def __repr__(self) -> str:
         return (
             f'{type(self).__name__}(brightness_delta={self.brightness_delta}, '
             f'contrast_range={self.contrast_range}, saturation_range={self.saturation_range}, '
-            f'hue_delta={self.hue_delta})'
+            f'hue_delta={self.hue_delta}, on_device={self.on_device})'
         )

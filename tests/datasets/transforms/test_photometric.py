@@ -6,7 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from dpt.datasets import PhotoMetricDistortion
+from dpt.datasets import PackSegInputs, PhotoMetricDistortion
+from dpt.datasets.transforms.photometric import CHANGES, change_linearly, linear_table
 
 
 def random_image(seed, shape=(23, 37, 3)):
@@ -73,14 +74,39 @@ def test_the_image_handed_in_is_left_as_it_was_also_if_it_is_a_flipped_view():
         np.testing.assert_array_equal(image, before)
 
 
-def test_a_hue_shift_turns_the_colour_circle(monkeypatch):
-    distort = PhotoMetricDistortion()
-    monkeypatch.setattr(np.random, 'randint', lambda low, high=None: 1 if high is None else 15)
+def test_a_hue_shift_turns_the_colour_circle():
     red = np.full((2, 2, 3), (20, 30, 200), np.uint8)
     hue_before = colorsys.rgb_to_hsv(200, 30, 20)[0]
-    blue, green, red_after = (int(v) for v in distort._hue(red)[0, 0])
+    blue, green, red_after = (int(v) for v in CHANGES['hue'](red, 15)[0, 0])
     turned = colorsys.rgb_to_hsv(red_after, green, blue)[0] - hue_before
     assert turned * 360 == pytest.approx(30, abs=3)  # 15 units of two degrees
+
+
+def test_linear_changes_are_their_table_also_where_a_value_is_next_to_a_whole_number():
+    generator = np.random.default_rng(0)
+    pixels = np.resize(np.arange(256, dtype=np.uint8), (11, 37, 3))
+    cases = [(factor, 0.0) for factor in (*generator.uniform(0.3, 3, 300), 0, 1, 1.5, 1 + 1e-7, 1 - 1e-7)]
+    cases += [(1.0, offset) for offset in (*generator.uniform(-99, 99, 300), -3, 2.9999999, -7.0000001)]
+    for factor, offset in cases:
+        expected = linear_table(factor, offset)[pixels]
+        np.testing.assert_array_equal(change_linearly(pixels, factor, offset), expected)
+
+
+def test_left_to_the_device_the_same_is_drawn_and_packed_whatever_the_meta_keys():
+    here, there = PhotoMetricDistortion(), PhotoMetricDistortion(on_device=True)
+    image = random_image(0)
+    for seed in range(40):
+        np.random.seed(seed)
+        expected = here({'img': image})['img']
+        next_draw = np.random.rand()
+        np.random.seed(seed)
+        results = there({'img': image})
+        assert np.random.rand() == next_draw
+        assert results['img'] is image
+        packed = PackSegInputs(meta_keys=())(results)['data_samples']
+        for name, amount in packed.metainfo['photometric']:
+            results['img'] = CHANGES[name](results['img'], amount)
+        np.testing.assert_array_equal(results['img'], expected)
 
 
 @pytest.mark.parametrize('image', [random_image(0).astype(np.float32), random_image(0)[..., 0]])
