@@ -165,8 +165,10 @@ def test_the_recipe_s_numbers() -> None:
         assert config[loader].dataset.type == 'ADE20KDataset'
 
 
-def decay_of_each_parameter(name: str) -> tuple[dict[str, float], torch.nn.Module]:
+def decay_of_each_parameter(name: str, *exempt: str) -> tuple[dict[str, float], torch.nn.Module]:
     config = shrink(load_config(str(ROOT / name)))
+    for key in exempt:
+        config.optim_wrapper.paramwise_cfg.custom_keys[key] = dict(decay_mult=0.0)
     model = MODELS.build(config.model)
     optimizer = build_optim_wrapper(model, config.optim_wrapper).optimizer
     names = {id(parameter): name for name, parameter in model.named_parameters()}
@@ -186,6 +188,8 @@ def test_the_improved_recipe_decays_weights_of_layers_alone() -> None:
 
 def test_the_recipe_decays_all_but_position_embedding_and_class_token() -> None:
     decay, _ = decay_of_each_parameter(RECIPE)
+    assert decay_of_each_parameter(RECIPE, 'norm')[0] == decay, "the reference's key 'norm' matches nothing"
+    assert decay_of_each_parameter(RECIPE, 'ln', 'bn')[0] != decay
     assert {name for name, value in decay.items() if value == 0} == {
         'backbone.pos_embed',
         'backbone.cls_token',

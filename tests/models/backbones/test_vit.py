@@ -57,6 +57,18 @@ def test_bicubic_and_bilinear_differ_away_from_the_native_grid_only() -> None:
         assert torch.equal(models[0](image)[-1][0], models[1](image)[-1][0]) is equal
 
 
+def test_the_patch_bias_that_mmsegmentation_dropped_changes_the_taps_unless_it_is_zero() -> None:
+    published, dropped = (VisionTransformer(**TINY, patch_bias=bias).eval() for bias in (True, False))
+    published.init_weights()
+    torch.nn.init.normal_(published.patch_embed.projection.bias, std=0.2)
+    key = 'patch_embed.projection.bias'
+    dropped.load_state_dict({name: value for name, value in published.state_dict().items() if name != key})
+    image = torch.randn(1, 3, 32, 32)
+    assert not torch.allclose(published(image)[-1][0], dropped(image)[-1][0], rtol=1e-2)
+    torch.nn.init.zeros_(published.patch_embed.projection.bias)
+    torch.testing.assert_close(published(image)[-1][0], dropped(image)[-1][0])
+
+
 def test_gradient_checkpointing_changes_no_gradient() -> None:
     gradients = []
     for with_cp in (False, True):
