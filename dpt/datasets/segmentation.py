@@ -44,8 +44,7 @@ class BaseSegDataset(BaseDataset):
         test_mode: Whether masks may be missing, and whether a sample that fails is an error rather than
             replaced by another.
         lazy_init: Whether to list the folders only when the first sample is asked for.
-        max_refetch: How often a training sample is replaced by another when it is bad or the pipeline gives
-            None.
+        max_refetch: How often a training sample is replaced when it is bad or the pipeline gives None.
         max_bad_samples: How many different bad samples each process may skip in training: another sample,
             which follows from the seed and the place in the order, is taken instead, and the file is named
             in the log. 0: the first is an error. Every start of a run counts anew.
@@ -64,6 +63,7 @@ class BaseSegDataset(BaseDataset):
     """
 
     METAINFO: dict = {}
+    _bad_samples: BadSampleCount | None
 
     def __init__(
         self,
@@ -96,9 +96,8 @@ class BaseSegDataset(BaseDataset):
                 f'max_bad_samples={max_bad_samples}: 0 or more was expected, and 0 in test mode, which '
                 'evaluates every image'
             )
-        self.max_bad_samples = max_bad_samples
+        self.max_bad_samples, self._bad_samples = max_bad_samples, None
         self.allow_unlabelled = allow_unlabelled
-        self._bad_samples: BadSampleCount | None = None
         super().__init__(
             ann_file=ann_file,
             metainfo=metainfo,
@@ -151,11 +150,7 @@ class BaseSegDataset(BaseDataset):
             self._bad_samples = BadSampleCount(len(self), self.max_bad_samples)
 
     def prepare_data(self, idx: int) -> Any:
-        """Read and transform a sample; None if it is bad and may be skipped.
-
-        Raises:
-            BadSampleError: It is bad; the message names the file.
-        """
+        """Read and transform a sample; None if it is bad and may be skipped, else an error names its file."""
         try:
             return super().prepare_data(idx)
         except (*FILE_ERRORS, ValueError) as error:
@@ -237,7 +232,10 @@ class BaseSegDataset(BaseDataset):
     def _read_split(self, present: set[str], folder: str) -> list[str]:
         if not fileio.isfile(self.ann_file, backend_args=self.backend_args):
             raise FileNotFoundError(f'split file {osp.abspath(self.ann_file)} does not exist')
-        text = fileio.get_text(self.ann_file, backend_args=self.backend_args)
+        try:
+            text = fileio.get_text(self.ann_file, backend_args=self.backend_args)
+        except UnicodeDecodeError as error:
+            raise ValueError(f'split file {osp.abspath(self.ann_file)} is no text: {error}') from error
         names = [line.strip().removesuffix(self.img_suffix) for line in text.splitlines() if line.strip()]
         if not names:
             raise ValueError(f'split file {osp.abspath(self.ann_file)} names no image')

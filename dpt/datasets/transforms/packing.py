@@ -64,8 +64,14 @@ def _to_tensor(image: np.ndarray) -> torch.Tensor:
         planes = np.empty((3, *image.shape[:2]), np.uint8)
         cv2.split(image, list(planes))  # a tenth of the time that a permuted copy takes
         return torch.from_numpy(planes)
-    # torch does not take the negative strides of a flipped view
-    return torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).contiguous()
+    return torch.from_numpy(_own(image)).permute(2, 0, 1).contiguous()
+
+
+def _own(pixels: np.ndarray) -> np.ndarray:
+    """Return the pixels in a layout that torch takes: without the negative strides of a flipped view."""
+    # A view of one column is contiguous for numpy, whatever its strides say.
+    flipped = any(stride < 0 for stride in pixels.strides)
+    return pixels.copy() if flipped else np.ascontiguousarray(pixels)
 
 
 def _labels_to_tensor(labels: np.ndarray, results: dict) -> torch.Tensor:
@@ -76,4 +82,4 @@ def _labels_to_tensor(labels: np.ndarray, results: dict) -> torch.Tensor:
         )
     if labels.dtype != np.uint8:
         labels = labels.astype(np.int64)
-    return torch.from_numpy(np.ascontiguousarray(labels))[None]
+    return torch.from_numpy(_own(labels))[None]
