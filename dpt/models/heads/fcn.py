@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from dpt.models.layers import ConvModule, recomputed
+from dpt.models.layers import ConvModule, PointwiseConv2d, recomputed
 from dpt.registry import MODELS
 
 
@@ -45,7 +45,7 @@ class FCNHead(BaseModule):
         self.context: int | None = 1  # rows to either side that a row of logits depends on; None for all
         self.project = ConvModule(in_channels, channels, kernel_size=3, norm=norm)
         self.dropout = nn.Dropout2d(dropout_ratio) if channel_dropout else nn.Dropout(dropout_ratio)
-        self.conv_seg = nn.Conv2d(channels, num_classes, kernel_size=1)
+        self.conv_seg = PointwiseConv2d(channels, num_classes)
 
     def init_weights(self) -> None:
         """Draw the classifier from N(0, 0.01), as MMSegmentation does; the rest keeps torch's defaults."""

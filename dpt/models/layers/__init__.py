@@ -2,7 +2,7 @@
 
 from dpt.models.layers.conv import ConvModule
 from dpt.models.layers.drop_path import DropPath
-from dpt.models.layers.linear import Linear, linear
+from dpt.models.layers.linear import Linear, PointwiseConv2d, linear
 from dpt.models.layers.pos_embed import resize_pos_embed
 from dpt.models.layers.recompute import keep_intermediates, recomputed
 from dpt.models.layers.rows import Rows, bands, resized, row_weights, rows_of, source_rows, with_context
@@ -11,6 +11,7 @@ __all__ = [
     'ConvModule',
     'DropPath',
     'Linear',
+    'PointwiseConv2d',
     'Rows',
     'bands',
     'keep_intermediates',

@@ -2,6 +2,8 @@
 
 from torch import Tensor, nn
 
+from dpt.models.layers.linear import PointwiseConv2d
+
 
 class ConvModule(nn.Module):
     """3x3 or 1x1 convolution that keeps the spatial size, with optional norm and activation.
@@ -36,13 +38,11 @@ class ConvModule(nn.Module):
                 f"norm={norm!r} is not supported: use 'BN' (it becomes SyncBN where there are several GPUs) "
                 'or None'
             )
-        self.conv = nn.Conv2d(
-            in_channels,
-            out_channels,
-            kernel_size,
-            padding=kernel_size // 2,
-            bias=norm is None if bias is None else bias,
-        )
+        bias = norm is None if bias is None else bias
+        if kernel_size == 1:
+            self.conv: nn.Conv2d = PointwiseConv2d(in_channels, out_channels, bias=bias)
+        else:
+            self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2, bias=bias)
         self.bn = nn.BatchNorm2d(out_channels) if norm else None
         self.act = nn.ReLU() if act else nn.Identity()
         self.act_first = act_first

@@ -1,4 +1,4 @@
-"""Linear layers by the kernel that is fast where they run."""
+"""Linear layers and 1x1 convolutions by the kernel that is fast where they run."""
 
 from functools import cache
 
@@ -15,14 +15,20 @@ def _onednn_is_faster() -> bool:
     return torch.backends.mkldnn.is_available() and has_avx512
 
 
-def _eager_float32_on_cpu(x: Tensor) -> bool:
+def _takes_onednn(x: Tensor) -> bool:
     return (
         x.device.type == 'cpu'
         and x.dtype == torch.float32
         and not torch.is_autocast_enabled('cpu')
         and not torch.compiler.is_compiling()  # true in torch.export, too
         and not torch.jit.is_tracing()
+        and _onednn_is_faster()
     )
+
+
+def _dilation(x: Tensor) -> int:
+    # It means nothing to a kernel of 1x1, but with it torch takes oneDNN on a single thread, too.
+    return 2 if _takes_onednn(x) else 1
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -30,11 +36,10 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
     Equal up to rounding, and up to twice as fast.
     """
-    if not (x.dim() == 3 and _eager_float32_on_cpu(x) and _onednn_is_faster()):
+    if x.dim() != 3 or not _takes_onednn(x):
         return F.linear(x, weight, bias)
     columns = x.transpose(1, 2).unsqueeze(2)  # BxCx1xN, channels last: a view
-    # The dilation means nothing to a kernel of 1x1, but with it torch takes oneDNN on a single thread, too.
-    y = F.conv2d(columns, weight[:, :, None, None], bias, dilation=2)
+    y = F.conv2d(columns, weight[:, :, None, None], bias, dilation=_dilation(x))
     return y.squeeze(2).transpose(1, 2)
 
 
@@ -43,3 +48,13 @@ class Linear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         return linear(x, self.weight, self.bias)
+
+
+class PointwiseConv2d(nn.Conv2d):
+    """1x1 convolution: ``torch.nn.Conv2d`` with ``kernel_size=1``."""
+
+    def __init__(self, in_channels: int, out_channels: int, *, bias: bool = True) -> None:
+        super().__init__(in_channels, out_channels, 1, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(x, self.weight, self.bias, dilation=_dilation(x))
