@@ -70,8 +70,7 @@ def steps(model: BaseModel, runner: BaseModel, data: dict) -> dict[str, Callable
 
 def cost(step: Callable[[], object], repeats: int) -> dict:
     """Return the CPU seconds of a step, the least of some, and its peak of memory in MiB."""
-    step()  # makes the optimiser's state
-    peak, seconds = allocations(step).peak / MIB, []
+    peak, seconds = allocations(step).peak / MIB, []  # of the first step, which makes the optimiser's state
     for _ in range(repeats):
         began = time.process_time()
         step()
@@ -126,6 +125,7 @@ def sweep(name: str) -> list[dict]:
         settings = dict(DEFAULTS, **{name: value})
         print(f'{name} {value}', file=sys.stderr, flush=True)
         found = measure_processes(settings) if name == 'processes' else measure(settings, distributed=False)
+        print(found, file=sys.stderr, flush=True)
         rows += [dict(sweep=name, value=value, **row) for row in found]
     return rows
 
