@@ -16,7 +16,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from unittest.mock import patch
@@ -29,7 +29,8 @@ from mmengine.structures import PixelData
 from torch import Tensor
 
 from dpt.models.inference import resize_logits
-from dpt.models.necks.dpt import FeatureFusionBlock
+from dpt.models.layers import keep_intermediates
+from dpt.models.necks.dpt import DPTNeck, FeatureFusionBlock, ReassembleBlocks, upsample_by_two
 from dpt.models.segmentor import EncoderDecoder
 from dpt.profiling import allocations
 from dpt.profiling.workloads import build_model, inference, metric, training
@@ -44,16 +45,40 @@ def attention(q: Tensor, k: Tensor, v: Tensor, dropout_p: float = 0.0) -> Tensor
     return F.dropout(weights, dropout_p) @ v
 
 
+_finest: list[FeatureFusionBlock] = []
+
+
 def late_projection(
     self: FeatureFusionBlock, path: Tensor, lateral: Tensor | None = None, *, upsample: bool = True
 ) -> Tensor:
-    """Upsample first, then project four times the pixels."""
+    """Upsample first, then project four times the pixels; not the finest level of a prediction."""
     if self.res_conv_unit1 is not None and lateral is not None:
         path = path + self.res_conv_unit1(lateral)
     path = self.res_conv_unit2(path)
     if upsample:
-        path = F.interpolate(path, scale_factor=2, mode='bilinear', align_corners=True)
-    return self.project(path)
+        return self.project(upsample_by_two(path))
+    if not self.training:
+        return self.project(path)
+    _finest[:] = [self]  # training upsamples the finest level outside
+    return path
+
+
+def late_projection_everywhere() -> AbstractContextManager:
+    """Return the context in which every upsampling comes first."""
+    stack = ExitStack()
+    stack.enter_context(patch.object(FeatureFusionBlock, 'forward', late_projection))
+    upsample = staticmethod(lambda x: _finest[0].project(upsample_by_two(x)))
+    stack.enter_context(patch.object(DPTNeck, 'upsample_finest', upsample))
+    return stack
+
+
+def concatenated_readout(self: ReassembleBlocks, tap: tuple[Tensor, Tensor], level: int) -> Tensor:
+    """Lay the class token beside each patch token and multiply it as often."""
+    feature_map, cls_token = tap
+    tokens = feature_map.flatten(2).transpose(1, 2)
+    tokens = torch.cat([tokens, cls_token[:, None].expand_as(tokens)], dim=-1)
+    tokens = self.readout_projects[level](tokens)
+    return self.projects[level](tokens.transpose(1, 2).unflatten(2, feature_map.shape[-2:]))
 
 
 def whole_loss(
@@ -114,14 +139,32 @@ CHANGES = {
     'projection': Change(
         '1x1 projection before the upsampling',
         ('train', 'infer'),
-        lambda: patch.object(FeatureFusionBlock, 'forward', late_projection),
+        late_projection_everywhere,
         'none: equal up to rounding',
+    ),
+    'readout': Change(
+        'class token multiplied once, not at each patch',
+        ('train', 'infer'),
+        lambda: patch.object(ReassembleBlocks, '_project', concatenated_readout),
+        'none: equal up to rounding',
+    ),
+    'linear': Change(
+        "linear layers by oneDNN's convolution",
+        ('train', 'infer'),
+        lambda: patch('dpt.models.layers.linear._onednn_is_faster', lambda: False),
+        'float32 on a CPU with AVX-512 alone',
+    ),
+    'recompute': Change(
+        'norms, GELU, dropout, upsampling recomputed',
+        ('train',),
+        keep_intermediates,
+        'they are computed twice',
     ),
     'loss': Change(
         'loss and accuracy in bands',
         ('train',),
         lambda: patch('dpt.models.losses.cross_entropy.resized_cross_entropy', whole_loss),
-        'code: a backward pass of our own',
+        'code: an operator with a gradient of its own',
     ),
     'bands': Change(
         'prediction in bands of rows',

@@ -20,7 +20,7 @@ CONFIG = dict(
 )
 
 
-@pytest.fixture(scope='module')
+@pytest.fixture
 def model() -> torch.nn.Module:
     torch.manual_seed(0)
     model = MODELS.build(CONFIG)

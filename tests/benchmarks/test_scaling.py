@@ -33,9 +33,9 @@ def test_processes_have_their_own_images() -> None:
 
 
 def test_both_steps_are_measured_and_drawn(tmp_path) -> None:
-    settings = dict(scaling.DEFAULTS, side=32, classes=3)
+    settings = dict(scaling.DEFAULTS, side=64, classes=3)
     found = scaling.measure(settings, distributed=False)
     assert [row['mode'] for row in found] == ['train', 'predict']
     assert all(row[key] > 0 for row in found for key in ('gflop', 'cpu_s', 'peak_mib'))
-    scaling.draw([dict(sweep='side', value=32, **row) for row in found], str(tmp_path / 'a.png'))
+    scaling.draw([dict(sweep='side', value=64, **row) for row in found], str(tmp_path / 'a.png'))
     assert (tmp_path / 'a.png').stat().st_size > 5000

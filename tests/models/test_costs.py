@@ -34,7 +34,7 @@ CONFIG = dict(
 )
 PARTS = {  # parameters, and the most operations of a forward pass
     'backbone': (76000, 71664128),
-    'reassemble': (13520, 5931008),
+    'reassemble': (13520, 3842048),
     'convs': (6912, 13271040),
     'fusion': (33792, 102465536),
     'project': (2336, 75497472),
