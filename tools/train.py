@@ -1,5 +1,8 @@
 """Train a model from a config file.
 
+SIGTERM, SIGINT and SIGUSR1 finish the step, save a checkpoint and end with status 75; --resume goes on from
+it. A second signal ends the process at once.
+
 Example:
     python tools/train.py configs/dpt_vit-b16_512x512_160k_ade20k.py --amp
 """
@@ -8,7 +11,9 @@ import argparse
 
 from dpt.engine.cli import add_common_arguments, one_line_errors, set_local_rank
 from dpt.engine.config_check import check_config
-from dpt.engine.launch import build_runner, enable_amp, find_resume, load_config
+from dpt.engine.exit import ends_for_sure
+from dpt.engine.launch import build_runner, enable_amp, load_config
+from dpt.engine.signals import STOPPED, stopped_by_signal
 from dpt.engine.work_dir import locked_work_dir, saved_before_restart
 
 
@@ -30,7 +35,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def main() -> None:
-    with one_line_errors():
+    with ends_for_sure(), one_line_errors():
         args = parse_args()
         set_local_rank(args.local_rank)
         config = load_config(args.config, args.cfg_options, args.work_dir)
@@ -39,10 +44,13 @@ def main() -> None:
         resume = 'auto' if saved_before_restart(config.work_dir) else args.resume
         if resume:
             config.resume = True
-            config.load_from = find_resume(config.work_dir, resume)
+            config.load_from = None if resume == 'auto' else resume
         check_config(config, 'train')
         with locked_work_dir(config.work_dir, args.launcher):
-            build_runner(config, args.launcher).train()
+            runner = build_runner(config, args.launcher)
+            runner.train()
+        if stopped_by_signal(runner):
+            raise SystemExit(STOPPED)
 
 
 if __name__ == '__main__':

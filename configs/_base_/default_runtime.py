@@ -15,6 +15,7 @@ default_hooks = dict(
     sampler_seed=dict(type='DistSamplerSeedHook'),
     visualization=dict(type='SegVisualizationHook'),
     run_info=dict(type='RunInfoHook'),
+    non_finite=dict(type='NonFiniteHook', policy='skip', max_consecutive=10, max_total=1000),
 )
 vis_backends = [dict(type='LocalVisBackend'), dict(type='TensorboardVisBackend')]
 visualizer = dict(type='SegLocalVisualizer', name='visualizer', vis_backends=vis_backends)

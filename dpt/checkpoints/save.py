@@ -4,15 +4,18 @@ import io
 import json
 import os
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from safetensors.torch import save
 from torch import Tensor
 
 SAVED_SUFFIXES = ('.pth', '.safetensors')
+PARTIAL = '.partial'
+"""Ends the names of files that are being written."""
 
 
 def check_target(dst: Path, src: str | Path = '') -> None:
@@ -57,22 +60,47 @@ def _in_order(content: bytes) -> bytes:
     return len(text).to_bytes(8, 'little') + text + content[8 + size :]
 
 
-def write_whole(content: bytes, dst: Path) -> None:
+@contextmanager
+def whole_file(dst: Path) -> Iterator[BinaryIO]:
     """Write beside ``dst`` first, then rename: whenever this ends, ``dst`` is complete or as it was.
+
+    The content is on the disk before the name is, so that a power cut leaves no empty file either. The folder
+    is made.
 
     Raises:
         OSError: it cannot be written.
     """
     dst.parent.mkdir(parents=True, exist_ok=True)
-    partial = dst.with_name(f'.{dst.stem}.{uuid.uuid4().hex}.partial')
+    partial = dst.with_name(f'.{dst.name}.{uuid.uuid4().hex}{PARTIAL}')
     try:
         with partial.open('xb') as file:
-            file.write(content)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, dst)
+        _sync_folder(dst.parent)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name != 'posix':  # elsewhere a folder cannot be opened
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_whole(content: bytes, dst: Path) -> None:
+    """Write a file as :func:`whole_file` does.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    with whole_file(dst) as file:
+        file.write(content)
 
 
 def save_weights(tensors: Mapping[str, Tensor], meta: Mapping[str, Any], dst: Path) -> None:

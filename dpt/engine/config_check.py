@@ -239,7 +239,7 @@ def _check_files(config: Config) -> Iterator[Problem]:
         yield 'load_from', f'{config.load_from} does not exist'
     for key, part in _walk(config.model, 'model'):
         path = part.get('checkpoint') if key.endswith('.init_cfg') else None
-        replaced = config.get('load_from') and key == 'model.backbone.init_cfg'
+        replaced = (config.get('load_from') or config.get('resume')) and key == 'model.backbone.init_cfg'
         if _absent(path) and not replaced:
             yield (
                 f'{key}.checkpoint',

@@ -16,6 +16,7 @@ from mmengine.utils import import_modules_from_strings
 from dpt.checkpoints import read_checkpoint
 from dpt.checkpoints.read import holds_unread
 from dpt.checkpoints.rules import MMSEG_DPT
+from dpt.engine.checkpoint_files import find_resume
 from dpt.engine.dataloaders import DATALOADERS, innermost_datasets
 from dpt.engine.mmseg_config import is_mmseg_config, is_mmseg_module, translate_mmseg_config
 from dpt.engine.optim_wrapper import preferred_amp_dtype
@@ -133,34 +134,6 @@ def enable_amp(config: Config) -> None:
     wrapper.setdefault('dtype', str(preferred_amp_dtype()).removeprefix('torch.'))
 
 
-def find_resume(work_dir: str, resume: str) -> str:
-    """Return the checkpoint to resume from.
-
-    Args:
-        work_dir: Work directory whose newest checkpoint ``'auto'`` means.
-        resume: ``'auto'`` or a path.
-
-    Raises:
-        FileNotFoundError: If there is none.
-    """
-    if resume != 'auto':
-        if not Path(resume).is_file():
-            raise FileNotFoundError(f'--resume {resume}: there is no such checkpoint')
-        return resume
-    pointer = Path(work_dir) / 'last_checkpoint'
-    if not pointer.is_file():
-        raise FileNotFoundError(
-            f'--resume: {pointer} does not exist, so there is nothing to resume in {work_dir}; '
-            'give --work-dir or the path of a checkpoint, or start without --resume'
-        )
-    named = Path(pointer.read_text().strip())
-    moved = Path(work_dir) / named.name  # the pointer holds an absolute path, the folder may have moved
-    for path in (moved, named):
-        if path.is_file():
-            return str(path)
-    raise FileNotFoundError(f'--resume: {pointer} names {named}, which is neither there nor in {work_dir}')
-
-
 def _init_distributed_cpu(launcher: str, timeout: float) -> None:
     """Start gloo: mmengine's own start-up sets a CUDA device."""
     if launcher != 'pytorch':
@@ -195,13 +168,17 @@ def _survive_broken_torchvision() -> None:
         sys.modules['torchvision'] = None  # type: ignore[assignment]
 
 
-def _choose_weights(config: Config) -> None:
-    """Settle where the weights come from: a run to resume, ``load_from``, or the backbone's own file."""
-    if config.get('resume') and not config.get('load_from'):
+def _choose_weights(config: Config) -> tuple[str, ...]:
+    """Settle where the weights come from: a run to resume, ``load_from``, or the backbone's own file.
+
+    Returns what had to be passed over to find the checkpoint to resume from.
+    """
+    passed_over: tuple[str, ...] = ()
+    if config.get('resume'):
         # The engine's own search would silently start anew where there is nothing, or the folder has moved.
-        config.load_from = find_resume(config.work_dir, 'auto')
+        config.load_from, passed_over = find_resume(config.work_dir, config.get('load_from') or 'auto')
     if not config.get('load_from'):
-        return
+        return ()
     if config.get('resume'):
         _check_resumable(config.load_from)  # a damaged or unsafe file is told here, by name
     config.model.backbone.init_cfg = None  # its weights would be overwritten, and need not be there
@@ -209,6 +186,7 @@ def _choose_weights(config: Config) -> None:
         # Through the strict loader: the runner's own would load what fits and ignore the rest.
         config.model.init_cfg = dict(type='Pretrained', checkpoint=config.load_from)
         config.load_from = None
+    return passed_over
 
 
 def _check_resumable(path: str) -> None:
@@ -249,7 +227,9 @@ def build_runner(config: Config, launcher: str = 'none') -> Runner:
         FileNotFoundError: If the config says ``resume`` and there is nothing to resume from.
     """
     config.launcher = launcher
-    hooks = [*(config.get('custom_hooks') or []), dict(type='ClassCheckHook'), dict(type='UtilizationHook')]
+    own = [dict(type=name) for name in ('ClassCheckHook', 'UtilizationHook', 'StopSignalHook')]
+    hooks = [*(config.get('custom_hooks') or []), *own]
+    config.setdefault('default_hooks', {}).setdefault('non_finite', dict(type='NonFiniteHook'))
     # Without a type the engine would not look into the registry, and its own line lacks rate and memory.
     config.setdefault('log_processor', dict(by_epoch=False)).setdefault('type', 'LogProcessor')
     if launcher != 'none':
@@ -266,8 +246,10 @@ def build_runner(config: Config, launcher: str = 'none') -> Runner:
     _share_batch(config)
     _survive_broken_torchvision()
     _fit_dataloaders(config)
-    _choose_weights(config)
+    passed_over = _choose_weights(config)
     runner = Runner.from_cfg(config)
+    for checkpoint in passed_over:
+        runner.logger.warning(f'not resumed from {checkpoint}')
     if config.get(TRANSLATION):
         lines = ['config translated from MMSegmentation', *config[TRANSLATION]]
         runner.logger.info('\n  '.join(lines))

@@ -9,10 +9,15 @@ from mmengine.runner.base_loop import BaseLoop
 from mmengine.runner.utils import calc_dynamic_intervals
 
 from dpt.engine.randomness import seed_step
+from dpt.engine.signals import ValidationStopped
 from dpt.registry import LOOPS
 
 SAMPLES_SEEN = 'samples_seen'
 """Name, among what a checkpoint keeps of the run, of the place in the order of the samples."""
+PROCESSES = 'processes'
+"""Name, likewise, of the number of processes."""
+VALIDATED = 'validated'
+"""Name, likewise, of the iteration after which the last validation began."""
 
 
 @LOOPS.register_module()
@@ -61,37 +66,67 @@ class IterBasedTrainLoop(_IterBasedTrainLoop):
             val_interval, dynamic_intervals
         )
 
-    def _enter_order(self) -> int:
-        """Place the sampler; return the samples of an iteration, those of all processes."""
-        per_iteration = self.dataloader.batch_size * get_world_size()
+    @property
+    def samples_per_iteration(self) -> int:
+        """Samples of an iteration, those of all processes."""
+        return self.dataloader.batch_size * get_world_size()
+
+    def _enter_order(self) -> None:
+        """Place the sampler."""
+        per_iteration = self.samples_per_iteration
         place = self.runner.message_hub.get_info(SAMPLES_SEEN, self._iter * per_iteration)
         if place != self._iter * per_iteration:
             self.runner.logger.warning(
                 f'{place / self._iter:g} images an iteration so far, {per_iteration} from now on: the run '
                 'goes on at its place in the order, but the learning rate was chosen for another batch'
             )
+        self._note_processes()
         self.dataloader.sampler.seed = self.runner.seed  # that of the run that is resumed
         self.dataloader.sampler.start_at(place)
-        return per_iteration
+
+    def _note_processes(self) -> None:
+        hub, processes = self.runner.message_hub, get_world_size()
+        before = hub.get_info(PROCESSES, processes)
+        if before != processes:
+            self.runner.logger.warning(
+                f'{before} processes so far, {processes} from now on: the order of the samples goes on, but '
+                'what dropout draws, and the batches of batch norm, are not what they would have been'
+            )
+        hub.update_info(PROCESSES, processes)
+
+    def _validate_if_due(self) -> None:
+        """Validate, if it is time and has not been done."""
+        runner = self.runner
+        due = self._iter % self.val_interval == 0 or self._iter == self._max_iters
+        if runner.val_loop is None or self._iter < max(self.val_begin, 1) or not due:
+            return
+        if runner.message_hub.get_info(VALIDATED, -1) == self._iter:
+            return
+        try:
+            runner.message_hub.update_info(VALIDATED, self._iter)
+            runner.val_loop.run()
+        except ValidationStopped:
+            runner.message_hub.update_info(VALIDATED, -1)  # the run that goes on from here begins with it
 
     def run(self) -> object:
         """Train from the current iteration to the last."""
         runner = self.runner
         runner.call_hook('before_train')
         runner.call_hook('before_train_epoch')
-        per_iteration = self._enter_order()
+        self._enter_order()
         self._place = self.dataloader.sampler.start
         self.dataloader_iterator = iter(self.dataloader)
+        self._decide_current_val_interval()
+        self._validate_if_due()  # a run that was stopped before it could
         while self._iter < self._max_iters and not self.stop_training:
             runner.model.train()
             batch = next(self.dataloader_iterator)
-            self._place += per_iteration
+            self._place += self.samples_per_iteration
             runner.message_hub.update_info(SAMPLES_SEEN, self._place)
             self.run_iter(batch)
             self._decide_current_val_interval()
-            due = self._iter % self.val_interval == 0 or self._iter == self._max_iters
-            if runner.val_loop is not None and self._iter >= self.val_begin and due:
-                runner.val_loop.run()
+            if not self.stop_training:
+                self._validate_if_due()
         runner.call_hook('after_train_epoch')
         runner.call_hook('after_train')
         return runner.model

@@ -2,8 +2,9 @@
 
 import torch
 from mmengine.optim import AmpOptimWrapper as _AmpOptimWrapper
-from mmengine.optim import OptimWrapper
+from mmengine.optim import OptimWrapper as _OptimWrapper
 
+from dpt.engine.finite_steps import FiniteSteps
 from dpt.registry import OPTIM_WRAPPERS
 
 
@@ -16,8 +17,13 @@ def preferred_amp_dtype() -> torch.dtype:
 
 
 @OPTIM_WRAPPERS.register_module()
-class AmpOptimWrapper(_AmpOptimWrapper):
-    """mmengine's wrapper for automatic mixed precision, which also runs on a CPU.
+class OptimWrapper(FiniteSteps, _OptimWrapper):
+    """mmengine's wrapper, which takes no step that is not finite."""
+
+
+@OPTIM_WRAPPERS.register_module()
+class AmpOptimWrapper(FiniteSteps, _AmpOptimWrapper):
+    """mmengine's wrapper for automatic mixed precision, which also runs on a CPU and takes finite steps only.
 
     Args:
         loss_scale: ``'dynamic'``, a fixed scale, or arguments of ``torch.amp.GradScaler``. Only float16 needs
@@ -30,7 +36,7 @@ class AmpOptimWrapper(_AmpOptimWrapper):
         self, loss_scale: str | float | dict = 'dynamic', dtype: str | torch.dtype | None = None, **kwargs
     ) -> None:
         # Not the parent's constructor, which refuses to run without a GPU.
-        OptimWrapper.__init__(self, **kwargs)
+        _OptimWrapper.__init__(self, **kwargs)
         if isinstance(dtype, str):
             if dtype not in ('bfloat16', 'float16'):
                 raise ValueError(f"optim_wrapper.dtype={dtype!r} must be 'bfloat16', 'float16' or None")

@@ -1,57 +1,143 @@
-"""Checkpoints hold nothing that unpickling would have to run."""
+"""When checkpoints are saved, which are kept, and which is the best."""
 
-import collections
 import logging
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from mmengine.fileio import LocalBackend
+from mmengine.config import Config
 from mmengine.logging import MessageHub
+from torch import nn
 
-from dpt.engine.checkpoint_hook import CheckpointHook, plain, plain_entries
-
-
-def test_plain_keeps_values_and_containers(tmp_path) -> None:
-    value = {'a': (1, [np.float64(2.5), np.int64(3)]), 'b': torch.ones(2), 'c': np.arange(3), 4: None}
-    copy = plain(collections.OrderedDict(value))
-    torch.save(copy, tmp_path / 'plain.pth')
-    loaded = torch.load(tmp_path / 'plain.pth', weights_only=True)
-    assert loaded['a'] == (1, [2.5, 3])
-    assert torch.equal(loaded['b'], torch.ones(2))
-    assert loaded['c'].tolist() == [0, 1, 2]
-    assert loaded[4] is None
-
-
-def test_other_objects_are_refused_or_left_out() -> None:
-    with pytest.raises(TypeError, match='deque'):
-        plain({'a': [collections.deque()]})
-    assert plain_entries({'a': 1, 'b': collections.deque()}) == {'a': 1}
+from dpt.engine.checkpoint_hook import CheckpointHook
 
 
 class Runner:
-    """What the hook needs of a runner that saves a best checkpoint."""
+    """What the hook needs of a runner; its model's bias counts the iterations."""
 
-    def __init__(self, hook: CheckpointHook) -> None:
-        self.hook, self.saved = hook, []
-        self.iter = self.epoch = 0
-        self.message_hub = MessageHub('test_checkpoint_hook')
-        self.logger = logging.getLogger('test_checkpoint_hook')
+    experiment_name, seed, epoch, iter, max_iters = 'test', 0, 0, 0, 100
 
-    def save_checkpoint(self, out_dir: str, *, filename: str, meta: dict, **options: object) -> None:
-        checkpoint = dict(meta=dict(meta), state_dict={}, message_hub=self.message_hub.state_dict())
-        self.hook.before_save_checkpoint(self, checkpoint)
-        self.saved.append((filename, checkpoint['meta'].get('metric')))
+    def __init__(self, work_dir: Path, **options: object) -> None:
+        self.work_dir = str(work_dir)
+        self.cfg, self.logger = Config(), logging.getLogger('test_checkpoint_hook')
+        self.message_hub = MessageHub(f'test_checkpoint_hook_{id(self)}')
+        self.model = nn.Linear(2, 1)
+        self.optim_wrapper = torch.optim.AdamW(self.model.parameters())
+        self.param_schedulers: list = []
+        self.train_dataloader = SimpleNamespace(dataset=SimpleNamespace(metainfo=dict(classes=('a', 'b'))))
+        options = dict(dict(interval=2, by_epoch=False, max_keep_ckpts=2, save_best='mIoU'), **options)
+        self.hook = CheckpointHook(**options)
+        self.hook.before_train(self)
+
+    def call_hook(self, name: str, **arguments: object) -> None:
+        getattr(self.hook, name)(self, **arguments)
+
+    def train(self, until: int) -> None:
+        while self.iter < until:
+            nn.init.constant_(self.model.bias, self.iter + 1)
+            self.hook.after_train_iter(self, self.iter)
+            self.iter += 1
+
+    def validate(self, score: float) -> None:
+        self.hook.after_val_epoch(self, {'mIoU': np.float64(score), 'aAcc': 90.0})
+
+    def files(self) -> set[str]:
+        self.hook.after_train(self)
+        return {path.name for path in Path(self.work_dir).iterdir()}
 
 
-def test_the_metric_stands_in_the_best_checkpoint_alone(tmp_path) -> None:
-    hook = CheckpointHook(by_epoch=False, save_best='mIoU', rule='greater')
-    hook.out_dir, hook.file_backend, hook.best_ckpt_path = str(tmp_path), LocalBackend(), None
-    runner = Runner(hook)
-    hook._save_best_checkpoint(runner, {'mIoU': np.float64(40.5), 'aAcc': 90.0})
-    hook._save_best_checkpoint(runner, {'mIoU': 30.0, 'aAcc': 95.0})
-    runner.save_checkpoint(str(tmp_path), filename='iter_1.pth', meta={})
-    assert runner.saved == [
-        ('best_mIoU_iter_0.pth', {'mIoU': 40.5, 'aAcc': 90.0}),
-        ('iter_1.pth', None),
-    ]
+def load(folder: Path, name: str) -> dict:
+    return torch.load(folder / name, weights_only=True)
+
+
+def test_the_last_ones_are_kept_and_the_best_beside_them(tmp_path: Path) -> None:
+    runner = Runner(tmp_path)
+    for iteration, score in ((2, 40.0), (4, 50.0), (6, 30.0), (8, 45.0)):
+        runner.train(iteration)
+        runner.validate(score)
+    best = 'best_mIoU_iter_4.pth'
+    assert runner.files() == {'iter_6.pth', 'iter_8.pth', best, 'last_checkpoint'}
+    assert (tmp_path / 'last_checkpoint').read_text() == 'iter_8.pth'
+    assert load(tmp_path, 'iter_8.pth')['state_dict']['bias'].item() == 8
+    assert load(tmp_path, best)['state_dict']['bias'].item() == 4
+    assert 'optimizer' not in load(tmp_path, best)
+    assert load(tmp_path, best)['meta']['metric'] == {'mIoU': 50.0, 'aAcc': 90.0}
+    assert 'metric' not in load(tmp_path, 'iter_8.pth')['meta']
+
+
+def test_the_best_survives_a_resume(tmp_path: Path) -> None:
+    runner = Runner(tmp_path)
+    runner.train(2)
+    runner.validate(50.0)
+    assert 'best_mIoU_iter_2.pth' in runner.files()
+    resumed = Runner(tmp_path)
+    checkpoint = load(tmp_path, 'iter_2.pth')  # saved before the validation, and again after it
+    assert checkpoint['meta']['metric']['mIoU'] == 50.0
+    resumed.message_hub.runtime_info.update(checkpoint['message_hub']['runtime_info'])
+    resumed.iter = 2
+    resumed.train(4)
+    resumed.validate(45.0)
+    assert resumed.files() == {'iter_2.pth', 'iter_4.pth', 'best_mIoU_iter_2.pth', 'last_checkpoint'}
+    resumed.train(6)
+    resumed.validate(51.0)
+    assert resumed.files() == {'iter_4.pth', 'iter_6.pth', 'best_mIoU_iter_6.pth', 'last_checkpoint'}
+
+
+def test_an_old_checkpoint_is_deleted_only_after_the_new_one_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runner = Runner(tmp_path, max_keep_ckpts=1)
+    runner.train(2)
+    assert runner.files() == {'iter_2.pth', 'last_checkpoint'}
+
+    def full(content: dict, path: Path) -> None:
+        raise OSError('no space left')
+
+    monkeypatch.setattr('dpt.engine.checkpoint_hook.write_checkpoint', full)
+    runner.train(4)
+    with pytest.raises(OSError, match='no space left'):
+        runner.files()
+    assert runner.files() == {'iter_2.pth', 'last_checkpoint'}
+    assert (tmp_path / 'last_checkpoint').read_text() == 'iter_2.pth'
+
+
+def test_a_failed_write_ends_the_training_soon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(content: dict, path: Path) -> None:
+        raise OSError('no space left')
+
+    runner = Runner(tmp_path, interval=10)
+    monkeypatch.setattr('dpt.engine.checkpoint_hook.write_checkpoint', full)
+    runner.train(10)
+    runner.hook._background._pool.shutdown(wait=True)
+    with pytest.raises(OSError, match='no space left'):
+        runner.train(11)
+
+
+def test_an_iteration_is_saved_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written = []
+    monkeypatch.setattr('dpt.engine.checkpoint_hook.write_checkpoint', lambda _, path: written.append(path))
+    runner = Runner(tmp_path)
+    runner.train(3)
+    runner.hook.save(runner, 3)  # a signal
+    runner.hook.save(runner, 3)
+    assert [path.name for path in written] == ['iter_2.pth', 'iter_3.pth']
+
+
+def test_what_cannot_be_done_is_said(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match='intervall'):
+        CheckpointHook(intervall=3)
+    with pytest.raises(ValueError, match='folder of the file system'):
+        Runner(tmp_path, out_dir='s3://bucket')
+    runner = Runner(tmp_path, save_best='mFscore', rule='greater')
+    with pytest.raises(ValueError, match="save_best='mFscore' is none of the metrics: mIoU, aAcc"):
+        runner.validate(50.0)
+
+
+def test_checkpoints_may_go_to_another_folder(tmp_path: Path) -> None:
+    runner = Runner(tmp_path / 'work', out_dir=str(tmp_path / 'store'))
+    runner.train(2)
+    assert runner.files() == {'last_checkpoint'}
+    assert (tmp_path / 'work/last_checkpoint').read_text() == '../store/work/iter_2.pth'
+    assert load(tmp_path / 'store/work', 'iter_2.pth')['meta']['iter'] == 2

@@ -9,7 +9,7 @@ from mmengine.config import Config
 from mmengine.logging import HistoryBuffer
 
 from dpt.engine.cli import one_line_errors, set_local_rank
-from dpt.engine.launch import build_runner, enable_amp, find_resume, load_config
+from dpt.engine.launch import build_runner, enable_amp, load_config
 from dpt.registry import MODELS
 
 ADE = 'configs/dpt_vit-b16_512x512_160k_ade20k.py'
@@ -66,23 +66,6 @@ def test_amp_replaces_the_plain_wrapper_only(ade: Config) -> None:
     ade.optim_wrapper.type = 'ApexOptimWrapper'
     with pytest.raises(ValueError, match='ApexOptimWrapper'):
         enable_amp(ade)
-
-
-def test_resume_finds_the_newest_checkpoint_also_after_a_move(tmp_path: Path) -> None:
-    (tmp_path / 'iter_8.pth').touch()
-    (tmp_path / 'last_checkpoint').write_text('/gone/iter_8.pth')
-    assert find_resume(str(tmp_path), 'auto') == str(tmp_path / 'iter_8.pth')
-    assert find_resume('/gone', str(tmp_path / 'iter_8.pth')) == str(tmp_path / 'iter_8.pth')
-
-
-def test_nothing_to_resume_is_an_error_never_a_silent_start(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match='nothing to resume'):
-        find_resume(str(tmp_path), 'auto')
-    with pytest.raises(FileNotFoundError, match='no such checkpoint'):
-        find_resume(str(tmp_path), 'gone.pth')
-    (tmp_path / 'last_checkpoint').write_text('/gone/iter_8.pth')
-    with pytest.raises(FileNotFoundError, match='iter_8.pth'):
-        find_resume(str(tmp_path), 'auto')
 
 
 @pytest.mark.parametrize(

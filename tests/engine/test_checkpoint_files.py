@@ -1,0 +1,162 @@
+"""Checkpoint files: whole, verified, found again."""
+
+import os
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from dpt.engine.checkpoint_files import (
+    POINTER,
+    damage,
+    find_resume,
+    remove_leftovers,
+    write_checkpoint,
+    write_pointer,
+)
+
+CONTENT = dict(state_dict=dict(weight=torch.arange(5000.0), bias=torch.ones(7)), meta=dict(iter=3))
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A work directory with checkpoints of three iterations, of which the pointer names the last."""
+    for iteration in (4, 8, 12):
+        write_checkpoint(CONTENT, tmp_path / f'iter_{iteration}.pth')
+    write_checkpoint(CONTENT, tmp_path / 'best_mIoU_iter_99.pth')
+    write_pointer(tmp_path, tmp_path / 'iter_12.pth')
+    return tmp_path
+
+
+def test_a_written_file_is_whole_and_verified_without_this_package(tmp_path: Path) -> None:
+    path = tmp_path / 'new' / 'iter_3.pth'
+    write_checkpoint(CONTENT, path)
+    assert torch.equal(torch.load(path, weights_only=True)['state_dict']['weight'], torch.arange(5000.0))
+    assert [file.name for file in path.parent.iterdir()] == ['iter_3.pth']
+    assert damage(path) is None
+    subprocess.run([sys.executable, '-m', 'zipfile', '-t', str(path)], check=True, stdout=subprocess.DEVNULL)
+
+
+def test_every_changed_byte_that_matters_is_damage(tmp_path: Path) -> None:
+    path = tmp_path / 'iter_3.pth'
+    write_checkpoint(CONTENT, path)
+    content, random = path.read_bytes(), np.random.default_rng(0)
+    found = 0
+    for place in random.integers(0, len(content), 200):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 0x10]) + content[place + 1 :])
+        if damage(path) is not None:
+            found += 1
+            continue
+        # Padding between the tensors, or what no reader looks at: what is loaded is the same.
+        loaded = torch.load(path, weights_only=True)
+        assert loaded['meta'] == CONTENT['meta']
+        for key, tensor in CONTENT['state_dict'].items():
+            assert torch.equal(loaded['state_dict'][key], tensor)
+    assert found > 150
+
+
+@pytest.mark.parametrize('kept', [0.0, 0.3, 0.99])
+def test_a_truncated_file_is_damage(tmp_path: Path, kept: float) -> None:
+    path = tmp_path / 'iter_3.pth'
+    write_checkpoint(CONTENT, path)
+    os.truncate(path, int(path.stat().st_size * kept))
+    assert 'empty' in damage(path) or 'cut short' in damage(path)
+
+
+def test_a_failed_write_leaves_what_was_there(tmp_path: Path) -> None:
+    code = (
+        'import resource, torch; from pathlib import Path; '
+        'from dpt.engine.checkpoint_files import write_checkpoint; '
+        'resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000)); '
+        f'path = Path({str(tmp_path / "iter_3.pth")!r}); '
+        'write_checkpoint(dict(a=torch.ones(9)), path); write_checkpoint(dict(a=torch.ones(99_000)), path)'
+    )
+    result = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
+    assert 'iter_3.pth: the checkpoint could not be written ([Errno 27] File too large' in result.stderr
+    assert 'go on with --resume' in result.stderr
+    assert [file.name for file in tmp_path.iterdir()] == ['iter_3.pth']
+    assert torch.load(tmp_path / 'iter_3.pth', weights_only=True)['a'].tolist() == [1.0] * 9
+
+
+def test_a_kill_while_writing_leaves_the_old_file_and_a_leftover_that_is_removed(tmp_path: Path) -> None:
+    path = tmp_path / 'iter_3.pth'
+    write_checkpoint(CONTENT, path)
+    code = (
+        'import time, torch; from pathlib import Path; from dpt.checkpoints.save import whole_file\n'
+        f'with whole_file(Path({str(path)!r})) as file:\n'
+        '    file.write(b"half"); file.flush(); time.sleep(60)'
+    )
+    writer = subprocess.Popen([sys.executable, '-c', code])
+    deadline = time.monotonic() + 60
+    while len(list(tmp_path.iterdir())) == 1 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    writer.kill()
+    writer.wait()
+    assert damage(path) is None
+    assert len(list(tmp_path.iterdir())) == 2
+    remove_leftovers(tmp_path)
+    assert [file.name for file in tmp_path.iterdir()] == ['iter_3.pth']
+
+
+def test_the_pointer_survives_a_move(run: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    assert (run / POINTER).read_text() == 'iter_12.pth'
+    moved = tmp_path_factory.mktemp('moved') / 'run'
+    run.rename(moved)
+    assert find_resume(str(moved)) == (str(moved / 'iter_12.pth'), ())
+    (moved / POINTER).write_text('/gone/iter_8.pth')  # absolute, as mmengine writes it
+    assert find_resume(str(moved)).path == str(moved / 'iter_8.pth')
+
+
+def test_checkpoints_in_another_folder_are_found(run: Path, tmp_path: Path) -> None:
+    work_dir = tmp_path / 'work'
+    write_pointer(work_dir, run / 'iter_12.pth')
+    assert (work_dir / POINTER).read_text() == '../iter_12.pth'
+    os.truncate(run / 'iter_12.pth', 100)
+    assert Path(find_resume(str(work_dir)).path).samefile(run / 'iter_8.pth')
+
+
+def test_damaged_files_are_passed_over_by_name(run: Path) -> None:
+    os.truncate(run / 'iter_12.pth', 100)
+    content = bytearray((run / 'iter_8.pth').read_bytes())
+    content[content.index(torch.arange(5000.0).numpy().tobytes()) + 7] ^= 1
+    (run / 'iter_8.pth').write_bytes(content)
+    path, passed_over = find_resume(str(run))
+    assert path == str(run / 'iter_4.pth')
+    assert 'iter_12.pth: it is cut short' in passed_over[0]
+    assert 'iter_8.pth: the checksum of' in passed_over[1]
+    with pytest.raises(ValueError, match='iter_12.pth: it is cut short'):
+        find_resume(str(run), str(run / 'iter_12.pth'))  # that one was asked for
+    (run / 'iter_4.pth').write_bytes(b'')
+    with pytest.raises(ValueError, match='no valid checkpoint.*iter_12.*iter_8.*iter_4.pth: it is empty'):
+        find_resume(str(run))
+
+
+def test_a_checkpoint_that_no_pointer_names_is_found(run: Path) -> None:
+    (run / POINTER).unlink()
+    assert find_resume(str(run)).path == str(run / 'iter_12.pth')
+    (run / 'iter_12.pth').unlink()
+    write_pointer(run, run / 'iter_12.pth')
+    path, passed_over = find_resume(str(run))
+    assert path == str(run / 'iter_8.pth')
+    assert 'iter_12.pth: it is not there' in passed_over[0]
+
+
+def test_nothing_to_resume_is_an_error_never_a_silent_start(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match='nothing to resume'):
+        find_resume(str(tmp_path))
+    with pytest.raises(FileNotFoundError, match='no such checkpoint'):
+        find_resume(str(tmp_path), 'gone.pth')
+    write_checkpoint(CONTENT, tmp_path / 'best_mIoU_iter_9.pth')  # weights alone
+    with pytest.raises(FileNotFoundError, match='nothing to resume'):
+        find_resume(str(tmp_path))
+
+
+def test_a_foreign_zip_is_no_reason_to_stop_looking(run: Path) -> None:
+    with zipfile.ZipFile(run / 'iter_50.pth', 'w') as archive:
+        archive.writestr('a', 'b')
+    assert find_resume(str(run)).path == str(run / 'iter_12.pth')

@@ -1,0 +1,148 @@
+"""A step that is not finite leaves everything as it was; one that is finite is the same as ever."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from mmengine.optim import OptimWrapper as PlainWrapper
+from torch import nn
+
+from dpt.engine.optim_wrapper import AmpOptimWrapper, OptimWrapper
+
+
+class Model(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layers = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 1))
+        self.register_buffer('exact', torch.tensor([0.1], dtype=torch.float64))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layers(x).mean()
+
+
+def batch(step: int) -> torch.Tensor:
+    return torch.randn(6, 4, generator=torch.Generator().manual_seed(step))
+
+
+def setup(
+    wrapper: type = OptimWrapper, fused: bool = False, **options: object
+) -> tuple[nn.Module, PlainWrapper]:
+    model = Model()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.1, weight_decay=0.1, fused=fused)
+    return model, wrapper(optimizer=optimizer, **options)
+
+
+def train(model: nn.Module, wrapper: PlainWrapper, step: int, change: Callable | None = None) -> None:
+    with wrapper.optim_context(model):
+        loss = model(batch(step))
+    wrapper.update_params(change(loss) if change else loss)
+
+
+def state(model: nn.Module, wrapper: PlainWrapper) -> list[torch.Tensor]:
+    """Copies of all that a step may change: weights, statistics, the optimiser's averages and counts."""
+    moments = [value for entry in wrapper.optimizer.state.values() for value in entry.values()]
+    named = [value for name, value in model.state_dict().items() if 'num_batches' not in name]
+    return [value.clone() for value in (*named, *moments)]
+
+
+def same(one: list[torch.Tensor], other: list[torch.Tensor]) -> bool:
+    return len(one) == len(other) and all(map(torch.equal, one, other))
+
+
+FAULTS = dict(
+    loss=lambda loss: loss * torch.nan,
+    infinite_loss=lambda loss: loss + torch.inf,  # the gradients are finite
+    gradient=lambda loss: (
+        loss + (loss.detach() - loss).abs().sqrt()
+    ),  # the loss is finite, its derivative not
+)
+
+
+@pytest.mark.parametrize('fault', FAULTS)
+@pytest.mark.parametrize('kind', ['plain', 'clip', 'bf16', 'fused', 'on_device', 'accumulate'])
+def test_a_step_that_is_not_finite_changes_nothing(
+    fault: str, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options: dict = dict(
+        clip=dict(clip_grad=dict(max_norm=1.0)),
+        bf16=dict(wrapper=AmpOptimWrapper),
+        accumulate=dict(accumulative_counts=2),
+    ).get(kind, {})
+    model, wrapper = setup(fused=kind in ('fused', 'on_device'), **options)
+    if kind == 'on_device':
+        monkeypatch.setattr(OptimWrapper, '_decides_on_device', lambda self, found: True)
+    for step in range(4):
+        train(model, wrapper, step)
+        assert not wrapper.skipped
+    before = state(model, wrapper)
+    train(model, wrapper, 4, FAULTS[fault])
+    if kind == 'accumulate':  # the fault is in the first of two
+        assert not wrapper.skipped
+        train(model, wrapper, 5)
+    assert bool(wrapper.skipped)
+    assert same(state(model, wrapper), before)
+    assert all(torch.isfinite(value).all() for value in state(model, wrapper))
+    for step in range(6, 10):
+        train(model, wrapper, step)
+    assert not wrapper.skipped
+    assert not same(state(model, wrapper), before)
+
+
+def test_an_input_that_is_not_finite_leaves_the_statistics_of_batch_norm() -> None:
+    model, wrapper = setup()
+    train(model, wrapper, 0)
+    before = state(model, wrapper)
+    with wrapper.optim_context(model):
+        loss = model(batch(1).fill_(torch.nan))
+    assert torch.isnan(model.layers[1].running_mean).all()
+    wrapper.update_params(loss)
+    assert wrapper.skipped
+    assert same(state(model, wrapper), before)
+
+
+@pytest.mark.parametrize('kind', ['plain', 'clip', 'fused', 'on_device', 'accumulate'])
+def test_finite_steps_are_those_of_the_engine_bit_by_bit(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    options: dict = dict(clip=dict(clip_grad=dict(max_norm=0.1)), accumulate=dict(accumulative_counts=2))
+    fused = kind in ('fused', 'on_device')
+    if kind == 'on_device':
+        monkeypatch.setattr(OptimWrapper, '_decides_on_device', lambda self, found: True)
+    states = []
+    for wrapper_type in (OptimWrapper, PlainWrapper):
+        model, wrapper = setup(wrapper_type, fused, **_copy(options.get(kind, {})))
+        for step in range(6):
+            train(model, wrapper, step)
+        states.append(state(model, wrapper))
+    assert same(*states)
+
+
+def _copy(options: dict) -> dict:
+    return {key: dict(value) if isinstance(value, dict) else value for key, value in options.items()}
+
+
+def scaled(initial: float) -> tuple[nn.Module, AmpOptimWrapper]:
+    model, wrapper = setup(AmpOptimWrapper)
+    wrapper.loss_scaler = torch.amp.GradScaler('cpu', enabled=True, init_scale=initial)
+    return model, wrapper
+
+
+def test_what_the_scaler_of_float16_leaves_out_is_no_fault() -> None:
+    model, wrapper = scaled(1024.0)
+    train(model, wrapper, 0)
+    before = state(model, wrapper)
+    train(model, wrapper, 1, FAULTS['gradient'])
+    assert not bool(wrapper.skipped)
+    assert wrapper.loss_scaler.get_scale() == 512
+    weights = len(model.state_dict()) - 1
+    assert same(state(model, wrapper)[weights:], before[weights:])
+
+
+@pytest.mark.parametrize(('fault', 'scale'), [('loss', 1024.0), ('infinite_loss', 1024.0), ('gradient', 1.0)])
+def test_a_fault_under_the_scaler_is_one(fault: str, scale: float) -> None:
+    model, wrapper = scaled(scale)
+    train(model, wrapper, 0)
+    assert not bool(wrapper.skipped)
+    before = state(model, wrapper)
+    train(model, wrapper, 1, FAULTS[fault])
+    assert bool(wrapper.skipped)
+    assert same(state(model, wrapper), before)

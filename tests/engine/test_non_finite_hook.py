@@ -1,0 +1,98 @@
+"""Steps left out are counted, told with their files, and bounded."""
+
+import json
+import logging
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.logging import MessageHub
+
+from dpt.engine.non_finite_hook import SKIPPED, NonFiniteError, NonFiniteHook
+
+SAMPLES = [SimpleNamespace(img_path='a.jpg'), SimpleNamespace(img_path='b.jpg')]
+
+
+class Runner:
+    """What the hook needs of a runner."""
+
+    experiment_name, seed, epoch, iter = 'test', 0, 0, 0
+    param_schedulers: list = []
+
+    def __init__(self, folder: Path) -> None:
+        self.work_dir, self.cfg = str(folder), Config()
+        self.logger = logging.getLogger('test_non_finite_hook')
+        self.message_hub = MessageHub(f'test_non_finite_{id(self)}')
+        self.model = torch.nn.Linear(1, 1)
+        self.optim_wrapper = SimpleNamespace(
+            skipped=False,
+            should_update=lambda: True,
+            state_dict=torch.optim.SGD(self.model.parameters()).state_dict,
+        )
+        self.train_dataloader = SimpleNamespace(dataset=None)
+        self.train_loop = SimpleNamespace(samples_per_iteration=2)
+
+    def call_hook(self, name: str, checkpoint: dict) -> None:
+        pass
+
+    def step(self, hook: NonFiniteHook, skipped: object, loss: float = 1.0) -> None:
+        self.message_hub.update_info('samples_seen', 2 * (self.iter + 1))
+        self.optim_wrapper.skipped = skipped
+        outputs = dict(loss=torch.tensor(loss))
+        hook.after_train_iter(self, self.iter, dict(data_samples=SAMPLES), outputs)
+        self.iter += 1
+
+
+def test_a_step_left_out_is_told_and_its_state_repeats_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    runner, hook = Runner(tmp_path), NonFiniteHook()
+    with caplog.at_level('WARNING'):
+        for step in range(5):
+            runner.step(hook, step == 3, torch.nan if step == 3 else 1.0)
+    assert 'iteration 4: loss not finite; files: a.jpg, b.jpg' in caplog.text
+    report = json.loads((tmp_path / 'non_finite/iter_3.json').read_text())
+    assert report['processes'] == [dict(files=['a.jpg', 'b.jpg'], losses=dict(loss='nan'))]
+    state = torch.load(tmp_path / 'non_finite/iter_3.pth', weights_only=True)
+    assert state['meta']['iter'] == 3
+    assert state['message_hub']['runtime_info']['samples_seen'] == 6
+    assert runner.message_hub.get_info(SKIPPED) == 1
+
+
+def test_only_the_first_states_are_kept(tmp_path: Path) -> None:
+    runner, hook = Runner(tmp_path), NonFiniteHook(states=1)
+    for _ in range(3):
+        runner.step(hook, True)
+    assert len(list(tmp_path.glob('non_finite/*.json'))) == 3
+    assert len(list(tmp_path.glob('non_finite/*.pth'))) == 1
+
+
+@pytest.mark.parametrize('on_device', [False, True])
+def test_too_many_are_an_error(tmp_path: Path, on_device: bool) -> None:
+    def flag(value: bool) -> object:
+        return torch.tensor(value) if on_device else value
+
+    runner, hook = Runner(tmp_path), NonFiniteHook(max_consecutive=2, max_total=5)
+    run(runner, hook, [flag(skipped) for skipped in (True, True, False, True, True, False, True, False)])
+    with pytest.raises(NonFiniteError, match='gradient not finite.*max_total=5'):
+        run(runner, hook, [flag(True), flag(False)])  # on a device the answer is one step late
+    runner, hook = Runner(tmp_path), NonFiniteHook(max_consecutive=2)
+    with pytest.raises(NonFiniteError, match='3 steps in a row'):
+        run(runner, hook, [flag(True)] * 3)
+
+
+def run(runner: Runner, hook: NonFiniteHook, flags: list) -> None:
+    for skipped in flags:
+        runner.step(hook, skipped)
+    hook.after_train(runner)
+
+
+def test_the_policy_stop_stops_at_the_first_one(tmp_path: Path) -> None:
+    runner, hook = Runner(tmp_path), NonFiniteHook('stop')
+    runner.step(hook, False)
+    with pytest.raises(NonFiniteError, match='iteration 2: gradient not finite; files: a.jpg'):
+        runner.step(hook, True)
+    with pytest.raises(ValueError, match='expected one of skip, stop'):
+        NonFiniteHook('ignore')

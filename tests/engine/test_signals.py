@@ -1,0 +1,93 @@
+"""What a signal asks for; the real ones are in tests/tools/test_faults.py."""
+
+import os
+import signal
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from dpt.engine.signals import StopSignalHook, StopSignals, ValidationStopped, stopped_by_signal
+
+
+class Wrapper:
+    """An optimiser wrapper that gathers the gradients of several iterations."""
+
+    complete = True
+
+    def should_update(self) -> bool:
+        return self.complete
+
+
+@pytest.fixture
+def hook() -> StopSignalHook:
+    hook = StopSignalHook()
+    yield hook
+    hook.signals.restore()
+
+
+def runner(hook: StopSignalHook) -> SimpleNamespace:
+    loop = SimpleNamespace(stop_training=False)
+    loader = SimpleNamespace(dataset=range(5), batch_size=1)
+    return SimpleNamespace(hooks=[hook], train_loop=loop, optim_wrapper=Wrapper(), val_dataloader=loader)
+
+
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
+def test_the_step_is_finished_then_the_training_stops(hook: StopSignalHook, number: signal.Signals) -> None:
+    before = signal.getsignal(number)
+    run = runner(hook)
+    hook.before_train(run)
+    hook.after_train_iter(run, 0)
+    assert not run.train_loop.stop_training
+    os.kill(os.getpid(), number)
+    assert hook.signals.received is number
+    run.optim_wrapper.complete = False  # a stop here would lose gradients
+    hook.after_train_iter(run, 1)
+    assert not run.train_loop.stop_training
+    run.optim_wrapper.complete = True
+    hook.after_train_iter(run, 2)
+    assert run.train_loop.stop_training
+    assert stopped_by_signal(run)
+    hook.after_run(run)
+    assert signal.getsignal(number) is before
+
+
+def test_a_validation_is_broken_off(hook: StopSignalHook) -> None:
+    run = runner(hook)
+    hook.after_val_iter(run, 0)  # no training: a mere validation or test
+    hook.before_train(run)
+    hook.after_val_iter(run, 0)
+    os.kill(os.getpid(), signal.SIGTERM)
+    with pytest.raises(ValidationStopped):
+        hook.after_val_iter(run, 1)
+
+
+def test_forks_leave_signals_to_the_process_they_belong_to() -> None:
+    code = (
+        'import os, signal, time; from dpt.engine.signals import StopSignals\n'
+        'signals = StopSignals(); signals.install()\n'
+        'child = os.fork()\n'
+        'if child == 0:\n'
+        '    os.kill(os.getpid(), signal.SIGTERM); os.kill(os.getpid(), signal.SIGTERM); os._exit(7)\n'
+        'assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7\n'
+        'assert signals.received is None\n'
+        'os.kill(os.getpid(), signal.SIGTERM); assert signals.received\n'
+        'os.kill(os.getpid(), signal.SIGINT); time.sleep(60)'
+    )
+    environment = {key: value for key, value in os.environ.items() if key != 'TORCHELASTIC_RUN_ID'}
+    result = subprocess.run([sys.executable, '-c', code], env=environment, timeout=120)
+    assert result.returncode == -signal.SIGINT
+
+
+def test_the_same_signal_from_terminal_and_torchrun_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv('TORCHELASTIC_RUN_ID', 'run')
+    signals = StopSignals()
+    signals.install()
+    try:
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+        assert signals.received is signal.SIGINT
+        assert signal.getsignal(signal.SIGINT) != signal.SIG_DFL
+    finally:
+        signals.restore()
