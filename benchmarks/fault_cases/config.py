@@ -107,7 +107,7 @@ FAULTS = (
     Fault(
         'config.top_level_key',
         TOLD,
-        refused_in_file('log_procesor = dict(window_size=5)\nlog_processor = None\n', 'log_processor'),
+        refused_in_file("custom_hook = [dict(type='EMAHook')]\n", 'did you mean custom_hooks?'),
     ),
     Fault('config.test_tool', TOLD, refused_by_test),
     Fault('config.batch_does_not_divide', 'exit 1, with key and processes', indivisible),
