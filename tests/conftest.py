@@ -1,14 +1,28 @@
 """Fixtures that several test modules share."""
 
 import importlib.metadata
+import importlib.util
 import os
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SHARED = REPOSITORY.parent / 'shared'
+TINY = {
+    'model.backbone.embed_dims': 16,
+    'model.backbone.num_heads': 2,
+    'model.neck.in_channels': 16,
+    'model.neck.channels': 8,
+    'model.neck.post_process_channels': (4, 8, 8, 8),
+    'model.decode_head.in_channels': 8,
+    'model.decode_head.channels': 8,
+}
+CLASSES = ('sky', 'ground', 'tree', 'house', 'sun', 'car')
 
 
 def _let_torchvision_import_beside_a_cpu_build() -> None:
@@ -60,6 +74,64 @@ def ade_sample_root() -> Path:
 def vit_small_weights() -> Path:
     """Pretrained ViT-S/14 in timm's keys."""
     return _shared('weights/vit_small_patch14_timm_fp16.pth')
+
+
+@pytest.fixture(scope='session')
+def tool_module(repository: Path) -> Callable[[str], ModuleType]:
+    """Load a tool, such as ``tools/infer.py``, as a module."""
+
+    def load(path: str) -> ModuleType:
+        spec = importlib.util.spec_from_file_location(f'tool_{Path(path).stem}', repository / path)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[spec.name] = module  # dataclasses look themselves up there
+        spec.loader.exec_module(module)
+        return module
+
+    return load
+
+
+@pytest.fixture(scope='session')
+def config_text() -> str:
+    """The config of the tiny model, as training writes it into checkpoints."""
+    from dpt.engine.launch import load_config
+
+    return load_config(str(REPOSITORY / 'configs' / 'quickstart.py'), TINY).pretty_text
+
+
+@pytest.fixture(scope='session')
+def model_file(config_text: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model with random weights that tell pixels apart, with config, classes and colours."""
+    from dpt.apis import init_model
+    from dpt.checkpoints import save_weights
+
+    torch.manual_seed(0)
+    model = init_model(REPOSITORY / 'configs' / 'quickstart.py', device='cpu', cfg_options=TINY)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    colours = [[40 * k, 255 - 40 * k, 7 * k] for k in range(6)]
+    meta = dict(cfg=config_text, dataset_meta=dict(classes=CLASSES, palette=colours))
+    path = tmp_path_factory.mktemp('model') / 'tiny.safetensors'
+    save_weights(model.state_dict(), meta, path)
+    return path
+
+
+@pytest.fixture(scope='session')
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of images: two of one size, one of another, one more a folder below."""
+    import cv2
+    import numpy as np
+
+    folder = tmp_path_factory.mktemp('pictures')
+    (folder / 'below').mkdir()
+    random = np.random.default_rng(0)
+    sizes = {'a.png': (97, 131), 'b.png': (97, 131), 'c.png': (120, 80), 'below/d.jpg': (60, 90)}
+    for name, (height, width) in sizes.items():
+        noise = random.integers(0, 256, (height, width, 3), dtype=np.uint8)
+        picture = cv2.normalize(cv2.blur(noise, (15, 15)), None, 0, 255, cv2.NORM_MINMAX)
+        cv2.imwrite(str(folder / name), picture)
+    return folder
 
 
 @pytest.fixture(autouse=True)

@@ -1,11 +1,11 @@
 """A tiny data set and config, and the tools run as a user does."""
 
-import importlib.util
 import os
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -34,19 +34,14 @@ def run_tool(repository: Path) -> Run:
 
 
 @pytest.fixture(scope='session')
-def tool_main(repository: Path) -> Callable[[str], Callable[..., int]]:
+def tool_main(tool_module: Callable[[str], ModuleType]) -> Callable[[str], Callable[..., int]]:
     """Load a tool into this process: for its many mistakes, a process each would take minutes.
 
     What comes back takes the command line's arguments and returns the exit status.
     """
 
     def load(path: str) -> Callable[..., int]:
-        spec = importlib.util.spec_from_file_location(f'tool_{Path(path).stem}', repository / path)
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[spec.name] = module  # dataclasses look themselves up there
-        spec.loader.exec_module(module)
+        module = tool_module(path)
 
         def main(*arguments: object) -> int:
             with pytest.MonkeyPatch.context() as patch:

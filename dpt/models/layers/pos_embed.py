@@ -1,8 +1,20 @@
 """Position embeddings for grids other than the native one."""
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+
+def differ(size: Sequence, other: Sequence) -> bool:
+    """Whether two sizes differ; also where either is a symbol, as while a graph for any size is exported.
+
+    Code of the form ``if differ(a, b): resize`` then puts the resizing, which between equal sizes changes
+    nothing, into the graph, instead of fixing the graph to the sizes that it was traced with.
+    """
+    symbols = any(isinstance(length, torch.SymInt) for length in (*size, *other))
+    return symbols or tuple(size) != tuple(other)
 
 
 def resize_pos_embed(
@@ -20,7 +32,7 @@ def resize_pos_embed(
     Returns:
         Tensor of shape 1xN'xC for the new grid.
     """
-    if grid == native:
+    if not differ(grid, native):
         return pos_embed
     extra, patches = pos_embed[:, :num_extra_tokens], pos_embed[:, num_extra_tokens:]
     patches = patches.reshape(1, *native, -1).permute(0, 3, 1, 2)  # 1xCxHxW

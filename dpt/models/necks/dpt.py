@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from dpt.models.layers import ConvModule, Linear, linear, recomputed
+from dpt.models.layers import ConvModule, Linear, differ, linear, recomputed
 from dpt.registry import MODELS
 
 READOUTS = ('ignore', 'add', 'project')
@@ -110,7 +110,7 @@ class FeatureFusionBlock(nn.Module):
 
     def forward(self, path: Tensor, lateral: Tensor | None = None, *, upsample: bool = True) -> Tensor:
         if self.res_conv_unit1 is not None and lateral is not None:
-            if lateral.shape != path.shape:
+            if differ(lateral.shape[-2:], path.shape[-2:]):
                 # Odd grids: the coarsest level rounded up. Pad the input so that this cannot happen.
                 lateral = F.interpolate(lateral, path.shape[-2:], mode='bilinear', align_corners=False)
             path = path + self.res_conv_unit1(lateral)

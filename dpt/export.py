@@ -1,0 +1,223 @@
+"""A trained model as one graph that other programs run: ONNX, or torch.export's own format.
+
+The graph holds everything between an image at the network's scale and its logits: order of the channels, mean
+and standard deviation, padding, the network, upsampling and cropping. Its input ``image`` is uint8, BxHxWx3,
+BGR as OpenCV reads it; its output ``logits`` is float32, BxKxHxW, at the size of the input. What is left to
+the caller is to resize the image to the test scale before, and the logits to the original size after, both
+bilinear; the label is the largest logit. The numbers for it stand in the file's metadata.
+"""
+
+import copy
+import io
+import json
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import dpt
+from dpt.checkpoints.save import write_whole
+from dpt.models import EncoderDecoder
+from dpt.models.inference import resize_logits
+
+FORMATS = {'onnx': '.onnx', 'torch_export': '.pt2'}
+OPSET = 18  # the first whose Resize says how it treats antialiasing
+MAX_BATCH, MAX_SIDE = 1024, 16384
+_METADATA_FILE = 'dpt.json'
+
+Runner = Callable[[np.ndarray], np.ndarray]
+
+
+class ExportedSegmentor(nn.Module):
+    """Images to logits, preprocessing included.
+
+    Args:
+        model: A segmentor in evaluation mode with whole inference; left as it is.
+        half: Whether the network computes in float16; input and output stay the same.
+
+    Raises:
+        ValueError: If the model predicts from windows or pads every image to one size.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, model: EncoderDecoder, *, half: bool = False) -> None:
+        super().__init__()
+        if model.test_cfg['mode'] != 'whole':
+            raise ValueError(
+                f'model.test_cfg.mode={model.test_cfg["mode"]!r} cannot be exported: the number of windows '
+                'depends on the image; use --cfg-options model.test_cfg.mode=whole'
+            )
+        preprocessor = model.data_preprocessor
+        size, divisor = preprocessor.test_padding
+        if size is not None:
+            raise ValueError(
+                f'data_preprocessor.test_cfg.size={tuple(size)} cannot be exported: use size_divisor'
+            )
+        self.model = copy.deepcopy(model).half() if half else model
+        self.dtype = torch.float16 if half else torch.float32
+        self.divisor = divisor or 1
+        self.pad_val, self.bgr_to_rgb = preprocessor.pad_val, preprocessor.bgr_to_rgb
+        self.register_buffer('mean', preprocessor.mean.clone())
+        self.register_buffer('std', preprocessor.std.clone())
+
+    def forward(self, image: Tensor) -> Tensor:
+        x = image.permute(0, 3, 1, 2)
+        if self.bgr_to_rgb:
+            x = x.flip(1)
+        x = (x.float() - self.mean) / self.std
+        height, width = x.shape[-2:]
+        x = F.pad(x, (0, -width % self.divisor, 0, -height % self.divisor), value=self.pad_val)
+        logits = self.model(x.to(self.dtype), mode='tensor').float()
+        size = (x.shape[-2], x.shape[-1])
+        logits = F.interpolate(logits, size=size, mode='bilinear', align_corners=False)
+        if self.divisor == 1:
+            return logits
+        # Not slices: whether those copy anything would fix the graph to sizes that are multiples, or none.
+        rows = torch.arange(height, device=logits.device)
+        columns = torch.arange(width, device=logits.device)
+        return logits.index_select(2, rows).index_select(3, columns)
+
+
+def describe(model: EncoderDecoder, pipeline: list[dict]) -> dict[str, Any]:
+    """Return what the caller of the graph has to know, as plain values.
+
+    Args:
+        model: What :func:`dpt.apis.init_model` returned.
+        pipeline: Its test pipeline.
+
+    Raises:
+        ValueError: If the pipeline does more than read an image and resize it to a scale.
+    """
+    resizes = []
+    for step in pipeline:
+        if step['type'] == 'Resize' and step.get('scale') is not None:
+            resizes.append(step)
+        elif step['type'] not in ('LoadImageFromFile', 'LoadAnnotations', 'PackSegInputs'):
+            raise ValueError(
+                f'the test pipeline has {step["type"]}, which a caller of the graph could not know: '
+                'only Resize with a scale can be exported'
+            )
+    if len(resizes) > 1:
+        raise ValueError(f'the test pipeline has {len(resizes)} Resize steps: at most one can be exported')
+    preprocessor = model.data_preprocessor
+    meta = model.dataset_meta
+    return dict(
+        dpt_version=dpt.__version__,
+        input='image: uint8, BxHxWx3, BGR, resized to scale; normalised and padded inside',
+        output='logits: float32, BxKxHxW; resize to the original image (bilinear), then argmax',
+        scale=[int(length) for length in resizes[0]['scale']] if resizes else None,  # (width, height)
+        keep_ratio=bool(resizes[0].get('keep_ratio', False)) if resizes else True,
+        mean=preprocessor.mean.flatten().tolist(),
+        std=preprocessor.std.flatten().tolist(),
+        bgr_to_rgb=preprocessor.bgr_to_rgb,
+        size_divisor=preprocessor.test_padding[1] or 1,
+        classes=list(meta['classes']),
+        palette=[[int(value) for value in colour] for colour in meta['palette']],
+    )
+
+
+@torch.no_grad()
+def trace(graph: ExportedSegmentor, size: tuple[int, int], *, dynamic: bool) -> torch.export.ExportedProgram:
+    """Trace the graph.
+
+    Args:
+        graph: The graph, in evaluation mode.
+        size: (height, width) of the example image, and the only size unless ``dynamic``.
+        dynamic: Whether batch, height and width are free, from four patches a side on; else the batch is 1.
+
+    Raises:
+        ValueError: If torch cannot trace the model so.
+    """
+    example = torch.zeros(2 if dynamic else 1, *size, 3, dtype=torch.uint8)
+    shapes = None
+    if dynamic:
+        patch = getattr(graph.model.backbone.patch_embed, 'patch_size', 16)
+        side = dict(min=4 * max(patch, 16), max=MAX_SIDE)
+        named = torch.export.Dim
+        shapes = dict(
+            image={
+                0: named('batch', min=1, max=MAX_BATCH),
+                1: named('height', **side),
+                2: named('width', **side),
+            }
+        )
+    try:
+        # Memory layouts ask for facts about symbolic sizes that always hold; they become checks at run time.
+        return torch.export.export(
+            graph.eval(),
+            (example,),
+            dynamic_shapes=shapes,
+            strict=False,
+            prefer_deferred_runtime_asserts_over_guards=True,
+        )
+    except Exception as error:  # torch raises many kinds, private ones among them
+        remedy = '; try --no-dynamic --size HEIGHT WIDTH' if dynamic else ''
+        raise ValueError(
+            f'torch.export cannot trace this model: {str(error).splitlines()[0]}{remedy}'
+        ) from error
+
+
+def write(program: torch.export.ExportedProgram, path: Path, file_format: str, meta: dict[str, Any]) -> None:
+    """Write the graph and its metadata, whole or not at all.
+
+    Raises:
+        ValueError: If packages for ONNX are missing, or the model is larger than ONNX holds (2 GB).
+    """
+    if file_format == 'torch_export':
+        buffer = io.BytesIO()
+        torch.export.save(program, buffer, extra_files={_METADATA_FILE: json.dumps(meta)})
+        write_whole(buffer.getvalue(), path)
+        return
+    try:
+        import onnx
+        import onnxscript  # noqa: F401  (what torch translates with)
+    except ImportError as error:
+        raise ValueError(f"--format onnx needs {error.name}: pip install 'dpt[export]'") from None
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore', FutureWarning)  # of torch's own parts to each other
+        made = torch.onnx.export(
+            program,
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=['image'],
+            output_names=['logits'],
+            verbose=False,
+        )
+    assert made is not None
+    proto = made.model_proto
+    onnx.helper.set_model_props(proto, {key: json.dumps(value) for key, value in meta.items()})
+    try:
+        onnx.checker.check_model(proto)
+        write_whole(proto.SerializeToString(), path)
+    except (ValueError, onnx.checker.ValidationError) as error:
+        raise ValueError(f'{path}: ONNX refuses the model: {error}') from None
+
+
+def load(path: Path, file_format: str) -> Runner:
+    """Return a function from images to logits that runs the file on the CPU: onnxruntime or torch."""
+    if file_format == 'onnx':
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        session = onnxruntime.InferenceSession(str(path), options, providers=['CPUExecutionProvider'])
+        return lambda image: session.run(None, {'image': image})[0]
+    module = torch.export.load(str(path)).module()
+
+    def run(image: np.ndarray) -> np.ndarray:
+        with torch.no_grad():
+            return module(torch.from_numpy(image)).numpy()
+
+    return run
+
+
+def labels_from(logits: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Return the HxW labels of 1xKxhxw logits at ``size`` (height, width)."""
+    return resize_logits(torch.from_numpy(logits), size)[0].argmax(dim=0).numpy()

@@ -1,0 +1,40 @@
+"""``tools/demo.py``: the page answers with overlay, legend and areas."""
+
+import os
+
+import cv2
+import numpy as np
+import pytest
+
+from dpt.apis import Segmentation, Segmenter
+
+
+def test_the_table_shows_classes_by_area_and_escapes_their_names(tool_module):
+    labels = np.zeros((10, 10), np.uint8)
+    labels[:3] = 1
+    palette = np.array([[1, 2, 3], [4, 5, 6]], np.uint8)
+    result = Segmentation('x', np.zeros((10, 10, 3), np.uint8), labels, ('<b>road</b>', 'car'), palette)
+    table = tool_module('tools/demo.py').area_table(result)
+    assert table.index('70.0 %') < table.index('30.0 %')
+    assert '&lt;b&gt;road' in table
+    assert 'rgb(4,5,6)' in table
+
+
+def test_the_page_segments_an_rgb_image(tool_module, model_file, pictures, monkeypatch):
+    monkeypatch.setitem(os.environ, 'GRADIO_ANALYTICS_ENABLED', 'False')
+    pytest.importorskip('gradio')
+    segmenter = Segmenter(model_file, device='cpu')
+    page = tool_module('tools/demo.py').build_page(segmenter, 'title')
+    segment = next(block.fn for block in page.fns.values() if block.api_name == 'segment')
+    image = cv2.imread(str(pictures / 'a.png'))
+    result, overlay, table = segment(image[..., ::-1], 0.5)
+    assert np.array_equal(result.labels, segmenter(image).labels)
+    assert np.array_equal(overlay, segmenter(image).overlay(0.5))
+    assert '%' in table
+    assert segment(None, 0.5) == (None, None, '')
+
+
+def test_a_missing_model_is_told_in_a_line(tool_main, capsys):
+    pytest.importorskip('gradio')
+    assert tool_main('tools/demo.py')('gone.safetensors') == 1
+    assert 'gone.safetensors' in capsys.readouterr().err

@@ -1,0 +1,101 @@
+"""Show a trained model in the browser: drop an image, see overlay, legend and the area of each class.
+
+Needs pip install 'dpt[demo]'. The page is served on this machine alone unless --host says otherwise, and
+nothing is sent anywhere else.
+"""
+
+import argparse
+import html
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dpt.apis import PRECISIONS, Segmentation, Segmenter
+from dpt.engine.cli import one_line_errors
+
+if TYPE_CHECKING:
+    import gradio
+
+EXAMPLE = """example:
+  python tools/demo.py dpt_mine.safetensors        # then open http://127.0.0.1:7860
+"""
+FONTS = ('system-ui', 'sans-serif')  # of the system: gradio's own would come from another host
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('model', help='published model or checkpoint: a path or http(s) address')
+    parser.add_argument('--config', help='config file, instead of the config in MODEL')
+    parser.add_argument('--device', help='cpu, cuda, cuda:1, ... (default: the GPU if there is one)')
+    parser.add_argument('--precision', choices=PRECISIONS, help="default: as the config's test does")
+    parser.add_argument('--host', default='127.0.0.1', help='address to serve on (default 127.0.0.1)')
+    parser.add_argument('--port', type=int, default=7860, help='port to serve on (default 7860)')
+    return parser.parse_args()
+
+
+def area_table(result: Segmentation) -> str:
+    """Return legend and areas as an HTML table, the largest class first."""
+    rows = []
+    for name, share in result.areas().items():
+        colour = 'rgb({},{},{})'.format(*result.palette[result.classes.index(name)])
+        swatch = f'<span style="display:inline-block;width:1.2em;height:1.2em;background:{colour}">'
+        rows.append(f'<tr><td>{swatch}</span></td><td>{html.escape(name)}</td><td>{share:.1f} %</td></tr>')
+    head = '<tr><th></th><th>class</th><th>area</th></tr>'
+    return f'<table style="width:100%">{head}{"".join(rows)}</table>'
+
+
+def build_page(segmenter: Segmenter, title: str) -> 'gradio.Blocks':
+    """Return the page; gradio is imported here, so that the tool's help works without it."""
+    import gradio
+
+    def draw(result: Segmentation | None, opacity: float) -> np.ndarray | None:
+        return None if result is None else result.overlay(opacity)
+
+    def segment(image: np.ndarray | None, opacity: float) -> tuple[Any, np.ndarray | None, str]:
+        if image is None:
+            return None, None, ''
+        result = segmenter(np.ascontiguousarray(image[..., ::-1]))  # gradio's arrays are RGB
+        assert isinstance(result, Segmentation)
+        return result, draw(result, opacity), area_table(result)
+
+    with gradio.Blocks(title=title, analytics_enabled=False) as page:
+        gradio.Markdown(f'# {title}')
+        last = gradio.State()
+        with gradio.Row():
+            with gradio.Column():
+                image = gradio.Image(
+                    label='image', type='numpy', image_mode='RGB', sources=['upload', 'clipboard']
+                )
+                opacity = gradio.Slider(0, 1, 0.6, step=0.05, label='opacity of the classes')
+            with gradio.Column():
+                overlay = gradio.Image(
+                    label='overlay', interactive=False, format='png', buttons=['download', 'fullscreen']
+                )
+                table = gradio.HTML(label='areas')
+        image.change(segment, [image, opacity], [last, overlay, table], api_name='segment')
+        opacity.release(draw, [last, opacity], overlay)
+    return page
+
+
+def main() -> int:
+    for name in ('ANALYTICS_ENABLED', 'RUN_HISTORY'):  # before gradio is imported
+        os.environ[f'GRADIO_{name}'] = 'False'
+    with one_line_errors():
+        args = parse_args()
+        try:
+            import gradio
+        except ImportError as error:
+            raise ValueError(f"the demo needs {error.name}: pip install 'dpt[demo]'") from None
+        segmenter = Segmenter(args.model, args.config, device=args.device, precision=args.precision)
+        page = build_page(segmenter, f'dpt: {os.path.basename(args.model)}')
+        theme = gradio.themes.Default(font=FONTS, font_mono=('monospace',))
+        page.launch(server_name=args.host, server_port=args.port, share=False, theme=theme, footer_links=[])
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,155 @@
+"""Export a trained model as one graph, ONNX or torch.export, and check it against PyTorch on real images.
+
+The graph takes uint8 images, BxHxWx3 in BGR, resized to the test scale, and gives float32 logits, BxKxHxW;
+normalisation and padding are inside. What else a caller needs (scale, classes, palette) is in the metadata.
+tools/serve_onnx.py shows all of it in 40 lines without torch.
+
+Exit status: 0 if the labels agree, 1 if they do not (nothing is written then) or for a mistake.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from dpt.apis import Segmenter
+from dpt.apis.model import first_test_dataset
+from dpt.apis.sources import find_files
+from dpt.engine.cli import Options, one_line_errors
+from dpt.export import FORMATS, ExportedSegmentor, describe, labels_from, load, trace, write
+
+EXAMPLE = """example:
+  python tools/export.py dpt_mine.safetensors --format onnx --out dpt_mine.onnx --check photos/
+  python tools/export.py configs/mine.py work_dirs/mine/iter_16000.pth --format torch_export --fp16 \\
+      --no-dynamic --size 480 640 --out dpt_mine.pt2 --check photo.jpg
+"""
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('config_or_model', help='published model or checkpoint; or a config, with CHECKPOINT')
+    parser.add_argument('checkpoint', nargs='?', help='checkpoint for the config')
+    parser.add_argument('--format', choices=FORMATS, required=True, help='kind of file')
+    parser.add_argument('--out', metavar='FILE', required=True, help='file to write')
+    parser.add_argument(
+        '--check', metavar='IMAGE', nargs='+', required=True, help='images, folders or patterns to compare on'
+    )
+    parser.add_argument('--fp16', action='store_true', help='the network in half precision')
+    parser.add_argument(
+        '--dynamic',
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help='any batch, height and width (default), or one image of one size',
+    )
+    parser.add_argument(
+        '--size',
+        type=int,
+        nargs=2,
+        metavar=('HEIGHT', 'WIDTH'),
+        help='with --no-dynamic, the size after resizing (default: that of the first image to check)',
+    )
+    parser.add_argument(
+        '--min-agreement',
+        type=float,
+        default=None,
+        metavar='PER_CENT',
+        help='pixels whose label must be that of PyTorch (default: 99.9, with --fp16 99)',
+    )
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=Options,
+        default={},
+        metavar='KEY=VALUE',
+        help='override the config',
+    )
+    args = parser.parse_args()
+    if args.dynamic and args.size:
+        parser.error('--size goes with --no-dynamic')
+    if args.min_agreement is None:
+        args.min_agreement = 99.0 if args.fp16 else 99.9
+    return args
+
+
+def check_target(path: Path, file_format: str) -> None:
+    if path.suffix != FORMATS[file_format]:
+        raise ValueError(f'--out {path}: the name of a {file_format} file ends in {FORMATS[file_format]}')
+
+
+def network_input(segmenter: Segmenter, path: Path) -> np.ndarray:
+    """Return an image as the exported graph takes it: uint8, 1xHxWx3, at the test scale."""
+    return segmenter.prepare(path)['inputs'].permute(1, 2, 0)[None].numpy()
+
+
+def agreement(segmenter: Segmenter, run: object, path: Path) -> tuple[int, int]:
+    """Return the number of pixels with the label that PyTorch gives them, and of all."""
+    expected = segmenter(path).labels  # type: ignore[union-attr]
+    labels = labels_from(run(network_input(segmenter, path)), expected.shape)  # type: ignore[operator]
+    return int((labels == expected).sum()), expected.size
+
+
+def check(segmenter: Segmenter, file: Path, file_format: str, images: list[Path]) -> float:
+    """Print the agreement of each image; return that of all, in per cent."""
+    run = load(file, file_format)
+    equal = total = 0
+    for path in images:
+        same, pixels = agreement(segmenter, run, path)
+        print(f'{path}: {100 * same / pixels:.4f} % of {pixels} labels agree', flush=True)
+        equal, total = equal + same, total + pixels
+    return 100 * equal / total
+
+
+def export(args: argparse.Namespace) -> bool:
+    target = Path(args.out)
+    check_target(target, args.format)
+    images = [file.path for source in args.check for file in find_files(source) if not file.is_video]
+    if not images:
+        raise ValueError('--check found no image')
+    config = args.config_or_model if args.checkpoint else None
+    segmenter = Segmenter(
+        args.checkpoint or args.config_or_model,
+        config,
+        device='cpu',
+        precision='fp32',
+        cfg_options=args.cfg_options,
+    )
+    segmenter.model.dataset_meta['palette'] = segmenter.palette.tolist()
+    meta = describe(segmenter.model, first_test_dataset(segmenter.model.cfg)['pipeline'])
+    sizes = {path: network_input(segmenter, path).shape[1:3] for path in images}
+    size = tuple(args.size) if args.size else sizes[images[0]]
+    if not args.dynamic:
+        for path, found in sizes.items():
+            if found != size:
+                raise ValueError(
+                    f'{path} is {found[0]}x{found[1]} for the network, the graph {size[0]}x{size[1]}: '
+                    'check images of that size, or export with --dynamic'
+                )
+        meta['size'] = [int(length) for length in size]
+    program = trace(ExportedSegmentor(segmenter.model, half=args.fp16), size, dynamic=args.dynamic)
+    partial = target.with_name(f'.{target.stem}.unchecked{target.suffix}')
+    try:
+        write(program, partial, args.format, meta)
+        share = check(segmenter, partial, args.format, images)
+        passed = share >= args.min_agreement
+        print(f'agreement: {share:.4f} % of labels on {len(images)} images (at least {args.min_agreement} %)')
+        if passed:
+            partial.replace(target)
+            print(f'written to {target} ({target.stat().st_size / 2**20:.1f} MiB)')
+    finally:
+        partial.unlink(missing_ok=True)
+    return passed
+
+
+def main() -> int:
+    with one_line_errors():
+        if export(parse_args()):
+            return 0
+    print('error: the exported model does not predict as PyTorch does; nothing was written', file=sys.stderr)
+    return 1
+
+
+if __name__ == '__main__':
+    sys.exit(main())

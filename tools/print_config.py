@@ -1,0 +1,59 @@
+"""Print a merged config, a line for each value, with the file that it came from.
+
+What --cfg-options change says so; so does what was translated from a config of MMSegmentation.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from dpt.engine.cli import Options, one_line_errors
+from dpt.engine.config_origins import config_origins
+
+EXAMPLE = """example:
+  python tools/print_config.py configs/quickstart.py
+  python tools/print_config.py configs/quickstart.py --cfg-options total_batch_size=4 | grep command
+"""
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('config', help='config file')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=Options,
+        default={},
+        metavar='KEY=VALUE',
+        help='override the config',
+    )
+    return parser.parse_args()
+
+
+def lines_of(key: str, value: Any, origin: str) -> Iterator[str]:
+    """Yield ``key = value  # origin``; a list of dicts takes a line for each."""
+    where = os.path.relpath(origin) if Path(origin).is_absolute() else origin
+    if isinstance(value, (list, tuple)) and any(isinstance(item, (dict, list, tuple)) for item in value):
+        yield f'{key} = [  # {where}'
+        yield from (f'    {item!r},' for item in value)
+        yield ']'
+    else:
+        yield f'{key} = {value!r}  # {where}'
+
+
+def main() -> int:
+    with one_line_errors():
+        args = parse_args()
+        for key, value, origin in config_origins(args.config, args.cfg_options):
+            for line in lines_of(key, value, origin):
+                print(line)
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,46 @@
+"""Label images with an exported model: numpy, OpenCV and onnxruntime alone, without torch or dpt.
+
+Example:
+    python serve_onnx.py dpt_mine.onnx photo.jpg labels.png
+"""
+
+import json
+import sys
+
+import cv2
+import numpy as np
+import onnxruntime
+
+
+def resized(image: np.ndarray, scale: list[int] | None, keep_ratio: bool) -> np.ndarray:
+    """Fit an image into ``scale`` (width, height), whichever way round, or stretch it to that."""
+    if scale is None:
+        return image
+    height, width = image.shape[:2]
+    if keep_ratio:
+        factor = min(max(scale) / max(height, width), min(scale) / min(height, width))
+        scale = [int(width * factor + 0.5), int(height * factor + 0.5)]
+    return cv2.resize(image, scale, interpolation=cv2.INTER_LINEAR)
+
+
+def segment(session: onnxruntime.InferenceSession, image: np.ndarray) -> np.ndarray:
+    """Return the class index of each pixel, HxW, of a BGR image, HxWx3."""
+    props = session.get_modelmeta().custom_metadata_map
+    scale, keep_ratio = json.loads(props['scale']), json.loads(props['keep_ratio'])
+    logits = session.run(None, {'image': resized(image, scale, keep_ratio)[None]})[0][0]
+    size = (image.shape[1], image.shape[0])
+    planes = [cv2.resize(plane, size, interpolation=cv2.INTER_LINEAR) for plane in logits]
+    return np.argmax(planes, axis=0)
+
+
+if __name__ == '__main__':
+    model, source, target = sys.argv[1:]
+    session = onnxruntime.InferenceSession(model, providers=['CPUExecutionProvider'])
+    image = cv2.imread(source)
+    if image is None:
+        sys.exit(f'{source} cannot be read')
+    labels = segment(session, image)
+    classes = json.loads(session.get_modelmeta().custom_metadata_map['classes'])
+    cv2.imwrite(target, labels.astype(np.uint8 if len(classes) <= 256 else np.uint16))
+    for index, count in zip(*np.unique(labels, return_counts=True), strict=True):
+        print(f'{classes[index]}: {100 * count / labels.size:.1f} %')
