@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-SUBJECTS = ('checkpoints', 'signals', 'numbers', 'data', 'config', 'foreign', 'processes', 'load')
+SUBJECTS = ('checkpoints', 'signals', 'numbers', 'memory', 'data', 'config', 'foreign', 'processes', 'load')
 
 
 @dataclass(frozen=True)

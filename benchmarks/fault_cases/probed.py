@@ -60,11 +60,12 @@ class Trainings:
         *flags: object,
         processes: int = 1,
         probe: Mapping | None = None,
+        timeout: float = runs.TIMEOUT,
         **options: object,
     ) -> subprocess.CompletedProcess[str]:
         """Run to the end, whatever it is."""
         arguments = self.arguments(name, *flags, probe=probe, **options)
-        return runs.run_tool(*arguments, processes=processes, env=self.environment)
+        return runs.run_tool(*arguments, processes=processes, env=self.environment, timeout=timeout)
 
     def notes(self, name: str, rank: int = 0) -> list[dict]:
         """What the probe has written in a run and those that went on from it."""
