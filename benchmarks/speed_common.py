@@ -48,7 +48,9 @@ def measure(step: Callable[[], object], *, warmup: int, repeats: int) -> dict:
         step()
         times.append(CLOCKS[clock]() - began)
     return dict(
-        seconds=statistics.median(times[warmup:]), added_mib=resident_mib('VmHWM') - base, all_seconds=times
+        seconds=statistics.median(times[warmup:]),
+        added_mib=resident_mib('VmHWM') - base,
+        all_seconds=times,
     )
 
 
@@ -124,11 +126,14 @@ class Side:
         with torch.no_grad():
             return measure(lambda: model.test_step(copy.deepcopy(batch)), warmup=0, repeats=1)
 
-    def pipeline(self, data: Path) -> dict:
-        """Measure the config's training pipeline, an image."""
+    def pipeline(self, data: Path, **photometric: object) -> dict:
+        """Measure the config's training pipeline, an image; ``photometric`` is set on that transform."""
         cv2.setNumThreads(0)  # as both configs set it for the workers
         dataset_config = self.config().train_dataloader.dataset
         dataset_config.data_root = str(data)
+        for step in dataset_config.pipeline:
+            if step['type'] == 'PhotoMetricDistortion':
+                step.update(photometric)
         dataset = self.datasets.build(dataset_config)
         np.random.seed(0)
         result = measure(lambda: [dataset[i] for i in range(len(dataset))], warmup=1, repeats=5)
@@ -138,11 +143,15 @@ class Side:
         """Measure an iteration of a model that does nothing: the loop, its hooks and its log."""
         self.models.register_module(module=Nothing)
         self.datasets.register_module(module=Numbers)
-        # The difference leaves out what happens once: the start, the checkpoint at the end.
-        seconds = self._train_nothing(folder, 2500) - self._train_nothing(folder, 500)
-        return dict(seconds=seconds / 2000, added_mib=0.0)
+        first, last = 500, 2500  # what happens once, at the start and at the end, is left out
+        stamps: list[float] = []
+        Nothing.on_step = lambda: stamps.append(CLOCKS[clock]())
+        with tempfile.TemporaryDirectory(dir=folder) as work_dir:
+            self.build_runner(self.nothing(work_dir, last + 1)).train()
+        return dict(seconds=(stamps[last] - stamps[first]) / (last - first), added_mib=0.0)
 
-    def _train_nothing(self, folder: Path, iterations: int) -> float:
+    def nothing(self, work_dir: str, iterations: int) -> Config:
+        """Return the config with a model and data that cost nothing, and no validation."""
         loaded = self.config()
         loaded.model = dict(type='Nothing')
         loaded.train_dataloader = dict(
@@ -156,12 +165,9 @@ class Side:
             for key in ('cfg', 'dataloader', 'evaluator'):
                 loaded[f'{phase}_{key}'] = None
         loaded.log_level = 'ERROR'
-        loaded.experiment_name = loaded.visualizer.name = f'loop_{iterations}'
-        with tempfile.TemporaryDirectory(dir=folder) as loaded.work_dir:
-            runner = self.build_runner(loaded)
-            began = CLOCKS[clock]()
-            runner.train()
-            return CLOCKS[clock]() - began
+        loaded.experiment_name = loaded.visualizer.name = Path(work_dir).name
+        loaded.work_dir = work_dir
+        return loaded
 
     def rows(self) -> dict[str, Callable[[Path], dict]]:
         """Return the rows that both sides have in common."""
@@ -175,13 +181,16 @@ class Side:
 
 
 class Nothing(BaseModel):
-    """A model whose step costs nothing."""
+    """A model whose step costs nothing, and is told to ``on_step``."""
+
+    on_step: Callable[[], None]
 
     def __init__(self, **_: object) -> None:
         super().__init__()
         self.weight = torch.nn.Parameter(torch.zeros(1))
 
     def train_step(self, data: dict, optim_wrapper: object) -> dict:
+        type(self).on_step()
         return dict(loss=torch.zeros(()))
 
     def forward(self, *_: object) -> None:

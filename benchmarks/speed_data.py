@@ -5,7 +5,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from speed_common import regions
 
 # (height, width) of ADE20K's 20,210 training images: 32 quantiles of their areas.
 SIZES = (
@@ -28,6 +27,16 @@ def photo(height: int, width: int, seed: int) -> np.ndarray:
     return (255 * (total - low) / (high - low)).astype(np.uint8)
 
 
+def segments(height: int, width: int, seed: int) -> np.ndarray:
+    """Draw 14 segments with smooth outlines, labelled 0 to 150, with about as many edges as ADE20K has."""
+    random = np.random.default_rng(seed)
+    fields = random.standard_normal((14, 5, 5)).astype(np.float32)
+    offsets = random.normal(0, 0.5, 14)
+    smooth = [cv2.resize(field, (width, height), interpolation=cv2.INTER_CUBIC) for field in fields]
+    largest = np.argmax(np.stack(smooth) + offsets[:, None, None], axis=0)
+    return random.choice(151, 14, replace=False).astype(np.uint8)[largest]
+
+
 def main(root: Path) -> None:
     for folder in ('images/training', 'annotations/training'):
         (root / folder).mkdir(parents=True)
@@ -36,8 +45,12 @@ def main(root: Path) -> None:
         cv2.imwrite(
             str(root / f'images/training/{name}.jpg'), photo(height, width, i), [cv2.IMWRITE_JPEG_QUALITY, 95]
         )
-        labels = regions(height, width, i)
-        cv2.imwrite(str(root / f'annotations/training/{name}.png'), np.where(labels == 255, 0, labels + 1))
+        # Filters chosen row by row, as in ADE20K's files: a third of the decoding time depends on them.
+        cv2.imwrite(
+            str(root / f'annotations/training/{name}.png'),
+            segments(height, width, i),
+            [cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_ALL_FILTERS, cv2.IMWRITE_PNG_STRATEGY, 0],
+        )
 
 
 if __name__ == '__main__':

@@ -1,13 +1,17 @@
 """Our side of ``speed.py``."""
 
+import tempfile
+import time
 from pathlib import Path
 
 import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
+from mmengine.runner import Runner
 from mmengine.structures import PixelData
-from speed_common import CLASSES, SIZE, Side, main, measure, prediction_and_truth, regions
+from speed_common import CLASSES, SIZE, Nothing, Side, main, measure, prediction_and_truth, regions
 
+from dpt.datasets import BaseSegDataset
 from dpt.engine.launch import build_runner
 from dpt.models.inference import label_map, restored_rows
 from dpt.models.layers import bands, rows_of
@@ -51,7 +55,42 @@ def metric(_: Path) -> dict:
     return measure(lambda: evaluator.process({}, [both]), warmup=5, repeats=40)
 
 
+def resume(data: Path, side: Side, iteration: int = 100_000) -> dict:
+    """Measure a start at an iteration, from the built runner to the first step, of batches of 16 images."""
+    MODELS.register_module(module=Nothing)
+    dataset = dict(config().train_dataloader.dataset, data_root=str(data))
+
+    def runner(work_dir: str, iterations: int) -> Runner:
+        loaded = side.nothing(work_dir, iterations)
+        loaded.train_dataloader.update(batch_size=16, dataset=dataset)
+        return build_runner(loaded)
+
+    stamps: list[float] = []
+    Nothing.on_step = lambda: stamps.append(time.perf_counter())
+    with tempfile.TemporaryDirectory(dir=data) as work_dir:
+        before = runner(work_dir, iteration)
+        before._train_loop = before.build_train_loop(before._train_loop)
+        before.train_loop._iter = iteration - 1
+        before.train()
+        resumed = runner(work_dir, iteration + 1)
+        resumed._resume, resumed._load_from = True, f'{work_dir}/iter_{iteration}.pth'
+        loaded = []
+        load = BaseSegDataset.__getitem__
+        BaseSegDataset.__getitem__ = lambda dataset, index: loaded.append(index) or load(dataset, index)
+        began = time.perf_counter()
+        resumed.train()
+    if resumed.iter != iteration + 1 or len(loaded) != 16:
+        raise RuntimeError(f'{len(loaded)} images were loaded up to iteration {resumed.iter}: 16 are needed')
+    return dict(seconds=stamps[-1] - began, added_mib=0.0)
+
+
 if __name__ == '__main__':
     init_default_scope('dpt')
     side = Side(MODELS, DATASETS, config, sample, build_runner)
-    main({**side.rows(), 'restore': restore, 'metric': metric})
+    own = {
+        'restore': restore,
+        'metric': metric,
+        'pipeline-device': lambda data: side.pipeline(data, on_device=True),
+        'resume': lambda data: resume(data, side),
+    }
+    main({**side.rows(), **own})
