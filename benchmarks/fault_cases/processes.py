@@ -10,7 +10,7 @@ from . import Fault
 from .runs import Running, error_line, result_of, run_tool, scalars, started, tiny_config
 
 LONG = ('train_cfg.max_iters=100000', 'train_cfg.val_interval=100000', 'default_hooks.logger.interval=1')
-RANK_TIMEOUT = 5  # seconds
+RANK_TIMEOUT = 20  # seconds; machines that are busy take some to the first step
 LAUNCHER_GRACE = 60  # seconds: torchrun waits 30 for a rank to end before it kills it
 
 
@@ -70,7 +70,9 @@ from dpt.registry import HOOKS
 
 @HOOKS.register_module()
 class Hang(Hook):
-    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+    priority = 'HIGHEST'
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
         if batch_idx == 3 and get_rank() == 1:
             print('rank 1 hangs now', flush=True)
             time.sleep(1000)
@@ -117,6 +119,10 @@ def _restart(folder: Path, config: Path, work: Path, iteration: int, *options: s
         return run.wait(), run.output
 
 
+def _last_error(output: str) -> str:
+    return ' '.join([line for line in output.splitlines() if 'rror' in line][-3:])[-300:]
+
+
 def _losses(work: Path) -> dict[int, float]:
     """By iteration, of the latest start that has it."""
     return {line['step']: line['loss'] for line in scalars(work) if 'loss' in line}
@@ -135,9 +141,9 @@ def elastic_restart(folder: Path) -> tuple[str, bool]:
     whole = run_tool(*arguments, processes=2)
     assert whole.returncode == 0, whole.stderr[-1000:]
     equal = _losses(folder / 'work') == _losses(folder / 'whole')
-    seen = (
-        f'status {status}, resumed at {", ".join(sorted(set(resumed))) or "nothing"}, losses equal: {equal}'
-    )
+    last = '' if status == 0 else _last_error(output)
+    places = ', '.join(sorted(set(resumed))) or 'nothing'
+    seen = f'status {status}, resumed at {places}, losses equal: {equal} {last}'
     return seen, status == 0 and set(resumed) <= {'10', '20'} and bool(resumed) and equal
 
 

@@ -7,6 +7,8 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -202,3 +204,21 @@ def error_line(stderr: str) -> str:
     """The one line with which a tool refuses; empty where there is none or a traceback beside it."""
     lines = [line for line in stderr.splitlines() if line.startswith('error: ')]
     return lines[0] if len(lines) == 1 and 'Traceback' not in stderr else ''
+
+
+def measured(*arguments: object, timeout: float = 4 * TIMEOUT) -> tuple[int, str, float]:
+    """Run a tool; return its exit status, what it printed and its peak resident memory in MiB."""
+    with tempfile.TemporaryFile('w+', encoding='utf-8') as output:
+        process = subprocess.Popen(
+            command_line(*arguments), cwd=REPOSITORY, env=environment(), stdout=output, stderr=output
+        )
+        timer = threading.Timer(timeout, process.kill)
+        timer.start()
+        try:
+            _, status, usage = os.wait4(process.pid, 0)  # what the process used, its children apart
+        finally:
+            timer.cancel()
+        process.returncode = os.waitstatus_to_exitcode(status)
+        output.seek(0)
+        unit = 1 << 20 if sys.platform == 'darwin' else 1 << 10
+        return process.returncode, output.read(), usage.ru_maxrss / unit

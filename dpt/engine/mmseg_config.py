@@ -51,7 +51,16 @@ def translate_mmseg_config(config: Config) -> tuple[Config, list[str]]:
         raise ValueError(
             f'runner_type={config.runner_type!r}: only the default runner of mmengine is used here'
         )
-    config = copy.deepcopy(config)
+    try:
+        return _translate(copy.deepcopy(config))
+    except (AttributeError, TypeError, KeyError, IndexError) as error:
+        raise ValueError(
+            f'the config of MMSegmentation cannot be translated ({type(error).__name__}: {error}): a key is '
+            'missing, or a value is of another kind than in the configs that come with MMSegmentation'
+        ) from error
+
+
+def _translate(config: Config) -> tuple[Config, list[str]]:
     lines = [f"default_scope: {config.get('default_scope')!r} -> 'dpt'"]
     _strip_scope(config._cfg_dict)
     config.default_scope = 'dpt'

@@ -117,7 +117,7 @@ def _transforms(path: str, pipeline: Any) -> Iterator[Part]:
 
 
 def _class_of(name: Any, registry: Registry) -> type | None:
-    return registry.get(name) if isinstance(name, str) else name
+    return registry.get(name) if isinstance(name, str) else name if inspect.isclass(name) else None
 
 
 def _check_part(path: str, part: Any, registry: Registry, lines: list[str]) -> None:

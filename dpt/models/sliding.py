@@ -7,6 +7,9 @@ from torch import Tensor
 
 from dpt.models.inference import Size, resize_logits
 
+SEGMENT = 64
+"""Rows that are dropped together at most."""
+
 
 def window_starts(length: int, crop: int, stride: int) -> list[int]:
     """Where windows of ``crop`` pixels begin so that they cover ``length``; the last one ends flush."""
@@ -19,8 +22,9 @@ class SlidingRows:
 
     Called with ``(top, bottom)``, it returns logits of shape BxKx(bottom - top)xW. Windows are run when their
     rows are asked for, and sums are dropped once bands have passed them: from top to bottom, what is held is
-    ``4 x B x K x W`` bytes for each row of one window and of the band. Asked for rows that it has passed (as
-    for an image that was flipped vertically), it starts once more and then keeps the sums of all rows.
+    ``4 x B x K x W`` bytes for each row of one window, of the band and of :data:`SEGMENT`. Asked for rows
+    that it has passed (as for an image that was flipped vertically), it starts once more and then keeps the
+    sums of all rows.
 
     Args:
         model: From images of shape BxCxHxW to logits of shape BxKxhxw of any spatial size.
@@ -47,7 +51,7 @@ class SlidingRows:
         self.bottoms = [min(top + crop_size[0], height) for top in self.tops]
         self.rights = [min(left + crop_size[1], width) for left in self.lefts]
         # Between two edges all rows are in the same windows: they are summed and dropped together.
-        edges = sorted({*self.tops, *self.bottoms})
+        edges = sorted({*self.tops, *self.bottoms, *range(0, height, SEGMENT)})
         self.segments = list(zip(edges[:-1], edges[1:], strict=True))
         self.keep_all = False
         self._restart()

@@ -94,19 +94,23 @@ def test_bands_are_bit_by_bit_those_of_whole_sums(size, crop_size, stride, order
         band.zero_()  # what is handed out belongs to the caller
 
 
+@pytest.mark.parametrize('stride', [10, 16])
 @pytest.mark.parametrize('height', [200, 2000])
-def test_what_is_held_does_not_grow_with_the_height_and_each_window_runs_once(height: int) -> None:
+def test_what_is_held_does_not_grow_with_the_height_and_each_window_runs_once(
+    height: int, stride: int, monkeypatch
+) -> None:
+    monkeypatch.setattr('dpt.models.sliding.SEGMENT', 4)
     calls = []
 
     def model(x: torch.Tensor) -> torch.Tensor:
         calls.append(x)
         return pointwise(x)
 
-    rows = SlidingRows(model, torch.rand(1, 1, height, 20), (16, 20), (10, 10))
+    rows = SlidingRows(model, torch.rand(1, 1, height, 20), (16, 20), (stride, 10))
     for top in range(0, height - 8, 8):
         rows(max(top - 1, 0), top + 8)
-        assert sum(band.shape[-2] for band in rows._sums.values()) <= 16 + 8 + 16
-    assert len(calls) == len(window_starts(height, 16, 10))
+        assert sum(band.shape[-2] for band in rows._sums.values()) <= 16 + 9 + 4
+    assert len(calls) == len(window_starts(height, 16, stride))
 
 
 def test_stride_beyond_the_window_is_refused() -> None:

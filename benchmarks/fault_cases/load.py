@@ -1,0 +1,157 @@
+"""Long evaluations and large images in bounded memory; every figure is a peak of resident memory."""
+
+import json
+import os
+from pathlib import Path
+
+from . import Fault
+from .runs import measured, run_tool, tiny_config
+
+FEW, MANY = 20, 400
+FLAT = 40
+"""MiB by which a peak may differ between few and many images: what allocators hold back."""
+HUGE = (6000, 8000)
+"""(height, width) of the large image."""
+HALF = (3000, 4000)
+"""That of the image predicted as a whole: attention takes time by the square of the number of pixels."""
+CROP = 512
+SEGMENT = 64
+"""Rows of sums that are dropped together (``dpt.models.sliding.SEGMENT``)."""
+
+
+def evaluation(folder: Path) -> tuple[str, bool]:
+    """``tools/test.py`` on few and on many images (links to the same five)."""
+    peaks, scores = [], []
+    for count in (FEW, MANY):
+        part = folder / str(count)
+        part.mkdir()
+        config = tiny_config(part, train=2, val=5)
+        for kind, suffix in (('images', 'jpg'), ('annotations', 'png')):
+            five = sorted((part / 'data' / kind / 'validation').iterdir())
+            for i in range(5, count):
+                os.link(five[i % 5], five[0].with_name(f'more_{i:05d}.{suffix}'))
+        if not scores:
+            options = ('--cfg-options', 'train_cfg.max_iters=1', 'train_cfg.val_interval=9')
+            trained = run_tool('tools/train.py', config, '--work-dir', folder / 'work', *options)
+            assert trained.returncode == 0, trained.stderr[-1000:]
+        status, output, peak = measured(
+            *('tools/test.py', config, folder / 'work' / 'iter_1.pth', '--work-dir', part / 'work'),
+        )
+        assert status == 0, output[-1000:]
+        peaks.append(peak)
+        scores.append([line for line in output.splitlines() if line.startswith('RESULT ')][-1])
+    # The images are the same five in equal numbers, and so are the scores.
+    equal = scores[0] == scores[1]
+    seen = f'{FEW} images: {peaks[0]:.0f} MiB, {MANY}: {peaks[1]:.0f} MiB, scores equal: {equal}'
+    return seen, peaks[1] < peaks[0] + FLAT and equal
+
+
+METRIC = """
+import resource, torch
+from dpt.evaluation import IoUMetric
+metric = IoUMetric()
+metric.dataset_meta = dict(classes=[str(i) for i in range(150)])
+torch.manual_seed(0)
+label = torch.randint(0, 150, (1, 512, 683), dtype=torch.uint8)
+for i in range(2000):
+    prediction = (label + i) % 150
+    sample = dict(img_path=f'{i}.jpg', pred_sem_seg=dict(data=prediction), gt_sem_seg=dict(data=label))
+    metric.process(None, [sample])
+    if i == 49:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+print('GROWN', grown, metric.evaluate(2000)['mIoU'])
+"""
+
+
+def metric(folder: Path) -> tuple[str, bool]:
+    """2,000 maps of 683x512 pixels and 150 classes through the metric."""
+    status, output, peak = measured('-c', METRIC)
+    assert status == 0, output[-1000:]
+    grown = float(output.rpartition('GROWN ')[2].split()[0])
+    return f'+{grown:.1f} MiB from the 50th map to the 2,000th, peak {peak:.0f} MiB', grown < FLAT
+
+
+LARGE = """
+import json, resource, sys, time
+import numpy as np, torch
+from dpt.apis import init_model, inference_model
+from dpt.models.segmentor import EncoderDecoder
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+torch.manual_seed(0)
+options = json.loads(sys.argv[2])
+model = init_model(sys.argv[1], cfg_options=options)
+image = np.random.default_rng(0).integers(0, 256, (*json.loads(sys.argv[3]), 3), dtype=np.uint8)
+parts = {}
+features = model.neck.forward
+
+def noted(*arguments, **named):
+    maps = features(*arguments, **named)
+    parts['features'] = peak()
+    return maps
+
+model.neck.forward = noted
+start = peak()
+began = time.process_time()
+labels = inference_model(model, image).pred_sem_seg.data
+assert labels.shape == (1, *image.shape[:2])
+print('LARGE', json.dumps(dict(start=start, **parts, end=peak(), seconds=time.process_time() - began)))
+"""
+
+
+def _large(folder: Path, classes: int, mode: dict, size: tuple[int, int]) -> dict:
+    config = tiny_config(folder, train=2, val=1)
+    options = {
+        'model.decode_head.num_classes': classes,
+        'model.loss.class_weight': None,
+        'model.test_cfg': mode,
+        'test_dataloader.dataset.pipeline': [
+            dict(type='LoadImageFromFile'),
+            dict(type='PackSegInputs'),
+        ],
+    }
+    status, output, _ = measured('-c', LARGE, config, json.dumps(options), json.dumps(size))
+    assert status == 0, output[-1500:]
+    return json.loads(output.rpartition('LARGE ')[2].splitlines()[0])
+
+
+def slide(folder: Path) -> tuple[str, bool]:
+    """8000x6000 pixels, 150 classes, windows of 512: 27 GiB of logits, were they held."""
+    classes = 150
+    found = _large(folder, classes, dict(mode='slide', crop_size=(CROP, CROP), stride=(CROP, CROP)), HUGE)
+    added = found['end'] - found['start']
+    bound = _bound(HUGE, classes, rows=CROP + SEGMENT)
+    seen = f'+{added:.0f} MiB for a bound of {bound:.0f}; {found["seconds"]:.0f} s of CPU'
+    return seen, added < bound
+
+
+def _bound(size: tuple[int, int], classes: int, rows: int) -> float:
+    """MiB that a prediction may add for an image of this size.
+
+    The image as bytes, float32, normalised and padded, and its labels; ``rows`` rows of logits at full width;
+    four windows of logits, at the head's resolution, resized and in the model; twelve bands of 32 MiB
+    (``dpt.models.layers.rows.CPU_BAND_BYTES``), which is what they take while they are resized and compared.
+    """
+    height, width = size
+    image = height * width * (3 * (1 + 4 + 4 + 4) + 2)
+    windows = 4 * classes * (rows * width + 4 * CROP * CROP)
+    return (image + windows + 12 * (32 << 20)) / (1 << 20)
+
+
+def whole(folder: Path) -> tuple[str, bool]:
+    """An image as a whole: what comes after the features of the neck is bands of rows."""
+    found = _large(folder, 150, dict(mode='whole'), HALF)
+    added = found['end'] - found['features']
+    seen = f'features +{found["features"] - found["start"]:.0f} MiB, then +{added:.0f}; '
+    return f'{seen}{found["seconds"]:.0f} s of CPU', added < _bound(HALF, 150, rows=0)
+
+
+FAULTS = [
+    Fault('load.evaluation', f'peak memory of {MANY} images within {FLAT} MiB of that of {FEW}', evaluation),
+    Fault('load.metric', f'2,000 maps through the metric: less than + {FLAT} MiB', metric),
+    Fault('load.slide', '8000x6000, 150 classes, in windows: logits of one row of windows', slide),
+    Fault('load.whole', '4000x3000, 150 classes, whole: bands of logits beside the features', whole),
+]
