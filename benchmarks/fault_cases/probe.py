@@ -77,7 +77,7 @@ class Probe(Hook):
         done = batch_idx + 1
         note = dict(
             iteration=done,
-            loss=float(outputs['loss']).hex(),
+            loss=outputs['loss'].item().hex(),
             files=[Path(name).name for name in files_of(data_batch)],
             seconds=time.monotonic() - self.began,
         )

@@ -4,6 +4,8 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable
+from functools import partial
 from types import FrameType
 
 import torch
@@ -46,9 +48,7 @@ class StopSignals:
         self._before = {}
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        # Workers of the data loader are forks. Whoever signals a whole group must not take them away from the
-        # step that is to be finished; the process they belong to ends them.
-        if os.getpid() != self._process:
+        if os.getpid() != self._process:  # a worker that has just been forked
             return
         if self.received is None:
             self.received, self._time = signal.Signals(number), time.monotonic()
@@ -119,8 +119,11 @@ class StopSignalHook(Hook):
         self._agreement: Agreement | None = None  # where a training runs
 
     def before_train(self, runner: Runner) -> None:
-        """Begin to listen."""
+        """Begin to listen, before the workers of the loaders are started."""
         self._agreement = Agreement()
+        for loader in (runner.train_dataloader, runner.val_dataloader if runner.val_loop else None):
+            if loader is not None:
+                loader.worker_init_fn = partial(_begin_worker, loader.worker_init_fn)
         self.signals.install()
 
     def after_train_iter(
@@ -163,6 +166,15 @@ class StopSignalHook(Hook):
         """Stop listening."""
         self._agreement = None
         self.signals.restore()
+
+
+def _begin_worker(then: Callable[[int], None] | None, worker: int) -> None:
+    # Whoever signals the whole job (scancel, torchrun) must not take the workers away from the step that is
+    # to be finished. Torch's own handler, set before this, would end them. They go when their process does.
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    if then is not None:
+        then(worker)
 
 
 def stopped_by_signal(runner: Runner) -> bool:

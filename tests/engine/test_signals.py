@@ -1,5 +1,6 @@
 """What a signal asks for; the real ones are in tests/tools/test_faults.py."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -7,6 +8,7 @@ import sys
 from types import SimpleNamespace
 
 import pytest
+from torch.utils.data import DataLoader
 
 from dpt.engine.signals import StopSignalHook, StopSignals, ValidationStopped, stopped_by_signal
 
@@ -29,8 +31,15 @@ def hook() -> StopSignalHook:
 
 def runner(hook: StopSignalHook) -> SimpleNamespace:
     loop = SimpleNamespace(stop_training=False)
-    loader = SimpleNamespace(dataset=range(5), batch_size=1)
-    return SimpleNamespace(hooks=[hook], train_loop=loop, optim_wrapper=Wrapper(), val_dataloader=loader)
+    loader = DataLoader(range(5), num_workers=1, multiprocessing_context='fork')
+    return SimpleNamespace(
+        hooks=[hook],
+        train_loop=loop,
+        val_loop=None,
+        optim_wrapper=Wrapper(),
+        train_dataloader=loader,
+        val_dataloader=loader,
+    )
 
 
 @pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
@@ -61,6 +70,16 @@ def test_a_validation_is_broken_off(hook: StopSignalHook) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
     with pytest.raises(ValidationStopped):
         hook.after_val_iter(run, 1)
+
+
+def test_workers_outlive_a_signal_to_the_whole_job(hook: StopSignalHook) -> None:
+    run = runner(hook)
+    hook.before_train(run)
+    batches = iter(run.train_dataloader)
+    assert next(batches).item() == 0
+    for worker in multiprocessing.active_children():
+        worker.terminate()
+    assert [batch.item() for batch in batches] == [1, 2, 3, 4]
 
 
 def test_forks_leave_signals_to_the_process_they_belong_to() -> None:
