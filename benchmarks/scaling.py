@@ -123,6 +123,8 @@ def sweep(name: str) -> list[dict]:
     rows = []
     for value in SWEEPS[name]:
         settings = dict(DEFAULTS, **{name: value})
+        if name == 'processes':
+            settings['side'] = 512  # sharing gradients costs the same for any image: not next to nothing
         print(f'{name} {value}', file=sys.stderr, flush=True)
         found = measure_processes(settings) if name == 'processes' else measure(settings, distributed=False)
         print(found, file=sys.stderr, flush=True)
@@ -189,6 +191,9 @@ def draw(rows: list[dict], path: str) -> None:
             axes[line][column].set(xscale='log', yscale='log', xlabel=LABELS[name], ylabel=label)
             axes[line][column].set_xticks(SWEEPS[name], [str(value) for value in SWEEPS[name]])
             axes[line][column].minorticks_off()
+            low, high = axes[line][column].get_ylim()
+            if high < 10 * low:  # a decade at least, so that little growth looks little
+                axes[line][column].set_ylim(low / 2, low * 5)
             axes[line][column].grid(alpha=0.3)
         axes[0][column].legend(fontsize=8)
     figure.savefig(path, dpi=110)
