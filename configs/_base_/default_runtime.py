@@ -13,7 +13,8 @@ default_hooks = dict(
         type='CheckpointHook', by_epoch=False, interval=16000, max_keep_ckpts=3, save_best='mIoU'
     ),
     sampler_seed=dict(type='DistSamplerSeedHook'),
-    visualization=dict(type='SegVisualizationHook'),
+    # The same images at every validation, as files in the work directory and in TensorBoard.
+    visualization=dict(type='SegVisualizationHook', draw=True, num_images=4),
     run_info=dict(type='RunInfoHook'),
     non_finite=dict(type='NonFiniteHook', policy='skip', max_consecutive=10, max_total=1000),
 )

@@ -94,7 +94,7 @@ def write_results(config: Config, *, out_dir: str | None = None, show_dir: str |
             evaluator.output_dir = out_dir
     if show_dir is not None:
         hook = config.default_hooks.setdefault('visualization', dict(type='SegVisualizationHook'))
-        hook.update(draw=True, interval=1, out_dir=show_dir)
+        hook.update(draw=True, interval=1, num_images=None, out_dir=show_dir)
 
 
 def _protect_data(config: Config, folders: dict[str, str | None]) -> None:

@@ -15,16 +15,27 @@ from dpt.registry import HOOKS
 from dpt.structures import SegDataSample
 
 
+def spread(size: int, count: int, step: int = 1) -> set[int]:
+    """Return up to ``count`` multiples of ``step`` below ``size``, spread evenly, 0 among them."""
+    places = -(-size // step)
+    return {step * (i * places // count) for i in range(count)} if places else set()
+
+
 @HOOKS.register_module()
 class SegVisualizationHook(Hook):
-    """Draw every ``interval``-th image of the data set, the first one included.
+    """Draw the same images of the data set each time: ``num_images``, or every ``interval``-th.
+
+    Images are counted in the order of the data set, so that their pictures, which bear the iteration in the
+    backends, follow the model over time.
 
     Validation hands pictures to the visualizer's backends (TensorBoard, files in the work directory), from
     the first process only; so does a test, unless ``out_dir`` is set, where each process writes its own.
 
     Args:
         draw: whether to draw at all.
-        interval: draw images whose index in the data set is a multiple of this.
+        interval: draw images whose index in the data set is a multiple of this, the first one included.
+        num_images: draw so many images instead, spread evenly over the data set, all of them read by the
+            first process; None for ``interval``.
         show: whether to open a window, too.
         wait_time: seconds to show it for; 0 waits for a key.
         backend_args: of mmengine's file client that reads the images.
@@ -36,6 +47,7 @@ class SegVisualizationHook(Hook):
         draw: bool = False,
         interval: int = 50,
         *,
+        num_images: int | None = None,
         show: bool = False,
         wait_time: float = 0.0,
         backend_args: dict | None = None,
@@ -43,33 +55,39 @@ class SegVisualizationHook(Hook):
     ) -> None:
         if interval < 1:
             raise ValueError(f'interval must be 1 or more, not {interval}')
+        if num_images is not None and num_images < 1:
+            raise ValueError(f'num_images must be 1 or more, or None for every interval-th, not {num_images}')
         self.draw = draw
         self.interval = interval
+        self.num_images = num_images
         self.show = show
         self.wait_time = wait_time
         self.backend_args = backend_args
         self.out_dir = out_dir
-        self._start()
+        self._start(0)
 
-    def _start(self) -> None:
+    def _start(self, size: int) -> None:
         self._num_seen = 0
         self._files: set[str] = set()
+        self._chosen = spread(size, self.num_images or 0, get_dist_info()[1])
 
     def before_run(self, runner: Runner) -> None:
         """Refuse a visualizer that would silently draw nothing."""
         if self.draw and type(runner.visualizer).add_datasample is Visualizer.add_datasample:
             raise ValueError(
                 f'SegVisualizationHook(draw=True) needs a visualizer that draws segmentations, and '
-                f"{type(runner.visualizer).__name__} does not: set visualizer=dict(type='SegLocalVisualizer')"
+                f'{type(runner.visualizer).__name__} does not: set '
+                "visualizer=dict(type='SegLocalVisualizer') "
+                'or default_hooks.visualization.draw=False'
             )
 
     def before_val_epoch(self, runner: Runner) -> None:
         """Count images anew."""
-        self._start()
+        self._start(len(runner.val_dataloader.dataset))
 
     def before_test_epoch(self, runner: Runner) -> None:
         """Count images anew."""
-        self._start()
+        self._start(len(runner.test_dataloader.dataset))
 
     def after_val_iter(
         self,
@@ -99,23 +117,29 @@ class SegVisualizationHook(Hook):
             # The sampler deals images out in turn: one to each process, and round again.
             index = self._num_seen * world_size + rank
             self._num_seen += 1
-            if not self.draw or index % self.interval or (out_dir is None and rank != 0):
+            if not self._is_wanted(index) or (out_dir is None and rank != 0):
                 continue
-            stem = Path(sample.img_path).stem
+            name = self._name(sample.img_path, index)
             runner.visualizer.add_datasample(
-                f'{mode}_{stem}',
+                f'{mode}_{name}',
                 self._read(sample.img_path),
                 sample,
                 show=self.show,
                 wait_time=self.wait_time,
-                out_file=None if out_dir is None else self._file(out_dir, stem, index),
+                out_file=None if out_dir is None else str(Path(out_dir, f'{name}.png')),
                 step=runner.iter,
             )
 
-    def _file(self, out_dir: str, stem: str, index: int) -> str:
-        name = f'{stem}.png' if stem not in self._files else f'{stem}_{index}.png'
+    def _is_wanted(self, index: int) -> bool:
+        return self.draw and (
+            index % self.interval == 0 if self.num_images is None else index in self._chosen
+        )
+
+    def _name(self, path: str, index: int) -> str:
+        stem = Path(path).stem
+        name = stem if stem not in self._files else f'{stem}_{index}'
         self._files.add(stem)
-        return str(Path(out_dir, name))
+        return name
 
     def _read(self, path: str) -> np.ndarray:
         content = fileio.get(path, backend_args=self.backend_args)

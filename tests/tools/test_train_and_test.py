@@ -46,6 +46,19 @@ def test_training_logs_progress_and_keeps_what_it_was_made_with(trained: Path) -
     assert list(trained.glob('*/vis_data/events.out.tfevents*'))
 
 
+def test_validation_draws_a_fixed_set_of_images_into_files_and_tensorboard(trained: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    files = sorted(path.name for path in trained.glob('*/vis_data/vis_image/*.png'))
+    assert len(files) == 4
+    assert all(re.fullmatch(r'val_.+_4\.png', name) for name in files)
+    (events,) = trained.glob('*/vis_data/events.out.tfevents*')
+    accumulator = EventAccumulator(str(events)).Reload()
+    tags = accumulator.Tags()['images']
+    assert sorted(f'{tag}_4.png' for tag in tags) == files
+    assert accumulator.Images(tags[0])[0].step == 4
+
+
 def test_checkpoints_load_without_running_code_and_hold_the_class_names(trained: Path) -> None:
     checkpoint = torch.load(trained / 'iter_4.pth', weights_only=True)
     assert checkpoint['meta']['dataset_meta']['classes'][:2] == ('sky', 'ground')

@@ -51,8 +51,9 @@ def samples(paths):
     return out
 
 
-def drive(hook, batches, mode='val'):
-    runner = SimpleNamespace(visualizer=Recorder(), iter=40)
+def drive(hook, batches, mode='val', size=7):
+    loader = SimpleNamespace(dataset=range(size))
+    runner = SimpleNamespace(visualizer=Recorder(), iter=40, val_dataloader=loader, test_dataloader=loader)
     getattr(hook, f'before_{mode}_epoch')(runner)
     for index, batch in enumerate(batches):
         getattr(hook, f'after_{mode}_iter')(runner, index, None, samples(batch))
@@ -68,6 +69,21 @@ def test_images_are_counted_one_by_one_in_batches_of_any_size(paths, batch_size)
         assert [call['name'] for call in calls] == ['val_0', 'val_3', 'val_6']
         assert [call['red'] for call in calls] == [0, 90, 180]
         assert all(call['step'] == 40 and call['out_file'] is None for call in calls)
+
+
+@pytest.mark.parametrize(
+    ('num_images', 'world_size', 'expected'),
+    [(1, 1, [0]), (3, 1, [0, 2, 4]), (7, 1, range(7)), (50, 1, range(7)), (2, 2, [0, 4]), (3, 4, [0, 4])],
+)
+@pytest.mark.parametrize('mode', ['val', 'test'])
+def test_a_fixed_number_of_images_is_spread_over_the_data_set(
+    paths, monkeypatch, num_images, world_size, expected, mode
+):
+    monkeypatch.setattr('dpt.visualization.hook.get_dist_info', lambda: (0, world_size))
+    hook = SegVisualizationHook(draw=True, num_images=num_images)
+    for _ in range(2):  # the same ones every time
+        calls = drive(hook, [[path] for path in paths[::world_size]], mode)
+        assert [call['name'] for call in calls] == [f'{mode}_{i}' for i in expected]
 
 
 def test_nothing_is_drawn_unless_asked(paths):
@@ -91,6 +107,7 @@ def test_one_stem_in_two_folders_makes_two_files(paths, tmp_path):
     cv2.imwrite(str(tmp_path / 'other/0.png'), np.zeros((6, 8, 3), np.uint8))
     calls = drive(hook, [[paths[0], str(tmp_path / 'other/0.png')]], 'test')
     assert [call['out_file'] for call in calls] == ['out/0.png', 'out/0_1.png']
+    assert [call['name'] for call in calls] == ['test_0', 'test_0_1']
 
 
 @pytest.mark.parametrize('content', [b'no image', b''])
@@ -103,6 +120,8 @@ def test_broken_image_is_named(tmp_path, content):
 def test_bad_arguments_are_refused():
     with pytest.raises(ValueError, match='interval'):
         SegVisualizationHook(interval=0)
+    with pytest.raises(ValueError, match='num_images'):
+        SegVisualizationHook(num_images=0)
     with pytest.raises(TypeError, match='intervall'):
         SegVisualizationHook(intervall=1)
 
