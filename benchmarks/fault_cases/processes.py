@@ -6,8 +6,10 @@ import signal
 import time
 from pathlib import Path
 
+import torch
+
 from . import Fault
-from .runs import Running, error_line, result_of, run_tool, scalars, started, tiny_config
+from .runs import Running, error_line, result_of, run_tool, started, tiny_config
 
 LONG = ('train_cfg.max_iters=100000', 'train_cfg.val_interval=100000', 'default_hooks.logger.interval=1')
 RANK_TIMEOUT = 20  # seconds; machines that are busy take some to the first step
@@ -123,13 +125,12 @@ def _last_error(output: str) -> str:
     return ' '.join([line for line in output.splitlines() if 'rror' in line][-3:])[-300:]
 
 
-def _losses(work: Path) -> dict[int, float]:
-    """By iteration, of the latest start that has it."""
-    return {line['step']: line['loss'] for line in scalars(work) if 'loss' in line}
+def _weights(work: Path) -> dict[str, torch.Tensor]:
+    return torch.load(work / 'iter_30.pth', weights_only=True)['state_dict']
 
 
 def elastic_restart(folder: Path) -> tuple[str, bool]:
-    """torchrun restarts a killed rank's job: it goes on from its last checkpoint, to the same losses."""
+    """torchrun restarts a killed rank's job: it goes on from its last checkpoint, to the same weights."""
     config = tiny_config(folder)
     options = (
         *('train_cfg.max_iters=30', 'train_cfg.val_interval=99', 'default_hooks.logger.interval=1'),
@@ -140,10 +141,11 @@ def elastic_restart(folder: Path) -> tuple[str, bool]:
     arguments = ('tools/train.py', config, '--work-dir', folder / 'whole', '--cfg-options', *options)
     whole = run_tool(*arguments, processes=2)
     assert whole.returncode == 0, whole.stderr[-1000:]
-    equal = _losses(folder / 'work') == _losses(folder / 'whole')
+    resumed_weights, weights = _weights(folder / 'work') if status == 0 else {}, _weights(folder / 'whole')
+    equal = all(torch.equal(resumed_weights.get(key, torch.empty(0)), weights[key]) for key in weights)
     last = '' if status == 0 else _last_error(output)
     places = ', '.join(sorted(set(resumed))) or 'nothing'
-    seen = f'status {status}, resumed at {places}, losses equal: {equal} {last}'
+    seen = f'status {status}, resumed at {places}, weights equal: {equal} {last}'
     return seen, status == 0 and set(resumed) <= {'10', '20'} and bool(resumed) and equal
 
 
@@ -166,6 +168,6 @@ FAULTS = [
     Fault('processes.stopped_rank', 'the job ends within the time-out and names rank 1', stopped_rank),
     Fault('processes.hanging_rank', 'the job ends within the time-out and names rank 1', hanging_rank),
     Fault('processes.second_run', 'refused with the holder; the first goes on; no stale lock', second_run),
-    Fault('processes.elastic_restart', 'goes on from its last checkpoint, same losses', elastic_restart),
+    Fault('processes.elastic_restart', 'goes on from its last checkpoint, same weights', elastic_restart),
     Fault('processes.restart_before_saving', "starts anew, not from another run's", restart_before_saving),
 ]

@@ -12,6 +12,7 @@ import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.runner import Runner
 from mmengine.utils import import_modules_from_strings
+from torch.distributed import PrefixStore, TCPStore
 
 from dpt.checkpoints import read_checkpoint
 from dpt.checkpoints.read import holds_unread
@@ -20,6 +21,7 @@ from dpt.engine.checkpoint_files import find_resume
 from dpt.engine.dataloaders import DATALOADERS, innermost_datasets
 from dpt.engine.mmseg_config import is_mmseg_config, is_mmseg_module, translate_mmseg_config
 from dpt.engine.optim_wrapper import preferred_amp_dtype
+from dpt.engine.work_dir import RESTARTS, restarted
 
 CONSUMED = set(inspect.signature(Runner.__init__).parameters) | {
     'activation_checkpointing',
@@ -140,7 +142,27 @@ def _init_distributed_cpu(launcher: str, timeout: float) -> None:
         raise ValueError(f'--launcher {launcher} needs GPUs; on CPUs use torchrun and --launcher pytorch')
     if 'RANK' not in os.environ:
         raise ValueError('--launcher pytorch needs torchrun: torchrun --nproc-per-node N tools/train.py ...')
-    torch.distributed.init_process_group('gloo', timeout=timedelta(seconds=timeout))
+    _init_process_group('gloo', timeout)
+
+
+def _init_process_group(backend: str, timeout: float) -> None:
+    """Connect the processes of torchrun.
+
+    Those that it has started anew share a store with the dead ones: without a prefix of their own they would
+    read the addresses that these have left there, and connect to nobody (torch 2.13).
+    """
+    store = None
+    if restarted():
+        address, port = os.environ['MASTER_ADDR'], int(os.environ['MASTER_PORT'])
+        client = TCPStore(address, port, is_master=False, timeout=timedelta(seconds=timeout))
+        store = PrefixStore(f'start_{os.environ[RESTARTS]}', client)
+    torch.distributed.init_process_group(
+        backend,
+        store=store,
+        rank=int(os.environ['RANK']),
+        world_size=int(os.environ['WORLD_SIZE']),
+        timeout=timedelta(seconds=timeout),
+    )
 
 
 def _share_batch(config: Config) -> None:
@@ -238,6 +260,9 @@ def build_runner(config: Config, launcher: str = 'none') -> Runner:
         dist_cfg.setdefault('timeout', COLLECTIVE_TIMEOUT)
         if torch.cuda.is_available():
             config.setdefault('sync_bn', 'torch')
+            if launcher == 'pytorch' and restarted():  # else the engine does it
+                torch.cuda.set_device(int(os.environ['LOCAL_RANK']))
+                _init_process_group(dist_cfg.backend, dist_cfg.timeout)
         else:
             _init_distributed_cpu(launcher, dist_cfg.timeout)
             config.setdefault('model_wrapper_cfg', dict(type='MMDistributedDataParallel', device_ids=None))
