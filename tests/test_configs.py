@@ -9,6 +9,7 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import PARAM_SCHEDULERS
 from mmengine.structures import PixelData
 
+from dpt.engine.dataloaders import innermost_datasets
 from dpt.engine.launch import load_config
 from dpt.registry import DATASETS, METRICS, MODELS, TRANSFORMS
 from dpt.structures import SegDataSample
@@ -70,16 +71,17 @@ def test_pipelines_data_sets_and_metric_are_registered(name: str) -> None:
         for transform in config[pipeline]:
             TRANSFORMS.build(transform)
     for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
-        assert DATASETS.get(config[loader].dataset.type) is not None
+        for dataset in innermost_datasets(config[loader].dataset):
+            DATASETS.build(dict(dataset, lazy_init=True))
     METRICS.build(config.val_evaluator)
 
 
 @pytest.mark.parametrize('name', CONFIGS)
 def test_classes_crop_and_patch_fit_each_other(name: str) -> None:
     config = load_config(str(ROOT / name))
-    dataset = config.train_dataloader.dataset
-    classes = (dataset.get('metainfo') or DATASETS.get(dataset.type).METAINFO)['classes']
-    assert config.model.decode_head.num_classes == len(classes)
+    for dataset in innermost_datasets(config.train_dataloader.dataset):
+        classes = DATASETS.build(dict(dataset, lazy_init=True)).metainfo['classes']
+        assert config.model.decode_head.num_classes == len(classes)
     for head in config.model.get('auxiliary_heads') or []:
         assert head.num_classes == len(classes)
     crop = next(t for t in config.train_pipeline if t['type'] == 'RandomCrop').crop_size

@@ -4,6 +4,9 @@ import mmcv.transforms  # noqa: F401  registers Resize, RandomResize, RandomFlip
 
 from dpt.datasets.ade20k import ADE20KDataset
 from dpt.datasets.camvid import CamVidDataset
+from dpt.datasets.cityscapes import CityscapesDataset
+from dpt.datasets.pascal_context import PascalContextDataset, PascalContextDataset59
+from dpt.datasets.pascal_voc import PascalVOCDataset
 from dpt.datasets.segmentation import BaseSegDataset
 from dpt.datasets.transforms import (
     LoadAnnotations,
@@ -18,9 +21,13 @@ __all__ = [
     'ADE20KDataset',
     'BaseSegDataset',
     'CamVidDataset',
+    'CityscapesDataset',
     'LoadAnnotations',
     'LoadImageFromFile',
     'PackSegInputs',
+    'PascalContextDataset',
+    'PascalContextDataset59',
+    'PascalVOCDataset',
     'PhotoMetricDistortion',
     'RandomCrop',
     'ResizeToMultiple',

@@ -1,0 +1,78 @@
+"""Cityscapes, PASCAL VOC and Pascal Context: classes, colours and labels of their data sets."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from dpt.datasets import (
+    ADE20KDataset,
+    CityscapesDataset,
+    PascalContextDataset,
+    PascalContextDataset59,
+    PascalVOCDataset,
+)
+
+COUNTS = {
+    CityscapesDataset: 19,
+    PascalContextDataset: 60,
+    PascalContextDataset59: 59,
+    PascalVOCDataset: 21,
+}
+
+
+@pytest.mark.parametrize('dataset', COUNTS)
+def test_each_class_has_a_name_and_a_colour_of_its_own(dataset: type) -> None:
+    classes, palette = dataset.METAINFO['classes'], dataset.METAINFO['palette']
+    assert len(set(classes)) == len(palette) == COUNTS[dataset]
+    assert all(len(colour) == 3 and max(colour) < 256 for colour in palette)
+    if dataset in (CityscapesDataset, PascalVOCDataset):
+        assert len({tuple(colour) for colour in palette}) == COUNTS[dataset]
+
+
+def test_names_and_colours_that_users_know() -> None:
+    voc = dict(zip(PascalVOCDataset.METAINFO['classes'], PascalVOCDataset.METAINFO['palette'], strict=True))
+    assert voc['background'] == [0, 0, 0]
+    assert (voc['bicycle'], voc['person'], voc['tvmonitor']) == ([0, 128, 0], [192, 128, 128], [0, 64, 128])
+    city = CityscapesDataset.METAINFO
+    assert city['classes'][13] == 'car'
+    assert city['palette'][13] == [0, 0, 142]
+    context = PascalContextDataset.METAINFO['classes'][1:]
+    assert list(context) == sorted(context)
+    assert PascalContextDataset59.METAINFO['palette'] == ADE20KDataset.METAINFO['palette'][1:60]
+
+
+def write(path: Path, picture: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    assert cv2.imwrite(str(path), picture)
+
+
+def test_cityscapes_pairs_images_and_train_ids_in_the_folders_of_cities(tmp_path: Path) -> None:
+    name = 'leftImg8bit/val/ulm/ulm_000000_000019_leftImg8bit.png'
+    write(tmp_path / name, np.zeros((4, 8, 3), np.uint8))
+    mask = name.replace('leftImg8bit/', 'gtFine/').replace('_leftImg8bit', '_gtFine_labelTrainIds')
+    write(tmp_path / mask, np.full((4, 8), 18, np.uint8))
+    folders = dict(img_path='leftImg8bit/val', seg_map_path='gtFine/val')
+    dataset = CityscapesDataset(
+        data_root=str(tmp_path), data_prefix=folders, pipeline=[dict(type='LoadAnnotations')]
+    )
+    assert len(dataset) == 1
+    assert (dataset[0]['gt_seg_map'] == 18).all()
+
+
+def test_the_background_of_pascal_context_is_a_class_or_ignored(tmp_path: Path) -> None:
+    write(tmp_path / 'JPEGImages' / '2008_000002.jpg', np.zeros((1, 3, 3), np.uint8))
+    write(tmp_path / 'Masks' / '2008_000002.png', np.array([[0, 1, 59]], np.uint8))
+    given = dict(
+        data_root=str(tmp_path),
+        data_prefix=dict(img_path='JPEGImages', seg_map_path='Masks'),
+        pipeline=[dict(type='LoadAnnotations')],
+    )
+    assert PascalContextDataset(**given)[0]['gt_seg_map'].tolist() == [[0, 1, 59]]
+    assert PascalContextDataset59(**given)[0]['gt_seg_map'].tolist() == [[255, 0, 58]]
+
+
+def test_voc_needs_a_split_file(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match='ann_file'):
+        PascalVOCDataset(data_root=str(tmp_path))
