@@ -60,7 +60,7 @@ def set_local_rank(local_rank: int) -> None:
 def explain(error: Exception) -> str | None:
     """Return one line about a user's mistake, or ``None`` where the error is a bug of ours."""
     message = str(error)
-    if 'Original Traceback' in message:  # from a worker of the data loader
+    if 'in DataLoader worker process' in message:  # from a worker of the data loader
         message = message.strip().splitlines()[-1].partition(': ')[2] or message
     if isinstance(error, KeyError):
         key = str(error.args[0]) if error.args else ''

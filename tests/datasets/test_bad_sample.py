@@ -111,8 +111,11 @@ def test_different_bad_samples_are_counted_over_all_workers(make_root):
     dataset = SeededDataset(build(root, max_bad_samples=2))
     loader = DataLoader(dataset, sampler=draws(), num_workers=2, collate_fn=list)
     expected = r'bad sample number 3, more than max_bad_samples=2; tools/check_data.py lists them all'
-    with pytest.raises(BadSampleError, match=expected):
+    with pytest.raises(BadSampleError, match=expected) as caught:
         list(loader)
+    line = explain(caught.value)
+    assert line.startswith(f'image {root}/images/')
+    assert '\n' not in line
 
 
 def test_each_skip_is_in_the_log_once(make_root, monkeypatch):
