@@ -137,7 +137,7 @@ def compose(
     """
     factor = -(-MIN_PANEL_WIDTH // panels[0][1].shape[1])
     height, width = (factor * length for length in panels[0][1].shape[:2])
-    text_height = max(round(width / 34), 12)
+    text_height = _text_height_over(width)
     bar, gap = round(2.4 * text_height), max(width // 60, 6)
     total = len(panels) * (width + gap) + gap
     sheet = np.full((bar + height, total, 3), WHITE, np.uint8)
@@ -149,6 +149,40 @@ def compose(
     legend = draw_legend(names, np.asarray(colours), total, text_height)
     margin = np.full((gap, total, 3), WHITE, np.uint8)
     return np.concatenate([sheet, margin, legend])
+
+
+def contact_sheet(
+    panels: Sequence[tuple[str, np.ndarray]],
+    columns: int,
+    names: Sequence[str] = (),
+    colours: np.ndarray | Sequence = (),
+) -> np.ndarray:
+    """Put titled panels in rows, and one legend beneath all.
+
+    Args:
+        panels: titles and pictures of any sizes; smaller ones stand on white.
+        columns: panels in a row.
+        names: N names in the legend.
+        colours: uint8 colours of shape Nx3.
+    """
+    height, width = (max(picture.shape[i] for _, picture in panels) for i in (0, 1))
+    framed = [(title, _on_white(picture, height, width)) for title, picture in panels]
+    if len(framed) > columns:
+        blank = np.full((height, width, 3), WHITE, np.uint8)
+        framed += [('', blank)] * (-len(framed) % columns)
+    rows = [compose(framed[i : i + columns]) for i in range(0, len(framed), columns)]
+    text_height = _text_height_over(width * -(-MIN_PANEL_WIDTH // width))
+    return np.concatenate([*rows, draw_legend(names, np.asarray(colours), rows[0].shape[1], text_height)])
+
+
+def _on_white(picture: np.ndarray, height: int, width: int) -> np.ndarray:
+    white = np.full((height, width, 3), WHITE, np.uint8)
+    white[: picture.shape[0], : picture.shape[1]] = picture
+    return white
+
+
+def _text_height_over(width: int) -> int:
+    return max(round(width / 34), 12)
 
 
 def _font(text_height: int) -> tuple[float, int]:

@@ -1,0 +1,151 @@
+"""The scalars that a training logged, resumed sessions joined."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import mean, median
+
+LAST = 10
+"""Number of log lines at the end whose mean loss is told."""
+
+
+@dataclass
+class RunLog:
+    """What one training logged.
+
+    Args:
+        name: Its work directory or file, as it was given.
+        sessions: Log files it was read from: one, and one for each time it was resumed.
+        train: Training lines by step, ascending: ``step``, ``loss``, ``lr``, ``time`` and others.
+        val: Validation lines by step, ascending: ``step``, ``mIoU`` and others.
+    """
+
+    name: str
+    sessions: list[Path] = field(default_factory=list)
+    train: list[dict] = field(default_factory=list)
+    val: list[dict] = field(default_factory=list)
+
+    def join(self, path: Path, lines: list[dict]) -> None:
+        """Add a later session; what earlier ones logged from its first step on was done over."""
+        train = [line for line in lines if 'loss' in line]
+        if not train:  # nothing was trained: a test in the same folder, or a start that failed
+            return
+        first = min(line['step'] for line in lines)
+        val = [line for line in lines if 'loss' not in line]
+        self.train = [line for line in self.train if line['step'] < first] + train
+        # A validation at the very step that the session went on from stands: it is not repeated.
+        self.val = [line for line in self.val if line['step'] < first] + val
+        if not any(line['step'] < first for line in self.train):
+            self.sessions = []
+        self.sessions.append(path)
+
+    def series(self, key: str) -> tuple[list[int], list[float]]:
+        """Return the steps at which a value was logged, in training or validation, and the values."""
+        lines = [line for line in (*self.train, *self.val) if key in line]
+        return [line['step'] for line in lines], [line[key] for line in lines]
+
+    def summary(self) -> dict[str, float | None]:
+        """Return the figures of the table; None for what was not logged."""
+        losses = self.series('loss')[1][-LAST:]
+        steps, scores = self.series('mIoU')
+        best = max(range(len(scores)), key=scores.__getitem__) if scores else None
+        rates, times, memory = (self.series(key)[1] for key in ('images_per_s', 'time', 'memory'))
+        times = times[: len(self.train)]  # validation logs the time of an image
+        return {
+            'iterations': self.train[-1]['step'],
+            'loss': mean(losses),
+            'peak lr': max(self.series('lr')[1], default=None),
+            'best mIoU': None if best is None else scores[best],
+            'at': None if best is None else steps[best],
+            'last mIoU': scores[-1] if scores else None,
+            'images/s': median(rates) if rates else None,
+            's/iteration': median(times) if times else None,
+            'memory MiB': max(memory) if memory else None,
+        }
+
+
+def find_sessions(path: Path) -> list[Path]:
+    """Return the log files of a work directory, oldest first, or the one that was given.
+
+    Raises:
+        FileNotFoundError: If there is none.
+    """
+    if path.is_file():
+        return [path]
+    # The folders of sessions bear the time they began.
+    for pattern in ('*/vis_data/scalars.json', 'vis_data/scalars.json', 'scalars.json'):
+        files = sorted(path.glob(pattern))
+        if files:
+            return files
+    raise FileNotFoundError(
+        f'{path}: no log of a training: expected a work directory, with */vis_data/scalars.json in it, or '
+        'such a file'
+    )
+
+
+def read_lines(path: Path) -> list[dict]:
+    """Read a log of one JSON object a line; a last line cut off by the end of the process is left out.
+
+    Raises:
+        ValueError: If a line is no JSON object with a step.
+    """
+    lines = path.read_text(encoding='utf-8', errors='replace').splitlines()
+    found: list[dict] = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+            step = record['step']
+        except (ValueError, KeyError, TypeError):
+            if number == len(lines) and found:
+                break
+            raise ValueError(
+                f'{path}, line {number}: not a JSON object with a step, as vis_data/scalars.json holds them'
+            ) from None
+        # log_with_hierarchy puts the phase before each name.
+        record = {key.removeprefix('train/').removeprefix('val/'): value for key, value in record.items()}
+        if 'base_lr' in record:  # that of the config; lr is then that of the first group of parameters
+            record['lr'] = record['base_lr']
+        found.append(dict(record, step=int(step)))
+    return found
+
+
+def read_run(path: str | Path) -> RunLog:
+    """Read what a training logged.
+
+    Args:
+        path: Its work directory, all sessions of which are joined, or one log file.
+
+    Raises:
+        FileNotFoundError: If there is no log.
+        ValueError: If a file is no such log, or nothing was trained.
+    """
+    path = Path(path)
+    run = RunLog(str(path))
+    for file in find_sessions(path):
+        run.join(file, read_lines(file))
+    if not run.train:
+        raise ValueError(f'{path}: the log holds no iteration of a training (a line with a loss)')
+    return run
+
+
+def table(runs: list[RunLog]) -> str:
+    """Lay the figures of runs out, a row each."""
+    names = [run.name if len(run.name) <= 40 else f'...{run.name[-37:]}' for run in runs]
+    width = max(len('run'), *map(len, names))
+    summaries = [run.summary() for run in runs]
+    header = f'{"run":<{width}}' + ''.join(f'{key:>13}' for key in summaries[0])
+    rows = [
+        f'{name:<{width}}' + ''.join(f'{_cell(key, value):>13}' for key, value in summary.items())
+        for name, summary in zip(names, summaries, strict=True)
+    ]
+    return '\n'.join([header, '-' * len(header), *rows])
+
+
+def _cell(key: str, value: float | None) -> str:
+    if value is None:
+        return '-'
+    if key in ('iterations', 'at', 'memory MiB'):
+        return f'{value:.0f}'
+    return f'{value:.2f}' if 'mIoU' in key else f'{value:.4g}'

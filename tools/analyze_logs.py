@@ -1,0 +1,40 @@
+"""Compare trainings by their logs: a table, and on request a picture of loss, learning rate, mIoU and speed.
+
+The sessions of a resumed training are joined. The loss of the table is the mean of the last ten log lines,
+the speed a median.
+
+Example:
+    python tools/analyze_logs.py work_dirs/first work_dirs/second --out curves.png
+"""
+
+import argparse
+from pathlib import Path
+
+from dpt.engine.cli import one_line_errors
+from dpt.visualization.curves import draw_curves
+from dpt.visualization.figures import check_figure_file
+from dpt.visualization.logs import read_run, table
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('runs', nargs='+', metavar='RUN', help='work directory or vis_data/scalars.json')
+    parser.add_argument('--out', metavar='FILE', type=Path, help='picture to write: .png, .pdf, .svg, ...')
+    return parser.parse_args()
+
+
+def main() -> None:
+    with one_line_errors():
+        args = parse_args()
+        if args.out:
+            check_figure_file(args.out)
+        runs = [read_run(path) for path in args.runs]
+        print(table(runs))
+        if args.out:
+            draw_curves(runs).savefig(args.out, dpi=120)
+
+
+if __name__ == '__main__':
+    main()
