@@ -7,7 +7,7 @@ import pytest
 from fault_cases import SUBJECTS, Fault, all_faults
 from fault_cases.runs import Running, error_line, run_tool, started, tiny_config
 
-QUICK: tuple[str, ...] = ()
+QUICK = ('load.metric', 'foreign.downloads')
 """Faults of a few seconds at most, which run here as they do in the command."""
 
 
