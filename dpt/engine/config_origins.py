@@ -9,6 +9,7 @@ from unittest.mock import patch
 from mmengine.config import Config
 
 from dpt.engine.launch import TRANSLATION, load_config
+from dpt.shipped import find_config
 
 Key = tuple[str, ...]
 COMMAND_LINE = 'command line'
@@ -30,6 +31,7 @@ def config_origins(path: str, options: dict | None = None) -> list[tuple[str, An
     Raises:
         FileNotFoundError, ValueError: As :func:`dpt.engine.launch.load_config`.
     """
+    path = find_config(path)
     config = load_config(path, options)
     translated = TRANSLATION in config
     files = _own_values(path)

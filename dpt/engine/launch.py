@@ -22,6 +22,7 @@ from dpt.engine.dataloaders import DATALOADERS, innermost_datasets
 from dpt.engine.mmseg_config import is_mmseg_config, is_mmseg_module, translate_mmseg_config
 from dpt.engine.optim_wrapper import preferred_amp_dtype
 from dpt.engine.work_dir import RESTARTS, restarted
+from dpt.shipped import find_config
 
 CONSUMED = set(inspect.signature(Runner.__init__).parameters) | {
     'activation_checkpointing',
@@ -74,7 +75,7 @@ def load_config(path: str, options: dict | None = None, work_dir: str | None = N
     names, too. The lines about it are under the key ``translated_from_mmseg``.
 
     Args:
-        path: Python config file.
+        path: Python config file; where there is none, the name of one that comes with this package.
         options: Values by dotted key, as mmengine's ``DictAction`` parses them.
         work_dir: Where the run writes; ``None`` for the config's own, or ``work_dirs/<name of the config>``.
 
@@ -83,8 +84,7 @@ def load_config(path: str, options: dict | None = None, work_dir: str | None = N
         ValueError: If an option would change nothing, a module of ``custom_imports`` cannot be imported, or
             MMSegmentation's config cannot be translated.
     """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f'config file {path} does not exist; those of dpt are in configs/')
+    path = find_config(path)
     config = Config.fromfile(path, import_custom_modules=False)
     options = dict(options or {})
     for option in options:

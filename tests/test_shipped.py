@@ -1,0 +1,44 @@
+"""Where configs and tools are found."""
+
+from pathlib import Path
+
+import pytest
+
+from dpt import shipped as module
+from dpt.engine.launch import load_config
+from dpt.shipped import find_config, shipped
+
+
+def test_a_checkout_has_them_beside_the_package(repository: Path) -> None:
+    assert shipped('configs') == repository / 'configs'
+    assert shipped('tools') == repository / 'tools'
+
+
+@pytest.mark.parametrize('name', ['quickstart.py', 'configs/quickstart.py'])
+def test_a_config_is_found_by_name_from_any_folder(
+    name: str, repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert find_config(name) == str(repository / 'configs' / 'quickstart.py')
+    assert load_config(name).max_iters == 700
+
+
+def test_a_file_goes_before_the_one_that_comes_with_dpt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path('quickstart.py').write_text('mine = 1\n')
+    assert find_config('quickstart.py') == 'quickstart.py'
+
+
+@pytest.mark.parametrize('name', ['nothing.py', '../setup.py', '/nowhere/quickstart.py'])
+def test_any_other_name_is_an_error(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileNotFoundError, match='those of dpt are in'):
+        find_config(name)
+
+
+def test_a_package_without_them_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, '__file__', str(tmp_path / 'dpt' / 'shipped.py'))
+    with pytest.raises(FileNotFoundError, match='install dpt again'):
+        shipped('tools')
