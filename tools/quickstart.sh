@@ -43,7 +43,7 @@ step 'data set'
 
 step 'training'
 "$PY" tools/train.py "$CONFIG" --work-dir "$WORK_DIR"
-checkpoint="$(cat "$WORK_DIR/last_checkpoint")"
+checkpoint="$WORK_DIR/$(cat "$WORK_DIR/last_checkpoint")" # relative to the folder it lies in
 
 step 'test, single scale'
 "$PY" tools/test.py "$CONFIG" "$checkpoint" | tee "$WORK_DIR/test_single_scale.log"
