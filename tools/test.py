@@ -32,6 +32,11 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--out', metavar='DIR', help='write the predicted label maps as PNG files')
     parser.add_argument('--show-dir', metavar='DIR', help='write pictures of the predictions')
+    parser.add_argument(
+        '--scores',
+        metavar='FILE.npz',
+        help='write the confusion matrix and the scores of each image, for confusion_matrix.py and report.py',
+    )
     add_common_arguments(parser)
     return parser.parse_args()
 
@@ -48,7 +53,7 @@ def main() -> None:
         if args.aug_test:
             use_test_time_augmentation(config)
         skip_absent_masks(config)
-        write_results(config, out_dir=args.out, show_dir=args.show_dir)
+        write_results(config, out_dir=args.out, show_dir=args.show_dir, scores=args.scores)
         runner = build_runner(config, args.launcher)
         model = runner.model.module if args.launcher != 'none' else runner.model
         load_model(model.module if args.aug_test else model, args.checkpoint)

@@ -81,17 +81,21 @@ def _scale_choices(pipeline: list) -> list[list]:
     ]
 
 
-def write_results(config: Config, *, out_dir: str | None = None, show_dir: str | None = None) -> None:
-    """Make the test write label maps into ``out_dir`` and overlays into ``show_dir``.
+def write_results(
+    config: Config, *, out_dir: str | None = None, show_dir: str | None = None, scores: str | None = None
+) -> None:
+    """Make the test write label maps into ``out_dir``, overlays into ``show_dir``, and a file of ``scores``.
 
     Raises:
         ValueError: If either is a folder of the data set, whose files would be overwritten.
     """
     _protect_data(config, {'--out': out_dir, '--show-dir': show_dir})
-    if out_dir is not None:
-        evaluators = config.test_evaluator
-        for evaluator in evaluators if isinstance(evaluators, list) else [evaluators]:
+    evaluators = config.test_evaluator
+    for evaluator in evaluators if isinstance(evaluators, list) else [evaluators]:
+        if out_dir is not None:
             evaluator.output_dir = out_dir
+        if scores is not None:
+            evaluator.scores_file = scores
     if show_dir is not None:
         hook = config.default_hooks.setdefault('visualization', dict(type='SegVisualizationHook'))
         hook.update(draw=True, interval=1, num_images=None, out_dir=show_dir)

@@ -2,5 +2,6 @@
 
 from dpt.evaluation.confusion import confusion_matrix, segmentation_metrics
 from dpt.evaluation.iou import IoUMetric
+from dpt.evaluation.scores import Scores
 
-__all__ = ['IoUMetric', 'confusion_matrix', 'segmentation_metrics']
+__all__ = ['IoUMetric', 'Scores', 'confusion_matrix', 'segmentation_metrics']

@@ -7,7 +7,7 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from mmengine.dist import all_gather_object, all_reduce
+from mmengine.dist import all_gather_object, all_reduce, is_main_process
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 from torch import Tensor
@@ -19,6 +19,7 @@ from dpt.evaluation.confusion import (
     segmentation_metrics,
     size_text,
 )
+from dpt.evaluation.scores import Scores, check_scores_file, image_scores
 from dpt.registry import METRICS
 from dpt.structures import IGNORE_INDEX
 
@@ -43,6 +44,8 @@ class IoUMetric(BaseMetric):
         output_dir: folder to write predictions to, as ``<stem of the image>.png`` of one channel.
         format_only: write predictions and compute nothing; needs ``output_dir`` and no truth.
         label_offset: added to the predicted labels that are written: 1 gives the format of ADE20K's server.
+        scores_file: ``.npz`` file for the confusion matrix and the scores of each image, as :class:`Scores`
+            reads it; each evaluation replaces it.
         prefix: put before the names of the scores, with a slash.
 
     Attributes:
@@ -63,6 +66,7 @@ class IoUMetric(BaseMetric):
         output_dir: str | None = None,
         format_only: bool = False,
         label_offset: int = 0,
+        scores_file: str | None = None,
         prefix: str | None = None,
     ) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
@@ -74,12 +78,14 @@ class IoUMetric(BaseMetric):
             raise ValueError('format_only writes predictions: set output_dir to the folder for them')
         if label_offset < 0:
             raise ValueError(f'label_offset must be 0 or more, not {label_offset}')
+        check_scores_file(scores_file)
         self.ignore_index = ignore_index
         self.nan_to_num = nan_to_num
         self.beta = beta
         self.output_dir = output_dir
         self.format_only = format_only
         self.label_offset = label_offset
+        self.scores_file = scores_file
         self.per_class: dict[str, list] = {}
         self._reset()
 
@@ -87,6 +93,8 @@ class IoUMetric(BaseMetric):
         self._confusion: Tensor | None = None
         self._num_samples = 0
         self._written: dict[str, str] = {}  # file name -> image path
+        self._images: list[str] = []
+        self._image_scores: list[Tensor] = []
 
     @property
     def classes(self) -> Sequence[str]:
@@ -115,6 +123,9 @@ class IoUMetric(BaseMetric):
                     label = _label_map(sample, 'gt_sem_seg')
                     counts = confusion_matrix(prediction, label, len(self.classes), self.ignore_index)
                     self._confusion = counts if self._confusion is None else self._confusion + counts
+                    if self.scores_file is not None:
+                        self._images.append(str(path or ''))
+                        self._image_scores.append(image_scores(counts))
                 if self.output_dir is not None:
                     self._write(prediction, path)
             except ValueError as error:
@@ -155,6 +166,8 @@ class IoUMetric(BaseMetric):
                     f"sampler=dict(type='DefaultSampler', shuffle=False, round_up=False)"
                 )
             scores = self.compute_metrics([confusion])
+            if self.scores_file is not None and not self.format_only:
+                self._save_scores(self.scores_file, confusion)
         finally:
             self._reset()
         return {f'{self.prefix}/{name}' if self.prefix else name: value for name, value in scores.items()}
@@ -165,6 +178,15 @@ class IoUMetric(BaseMetric):
             for name, path in written.items():
                 _check_same_image(name, seen.setdefault(name, path), path)
         print_log(f'{len(seen)} predictions are in {self.output_dir}', logger='current')
+
+    def _save_scores(self, path: str, confusion: Tensor) -> None:
+        own = torch.stack(self._image_scores).cpu() if self._image_scores else torch.zeros(0, 2)
+        gathered = all_gather_object((self._images, own))
+        if is_main_process():
+            images = [image for names, _ in gathered for image in names]
+            accuracy, miou = torch.cat([values for _, values in gathered]).numpy().T
+            Scores(list(self.classes), confusion.numpy(), images, accuracy, miou).save(path)
+            print_log(f'the confusion matrix and the scores of each image are in {path}', logger='current')
 
     def _summed(self) -> tuple[Tensor, int]:
         shape = (len(self.classes), len(self.classes))

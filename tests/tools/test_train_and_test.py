@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import torch
 
+from dpt.evaluation import Scores, segmentation_metrics
+
 
 def result_of(output: str) -> dict:
     """The metrics that test.py prints last."""
@@ -68,8 +70,14 @@ def test_checkpoints_load_without_running_code_and_hold_the_class_names(trained:
 def test_test_repeats_the_last_validation_to_the_last_digit(
     run_tool, trained: Path, tiny_config: Path
 ) -> None:
-    result = run_tool('tools/test.py', tiny_config, trained / 'iter_4.pth', '--work-dir', trained / 'test')
+    result = run_tool(
+        *('tools/test.py', tiny_config, trained / 'iter_4.pth', '--work-dir', trained / 'test'),
+        *('--scores', trained / 'test/scores.npz'),
+    )
     metrics, validation = result_of(result.stdout), last_validation(trained)
+    scores = Scores.load(trained / 'test/scores.npz')
+    assert metrics['aAcc'] == 100 * float(segmentation_metrics(scores.confusion)['aAcc'])
+    assert len(set(scores.images)) == 5
     assert metrics['mIoU'] == validation['mIoU']
     assert metrics['aAcc'] == validation['aAcc']
     assert 'protocol' in result.stdout

@@ -1,0 +1,97 @@
+"""What an evaluation counted, as a file: the confusion matrix and the scores of each image."""
+
+import os
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+@dataclass
+class Scores:
+    """What an evaluation counted.
+
+    Args:
+        classes: Names of the K classes.
+        confusion: int64 pixel counts of shape KxK; rows are the truth, columns the prediction.
+        images: Paths of the N images.
+        accuracy: Labelled pixels of each image that are right, in per cent, of shape N; NaN without any.
+        miou: Mean IoU over the classes that are in truth or prediction of the image, in per cent, of shape N.
+    """
+
+    classes: list[str]
+    confusion: np.ndarray
+    images: list[str]
+    accuracy: np.ndarray
+    miou: np.ndarray
+
+    def save(self, path: str | Path) -> None:
+        """Write a ``.npz`` file, whole or not at all."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f'.{path.name}.{uuid.uuid4().hex}')
+        try:
+            with partial.open('xb') as file:
+                np.savez_compressed(
+                    file,
+                    classes=np.array(self.classes),
+                    confusion=self.confusion,
+                    images=np.array(self.images, dtype=str),
+                    accuracy=self.accuracy,
+                    miou=self.miou,
+                )
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+    @classmethod
+    def load(cls, path: str | Path) -> 'Scores':
+        """Read such a file.
+
+        Raises:
+            FileNotFoundError: If it is not there.
+            ValueError: If it is no such file.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                scores = cls(
+                    file['classes'].tolist(),
+                    file['confusion'],
+                    file['images'].tolist(),
+                    file['accuracy'],
+                    file['miou'],
+                )
+            size = len(scores.classes)
+            if scores.confusion.shape != (size, size):
+                raise ValueError(f'a confusion matrix of shape {scores.confusion.shape} for {size} classes')
+        except FileNotFoundError:
+            raise FileNotFoundError(
+                f'{path} does not exist: tools/test.py --scores {path} writes it'
+            ) from None
+        except Exception as error:  # numpy raises what it likes for damaged files
+            raise ValueError(f'{path}: not a file that tools/test.py --scores wrote ({error})') from error
+        return scores
+
+
+def image_scores(confusion: Tensor) -> Tensor:
+    """Return accuracy and mean IoU of one image in per cent, on its device, from its counts of shape KxK."""
+    counts = confusion.double()
+    hits, truth, predicted = counts.diagonal(), counts.sum(dim=1), counts.sum(dim=0)
+    iou = hits / (truth + predicted - hits)
+    return 100 * torch.stack([hits.sum() / truth.sum(), iou.nanmean()])
+
+
+def check_scores_file(path: str | None) -> None:
+    """Raise ValueError unless a name ends in ``.npz``."""
+    if path is not None and Path(path).suffix != '.npz':
+        raise ValueError(f'{path}: the name of a file of scores must end in .npz')
+
+
+def order_by_score(values: Sequence[float] | np.ndarray) -> list[int]:
+    """Return the places of values that are numbers, the lowest first."""
+    numbers = np.asarray(values, np.float64)
+    return [int(i) for i in np.argsort(numbers, kind='stable') if not np.isnan(numbers[i])]

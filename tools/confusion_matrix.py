@@ -1,0 +1,52 @@
+"""Draw the confusion matrix and the IoU of each class, and print which confusions cost most.
+
+Works from what tools/test.py --scores wrote; the model is not run again.
+
+Example:
+    python tools/test.py CONFIG CHECKPOINT --scores scores.npz
+    python tools/confusion_matrix.py scores.npz --out confusion.png --iou-out iou.png
+"""
+
+import argparse
+from pathlib import Path
+
+from dpt.engine.cli import one_line_errors
+from dpt.evaluation import Scores, segmentation_metrics
+from dpt.visualization.confusion import NORMALIZED, draw_class_bars, draw_confusion, worst_confusions
+from dpt.visualization.figures import check_figure_file
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('scores', metavar='SCORES', help='.npz file of tools/test.py --scores')
+    parser.add_argument('--out', metavar='FILE', type=Path, help='picture of the confusion matrix')
+    parser.add_argument('--iou-out', metavar='FILE', type=Path, help='picture of the IoU of each class')
+    parser.add_argument(
+        '--normalize',
+        choices=tuple(NORMALIZED),
+        default='truth',
+        help='what 100 per cent are (default: truth)',
+    )
+    return parser.parse_args()
+
+
+def main() -> None:
+    with one_line_errors():
+        args = parse_args()
+        for path in filter(None, (args.out, args.iou_out)):
+            check_figure_file(path)
+        scores = Scores.load(args.scores)
+        iou = 100 * segmentation_metrics(scores.confusion)['IoU']
+        print(f'{"truth":<24}{"taken for":<24}{"% of truth":>12}{"% of errors":>12}')
+        for truth, prediction, of_truth, of_errors in worst_confusions(scores.confusion, scores.classes):
+            print(f'{truth:<24.23}{prediction:<24.23}{of_truth:>12.2f}{of_errors:>12.2f}')
+        if args.out:
+            draw_confusion(scores.confusion, scores.classes, args.normalize).savefig(args.out, dpi=120)
+        if args.iou_out:
+            draw_class_bars(scores.classes, iou.tolist()).savefig(args.iou_out, dpi=120)
+
+
+if __name__ == '__main__':
+    main()
