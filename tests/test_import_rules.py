@@ -25,7 +25,8 @@ RULES = {
     'models/tta.py': BASE | {'dpt.models.inference'},
     'datasets': BASE | {'dpt.datasets'},
     'evaluation': BASE | {'dpt.evaluation'},
-    'visualization': BASE | {'dpt.visualization'},
+    # Figures and reports show what the metric counted.
+    'visualization': BASE | {'dpt.evaluation', 'dpt.visualization'},
     'checkpoints': {'dpt.checkpoints'},
     # Parts come by config: what is measured is whatever the registry builds.
     'profiling': BASE | {'dpt.profiling'},
