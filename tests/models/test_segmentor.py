@@ -228,12 +228,12 @@ def test_a_compiled_loss_is_the_eager_one_and_nothing_breaks_its_graph() -> None
         return model.loss_decode(model._logits_and_maps(x)[0], label, 255)
 
     # 'aot_eager' traces as every backend does, but generates no code, which takes minutes.
-    eager, compiled = loss(inputs), torch.compile(loss, backend='aot_eager', fullgraph=True)(inputs)
-    torch.testing.assert_close(compiled, eager)
     parameters = list(model.parameters())
-    for one, other in zip(
-        torch.autograd.grad(compiled, parameters), torch.autograd.grad(eager, parameters), strict=True
-    ):
+    eager = loss(inputs)
+    gradients = torch.autograd.grad(eager, parameters)  # before compiled code gathers statistics in place
+    compiled = torch.compile(loss, backend='aot_eager', fullgraph=True)(inputs)
+    torch.testing.assert_close(compiled, eager)
+    for one, other in zip(torch.autograd.grad(compiled, parameters), gradients, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
 
 

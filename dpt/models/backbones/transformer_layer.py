@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dpt.models.layers import DropPath, Linear, linear, recomputed
+from dpt.models.layers import DropPath, Linear, checkpointed, linear, recomputed
 
 
 class MultiheadAttention(nn.Module):
@@ -102,8 +102,16 @@ class TransformerEncoderLayer(nn.Module):
         self.ls2 = layer_scale()
         self.drop_path = DropPath(drop_path_rate)
         self.drop_path_attn = drop_path_attn
+        self.with_cp = True  # of the feed-forward part, on a CPU
+
+    def _feed_forward(self, x: Tensor) -> Tensor:
+        if (
+            self.with_cp and x.device.type == 'cpu'
+        ):  # for 4 % of the time, 144 MiB less of a ViT-B with an image of 512x512
+            return checkpointed(lambda x: self.ffn(self.ln2(x)), x)
+        return recomputed(self.ln2, self.ffn, x)
 
     def forward(self, x: Tensor) -> Tensor:
         branch = self.ls1(recomputed(self.ln1, self.attn, x))
         x = x + (self.drop_path(branch) if self.drop_path_attn else branch)
-        return x + self.drop_path(self.ls2(recomputed(self.ln2, self.ffn, x)))
+        return x + self.drop_path(self.ls2(self._feed_forward(x)))

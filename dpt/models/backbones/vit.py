@@ -70,7 +70,7 @@ class VisionTransformer(BaseModule):
         frozen_stages: Number of leading layers that are not trained, with the embeddings; -1 for none, 0 for
             the embeddings alone.
         with_cp: Whether layers are recomputed in the backward pass (gradient checkpointing): less memory for
-            about a third more time in the backbone.
+            about a third more time in the backbone. On a CPU the feed-forward parts always are.
         init_cfg: ``dict(type='Pretrained', checkpoint=PATH)`` loads weights strictly, in the keys of
             any source that ``tools/model_converters/vit2mmseg.py`` knows.
 

@@ -53,9 +53,9 @@ class DPTHead(FCNHead):
         if upsample_factor > 1:
             self.context = None
 
-    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+    def forward(self, maps: Sequence[Tensor], *, upsample: bool = False) -> Tensor:
         """Return logits of shape BxKxHxW at ``upsample_factor`` times the size of the finest map."""
-        logits = super().forward(maps)
+        logits = super().forward(maps, upsample=upsample)
         if self.upsample_factor == 1:
             return logits
         return F.interpolate(logits, scale_factor=self.upsample_factor, mode='bilinear', align_corners=True)

@@ -5,7 +5,14 @@ from collections.abc import Sequence
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from dpt.models.layers import ConvModule, PointwiseConv2d, recomputed
+from dpt.models.layers import (
+    ConvModule,
+    PointwiseConv2d,
+    after_norm_relu,
+    classified,
+    recomputed,
+    upsampled_conv,
+)
 from dpt.registry import MODELS
 
 
@@ -25,6 +32,8 @@ class FCNHead(BaseModule):
             the original DPT.
         norm: ``'BN'`` or ``None``.
     """
+
+    can_upsample = True  # forward takes upsample=True
 
     def __init__(
         self,
@@ -53,10 +62,28 @@ class FCNHead(BaseModule):
         nn.init.zeros_(self.conv_seg.bias)  # type: ignore[arg-type]
         super().init_weights()
 
-    def forward(self, maps: Sequence[Tensor]) -> Tensor:
-        """Return logits of shape BxKxHxW at the size of ``maps[in_index]``."""
+    def forward(self, maps: Sequence[Tensor], *, upsample: bool = False) -> Tensor:
+        """Return logits of shape BxKxHxW at the size of ``maps[in_index]``.
+
+        Args:
+            maps: Fused maps, finest first.
+            upsample: Whether the map is first upsampled by two, bilinear with align_corners=True.
+        """
+        if upsample:
+            return self._logits_of_upsampled(maps[self.in_index])
         x = self.project(maps[self.in_index])
         if not (self.training and isinstance(self.dropout, nn.Dropout2d)):
             return self.conv_seg(self.dropout(x))
-        gain = self.dropout(x.new_ones(*x.shape[:2], 1, 1))  # what nn.Dropout2d multiplies each channel by
+        gain = self._gain(x)
         return recomputed(lambda kept: kept * gain, self.conv_seg, x)
+
+    def _gain(self, x: Tensor) -> Tensor:
+        """Return what ``nn.Dropout2d`` multiplies each channel by."""
+        return self.dropout(x.new_ones(*x.shape[:2], 1, 1))
+
+    def _logits_of_upsampled(self, coarse: Tensor) -> Tensor:
+        conv, norm = self.project.conv, self.project.bn
+        x = upsampled_conv(coarse, conv.weight, conv.bias)
+        if not isinstance(self.dropout, nn.Dropout2d):
+            return after_norm_relu(lambda y: self.conv_seg(self.dropout(y)), x, norm)
+        return classified(x, norm, self.conv_seg, self._gain(x))

@@ -2,10 +2,13 @@
 
 from dpt.models.layers.conv import ConvModule
 from dpt.models.layers.drop_path import DropPath
+from dpt.models.layers.heap import release_freed_memory
 from dpt.models.layers.linear import Linear, PointwiseConv2d, linear
+from dpt.models.layers.norm_relu import after_norm_relu, classified, relu
 from dpt.models.layers.pos_embed import differ, resize_pos_embed
-from dpt.models.layers.recompute import keep_intermediates, recomputed
+from dpt.models.layers.recompute import checkpointed, keep_intermediates, recomputed
 from dpt.models.layers.rows import Rows, bands, resized, row_weights, rows_of, source_rows, with_context
+from dpt.models.layers.upsampled_conv import upsampled_conv
 
 __all__ = [
     'ConvModule',
@@ -13,15 +16,21 @@ __all__ = [
     'Linear',
     'PointwiseConv2d',
     'Rows',
+    'after_norm_relu',
     'bands',
+    'checkpointed',
+    'classified',
     'differ',
     'keep_intermediates',
     'linear',
     'recomputed',
+    'release_freed_memory',
+    'relu',
     'resize_pos_embed',
     'resized',
     'row_weights',
     'rows_of',
     'source_rows',
+    'upsampled_conv',
     'with_context',
 ]

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from dpt.models.layers import ConvModule, Linear, differ, linear, recomputed
+from dpt.models.layers import ConvModule, Linear, after_norm_relu, differ, linear, recomputed, relu
 from dpt.registry import MODELS
 
 READOUTS = ('ignore', 'add', 'project')
@@ -15,6 +15,11 @@ READOUTS = ('ignore', 'add', 'project')
 def upsample_by_two(x: Tensor) -> Tensor:
     """Upsample BxCxHxW maps by two, bilinear with align_corners=True."""
     return F.interpolate(x, scale_factor=2, mode='bilinear', align_corners=True)
+
+
+def added(own: Tensor, x: Tensor) -> Tensor:
+    """Return ``own + x`` in the memory of ``own``, a result that nobody else has and no gradient needs."""
+    return own.add_(x) if own.dtype == x.dtype else own + x
 
 
 class ReassembleBlocks(nn.Module):
@@ -96,7 +101,10 @@ class PreActResidualConvUnit(nn.Module):
         self.conv2 = ConvModule(channels, channels, kernel_size=3, norm=norm, act_first=True, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.conv2(self.conv1(x))
+        # Inputs of convolutions are computed again in the backward pass, from what the norms keep anyway.
+        y = recomputed(relu, self.conv1.conv, x)
+        y = after_norm_relu(self.conv2.conv, y, self.conv1.bn)
+        return added(y if self.conv2.bn is None else self.conv2.bn(y), x)
 
 
 class FeatureFusionBlock(nn.Module):
@@ -113,7 +121,7 @@ class FeatureFusionBlock(nn.Module):
             if differ(lateral.shape[-2:], path.shape[-2:]):
                 # Odd grids: the coarsest level rounded up. Pad the input so that this cannot happen.
                 lateral = F.interpolate(lateral, path.shape[-2:], mode='bilinear', align_corners=False)
-            path = path + self.res_conv_unit1(lateral)
+            path = added(self.res_conv_unit1(lateral), path)
         # Bilinear weights sum to one, so the 1x1 projection commutes with the upsampling that the paper puts
         # first; this way round it costs a quarter.
         path = self.project(self.res_conv_unit2(path))
