@@ -237,15 +237,31 @@ def _check_files(config: Config) -> Iterator[Problem]:
     """Weights that training starts from, where they are no address."""
     if _absent(config.get('load_from')):
         yield 'load_from', f'{config.load_from} does not exist'
+    missing = []
     for key, part in _walk(config.model, 'model'):
         path = part.get('checkpoint') if key.endswith('.init_cfg') else None
         replaced = (config.get('load_from') or config.get('resume')) and key == 'model.backbone.init_cfg'
         if _absent(path) and not replaced:
-            yield (
-                f'{key}.checkpoint',
+            what = (
                 f'{path} does not exist; the README says where weights come from, and {key}=None starts '
-                'from random ones',
+                'from random ones'
             )
+            missing.append((f'{key}.checkpoint', what))
+    yield from missing
+    if missing:  # whoever has to fetch weights is told at once about the data; else the data set tells it
+        yield from _check_folder(config)
+
+
+def _check_folder(config: Config) -> Iterator[Problem]:
+    """The folder of the first training images, for data sets that can say where it comes from."""
+    for key, dataset in _datasets(lookup(config, 'train_dataloader.dataset'), 'train_dataloader.dataset'):
+        built = DATASETS.build({**copy.deepcopy(dataset), 'pipeline': [], 'lazy_init': True})
+        prefix = getattr(built, 'data_prefix', {}).get('img_path')
+        if not prefix or getattr(built, 'backend_args', None) or not hasattr(built, 'explain_missing'):
+            continue
+        if not Path(prefix).is_dir():
+            yield key, built.explain_missing(prefix)
+            return
 
 
 def _absent(path: Any) -> bool:

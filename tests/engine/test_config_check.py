@@ -150,6 +150,13 @@ def test_missing_weights_are_told_for_training_only() -> None:
     check_config(config, 'train')
 
 
+def test_data_that_are_missing_too_are_told_with_the_weights() -> None:
+    options = {'data_root': 'gone', 'model.backbone.init_cfg.checkpoint': 'gone/vit.pth'}
+    config = load_config(str(ROOT / 'dpt_vit-b16_512x512_160k_ade20k.py'), options)
+    with pytest.raises(ValueError, match=r'(?s)gone/vit\.pth does not exist.*ADEChallengeData2016\.zip'):
+        check_config(config, 'train')
+
+
 def test_constructors_and_the_data_set_s_own_checks_speak_with_their_key() -> None:
     line = told(**{f'{PIPELINE}.3.crop_size': (0, 4)})
     assert line.startswith(f'{PIPELINE}.3: crop_size is (0, 4): a positive number')
@@ -196,7 +203,7 @@ def test_a_top_level_key_that_is_nearly_one_that_is_read_is_told(
     [
         (dict(type='EMAHook', ema_type='ExpMomentumEMA', momentum=2e-4), HOOKS),
         (dict(type='EarlyStoppingHook', monitor='mIoU', patience=3, min_delta=0), HOOKS),
-        (dict(type='CheckpointHook', interval=1, save_best='auto', published_keys=['meta']), HOOKS),
+        (dict(type='CheckpointHook', interval=1, save_best='auto', rule='greater'), HOOKS),
         (dict(type='SGD', lr=1, momentum=0.9, nesterov=True), OPTIMIZERS),
         (dict(type='AdamW', lr=1e-3, betas=[0.9, 0.999], fused=True), OPTIMIZERS),
         (

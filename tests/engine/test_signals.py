@@ -1,4 +1,4 @@
-"""What a signal asks for; the real ones are in tests/tools/test_faults.py."""
+"""What a signal asks for; the real ones are in tests/tools/test_training_faults.py."""
 
 import multiprocessing
 import os

@@ -141,7 +141,7 @@ def test_their_checkpoint_is_tested_and_trained_from_as_it_is(run_tool, trained:
 
 def test_missing_weights_of_the_backbone_are_named(run_tool, config: Path) -> None:
     result = run_tool('tools/train.py', config, '--work-dir', config.parent / 'missing', status=1)
-    assert 'error: missing/vit.pth: no such checkpoint file' in result.stderr
+    assert 'init_cfg.checkpoint: missing/vit.pth does not exist' in result.stderr
 
 
 def test_what_cannot_be_translated_is_one_line(run_tool, config: Path) -> None:

@@ -135,7 +135,7 @@ def test_resuming_another_model_or_nothing_is_one_line(
 def test_a_checkpoint_of_another_model_is_one_line(
     run_tool, trained: Path, tiny_config: Path, tmp_path: Path
 ) -> None:
-    options = ('--cfg-options', 'model.decode_head.num_classes=7', '--work-dir', tmp_path)
+    options = ('--cfg-options', 'model.decode_head.channels=12', '--work-dir', tmp_path)
     result = run_tool('tools/test.py', tiny_config, trained / 'iter_4.pth', *options, status=1)
     assert 'conv_seg' in result.stderr
     assert 'Traceback' not in result.stderr
