@@ -9,7 +9,7 @@ import mmcv
 import numpy as np
 from mmcv.transforms import BaseTransform, RandomFlip, RandomResize, Resize
 
-from dpt.datasets.transforms.geometry import RandomCrop
+from dpt.datasets.transforms.geometry import Box, RandomCrop
 
 FLIP_CODES = {'horizontal': 1, 'vertical': 0, 'diagonal': -1}
 """OpenCV's number of each direction."""
@@ -38,6 +38,35 @@ def resize_corner(image: np.ndarray, size: Size, bottom: int, right: int) -> np.
     if (round(columns * fx), round(rows * fy)) == (columns, rows):
         return cv2.resize(image, size)[:bottom, :right]
     return cv2.resize(image[:rows, :columns], None, fx=fx, fy=fy)[:bottom, :right]
+
+
+def resize_labels(labels: np.ndarray, size: Size, box: Box) -> np.ndarray:
+    """Return the window of ``cv2.resize(labels, size, interpolation=cv2.INTER_NEAREST)``, bit for bit.
+
+    Rows are picked by OpenCV's own arithmetic; each row that the window shows is stretched once.
+
+    Args:
+        labels: HxW.
+        size: (width, height) of the whole map after resizing.
+        box: Window in the resized map; it may end outside.
+    """
+    height, width = labels.shape
+    top, bottom, left, right = box
+    rows = np.arange(top, min(bottom, size[1])) * (1 / (size[1] / height))
+    rows = np.minimum(rows.astype(np.intp), height - 1)
+    right = min(right, size[0])
+    if size[1] <= height:
+        return _stretch_rows(labels[rows], size[0], right)[:, left:]
+    return _stretch_rows(labels[rows[0] : rows[-1] + 1], size[0], right)[:, left:].take(
+        rows - rows[0], axis=0
+    )
+
+
+def _stretch_rows(labels: np.ndarray, width: int, right: int) -> np.ndarray:
+    """Resize the width to ``width`` by nearest neighbour, and keep what is left of ``right``."""
+    fx = width / labels.shape[1]
+    columns = min(labels.shape[1], math.ceil(right / fx) + 1)  # one more: OpenCV rounds the width it makes
+    return cv2.resize(labels[:, :columns], None, fx=fx, fy=1, interpolation=cv2.INTER_NEAREST)[:, :right]
 
 
 class ResizeCropFlip(BaseTransform):
@@ -73,14 +102,13 @@ class ResizeCropFlip(BaseTransform):
             return results
         size = self._draw_size(results)
         labels = results.get('gt_seg_map')
-        if labels is not None:
-            labels = cv2.resize(labels, size, interpolation=cv2.INTER_NEAREST)
-        top, bottom, left, right = self.crop.choose_box(size[::-1], labels)
+        look = None if labels is None else lambda box: resize_labels(labels, size, box)
+        (top, bottom, left, right), window = self.crop.choose_window(size[::-1], look)
         image = resize_corner(results['img'], size, min(bottom, size[1]), min(right, size[0]))
         direction = self.flip._choose_direction()
         results['img'] = _flipped(image[top:, left:], direction)
-        if labels is not None:
-            results['gt_seg_map'] = _flipped(labels[top:bottom, left:right], direction)
+        if window is not None:
+            results['gt_seg_map'] = _flipped(window, direction)
         results['img_shape'] = results['img'].shape[:2]
         results.update(flip=direction is not None, flip_direction=direction)
         return results

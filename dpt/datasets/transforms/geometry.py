@@ -1,6 +1,6 @@
 """Cropping and resizing an image together with its label maps."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import cv2
 import mmcv
@@ -119,17 +119,32 @@ class RandomCrop(BaseTransform):
             size: (height, width) of the image.
             labels: Its label map; needed if ``cat_max_ratio`` is below 1.
         """
-        box = self._draw_box(*size)
-        if self.cat_max_ratio == 1:
-            return box
-        if labels is None:
+        look = None if labels is None else lambda box: labels[box[0] : box[1], box[2] : box[3]]
+        return self.choose_window(size, look)[0]
+
+    def choose_window(
+        self, size: tuple[int, int], look: Callable[[Box], np.ndarray] | None
+    ) -> tuple[Box, np.ndarray | None]:
+        """Draw a window, and return what ``look`` shows in it.
+
+        Args:
+            size: (height, width) of the image.
+            look: Returns the labels in a window; needed if ``cat_max_ratio`` is below 1.
+        """
+        if look is None and self.cat_max_ratio < 1:
             raise ValueError('RandomCrop with cat_max_ratio below 1 needs LoadAnnotations before it')
+        box = self._draw_box(*size)
+        if look is None:
+            return box, None
+        window = look(box)
+        if self.cat_max_ratio == 1:
+            return box, window
         for _ in range(CROP_TRIES):
-            top, bottom, left, right = box
-            if not dominated(labels[top:bottom, left:right], self.cat_max_ratio, self.ignore_index):
+            if not dominated(window, self.cat_max_ratio, self.ignore_index):
                 break
             box = self._draw_box(*size)
-        return box
+            window = look(box)
+        return box, window
 
     def _draw_box(self, height: int, width: int) -> Box:
         crop_height, crop_width = self.crop_size

@@ -6,7 +6,7 @@ import pytest
 from mmcv.transforms import RandomFlip, RandomResize
 
 from dpt.datasets import PackSegInputs, RandomCrop
-from dpt.datasets.transforms.fused import ResizeCropFlip, fuse, resize_corner
+from dpt.datasets.transforms.fused import ResizeCropFlip, fuse, resize_corner, resize_labels
 
 
 def steps(scale=(80, 20), ratios=(0.5, 2.0), keep_ratio=True, crop=(16, 24), max_ratio=0.75, **flip):
@@ -72,6 +72,19 @@ def test_a_corner_is_the_resized_image_cut_off_bit_by_bit():
     image = generator.integers(0, 256, (51, 48, 3), dtype=np.uint8)
     whole = cv2.resize(image, (47, 50))
     np.testing.assert_array_equal(resize_corner(image, (47, 50), 20, 20), whole[:20, :20])
+
+
+def test_a_window_of_labels_is_the_resized_map_s_at_every_size():
+    generator = np.random.default_rng(0)
+    labels = generator.integers(0, 256, (90, 131), dtype=np.uint8)
+    sizes = [(new, 1 + (7 * new) % 300) for new in range(1, 300)]  # (width, height)
+    sizes += [(131, 90), (131, 180), (262, 90), (262, 180), (1048, 720)]
+    for width, height in sizes:
+        whole = cv2.resize(labels, (width, height), interpolation=cv2.INTER_NEAREST)
+        top, left = int(generator.integers(0, height)), int(generator.integers(0, width))
+        for box in ((top, top + 64, left, left + 64), (0, 2000, 0, 2000)):
+            expected = whole[box[0] : box[1], box[2] : box[3]]
+            np.testing.assert_array_equal(resize_labels(labels, (width, height), box), expected)
 
 
 def test_images_without_labels_are_resized_cropped_and_flipped():
