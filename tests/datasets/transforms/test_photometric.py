@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from dpt.datasets import PackSegInputs, PhotoMetricDistortion
-from dpt.datasets.transforms.photometric import CHANGES, change_linearly, linear_table
+from dpt.datasets.transforms.photometric import CHANGES, HUES, change_linearly, linear_table, turn_hue
 
 
 def random_image(seed, shape=(23, 37, 3)):
@@ -90,6 +90,20 @@ def test_linear_changes_are_their_table_also_where_a_value_is_next_to_a_whole_nu
     for factor, offset in cases:
         expected = linear_table(factor, offset)[pixels]
         np.testing.assert_array_equal(change_linearly(pixels, factor, offset), expected)
+
+
+def test_a_change_of_brightness_is_its_table():
+    pixels = np.resize(np.arange(256, dtype=np.uint8), (4, 256, 3))
+    offsets = [*np.random.default_rng(0).uniform(-300, 300, 300), 0.0, -3.0, 2.9999999, -7.0000001, -1e-9]
+    for offset in offsets:
+        expected = linear_table(offset=offset)[pixels]
+        np.testing.assert_array_equal(CHANGES['brightness'](pixels, offset), expected)
+
+
+def test_every_hue_is_turned_by_every_shift():
+    hue = np.arange(HUES, dtype=np.uint8)
+    for shift in range(-HUES, HUES + 1):
+        np.testing.assert_array_equal(turn_hue(hue, shift), (hue.astype(int) + shift) % HUES)
 
 
 def test_left_to_the_device_the_same_is_drawn_and_packed_whatever_the_meta_keys():
