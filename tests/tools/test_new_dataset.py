@@ -1,0 +1,74 @@
+"""``tools/new_dataset.py`` on CamVid in raw form, and its config in the tools that follow."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from dpt.datasets import CamVidDataset
+from dpt.engine.launch import load_config
+from dpt.registry import DATASETS, MODELS
+
+TOOL = 'tools/new_dataset.py'
+
+
+@pytest.fixture
+def raw(camvid_root: Path, tmp_path: Path) -> Path:
+    """Ten images, their masks, and these in CamVid's colours with the end ``_L``, as it was published."""
+    colours = np.zeros((256, 3), np.uint8)
+    colours[:11] = CamVidDataset.METAINFO['palette']
+    for folder in ('images', 'masks', 'colours'):
+        (tmp_path / 'raw' / folder).mkdir(parents=True)
+    for image in sorted((camvid_root / 'images' / 'training').glob('*.jpg'))[::37]:
+        (tmp_path / 'raw' / 'images' / image.name).symlink_to(image)
+        mask = camvid_root / 'annotations' / 'training' / f'{image.stem}.png'
+        (tmp_path / 'raw' / 'masks' / mask.name).symlink_to(mask)
+        labels = cv2.imread(str(mask), cv2.IMREAD_UNCHANGED)
+        target = tmp_path / 'raw' / 'colours' / f'{image.stem}_L.png'
+        cv2.imwrite(str(target), colours[labels][..., ::-1])
+    names = CamVidDataset.METAINFO['classes']
+    lines = [f'{r} {g} {b}\t{n}' for n, (r, g, b) in zip(names, colours[:11].tolist(), strict=True)]
+    (tmp_path / 'raw' / 'label_colors.txt').write_text('\n'.join(lines))
+    return tmp_path / 'raw'
+
+
+def labels_of(config: Path) -> dict[str, np.ndarray]:
+    found = {}
+    for loader in ('train_dataloader', 'val_dataloader'):
+        settings = dict(load_config(str(config))[loader].dataset, pipeline=[dict(type='LoadAnnotations')])
+        for sample in DATASETS.build(settings):
+            found[Path(sample['img_path']).name] = sample['gt_seg_map']
+    return found
+
+
+def test_index_and_colour_masks_of_camvid_give_the_same_labels(tool_main, raw: Path, capsys) -> None:
+    names = ','.join(CamVidDataset.METAINFO['classes'])
+    out = raw.parent
+    where = ('--out', out / 'index', '--config', out / 'index.py', '--classes', names)
+    before = sorted(path for path in raw.rglob('*'))
+    assert tool_main(TOOL)(raw / 'images', raw / 'masks', *where, '--dry-run') == 0
+    assert 'nothing was written' in capsys.readouterr().out
+    assert not (out / 'index').exists()
+    assert tool_main(TOOL)(raw / 'images', raw / 'masks', *where) == 0
+    assert 'masks: read where they are' in capsys.readouterr().out
+    where = ('--out', out / 'rgb', '--config', out / 'rgb.py', '--classes', raw / 'label_colors.txt')
+    assert tool_main(TOOL)(raw / 'images', raw / 'colours', *where, '--ignore', '0,0,0') == 0
+    assert 'masks: converted' in capsys.readouterr().out
+    assert sorted(path for path in raw.rglob('*')) == before
+    index, rgb = labels_of(out / 'index.py'), labels_of(out / 'rgb.py')
+    assert len(index) == 10
+    assert index.keys() == rgb.keys()
+    assert all((index[name] == rgb[name]).all() for name in index)
+    config = load_config(str(out / 'rgb.py'), {'model.backbone.init_cfg': None})
+    assert MODELS.build(config.model).decode_head.num_classes == 11
+    assert tool_main(TOOL)(raw / 'images', raw / 'colours', *where) == 1
+    assert 'exists: give another folder, or --overwrite' in capsys.readouterr().err
+    assert tool_main(TOOL)(raw / 'images', raw / 'colours', *where, '--ignore', '0,0,0', '--overwrite') == 0
+
+
+def test_mistakes_are_one_line(tool_main, tmp_path: Path, capsys) -> None:
+    assert tool_main(TOOL)(tmp_path, tmp_path, '--out', tmp_path.parent / 'x', '--dry-run') == 1
+    assert 'holds no image' in capsys.readouterr().err
+    assert tool_main(TOOL)(tmp_path, tmp_path, '--name', '../x') == 1
+    assert '--name ../x: letters' in capsys.readouterr().err

@@ -1,0 +1,180 @@
+"""Make a data set and a config that trains on it from folders of images and annotations.
+
+Annotations are masks (grey or palette images of class indices, or colours), a folder of labelme's JSON
+files, or one JSON file of COCO. Classes, labels and what is ignored are shown before anything is written;
+your own files are only read.
+
+Example:
+    python tools/new_dataset.py photos/ masks/ --name streets --dry-run
+"""
+
+import argparse
+import os
+import re
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import Progress
+from rich.table import Table
+
+from dpt.datasets.conversion.files import write_bytes
+from dpt.datasets.own.classes import Proposal, propose, read_classes
+from dpt.datasets.own.config import config_text
+from dpt.datasets.own.pairing import Pairs, pair
+from dpt.datasets.own.polygons import LabelmeReader, read_coco
+from dpt.datasets.own.readers import Reader, image_reader
+from dpt.datasets.own.split import split
+from dpt.datasets.own.survey import Survey, survey
+from dpt.datasets.own.write import check_target, reads_in_place, write_dataset
+from dpt.engine.cli import one_line_errors
+from dpt.structures import IGNORE_INDEX
+
+CONFIGS = Path(__file__).resolve().parent.parent / 'configs'
+SHOWN = 5
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('images', type=Path, help='folder of images, with sub-folders')
+    parser.add_argument('masks', type=Path, help='folder of masks or labelme files, or a JSON file of COCO')
+    parser.add_argument('--name', default='own', help='name of data set and config (default: own)')
+    parser.add_argument('--out', type=Path, help='folder of lists and converted masks (default: data/NAME)')
+    parser.add_argument('--config', type=Path, help='config to write (default: configs/NAME.py)')
+    parser.add_argument(
+        '--base', type=Path, default=CONFIGS / 'dpt_vit-s14_364x476_4k_camvid.py', help='config to start from'
+    )
+    parser.add_argument(
+        '--classes', help='names a,b,c in the order of labels, or a file: NAME or R G B NAME a line'
+    )
+    parser.add_argument(
+        '--ignore',
+        nargs='+',
+        metavar='LABEL',
+        help='labels, colours (R,G,B) or names that are no class, or none (default: 255 in index masks)',
+    )
+    parser.add_argument('--val-share', type=float, default=0.2, help='part for validation (default: 0.2)')
+    parser.add_argument('--seed', type=int, default=0, help='another seed, another split (default: 0)')
+    parser.add_argument('--skip-bad', action='store_true', help='leave out pairs that cannot be used')
+    parser.add_argument('--overwrite', action='store_true', help='replace what this tool made before')
+    parser.add_argument('--dry-run', action='store_true', help='show the proposal, write nothing')
+    parser.add_argument('--workers', type=int, default=min(8, os.cpu_count() or 1), help='threads that read')
+    return parser.parse_args()
+
+
+def progress(console: Console, what: str, total: int) -> Callable[[Iterable], Iterable]:
+    def shown(items: Iterable) -> Iterable:
+        with Progress(console=console, disable=not console.is_terminal) as bar:
+            yield from bar.track(items, total=total, description=what)
+
+    return shown
+
+
+def open_annotations(images: Path, masks: Path) -> tuple[Pairs, Reader]:
+    if masks.is_file():
+        return read_coco(images, masks)
+    pairs = pair(images, masks)
+    first = pairs.masks / pairs.found[0][1]
+    return pairs, LabelmeReader.scan(pairs) if first.suffix.lower() == '.json' else image_reader(first)
+
+
+def show(pairs: Pairs, reader: Reader, found: Survey, proposal: Proposal, lists: dict) -> None:
+    console = Console(width=None if sys.stdout.isatty() else 100, highlight=False)
+    table = Table(title=f'{len(found.sizes)} images, {escape(reader.kind)}')
+    for column in ('annotation', 'label', 'class', 'colour'):
+        table.add_column(column)
+    for column in ('pixels', 'images', 'to train'):
+        table.add_column(column, justify='right')
+    pixels, images = found.pixels, found.images
+    training = lists['training']
+    for number, label in sorted(proposal.table.items(), key=lambda item: (item[1], item[0])):
+        name, colour = '(no label)', ''
+        if label != IGNORE_INDEX:
+            name = proposal.classes[label]
+            if proposal.palette:
+                red, green, blue = proposal.palette[label]
+                colour = f'[rgb({red},{green},{blue})]██[/] {red},{green},{blue}'
+        trained = sum(number in found.counts[image] for image in training)
+        share = pixels[number] / max(sum(pixels.values()), 1)
+        table.add_row(
+            escape(reader.show(number)),
+            *(str(label), escape(name), colour, f'{share:.2%}', str(images[number]), str(trained)),
+        )
+        if label != IGNORE_INDEX and not trained:
+            proposal.notes.append(
+                f'class {label} ({name}) is in no training image: another --seed moves it there'
+            )
+    console.print(table)
+    height, width = found.median_size()
+    print('split: ' + ', '.join(f'{len(names)} {one}' for one, names in lists.items()))
+    print(f'images: {len(set(found.sizes.values()))} sizes, the median {width}x{height}')
+    print(
+        'masks: '
+        + ('read where they are' if reads_in_place(pairs, proposal) else 'converted to class indices')
+    )
+    for note in (*pairs.notes, *proposal.notes):
+        print(f'note: {note}')
+
+
+def drop_bad(pairs: Pairs, found: Survey, skip: bool) -> None:
+    """Leave out what cannot be used, or refuse to go on."""
+    if not found.problems:
+        return
+    lines = '\n'.join(list(found.problems.values())[:SHOWN])
+    count = f'{len(found.problems)} of {len(pairs.found)} images cannot be used'
+    if not skip:
+        raise ValueError(f'{count}; mend them, or --skip-bad:\n{lines}')
+    pairs.found = [one for one in pairs.found if one[0] not in found.problems]
+    if not pairs.found:
+        raise ValueError(f'{count}:\n{lines}')
+    pairs.notes.append(f'{count} and are left out:\n{lines}')
+
+
+def main() -> None:
+    with one_line_errors():
+        args = parse_args()
+        if not re.fullmatch(r'\w[\w.-]*', args.name):
+            raise ValueError(f'--name {args.name}: letters, digits, _, - and . were expected')
+        out, config = args.out or Path('data') / args.name, args.config or CONFIGS / f'{args.name}.py'
+        if not args.base.is_file():
+            raise FileNotFoundError(f'--base {args.base} does not exist')
+        if not args.dry_run:
+            check_target(out, (args.images, args.masks), args.overwrite)
+            if config.exists() and not args.overwrite:
+                raise ValueError(f'--config {config} exists: give another --name or --config, or --overwrite')
+        wanted = read_classes(args.classes) if args.classes else []
+        errors = Console(stderr=True)
+        pairs, reader = open_annotations(args.images, args.masks)
+        found = survey(pairs, reader, args.workers, progress(errors, 'reading', len(pairs.found)))
+        drop_bad(pairs, found, args.skip_bad)
+        proposal = propose(found, reader, wanted, args.ignore)
+        lists = split([image for image, _ in pairs.found], args.val_share, args.seed)
+        show(pairs, reader, found, proposal, lists)
+        if args.dry_run:
+            print('\nnothing was written (--dry-run)')
+            return
+        text = config_text(args.name, config, args.base, out, pairs, proposal, lists, found.median_size())
+        record = dict(
+            images=str(args.images.resolve()),
+            annotations=str(args.masks.resolve()),
+            kind=reader.kind,
+            classes=proposal.classes,
+            label_of={reader.show(number): label for number, label in proposal.table.items()},
+            val_share=args.val_share,
+            seed=args.seed,
+        )
+        total = sum(map(len, lists.values()))
+        write_dataset(out, pairs, reader, proposal, lists, record, progress(errors, 'writing', total))
+        write_bytes(config, text.encode())
+        print(f'\nwritten: {out}, {config}\nnext:')
+        print(f'  python tools/check_data.py {config}')
+        print(f'  python tools/train.py {config}')
+        print(f'  python tools/test.py {config} work_dirs/{config.stem}/CHECKPOINT')
+
+
+if __name__ == '__main__':
+    main()
