@@ -236,7 +236,7 @@ def _check_test_size(config: Config, patch: int) -> Iterator[Problem]:
 def _check_files(config: Config) -> Iterator[Problem]:
     """Weights that training starts from, where they are no address."""
     if _absent(config.get('load_from')):
-        yield 'load_from', f'{config.load_from} does not exist'
+        yield '--resume' if config.get('resume') else 'load_from', f'{config.load_from} does not exist'
     missing = []
     for key, part in _walk(config.model, 'model'):
         path = part.get('checkpoint') if key.endswith('.init_cfg') else None

@@ -81,11 +81,15 @@ def load_config(path: str, options: dict | None = None, work_dir: str | None = N
 
     Raises:
         FileNotFoundError: If the config file is not there.
-        ValueError: If an option would change nothing, a module of ``custom_imports`` cannot be imported, or
-            MMSegmentation's config cannot be translated.
+        ValueError: If the file is no valid Python, an option would change nothing, a module of
+            ``custom_imports`` cannot be imported, or MMSegmentation's config cannot be translated.
     """
     path = find_config(path)
-    config = Config.fromfile(path, import_custom_modules=False)
+    try:
+        config = Config.fromfile(path, import_custom_modules=False)
+    except SyntaxError as error:
+        line = (error.text or '').strip()
+        raise ValueError(f'{path} or a base of it, line {error.lineno}: {error.msg}: {line}') from error
     options = dict(options or {})
     for option in options:
         _check_option(option, config)

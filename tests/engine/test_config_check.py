@@ -150,6 +150,10 @@ def test_missing_weights_are_told_for_training_only() -> None:
     check_config(config, 'train')
 
 
+def test_a_checkpoint_to_resume_that_is_missing_is_told_by_its_option() -> None:
+    assert told(resume=True, load_from='gone.pth') == '--resume: gone.pth does not exist'
+
+
 def test_data_that_are_missing_too_are_told_with_the_weights() -> None:
     options = {'data_root': 'gone', 'model.backbone.init_cfg.checkpoint': 'gone/vit.pth'}
     config = load_config(str(ROOT / 'dpt_vit-b16_512x512_160k_ade20k.py'), options)

@@ -214,3 +214,10 @@ def test_a_damaged_checkpoint_is_told_before_resuming(ade: Config, tmp_path: Pat
     ade.resume, ade.load_from = True, str(tmp_path / 'iter_1.pth')
     with pytest.raises(ValueError, match='iter_1.pth'):
         build_runner(ade)
+
+
+def test_a_config_that_is_no_python_is_told_with_its_line(tmp_path: Path) -> None:
+    path = tmp_path / 'broken.py'
+    path.write_text('max_iters = 1\nmodel = dict(\n')
+    with pytest.raises(ValueError, match=r"broken\.py or a base of it, line 2: '\(' was never closed: model"):
+        load_config(str(path))
