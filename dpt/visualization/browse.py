@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -31,12 +32,17 @@ def seen(preprocessor: nn.Module, sample: dict, training: bool) -> tuple[np.ndar
     batch = preprocessor(
         dict(inputs=[sample['inputs']], data_samples=[sample['data_samples']]), training=training
     )
-    image = batch['inputs'][0]
+    picture = restore(preprocessor, batch['inputs'][0])
+    return picture, _labels(batch['data_samples'][0], picture.shape[:2])
+
+
+def restore(preprocessor: Any, image: Tensor) -> np.ndarray:
+    """Undo the normalisation of an image of shape 3xHxW, as :func:`seen` does, and return the picture."""
     if image.shape[0] != 3:
         raise ValueError(f'images of 3 channels can be shown, and the network is given {image.shape[0]}')
     grey_levels = image * preprocessor.std + preprocessor.mean
     picture = grey_levels.round().clamp(0, 255).byte().permute(1, 2, 0).cpu().numpy()
-    return np.ascontiguousarray(picture), _labels(batch['data_samples'][0], picture.shape[:2])
+    return np.ascontiguousarray(picture)
 
 
 def _labels(sample: SegDataSample, size: tuple[int, int]) -> np.ndarray | None:

@@ -1,0 +1,67 @@
+"""Draw where the ViT looks: attention of the class token or a pixel in each layer that is tapped.
+
+Below it, how far the class token moves each patch in the neck's readout. Attention is the mean over the
+heads; each map is scaled from its least to its greatest value.
+
+Example:
+    python tools/attention_maps.py CONFIG CHECKPOINT image.jpg --pixel 200 310 --out attention.png
+"""
+
+import argparse
+from pathlib import Path
+
+from dpt.apis.model import Preparation, init_model
+from dpt.engine.cli import add_config_options, one_line_errors
+from dpt.visualization.attention import attention_maps, draw_maps
+from dpt.visualization.browse import restore
+from dpt.visualization.figures import check_picture_file, write_picture
+from dpt.visualization.overlay import contact_sheet
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('config', help='config file')
+    parser.add_argument('checkpoint', help='checkpoint of dpt or MMSegmentation, path or URL')
+    parser.add_argument('image', help='image file')
+    parser.add_argument(
+        '--pixel', type=int, nargs=2, metavar=('ROW', 'COLUMN'), help='of the image file, instead of [CLS]'
+    )
+    parser.add_argument('--out', metavar='FILE', type=Path, default=Path('attention.png'))
+    parser.add_argument('--device', help='default: the GPU if there is one')
+    add_config_options(parser)
+    return parser.parse_args()
+
+
+def scaled(
+    pixel: list[int] | None, original: tuple[int, int], size: tuple[int, int]
+) -> tuple[int, int] | None:
+    """Return where a pixel of the file is in the resized image."""
+    if pixel is None:
+        return None
+    if not all(0 <= place < length for place, length in zip(pixel, original, strict=True)):
+        raise ValueError(f'--pixel {pixel[0]} {pixel[1]} is outside the image of {original[0]}x{original[1]}')
+    row, column = (place * new // old for place, old, new in zip(pixel, original, size, strict=True))
+    return row, column
+
+
+def main() -> None:
+    with one_line_errors():
+        args = parse_args()
+        check_picture_file(args.out)
+        model = init_model(args.config, args.checkpoint, args.device, args.cfg_options)
+        prepared = Preparation(model.cfg)(args.image)
+        batch = model.data_preprocessor(
+            dict(inputs=[prepared['inputs']], data_samples=[prepared['data_samples']]), training=False
+        )
+        sample = batch['data_samples'][0]
+        pixel = scaled(args.pixel, sample.ori_shape[:2], sample.img_shape[:2])
+        maps = attention_maps(model, batch['inputs'], pixel)
+        picture = restore(model.data_preprocessor, batch['inputs'][0])
+        write_picture(args.out, contact_sheet(draw_maps(picture, maps, pixel), 1 + len(maps)))
+        print(f'{args.out}: layers {", ".join(str(one.layer) for one in maps)}')
+
+
+if __name__ == '__main__':
+    main()
