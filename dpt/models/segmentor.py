@@ -164,7 +164,9 @@ class EncoderDecoder(BaseModel):
             for logits in self._logits(inputs).split(1):
                 yield rows_of(logits), (logits.shape[-2], logits.shape[-1])
             return
-        for coarse in self.neck(self.backbone(inputs), upsample_finest=False)[0].split(1):
+        maps = self.neck(self.backbone(inputs), upsample_finest=False, finest_only=True)
+        release_freed_memory(inputs.device)
+        for coarse in maps[0].split(1):
             coarse = coarse.contiguous(memory_format=torch.channels_last)
             size = (coarse.shape[-2], coarse.shape[-1])
             fine = (2 * size[0], 2 * size[1])
@@ -193,7 +195,9 @@ class EncoderDecoder(BaseModel):
 
     def bands(self, size: Size, device: torch.device) -> Iterator[tuple[int, int]]:
         """Yield (top, bottom) of the bands of rows in which logits of ``size`` (height, width) are made."""
-        return bands(size[0], 4 * self.decode_head.num_classes * size[1], device)
+        for band in bands(size[0], 4 * self.decode_head.num_classes * size[1], device):
+            release_freed_memory(device)
+            yield band
 
     def predict(
         self, inputs: Tensor, data_samples: list[SegDataSample] | None = None, *, with_logits: bool = False

@@ -2,11 +2,21 @@
 
 from collections.abc import Callable, Sequence
 
+import torch
 import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from dpt.models.layers import ConvModule, Linear, after_norm_relu, differ, linear, recomputed, relu
+from dpt.models.layers import (
+    ConvModule,
+    Linear,
+    after_norm_relu,
+    differ,
+    linear,
+    recomputed,
+    release_freed_memory,
+    relu,
+)
 from dpt.registry import MODELS
 
 READOUTS = ('ignore', 'add', 'project')
@@ -85,11 +95,26 @@ class ReassembleBlocks(nn.Module):
         tokens = linear(tokens, of_patches, first.bias) + F.linear(cls_token, of_cls_token)[:, None]
         return recomputed(readout[1], lambda x: project(x.transpose(1, 2).unflatten(2, grid)), tokens)
 
-    def forward(self, taps: Sequence) -> list[Tensor]:
+    def forward(self, taps: Sequence, levels: Sequence[int] = (0, 1, 2, 3)) -> list[Tensor]:
+        """Return the maps of ``levels``, 0 for the finest."""
         return [
-            tap if level in self.identity_levels else self.resize_layers[level](self._project(tap, level))
-            for level, tap in enumerate(taps)
+            taps[level]
+            if level in self.identity_levels
+            else self.resize_layers[level](_laid_out(self._project(taps[level], level)))
+            for level in levels
         ]
+
+
+def _laid_out(x: Tensor) -> Tensor:
+    """Lay channels last on a CPU without gradients: convolutions then need no memory to rearrange maps.
+
+    With gradients their backward passes would be slower.
+    """
+    if x.device.type != 'cpu' or torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return x
+    return (
+        x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
+    )  # strides of a channels-last map also for B = 1
 
 
 class PreActResidualConvUnit(nn.Module):
@@ -101,6 +126,10 @@ class PreActResidualConvUnit(nn.Module):
         self.conv2 = ConvModule(channels, channels, kernel_size=3, norm=norm, act_first=True, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
+        if not torch.is_grad_enabled():
+            y = F.relu_(self.conv1(x))
+            y = self.conv2.conv(y)
+            return added(y if self.conv2.bn is None else self.conv2.bn(y), x)
         # Inputs of convolutions are computed again in the backward pass, from what the norms keep anyway.
         y = recomputed(relu, self.conv1.conv, x)
         y = after_norm_relu(self.conv2.conv, y, self.conv1.bn)
@@ -118,10 +147,9 @@ class FeatureFusionBlock(nn.Module):
 
     def forward(self, path: Tensor, lateral: Tensor | None = None, *, upsample: bool = True) -> Tensor:
         if self.res_conv_unit1 is not None and lateral is not None:
-            if differ(lateral.shape[-2:], path.shape[-2:]):
-                # Odd grids: the coarsest level rounded up. Pad the input so that this cannot happen.
-                lateral = F.interpolate(lateral, path.shape[-2:], mode='bilinear', align_corners=False)
             path = added(self.res_conv_unit1(lateral), path)
+            if not torch.is_grad_enabled():
+                release_freed_memory(path.device)
         # Bilinear weights sum to one, so the 1x1 projection commutes with the upsampling that the paper puts
         # first; this way round it costs a quarter.
         path = self.project(self.res_conv_unit2(path))
@@ -195,7 +223,19 @@ class DPTNeck(BaseModule):
                     "backbone.output_cls_token=True, or use 'ignore'; maps of a stem go into identity_levels"
                 )
 
-    def forward(self, taps: Sequence, *, upsample_finest: bool = True) -> tuple[Tensor, ...]:
+    def _lateral(self, taps: Sequence, level: int, path: Tensor | None) -> Tensor:
+        """Return the level's map for the fusion, at the size of the coarser path."""
+        if not torch.is_grad_enabled():
+            release_freed_memory(next(self.parameters()).device)
+        lateral = self.convs[level](self.reassemble_blocks(taps, (level,))[0])
+        if path is not None and differ(lateral.shape[-2:], path.shape[-2:]):
+            # Odd grids: the coarsest level rounded up. Pad the input so that this cannot happen.
+            lateral = F.interpolate(lateral, path.shape[-2:], mode='bilinear', align_corners=False)
+        return lateral
+
+    def forward(
+        self, taps: Sequence, *, upsample_finest: bool = True, finest_only: bool = False
+    ) -> tuple[Tensor, ...]:
         """Fuse the taps.
 
         Args:
@@ -203,6 +243,7 @@ class DPTNeck(BaseModule):
                 (maps alone for the levels of ``identity_levels``; they will do for the readout 'ignore').
             upsample_finest: Whether the finest map gets its last upsampling by two (bilinear,
                 align_corners=True); without it, it is up to the caller, who may do it by rows.
+            finest_only: Whether the finest map alone is returned, so that the others need not be held.
 
         Returns:
             Four maps with ``channels`` channels, finest first: 8, 4, 2 and 1 times the patch grid, that is
@@ -213,11 +254,10 @@ class DPTNeck(BaseModule):
                 level of ``identity_levels`` comes with one.
         """
         self._check(taps)
-        maps = self.reassemble_blocks(taps)
-        laterals = [conv(x) for conv, x in zip(self.convs, maps, strict=True)]
-        path = self.fusion_blocks[0](laterals[3])
+        path = self.fusion_blocks[0](self._lateral(taps, 3, None))
         fused = [path]
         for block, level in zip(self.fusion_blocks[1:], (2, 1, 0), strict=True):
-            path = block(path, laterals[level], upsample=upsample_finest or level > 0)
-            fused.append(path)
-        return tuple(fused[::-1])
+            # Each level is assembled when it is needed: no two of them are held.
+            path = block(path, self._lateral(taps, level, path), upsample=upsample_finest or level > 0)
+            fused = [path] if finest_only else [path, *fused]
+        return tuple(fused)

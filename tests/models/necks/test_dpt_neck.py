@@ -76,6 +76,19 @@ def test_inputs_are_not_changed() -> None:
     assert all(torch.equal(copy, feature_map) for copy, (feature_map, _) in zip(copies, tokens, strict=True))
 
 
+@pytest.mark.parametrize('norm', ['BN', None])
+@pytest.mark.parametrize('grid', [(4, 6), (3, 5)])
+def test_without_gradients_and_the_coarser_maps_the_finest_is_the_same(grid: tuple, norm: str | None) -> None:
+    neck, tokens = DPTNeck(**SMALL, norm=norm).eval(), taps(*grid)
+    maps = neck(tokens)
+    with torch.no_grad():
+        without_gradients = neck(tokens)
+        (finest,) = neck(tokens, finest_only=True)
+    for one, other in zip(without_gradients, maps, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+    assert torch.equal(finest, without_gradients[0])
+
+
 def test_wrong_arguments_name_themselves() -> None:
     with pytest.raises(ValueError, match='readout_type'):
         DPTNeck(**SMALL, readout_type='concat')
