@@ -34,8 +34,8 @@ def dominated(labels: np.ndarray, max_ratio: float, ignore_index: int = IGNORE_I
     """
     if labels.dtype != np.uint8 or labels.size >= EXACT_IN_FLOAT32:
         counts: np.ndarray = np.bincount(labels.ravel())
-    elif _evenly_split(labels, max_ratio, ignore_index):
-        return False
+    elif (guess := _guess_dominated(labels, max_ratio, ignore_index)) is not None:
+        return guess
     else:
         counts = cv2.calcHist([labels], [0], None, [256], [0, 256]).ravel()  # less time than bincount
     if ignore_index < len(counts):
@@ -43,24 +43,23 @@ def dominated(labels: np.ndarray, max_ratio: float, ignore_index: int = IGNORE_I
     return bool(np.count_nonzero(counts) < 2 or counts.max() / counts.sum() >= max_ratio)
 
 
-def _evenly_split(labels: np.ndarray, max_ratio: float, ignore_index: int) -> bool:
-    """Whether the classes below some label, and the others, both are less than ``max_ratio`` of the pixels.
+def _guess_dominated(labels: np.ndarray, max_ratio: float, ignore_index: int) -> bool | None:
+    """What the pixels below one label, of it and above it tell; None if that is not enough.
 
-    Then there are two classes and none is larger. The label is guessed from a sample: a bad guess costs the
-    histogram that a good one saves.
+    The label is guessed from a sample: the middle one, beside which no side is likely to hold more than half.
     """
-    sample = np.sort(labels[::SAMPLE_STEP, ::SAMPLE_STEP], axis=None)
-    sample = sample[sample != ignore_index]
+    sample = labels[::SAMPLE_STEP, ::SAMPLE_STEP].ravel()
+    sample = np.sort(sample[sample != ignore_index])
     if not sample.size:
-        return False
+        return None
     middle = int(sample[sample.size // 2])
-    before, behind = np.searchsorted(sample, middle), np.searchsorted(sample, middle, side='right')
-    # The middle class goes to the smaller side.
-    edge = middle + 1 if before < sample.size - behind else middle
     ignored = np.count_nonzero(labels == ignore_index)
-    lower = np.count_nonzero(labels < edge) - (ignored if ignore_index < edge else 0)
     total = labels.size - ignored
-    return bool(total > 0 and max(lower, total - lower) / total < max_ratio)
+    same = np.count_nonzero(labels == middle)
+    if same / total >= max_ratio:
+        return True
+    lower = np.count_nonzero(labels < middle) - (ignored if ignore_index < middle else 0)
+    return None if max(lower, total - lower - same) / total >= max_ratio else False
 
 
 @TRANSFORMS.register_module()
