@@ -5,6 +5,8 @@ from mmengine.runner import Runner
 
 from dpt.registry import HOOKS
 
+HEADS = {'decode_head', 'auxiliary_heads'}
+
 
 @HOOKS.register_module()
 class ClassCheckHook(Hook):
@@ -27,6 +29,8 @@ class ClassCheckHook(Hook):
         classes = getattr(dataset, 'metainfo', {}).get('classes')
         for name, head in runner.model.named_modules():
             count = getattr(head, 'num_classes', None)
+            if not HEADS & set(name.split('.')):  # a backbone's own, as of its pretraining, is another matter
+                continue
             if classes and isinstance(count, int) and count != len(classes):
                 raise ValueError(
                     f'{name} has num_classes={count}, but the data set of {loader} has '

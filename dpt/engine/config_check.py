@@ -19,6 +19,7 @@ from dpt.engine.config_parts import (
     arguments,
     check_keys,
     check_parts,
+    is_own,
     known_names,
     lookup,
     near,
@@ -30,6 +31,7 @@ from dpt.registry import DATASETS, MODELS, OPTIM_WRAPPER_CONSTRUCTORS, TRANSFORM
 LOADERS_OF = dict(train=('train_dataloader', 'val_dataloader'), test=('test_dataloader',))
 """The loaders that a task reads."""
 MODEL_PARTS = ('backbone', 'neck', 'decode_head', 'data_preprocessor', 'loss', 'auxiliary_loss')
+HEADS = ('model.decode_head', 'model.auxiliary_heads')
 LEVELS = ('CRITICAL', 'ERROR', 'WARNING', 'INFO', 'DEBUG', 'NOTSET')
 BUILD_ERRORS = (ValueError, TypeError, KeyError, AssertionError, OSError)
 
@@ -58,6 +60,8 @@ def check_config(config: Config, task: str) -> None:
 
 
 def _check_top(config: Config) -> Iterator[Problem]:
+    if not isinstance(config.get('model'), Mapping):
+        yield 'model', 'it is missing'
     absent = CONSUMED - set(config)
     for key in config:
         # Any name may stand in a config to feed others, but hardly one that is nearly what is read.
@@ -75,6 +79,9 @@ def _check_top(config: Config) -> Iterator[Problem]:
 def _check_loaders(config: Config) -> Iterator[Problem]:
     for key in DATALOADERS:
         loader = config.get(key) or {}
+        for place, dataset in _datasets(loader.get('dataset'), f'{key}.dataset'):
+            if 'type' not in dataset:
+                yield place, "the key 'type' is missing"
         yield from check_keys(loader, key, LOADER_KEYS)
         for name, registry in INNER.items():
             yield from check_parts(loader.get(name), f'{key}.{name}', registry)
@@ -142,8 +149,11 @@ def _check_data(config: Config, task: str) -> Iterator[Problem]:
                 continue
             try:
                 built = DATASETS.build({**copy.deepcopy(dataset), 'pipeline': [], 'lazy_init': True})
-            except BUILD_ERRORS as error:
-                yield key, str(error)
+            except Exception as error:  # of a user's class it may be these two arguments that do not suit it
+                if is_own(kind):
+                    if not isinstance(error, BUILD_ERRORS):
+                        raise
+                    yield key, str(error)
                 continue
             count = len(built.metainfo.get('classes') or ())
             if count and count not in counts:
@@ -176,7 +186,8 @@ def _walk(value: Any, key: str) -> Iterator[tuple[str, Mapping]]:
 def _check_classes(config: Config, count: int, dataset: str) -> Iterator[Problem]:
     for key, part in _walk(config.model, 'model'):
         number, weight = part.get('num_classes'), part.get('class_weight')
-        if isinstance(number, int) and number != count:
+        # A backbone's own, as of its pretraining, is another matter.
+        if isinstance(number, int) and number != count and key.startswith(HEADS):
             yield f'{key}.num_classes', f'{number}, but {dataset} has {count} classes'
         if isinstance(weight, (list, tuple)) and len(weight) != count:
             yield f'{key}.class_weight', f'{len(weight)} weights, but {dataset} has {count} classes'
@@ -192,11 +203,12 @@ def _check_model(config: Config, task: str) -> Iterator[Problem]:
 
 def _patch_size(config: Config) -> int | None:
     backbone = config.model.get('backbone') or {}
-    if 'patch_size' in backbone:
-        return backbone['patch_size']
-    kind = MODELS.get(backbone['type']) if isinstance(backbone.get('type'), str) else None
-    parameter = arguments(kind)[0].get('patch_size') if kind else None
-    return parameter.default if parameter and isinstance(parameter.default, int) else None
+    kind = MODELS.get(backbone['type']) if isinstance(backbone.get('type'), str) else backbone.get('type')
+    if not kind or not is_own(kind):  # who knows what another one does with a rest
+        return None
+    parameter = arguments(kind)[0].get('patch_size')
+    size = backbone.get('patch_size', parameter.default if parameter else None)
+    return size if isinstance(size, int) else None
 
 
 def _sides(value: Any) -> tuple[int, ...]:

@@ -89,6 +89,12 @@ PARAMWISE_KEYS = {
 }
 """What mmengine's default constructor of parameter groups reads."""
 
+OWN_PACKAGES = ('dpt', 'mmcv', 'mmengine', 'torch')
+"""Packages of parts whose annotations and inner parts are known; others keep what they like in theirs."""
+
+BUILT_EVERYWHERE = ('dataset', 'datasets', 'pipeline')
+"""Keys whose values are built from a registry whoever takes them."""
+
 LOADER_KEYS = set(inspect.signature(DataLoader.__init__).parameters) - {'self'} | {'num_batch_per_epoch'}
 
 
@@ -115,6 +121,11 @@ def arguments(target: Callable) -> tuple[dict[str, inspect.Parameter], bool]:
         if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
             return found, False
     return found, bool(makers)
+
+
+def is_own(target: object) -> bool:
+    """Whether a part comes from this package or those that it stands on, not from a user's code."""
+    return getattr(target, '__module__', '').partition('.')[0] in OWN_PACKAGES
 
 
 def _accepted(annotation: Any) -> tuple | None:
@@ -176,7 +187,7 @@ def _check_arguments(part: Mapping, key: str, target: Callable, registry: Regist
             hint = near(argument, set(known) - supplied, cutoff=0.85 if takes_any else 0.6)
             if hint or not takes_any:
                 yield f'{key}.{argument}', f'{name} has no argument {argument!r}{hint}'
-        elif wrong_type(value, known[argument].annotation):
+        elif is_own(target) and wrong_type(value, known[argument].annotation):
             expected = _spell(known[argument].annotation)
             yield f'{key}.{argument}', f'{value!r} is {type(value).__name__}, but {name} takes {expected}'
     for argument, parameter in known.items():
@@ -206,6 +217,7 @@ def check_parts(value: Any, key: str, registry: Registry) -> Iterator[Problem]:
             yield from check_parts(one, f'{key}.{number}', registry)
     if not isinstance(value, Mapping):
         return
+    inner: Collection[str] = value.keys()
     if 'type' in value:
         try:
             target = _find(value['type'], registry)
@@ -216,8 +228,9 @@ def check_parts(value: Any, key: str, registry: Registry) -> Iterator[Problem]:
             yield f'{key}.type', f'{value["type"]!r} is no known {registry.name.replace("_", " ")}{hint}'
         else:
             yield from _check_arguments(value, key, target, registry)
-    for name, one in value.items():
-        yield from check_parts(one, f'{key}.{name}', INNER.get(name, registry))
+            inner = inner if is_own(target) else [name for name in inner if name in BUILT_EVERYWHERE]
+    for name in inner:
+        yield from check_parts(value[name], f'{key}.{name}', INNER.get(name, registry))
 
 
 def check_keys(value: Any, key: str, known: Collection[str]) -> Iterator[Problem]:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from mmengine.dist import get_rank, get_world_size
+from mmengine.hooks import CheckpointHook, EarlyStoppingHook, LoggerHook
 from mmengine.runner import IterBasedTrainLoop as _IterBasedTrainLoop
 from mmengine.runner import Runner
 from mmengine.runner.base_loop import BaseLoop
@@ -16,6 +17,7 @@ SAMPLES_SEEN = 'samples_seen'
 """Name, among what a checkpoint keeps of the run, of the place in the order of the samples."""
 PROCESSES = 'processes'
 """Name, likewise, of the number of processes."""
+_READ_METRICS = (CheckpointHook, EarlyStoppingHook, LoggerHook)  # and complain where there are none
 VALIDATED = 'validated'
 """Name, likewise, of the iteration after which the last validation began."""
 
@@ -106,7 +108,14 @@ class IterBasedTrainLoop(_IterBasedTrainLoop):
             runner.message_hub.update_info(VALIDATED, self._iter)
             runner.val_loop.run()
         except ValidationStopped:
+            self._leave_validation()
             runner.message_hub.update_info(VALIDATED, -1)  # the run that goes on from here begins with it
+
+    def _leave_validation(self) -> None:
+        """Let hooks take back what they changed for a validation that was broken off (EMAHook weights)."""
+        for hook in self.runner.hooks:
+            if not isinstance(hook, _READ_METRICS):
+                hook.after_val_epoch(self.runner, metrics={})
 
     def run(self) -> object:
         """Train from the current iteration to the last."""

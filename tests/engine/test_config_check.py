@@ -3,16 +3,18 @@
 import copy
 import functools
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from mmengine.config import Config
 
+from dpt.datasets import BaseSegDataset
 from dpt.engine.config_check import check_config
 from dpt.engine.config_parts import check_parts, wrong_type
 from dpt.engine.launch import load_config
-from dpt.registry import HOOKS, OPTIMIZERS, PARAM_SCHEDULERS, TRANSFORMS
+from dpt.registry import DATASETS, HOOKS, MODELS, OPTIMIZERS, PARAM_SCHEDULERS, TRANSFORMS
 
 ROOT = Path(__file__).resolve().parent.parent.parent / 'configs'
 CAMVID = str(ROOT / 'dpt_vit-s14_364x476_4k_camvid.py')
@@ -253,3 +255,49 @@ def test_valid_parts_of_the_engine_pass(part: dict, registry: object) -> None:
 )
 def test_only_sure_contradictions_of_an_annotation_count(value: object, annotation: Any, wrong: bool) -> None:
     assert wrong_type(value, annotation) is wrong
+
+
+class UsersPart:
+    """As a user writes one: an annotation that says too little, inner parts of its own, a pretrained head."""
+
+    def __init__(self, size: int = 1, *, embed: object = None, num_classes: int = 0, patch_size: int = 16):
+        self.size, self.embed, self.num_classes, self.patch_size = size, embed, num_classes, patch_size
+
+
+class UsersData(BaseSegDataset):
+    """Takes its pipeline under another name."""
+
+    def __init__(self, folder: str, transforms: list):
+        super().__init__(data_root=folder, pipeline=transforms)
+
+
+@pytest.fixture
+def users_parts() -> Iterator[None]:
+    MODELS.register_module(module=UsersPart)
+    DATASETS.register_module(module=UsersData)
+    yield
+    MODELS.module_dict.pop('UsersPart')
+    DATASETS.module_dict.pop('UsersData')
+
+
+@pytest.mark.usefixtures('users_parts')
+@pytest.mark.parametrize('patch_size', [7, [7, 3, 3, 3]])
+def test_parts_of_a_user_may_do_what_they_like_with_what_they_get(patch_size: object) -> None:
+    config = camvid()
+    backbone = dict(type='UsersPart', size=[4, 4], embed=dict(type='sine'), num_classes=1000)
+    config.model.backbone = {**backbone, 'patch_size': patch_size}
+    transforms = [dict(type='LoadImageFromFile')]
+    config.train_dataloader.dataset = dict(type='UsersData', folder='data', transforms=transforms)
+    check_config(config, 'train')
+    config.model.backbone['sise'] = 3
+    with pytest.raises(ValueError, match='backbone.sise: UsersPart has no argument .* did you mean size'):
+        check_config(config, 'train')
+
+
+def test_a_missing_model_or_type_of_a_data_set_is_told() -> None:
+    config = camvid()
+    config.model = None
+    del config.val_dataloader.dataset['type']
+    with pytest.raises(ValueError, match='model: it is missing') as caught:
+        check_config(config, 'train')
+    assert "val_dataloader.dataset: the key 'type' is missing" in str(caught.value)

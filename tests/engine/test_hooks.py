@@ -24,6 +24,13 @@ def test_another_number_of_classes_is_named(stage: str) -> None:
         getattr(ClassCheckHook(), stage)(runner(4, ('a', 'b', 'c')))
 
 
+def test_the_classes_of_a_pretrained_backbone_are_its_own() -> None:
+    run = runner(3, ('a', 'b', 'c'))
+    run.model['backbone'] = nn.Identity()
+    run.model['backbone'].num_classes = 1000
+    ClassCheckHook().before_train(run)
+
+
 def test_only_statistics_are_averaged(monkeypatch: pytest.MonkeyPatch) -> None:
     averaged: list[torch.Tensor] = []
     monkeypatch.setattr('dpt.engine.sync_buffers.all_reduce_params', lambda b, op: averaged.extend(b))
