@@ -21,6 +21,7 @@ from dpt.engine.checkpoint_files import find_resume
 from dpt.engine.dataloaders import DATALOADERS, innermost_datasets
 from dpt.engine.mmseg_config import is_mmseg_config, is_mmseg_module, translate_mmseg_config
 from dpt.engine.optim_wrapper import preferred_amp_dtype
+from dpt.engine.quiet import QuietRunner
 from dpt.engine.work_dir import RESTARTS, restarted
 from dpt.shipped import find_config
 
@@ -276,7 +277,7 @@ def build_runner(config: Config, launcher: str = 'none') -> Runner:
     _survive_broken_torchvision()
     _fit_dataloaders(config)
     passed_over = _choose_weights(config)
-    runner = Runner.from_cfg(config)
+    runner = QuietRunner.from_cfg(config)
     for checkpoint in passed_over:
         runner.logger.warning(f'not resumed from {checkpoint}')
     if config.get(TRANSLATION):

@@ -5,6 +5,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from mmengine.logging import MMLogger
+from mmengine.runner import Runner
+
+TABLES = ('System environment:', 'Config:\n', 'Hooks will be executed in the following order')
+"""How what the engine reports of hundreds of lines begins."""
 
 
 @contextmanager
@@ -17,3 +21,20 @@ def only_errors() -> Iterator[MMLogger]:
         yield logger
     finally:
         logger.setLevel(level)
+
+
+def is_no_table(record: logging.LogRecord) -> bool:
+    """Whether a record is none of :data:`TABLES`."""
+    return not str(record.msg).lstrip('\n-').startswith(TABLES)
+
+
+class QuietRunner(Runner):
+    """mmengine's runner whose tables of environment, config and hooks go to the log file alone."""
+
+    def build_logger(self, log_level: int | str = 'INFO', log_file: str | None = None, **kwargs) -> MMLogger:
+        """Build the logger, before the engine's first line."""
+        logger = super().build_logger(log_level, log_file, **kwargs)
+        for handler in logger.handlers:
+            if not isinstance(handler, logging.FileHandler):
+                handler.addFilter(is_no_table)
+        return logger

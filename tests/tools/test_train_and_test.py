@@ -141,6 +141,15 @@ def test_a_checkpoint_of_another_model_is_one_line(
     assert 'Traceback' not in result.stderr
 
 
+def test_tables_are_in_the_log_file_and_not_on_the_console(trained: Path) -> None:
+    console = (trained / 'stdout.log').read_text()
+    (log,) = trained.glob('*/*.log')
+    for title in ('System environment:', 'Config:\n', 'Hooks will be executed'):
+        assert title in log.read_text()
+        assert title not in console
+    assert 'Iter(train) [2/4]' in console
+
+
 def test_load_from_starts_from_the_weights(
     run_tool, trained: Path, tiny_config: Path, tmp_path: Path
 ) -> None:
