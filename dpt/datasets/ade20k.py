@@ -66,7 +66,7 @@ class ADE20KDataset(BaseSegDataset):
             f'{root / "images" / "training"} exists (<data_root>/images/training).',
             'If it lies elsewhere, say so with --cfg-options data_root=/path/to/' + ARCHIVE,
         ]
-        wrong = _find_full_release(root)
+        wrong = find_full_release(root)
         if (root / ARCHIVE).is_dir():
             lines.append(f'There is {root / ARCHIVE}: data_root should be that.')
         elif wrong is not None:
@@ -77,7 +77,7 @@ class ADE20KDataset(BaseSegDataset):
         return '\n'.join(lines)
 
 
-def _find_full_release(root: Path) -> Path | None:
+def find_full_release(root: Path) -> Path | None:
     """A folder or file under or beside ``root`` that betrays the full release, ADE20K_2021_17_01 or older."""
     if root.name.startswith('ADE20K_20') and root.is_dir():
         return root

@@ -57,7 +57,7 @@ def paint(image: dict, annotations: Sequence[dict]) -> np.ndarray:
     try:
         from pycocotools import mask
     except ImportError as error:
-        raise ValueError("reading run-length masks needs pycocotools: pip install 'dpt[data]'") from error
+        raise ValueError('reading run-length masks needs pycocotools: pip install pycocotools') from error
     labels = np.zeros((image['height'], image['width']), np.uint8)
     for one in annotations:
         if one['category_id'] not in LABEL_OF:

@@ -46,7 +46,7 @@ def convert(source: Path, voc: Path) -> Path:
     try:
         from scipy.io import loadmat
     except ImportError as error:
-        raise ValueError("reading .mat files needs scipy: pip install 'dpt[data]'") from error
+        raise ValueError('reading .mat files needs scipy: pip install scipy') from error
     try:
         labels = np.asarray(loadmat(source)['GTcls'][0]['Segmentation'][0])
     except Exception as error:  # scipy raises whatever a damaged file leads it to

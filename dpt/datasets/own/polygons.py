@@ -154,7 +154,7 @@ def read_coco(images: Path, file: Path) -> tuple[Pairs, CocoReader]:
     try:
         import pycocotools.mask  # noqa: F401
     except ImportError as error:
-        raise ValueError("reading COCO annotations needs pycocotools: pip install 'dpt[data]'") from error
+        raise ValueError('reading COCO annotations needs pycocotools: pip install pycocotools') from error
     content = _load(file)
     try:
         categories = sorted((one['id'], one['name']) for one in content['categories'])

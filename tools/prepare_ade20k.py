@@ -1,0 +1,72 @@
+"""Get ADE20K's benchmark, ADEChallengeData2016.zip: download it, check it, unpack it, verify what is there.
+
+A download that was cut off goes on where it ended. No hash of the archive is known here: its list of files,
+the CRC of each and the sizes of all images are compared. A folder that is there already is verified only.
+
+Example:
+    python tools/prepare_ade20k.py --root data/ade
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, track
+
+from dpt.datasets import ade20k_archive
+from dpt.datasets.ade20k import URL, find_full_release
+from dpt.datasets.ade20k_archive import check_archive, check_folder, download, unpack
+from dpt.datasets.ade20k_release import ARCHIVE
+from dpt.engine.cli import one_line_errors
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        '--root', type=Path, default=Path('data/ade'), help=f'folder that gets {ARCHIVE} (default: data/ade)'
+    )
+    parser.add_argument('--archive', type=Path, help='a file fetched by other means')
+    parser.add_argument('--url', default=URL, help=f'another address (default: {URL})')
+    return parser.parse_args()
+
+
+def fetch(url: str, target: Path) -> Path:
+    print(f'{url} -> {target}')
+    columns = (TextColumn('download'), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty()) as progress:
+        bar = progress.add_task('download', total=None)
+        return download(url, target, lambda done, total: progress.update(bar, completed=done, total=total))
+
+
+def shown(what: str) -> Callable[[Iterable], Iterable]:
+    return lambda items: track(items, what, console=Console(stderr=True), disable=not sys.stderr.isatty())
+
+
+def main() -> None:
+    with one_line_errors():
+        args = parse_args()
+        folder = args.root / ARCHIVE
+        if not folder.exists():
+            file = args.archive or args.root / f'{ARCHIVE}.zip'
+            if not args.archive and not file.exists():
+                full = find_full_release(folder)
+                if full is not None:
+                    print(
+                        f'note: {full} is of the full ADE20K release, which has other labels and is not used'
+                    )
+                fetch(args.url, file)
+            check_archive(file)
+            print(f'{file}: the files of the release are all in it')
+            unpack(file, args.root, shown('unpack'))
+        wrong = check_folder(folder, shown('verify'))
+        counts = ' and '.join(f'{split.count:,} {name}' for name, split in ade20k_archive.FOLDERS.items())
+        print('\n'.join(wrong) if wrong else f'{folder}: complete, {counts} images, names and sizes fit')
+        raise SystemExit(1 if wrong else 0)
+
+
+if __name__ == '__main__':
+    main()
