@@ -34,6 +34,9 @@ def segment(session: onnxruntime.InferenceSession, image: np.ndarray) -> np.ndar
 
 
 if __name__ == '__main__':
+    if len(sys.argv) != 4:
+        print(__doc__)
+        sys.exit(0 if '--help' in sys.argv else 2)
     model, source, target = sys.argv[1:]
     session = onnxruntime.InferenceSession(model, providers=['CPUExecutionProvider'])
     image = cv2.imread(source)

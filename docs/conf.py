@@ -1,0 +1,26 @@
+"""Sphinx: python -m sphinx -W -b html docs build/docs"""
+
+import sys
+from pathlib import Path
+
+DOCS = Path(__file__).resolve().parent
+sys.path[:0] = [str(DOCS), str(DOCS.parent)]
+
+from tool_pages import fill_in  # noqa: E402
+
+import dpt  # noqa: E402
+
+project = 'dpt'
+release = version = dpt.__version__
+copyright = 'the authors of dpt, Apache License 2.0'  # noqa: A001
+extensions = ['myst_parser', 'sphinx.ext.autodoc', 'sphinx.ext.napoleon']
+html_theme = 'furo'
+myst_heading_anchors = 3
+autodoc_typehints = 'none'  # docstrings say it
+autodoc_member_order = 'bysource'
+autodoc_default_options = {'members': True, 'ignore-module-all': False}
+
+
+def setup(app: object) -> None:
+    """Let the page of tools be made of the tools themselves."""
+    app.connect('source-read', lambda app, name, source: source.__setitem__(0, fill_in(source[0])))  # type: ignore[attr-defined]

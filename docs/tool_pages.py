@@ -1,0 +1,45 @@
+"""What each tool says of itself."""
+
+import contextlib
+import io
+import os
+import runpy
+import sys
+from pathlib import Path
+from unittest.mock import patch
+
+TOOLS = Path(__file__).resolve().parent.parent / 'tools'
+MARK = '<!-- tools -->'
+
+
+def tool_help(file: Path) -> str:
+    """Return what ``--help`` prints, or says on a missing package.
+
+    Args:
+        file: A Python tool.
+    """
+    printed = io.StringIO()
+    with (
+        patch.object(sys, 'argv', [str(file), '--help']),
+        patch.object(sys, 'path', [str(file.parent), *sys.path]),
+        patch.dict(os.environ, COLUMNS='100'),
+        contextlib.redirect_stdout(printed),
+    ):
+        try:
+            runpy.run_path(str(file), run_name='__main__')
+        except SystemExit:
+            pass
+        except ImportError as error:
+            return f'({error})'
+    return printed.getvalue().strip()
+
+
+def fill_in(source: str) -> str:
+    """Return a page with the help of all tools in place of the mark."""
+    if MARK not in source:
+        return source
+    parts = []
+    for file in sorted(TOOLS.rglob('*.py')):
+        name = file.relative_to(TOOLS.parent).as_posix()
+        parts.append(f'## `{name}`\n\n```text\n{tool_help(file)}\n```\n')
+    return source.replace(MARK, '\n'.join(parts))

@@ -1,0 +1,134 @@
+"""What the pages show exists: links, tools and their options, configs, keys, messages, code."""
+
+import ast
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+from mmengine.config import Config
+
+REPOSITORY = Path(__file__).resolve().parent.parent.parent
+PAGES = sorted(
+    [*REPOSITORY.glob('*.md'), *(REPOSITORY / 'docs').glob('*.md'), *(REPOSITORY / 'benchmarks').glob('*.md')]
+)
+sys.path.insert(0, str(REPOSITORY / 'docs'))
+from tool_pages import tool_help  # noqa: E402
+
+tool_help = cache(tool_help)
+each_page = pytest.mark.parametrize('page', PAGES, ids=lambda page: page.name)
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf'^```{language}\n(.*?)^```', page.read_text(encoding='utf-8'), flags=re.DOTALL | re.M)
+
+
+def commands(page: Path) -> Iterator[list[str]]:
+    """Words of each command of the shell blocks, from the name of the tool on."""
+    for block in blocks(page, 'bash'):
+        for line in block.replace('\\\n', ' ').splitlines():
+            words = shlex.split(line.replace('[@]', ''), comments=True)
+            for i, word in enumerate(words):
+                if word.startswith('tools/') and word.endswith('.py'):
+                    yield words[i:]
+                elif word == 'dpt' and i == 0 and words[1] not in ('--help', 'where'):
+                    yield [f'tools/{words[1]}.py', *words[2:]]
+
+
+@each_page
+def test_every_relative_link_leads_somewhere(page: Path) -> None:
+    text = re.sub(r'^```.*?^```', '', page.read_text(encoding='utf-8'), flags=re.DOTALL | re.M)
+    for target in re.findall(r'\]\(([^)\s]+)\)', text):
+        if '://' not in target and not target.startswith('#'):
+            assert (page.parent / target.split('#')[0]).exists(), target
+
+
+@each_page
+def test_every_command_has_its_tool_and_options(page: Path) -> None:
+    for tool, *arguments in commands(page):
+        assert (REPOSITORY / tool).is_file(), tool
+        told = tool_help(REPOSITORY / tool)
+        if told.startswith('('):  # needs a package that is not installed
+            continue
+        for option in (word.split('=')[0] for word in arguments if word.startswith('--')):
+            assert re.search(rf'{re.escape(option)}\b', told), f'{tool} has no {option}'
+
+
+@each_page
+def test_every_file_named_is_there(page: Path) -> None:
+    text = page.read_text(encoding='utf-8')
+    named = re.findall(r'(?<![\w/])(?:tools|configs|benchmarks|tests)/[\w./-]+\.(?:py|sh|md)\b', text)
+    for path in set(named) - {'configs/mine.py', 'tools/NAME.py'}:
+        assert (REPOSITORY / path).is_file(), path
+
+
+@each_page
+def test_every_python_block_compiles(page: Path) -> None:
+    for block in blocks(page, 'python'):
+        compile(block, page.name, 'exec')
+
+
+def test_every_top_level_key_of_the_configs_is_explained() -> None:
+    text = (REPOSITORY / 'docs' / 'configs.md').read_text(encoding='utf-8')
+    explained = set(re.findall(r'`([\w.]+)`', text))
+    for file in (REPOSITORY / 'configs').glob('*.py'):
+        unexplained = set(Config.fromfile(str(file))) - explained
+        assert not unexplained, f'{file.name}: {unexplained}'
+
+
+def texts_of_the_code() -> set[str]:
+    """All strings of the package and the tools; a value that is filled in is a line break."""
+    found = set()
+    for file in [*(REPOSITORY / 'dpt').rglob('*.py'), *(REPOSITORY / 'tools').rglob('*.py')]:
+        for node in ast.walk(ast.parse(file.read_text(encoding='utf-8'))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                found.add(node.value)
+            elif isinstance(node, ast.JoinedStr):
+                parts = (str(part.value) if isinstance(part, ast.Constant) else '\n' for part in node.values)
+                found.add(''.join(parts))
+    return found
+
+
+def test_the_messages_of_troubleshooting_are_those_of_the_code() -> None:
+    page = (REPOSITORY / 'docs' / 'troubleshooting.md').read_text(encoding='utf-8')
+    messages = re.findall(r'^\| `([^`]+)`', page, flags=re.M)
+    assert len(messages) > 40
+    texts = texts_of_the_code()
+    for message in messages:
+        pattern = re.compile('.*'.join(map(re.escape, message.split('…'))), flags=re.DOTALL)
+        assert any(pattern.search(text) for text in texts), message
+
+
+def test_the_site_builds_and_names_every_tool(tmp_path: Path) -> None:
+    pytest.importorskip('sphinx', reason='pip install -e .[docs]')
+    pytest.importorskip('myst_parser')
+    pytest.importorskip('furo')
+    command = [
+        sys.executable,
+        '-m',
+        'sphinx',
+        '-q',
+        '-W',
+        '--keep-going',
+        '-b',
+        'html',
+        '-d',
+        str(tmp_path / 'trees'),
+    ]
+    done = subprocess.run(
+        [*command, str(REPOSITORY / 'docs'), str(tmp_path / 'site')],
+        text=True,
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    site = (tmp_path / 'site' / 'tools.html').read_text(encoding='utf-8')
+    for file in (REPOSITORY / 'tools').rglob('*.py'):
+        assert file.relative_to(REPOSITORY).as_posix() in site, file
+    assert 'dpt.models.segmentor.EncoderDecoder' in (tmp_path / 'site' / 'api.html').read_text(
+        encoding='utf-8'
+    )
