@@ -13,7 +13,7 @@ MARK = '<!-- tools -->'
 
 
 def tool_help(file: Path) -> str:
-    """Return what ``--help`` prints, or says on a missing package.
+    """Return what ``--help`` prints, or what a missing package says, in parentheses.
 
     Args:
         file: A Python tool.
@@ -26,7 +26,12 @@ def tool_help(file: Path) -> str:
         contextlib.redirect_stdout(printed),
     ):
         try:
-            runpy.run_path(str(file), run_name='__main__')
+            # Not as the main program: training arms timers that end the process.
+            tool = runpy.run_path(str(file), run_name='tool')
+            parse = tool.get('parse_args') or tool.get('main')
+            if parse is None:
+                return tool['__doc__'].strip()
+            parse()
         except SystemExit:
             pass
         except ImportError as error:

@@ -39,7 +39,7 @@ def test_a_tool_gets_its_arguments(
     monkeypatch.chdir(tmp_path)
     assert run(monkeypatch, 'print_config', 'quickstart.py', '--cfg-options', 'total_batch_size=3') == 0
     assert 'total_batch_size = 3' in capsys.readouterr().out
-    assert run(monkeypatch, 'train', 'nothing.py') == 1  # the status of the tool
+    assert run(monkeypatch, 'print_config', 'nothing.py') == 1  # the status of the tool
 
 
 def test_where_prints_the_folders(
