@@ -43,6 +43,8 @@ RANK_TIMEOUT = 600
 """Seconds, where the config has no ``rank_timeout``: as in configs/_base_/default_runtime.py."""
 COLLECTIVE_TIMEOUT = 3600
 """Seconds, where the config has no ``env_cfg.dist_cfg.timeout``."""
+ENGINE_HOOKS = ('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint')
+"""Default hooks that the engine adds by itself."""
 LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
 TRANSLATION = 'translated_from_mmseg'
 """Key under which a translated config carries the account of it, a line each."""
@@ -257,6 +259,12 @@ def build_runner(config: Config, launcher: str = 'none') -> Runner:
     own = [dict(type=name) for name in ('ClassCheckHook', 'UtilizationHook', 'StopSignalHook')]
     hooks = [*(config.get('custom_hooks') or []), *own]
     config.setdefault('default_hooks', {}).setdefault('non_finite', dict(type='NonFiniteHook'))
+    # The engine takes None for 'without' of its own hooks alone.
+    unwanted = [
+        name for name, hook in config.default_hooks.items() if hook is None and name not in ENGINE_HOOKS
+    ]
+    for name in unwanted:
+        del config.default_hooks[name]
     # Without a type the engine would not look into the registry, and its own line lacks rate and memory.
     config.setdefault('log_processor', dict(by_epoch=False)).setdefault('type', 'LogProcessor')
     if launcher != 'none':

@@ -168,6 +168,14 @@ def test_the_log_line_is_ours_without_a_type(ade: Config, monkeypatch: pytest.Mo
     assert build_runner(ade).log_processor == dict(by_epoch=False, type='LogProcessor')
 
 
+def test_any_default_hook_can_be_left_out(ade: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr('dpt.engine.launch.Runner.from_cfg', lambda config: config)
+    ade.default_hooks.update(visualization=None, non_finite=None, timer=None)
+    hooks = build_runner(ade).default_hooks
+    assert not {'visualization', 'non_finite'} & set(hooks)
+    assert hooks['timer'] is None  # one of the engine's: without an entry it would add it
+
+
 def test_a_wrong_argument_is_one_line_and_a_bug_is_not(capsys: pytest.CaptureFixture) -> None:
     with pytest.raises(SystemExit), one_line_errors():
         MODELS.build(dict(type='DPTHead', in_channels=4, num_classes=2, norm_cfg=None))
