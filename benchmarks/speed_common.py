@@ -20,7 +20,7 @@ import torch
 from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.model import BaseModel
-from mmengine.optim import build_optim_wrapper
+from mmengine.optim import OptimWrapper, build_optim_wrapper
 from mmengine.registry import Registry
 
 CLOCKS = {'wall': time.perf_counter, 'cpu': time.process_time}
@@ -181,7 +181,7 @@ class Side:
 
 
 class Nothing(BaseModel):
-    """A model whose step costs nothing, and is told to ``on_step``."""
+    """A model of one parameter, told of each step to ``on_step``; the optimiser and its checks are real."""
 
     on_step: Callable[[], None]
 
@@ -189,9 +189,12 @@ class Nothing(BaseModel):
         super().__init__()
         self.weight = torch.nn.Parameter(torch.zeros(1))
 
-    def train_step(self, data: dict, optim_wrapper: object) -> dict:
+    def train_step(self, data: dict, optim_wrapper: OptimWrapper) -> dict:
         type(self).on_step()
-        return dict(loss=torch.zeros(()))
+        with optim_wrapper.optim_context(self):
+            loss = self.weight.sum()
+        optim_wrapper.update_params(loss)
+        return dict(loss=loss.detach())
 
     def forward(self, *_: object) -> None:
         raise NotImplementedError
