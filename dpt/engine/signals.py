@@ -93,6 +93,11 @@ class Agreement:
         distributed.all_reduce(answer, distributed.ReduceOp.MAX, self._group)
         return bool(answer.item())
 
+    def wait_for_all(self) -> None:
+        """Wait until every process has come here."""
+        if self._group is not None:
+            distributed.barrier(self._group)
+
     def finish(self) -> bool:
         """Wait for the last question; return what was agreed."""
         asked, self._asked = self._asked, None
@@ -159,6 +164,9 @@ class StopSignalHook(Hook):
         for hook in runner.hooks:
             if isinstance(hook, CheckpointHook):
                 hook.save(runner, runner.iter)
+        if self._agreement is not None:
+            # A process that ends with a status of its own makes its launcher end the one that still writes.
+            self._agreement.wait_for_all()
         name = self.signals.received.name if self.signals.received else 'a signal to another process'
         runner.logger.warning(f'{name}: stopped after iteration {runner.iter}, saved; go on with --resume')
 

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 from torch.utils.data import DataLoader
 
+from dpt.engine.checkpoint_hook import CheckpointHook
 from dpt.engine.signals import StopSignalHook, StopSignals, ValidationStopped, stopped_by_signal
 
 
@@ -70,6 +71,32 @@ def test_a_validation_is_broken_off(hook: StopSignalHook) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
     with pytest.raises(ValidationStopped):
         hook.after_val_iter(run, 1)
+
+
+def test_no_process_ends_before_the_checkpoint_is_written(hook: StopSignalHook) -> None:
+    """A launcher ends the other processes as soon as one has ended with a status of its own."""
+    done = []
+
+    class Saving(CheckpointHook):
+        def __init__(self) -> None:
+            pass
+
+        def save(self, runner: object, iteration: int) -> None:
+            done.append('saved')
+
+    class Others:
+        def finish(self) -> bool:
+            return True
+
+        def wait_for_all(self) -> None:
+            done.append('waited')
+
+    run = runner(hook)
+    run.hooks, run.iter = [hook, Saving()], 6
+    run.logger = SimpleNamespace(warning=lambda line: done.append(line))
+    hook._agreement, hook.stopped = Others(), True
+    hook.after_train(run)
+    assert done[:2] == ['saved', 'waited']
 
 
 def test_workers_outlive_a_signal_to_the_whole_job(hook: StopSignalHook) -> None:
