@@ -1,4 +1,4 @@
-"""Write the masks of Pascal Context from PASCAL in Detail; needs pycocotools (dpt[data]).
+"""Write the masks of Pascal Context from PASCAL in Detail; needs pycocotools (pip install -e '.[data]').
 
 Example:
     python tools/dataset_converters/pascal_context.py data/VOCdevkit/VOC2010
