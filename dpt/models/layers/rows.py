@@ -56,14 +56,15 @@ def row_weights(
     *,
     align_corners: bool = False,
     device: torch.device,
+    dtype: torch.dtype = torch.float32,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return both source rows of each row of the result, and the second's weight.
 
     Rows are counted from the first of :func:`source_rows`. All are made on ``device``, so that the host never
-    waits for it.
+    waits for it. Weights are of ``dtype``.
     """
     span = source_rows(top, bottom, size_in, size_out, align_corners=align_corners)
-    rows = torch.arange(top, bottom, dtype=torch.float32, device=device)
+    rows = torch.arange(top, bottom, dtype=dtype, device=device)
     source = _source(rows, size_in, size_out, align_corners).clamp_(min=0)
     lower = source.long().clamp_(max=size_in - 1)
     weight = source - lower
@@ -94,11 +95,12 @@ def resized(rows: Rows, size: Size, new_size: Size, *, align_corners: bool = Fal
     def resized_height(top: int, bottom: int) -> Tensor:
         span = source_rows(top, bottom, size[0], new_size[0], align_corners=align_corners)
         source = rows(span.start, span.stop)
+        dtype = torch.promote_types(source.dtype, torch.float32)
         lower, upper, weight = row_weights(
-            top, bottom, size[0], new_size[0], align_corners=align_corners, device=source.device
+            top, bottom, size[0], new_size[0], align_corners=align_corners, device=source.device, dtype=dtype
         )
         x, other = _take_rows(source, lower), _take_rows(source, upper)
-        return torch.lerp(x.float(), other.float(), weight[:, None]).to(source.dtype)
+        return torch.lerp(x.to(dtype), other.to(dtype), weight[:, None]).to(source.dtype)
 
     def band(top: int, bottom: int) -> Tensor:
         x = rows(top, bottom) if size[0] == new_size[0] else resized_height(top, bottom)

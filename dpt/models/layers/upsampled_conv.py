@@ -75,7 +75,7 @@ def _add_upsampled_backward(of_coarse: Tensor, of_rows: Tensor, top: int, bottom
     )
     span = source_rows(top, bottom, size[0], fine[0], align_corners=True)
     lower, upper, share = row_weights(
-        top, bottom, size[0], fine[0], align_corners=True, device=of_coarse.device
+        top, bottom, size[0], fine[0], align_corners=True, device=of_coarse.device, dtype=narrow.dtype
     )
     of_upper = narrow * share[:, None]
     of_coarse[..., span, :].index_add_(2, upper, of_upper).index_add_(2, lower, narrow.sub_(of_upper))

@@ -100,21 +100,21 @@ class ReassembleBlocks(nn.Module):
         return [
             taps[level]
             if level in self.identity_levels
-            else self.resize_layers[level](_laid_out(self._project(taps[level], level)))
+            else self.resize_layers[level](_laid_out(self._project(taps[level], level), self.training))
             for level in levels
         ]
 
 
-def _laid_out(x: Tensor) -> Tensor:
-    """Lay channels last on a CPU without gradients: convolutions then need no memory to rearrange maps.
+def _laid_out(x: Tensor, training: bool) -> Tensor:
+    """Lay channels last on a CPU for predicting: convolutions then need no memory to rearrange maps.
 
-    With gradients their backward passes would be slower.
+    With gradients their backward passes would be slower, and statistics that a batch norm takes over such a
+    map are a hundred times less exact.
     """
-    if x.device.type != 'cpu' or torch.is_grad_enabled() or torch.compiler.is_compiling():
+    if x.device.type != 'cpu' or training or torch.is_grad_enabled() or torch.compiler.is_compiling():
         return x
-    return (
-        x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
-    )  # strides of a channels-last map also for B = 1
+    # Strides of a channels-last map also for B = 1.
+    return x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
 
 
 class PreActResidualConvUnit(nn.Module):
