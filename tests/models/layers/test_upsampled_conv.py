@@ -26,9 +26,8 @@ def test_value_and_gradients(
     fine = F.interpolate(tensors[0], scale_factor=2, mode='bilinear', align_corners=True)
     expected = F.conv2d(fine, *tensors[1:], padding=1)
     y = upsampled_conv(*tensors)
-    # Weights of rows are of single precision, as torch's own are for float32.
-    torch.testing.assert_close(y, expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(y, expected, rtol=1e-9, atol=1e-9)  # double precision all the way
     weight = torch.randn_like(y)
     ours, theirs = (torch.autograd.grad((z * weight).sum(), tensors) for z in (y, expected))
     for one, other in zip(ours, theirs, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
