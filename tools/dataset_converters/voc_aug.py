@@ -1,4 +1,6 @@
-"""Add the masks of the Semantic Boundaries Dataset (SBD) to PASCAL VOC 2012; needs scipy (pip install -e '.[data]').
+"""Add the masks of the Semantic Boundaries Dataset (SBD) to PASCAL VOC 2012.
+
+Needs scipy: pip install -e '.[data]'.
 
 Example:
     python tools/dataset_converters/voc_aug.py data/VOCdevkit/VOC2012 data/VOCaug
