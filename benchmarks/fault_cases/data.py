@@ -253,7 +253,9 @@ FAULTS = (
         'data.bound_exceeded',
         'exit 1, one line with the bound',
         refused(
-            lambda data: (_cut(data), image_of(data, 4).write_bytes(b''))[0], 'max_bad_samples=1', f'{SKIP}=1'
+            lambda data: (_cut(data), image_of(data, 4).write_bytes(b''))[0].parent,
+            'max_bad_samples=1',
+            f'{SKIP}=1',
         ),
     ),
     Fault('data.skip_and_resume', 'all weights equal bit by bit', skipped_on_resume),
