@@ -193,9 +193,15 @@ class EncoderDecoder(BaseModel):
             )
             yield restored, ori_shape
 
-    def bands(self, size: Size, device: torch.device) -> Iterator[tuple[int, int]]:
-        """Yield (top, bottom) of the bands of rows in which logits of ``size`` (height, width) are made."""
-        for band in bands(size[0], 4 * self.decode_head.num_classes * size[1], device):
+    def bands(self, size: Size, inputs: Tensor) -> Iterator[tuple[int, int]]:
+        """Yield (top, bottom) of the bands of rows in which logits of ``size`` (height, width) are made.
+
+        Where the network's input is larger, bands are smaller. Its pixels count half: fewer maps of its size
+        are in use at once.
+        """
+        device = inputs.device
+        width = max(size[1], inputs.shape[-2] * inputs.shape[-1] // (2 * size[0]))
+        for band in bands(size[0], 4 * self.decode_head.num_classes * width, device):
             release_freed_memory(device)
             yield band
 
@@ -207,7 +213,7 @@ class EncoderDecoder(BaseModel):
         restored = self.restored_rows(inputs, data_samples)
         for sample, (rows, size) in zip(data_samples, restored, strict=True):
             labels, logits = [], []
-            for top, bottom in self.bands(size, inputs.device):
+            for top, bottom in self.bands(size, inputs):
                 band = rows(top, bottom)[0]
                 labels.append(label_map(band))
                 if with_logits:

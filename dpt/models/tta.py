@@ -33,7 +33,7 @@ class SegTTAModel(BaseTTAModel):
             for i, (rows, size) in enumerate(self.module.restored_rows(**view)):
                 if i == len(totals):
                     totals.append(torch.zeros(self.module.decode_head.num_classes, *size, device=device))
-                for top, bottom in self.module.bands(size, device):
+                for top, bottom in self.module.bands(size, view['inputs']):
                     totals[i][:, top:bottom] += rows(top, bottom)[0].softmax(dim=0)
         samples = self.module.data_preprocessor.cast_data(data['data_samples'][0])
         for sample, total in zip(samples, totals, strict=True):

@@ -4,7 +4,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dpt.models.layers import DropPath, Linear, checkpointed, linear, recomputed
+from dpt.models.layers import DropPath, Linear, checkpointed, linear, predicts_on_cpu, recomputed
+
+TOKENS_AT_A_TIME = 2048
+"""The most of an image whose hidden channels are held at once in a prediction on a CPU."""
 
 
 class MultiheadAttention(nn.Module):
@@ -54,6 +57,12 @@ class FFN(nn.Module):
         self.layers = nn.Sequential(first, Linear(hidden_dims, embed_dims), nn.Dropout(drop_rate))
 
     def forward(self, x: Tensor) -> Tensor:
+        count = -(-x.shape[1] // TOKENS_AT_A_TIME) if predicts_on_cpu(x) else 1
+        if count == 1:
+            return self._forward(x)
+        return torch.cat([self._forward(tokens) for tokens in x.chunk(count, dim=1)], dim=1)
+
+    def _forward(self, x: Tensor) -> Tensor:
         hidden: nn.Sequential = self.layers[0]  # type: ignore[assignment]
         x = recomputed(hidden[1], lambda activated: self.layers[1](hidden[2](activated)), hidden[0](x))
         return self.layers[2](x)

@@ -7,7 +7,16 @@ from dpt.models.layers.linear import Linear, PointwiseConv2d, linear
 from dpt.models.layers.norm_relu import after_norm_relu, classified, relu
 from dpt.models.layers.pos_embed import differ, resize_pos_embed
 from dpt.models.layers.recompute import checkpointed, keep_intermediates, recomputed
-from dpt.models.layers.rows import Rows, bands, resized, row_weights, rows_of, source_rows, with_context
+from dpt.models.layers.rows import (
+    Rows,
+    bands,
+    predicts_on_cpu,
+    resized,
+    row_weights,
+    rows_of,
+    source_rows,
+    with_context,
+)
 from dpt.models.layers.upsampled_conv import upsampled_conv
 
 __all__ = [
@@ -23,6 +32,7 @@ __all__ = [
     'differ',
     'keep_intermediates',
     'linear',
+    'predicts_on_cpu',
     'recomputed',
     'release_freed_memory',
     'relu',

@@ -21,6 +21,16 @@ GPU_BAND_BYTES = 256 << 20
 """Large enough that the number of kernels does not matter."""
 
 
+def predicts_on_cpu(x: Tensor) -> bool:
+    """Return whether ``x`` is on a CPU, without gradients, where parts of it may be computed one by one."""
+    return (
+        x.device.type == 'cpu'
+        and not torch.is_grad_enabled()
+        and not torch.compiler.is_compiling()  # true in torch.export, too
+        and not torch.jit.is_tracing()
+    )
+
+
 def bands(height: int, bytes_per_row: int, device: torch.device) -> Iterator[tuple[int, int]]:
     """Yield (top, bottom) of bands that cover ``height`` rows, within the device's budget of bytes."""
     budget = CPU_BAND_BYTES if device.type == 'cpu' else GPU_BAND_BYTES
@@ -100,7 +110,8 @@ def resized(rows: Rows, size: Size, new_size: Size, *, align_corners: bool = Fal
             top, bottom, size[0], new_size[0], align_corners=align_corners, device=source.device, dtype=dtype
         )
         x, other = _take_rows(source, lower), _take_rows(source, upper)
-        return torch.lerp(x.to(dtype), other.to(dtype), weight[:, None]).to(source.dtype)
+        # In the memory of the rows just picked.
+        return x.to(dtype).lerp_(other.to(dtype), weight[:, None]).to(source.dtype)
 
     def band(top: int, bottom: int) -> Tensor:
         x = rows(top, bottom) if size[0] == new_size[0] else resized_height(top, bottom)

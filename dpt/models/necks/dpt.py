@@ -10,12 +10,18 @@ from torch import Tensor, nn
 from dpt.models.layers import (
     ConvModule,
     Linear,
+    Rows,
     after_norm_relu,
+    bands,
     differ,
     linear,
+    predicts_on_cpu,
     recomputed,
     release_freed_memory,
     relu,
+    resized,
+    rows_of,
+    with_context,
 )
 from dpt.registry import MODELS
 
@@ -111,7 +117,7 @@ def _laid_out(x: Tensor, training: bool) -> Tensor:
     With gradients their backward passes would be slower, and statistics that a batch norm takes over such a
     map are a hundred times less exact.
     """
-    if x.device.type != 'cpu' or training or torch.is_grad_enabled() or torch.compiler.is_compiling():
+    if training or not predicts_on_cpu(x):
         return x
     # Strides of a channels-last map also for B = 1.
     return x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
@@ -156,6 +162,19 @@ class FeatureFusionBlock(nn.Module):
         if not upsample:
             return path
         return upsample_by_two(path)
+
+    def rows(self, path: Rows, lateral: Rows, height: int) -> Rows:
+        """Return the result before its upsampling by rows, of maps of ``height`` rows, for predictions.
+
+        The norms must be in evaluation mode, where they act on each pixel alone.
+        """
+        assert self.res_conv_unit1 is not None
+        refined = with_context(self.res_conv_unit1, lateral, height, 2)
+
+        def total(top: int, bottom: int) -> Tensor:
+            return added(refined(top, bottom), path(top, bottom))
+
+        return with_context(lambda x: self.project(self.res_conv_unit2(x)), total, height, 2)
 
 
 @MODELS.register_module()
@@ -233,6 +252,27 @@ class DPTNeck(BaseModule):
             lateral = F.interpolate(lateral, path.shape[-2:], mode='bilinear', align_corners=False)
         return lateral
 
+    def _finest_by_rows(self, coarse: Tensor, taps: Sequence) -> Tensor:
+        """Return the last block's result, not upsampled, from the one before, not upsampled either.
+
+        Of maps of its size it alone is held whole: neither its inputs nor what comes between.
+        """
+        release_freed_memory(coarse.device)
+        (own,) = self.reassemble_blocks(taps, (0,))
+        own_size = (own.shape[-2], own.shape[-1])
+        narrow = (coarse.shape[-2], coarse.shape[-1])
+        size = (2 * narrow[0], 2 * narrow[1])
+        path = resized(rows_of(coarse), narrow, size, align_corners=True)
+        lateral = resized(with_context(self.convs[0], rows_of(own), own_size[0], 1), own_size, size)
+        block: FeatureFusionBlock = self.fusion_blocks[3]  # type: ignore[assignment]
+        rows = block.rows(path, lateral, size[0])
+        shape = (len(coarse), coarse.shape[1], *size)
+        fused = torch.empty(shape, dtype=coarse.dtype, memory_format=torch.channels_last)
+        bytes_per_row = fused.element_size() * fused.numel() // size[0]
+        for top, bottom in bands(size[0], bytes_per_row, coarse.device):
+            fused[..., top:bottom, :] = rows(top, bottom)
+        return fused
+
     def forward(
         self, taps: Sequence, *, upsample_finest: bool = True, finest_only: bool = False
     ) -> tuple[Tensor, ...]:
@@ -256,8 +296,12 @@ class DPTNeck(BaseModule):
         self._check(taps)
         path = self.fusion_blocks[0](self._lateral(taps, 3, None))
         fused = [path]
+        by_rows = finest_only and not upsample_finest and not self.training and predicts_on_cpu(path)
         for block, level in zip(self.fusion_blocks[1:], (2, 1, 0), strict=True):
             # Each level is assembled when it is needed: no two of them are held.
-            path = block(path, self._lateral(taps, level, path), upsample=upsample_finest or level > 0)
+            if level == 0 and by_rows:
+                return (self._finest_by_rows(path, taps),)
+            upsample = upsample_finest if level == 0 else not (level == 1 and by_rows)
+            path = block(path, self._lateral(taps, level, path), upsample=upsample)
             fused = [path] if finest_only else [path, *fused]
         return tuple(fused)
