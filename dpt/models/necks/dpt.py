@@ -164,10 +164,7 @@ class FeatureFusionBlock(nn.Module):
         return upsample_by_two(path)
 
     def rows(self, path: Rows, lateral: Rows, height: int) -> Rows:
-        """Return the result before its upsampling by rows, of maps of ``height`` rows, for predictions.
-
-        The norms must be in evaluation mode, where they act on each pixel alone.
-        """
+        """Return the result, not upsampled, of maps of ``height`` rows; norms must be in evaluation mode."""
         assert self.res_conv_unit1 is not None
         refined = with_context(self.res_conv_unit1, lateral, height, 2)
 
@@ -253,15 +250,11 @@ class DPTNeck(BaseModule):
         return lateral
 
     def _finest_by_rows(self, coarse: Tensor, taps: Sequence) -> Tensor:
-        """Return the last block's result, not upsampled, from the one before, not upsampled either.
-
-        Of maps of its size it alone is held whole: neither its inputs nor what comes between.
-        """
+        """Fuse the finest level, holding the result alone whole; neither map is upsampled by its block."""
         release_freed_memory(coarse.device)
         (own,) = self.reassemble_blocks(taps, (0,))
         own_size = (own.shape[-2], own.shape[-1])
-        narrow = (coarse.shape[-2], coarse.shape[-1])
-        size = (2 * narrow[0], 2 * narrow[1])
+        narrow, size = (coarse.shape[-2], coarse.shape[-1]), (2 * coarse.shape[-2], 2 * coarse.shape[-1])
         path = resized(rows_of(coarse), narrow, size, align_corners=True)
         lateral = resized(with_context(self.convs[0], rows_of(own), own_size[0], 1), own_size, size)
         block: FeatureFusionBlock = self.fusion_blocks[3]  # type: ignore[assignment]

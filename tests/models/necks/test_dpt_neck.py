@@ -106,3 +106,17 @@ def test_wrong_arguments_name_themselves() -> None:
         DPTNeck(**SMALL)(hybrid_taps())
     with pytest.raises(ValueError, match="use 'BN'"):
         DPTNeck(**SMALL, norm='GN')
+
+
+@pytest.mark.parametrize('grid', [(8, 8), (5, 7)])
+def test_the_finest_map_by_rows_is_the_whole_one(
+    monkeypatch: pytest.MonkeyPatch, grid: tuple[int, int]
+) -> None:
+    torch.manual_seed(0)
+    neck = DPTNeck(8, 8, post_process_channels=(4, 6, 8, 8)).eval()
+    taps = [(torch.randn(2, 8, *grid), torch.randn(2, 8)) for _ in range(4)]
+    monkeypatch.setattr('dpt.models.layers.rows.CPU_BAND_BYTES', 20000)
+    with torch.no_grad():
+        whole = neck(taps, upsample_finest=False)[0]
+        by_rows = neck(taps, upsample_finest=False, finest_only=True)[0]
+    torch.testing.assert_close(by_rows, whole, rtol=1e-5, atol=1e-5)
