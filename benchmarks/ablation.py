@@ -16,7 +16,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from unittest.mock import patch
@@ -30,7 +30,7 @@ from torch import Tensor
 
 from dpt.models.inference import resize_logits
 from dpt.models.layers import keep_intermediates
-from dpt.models.necks.dpt import DPTNeck, FeatureFusionBlock, ReassembleBlocks, upsample_by_two
+from dpt.models.necks.dpt import FeatureFusionBlock, ReassembleBlocks, upsample_by_two
 from dpt.models.segmentor import EncoderDecoder
 from dpt.profiling import allocations
 from dpt.profiling.workloads import build_model, inference, metric, training
@@ -45,31 +45,14 @@ def attention(q: Tensor, k: Tensor, v: Tensor, dropout_p: float = 0.0) -> Tensor
     return F.dropout(weights, dropout_p) @ v
 
 
-_finest: list[FeatureFusionBlock] = []
-
-
 def late_projection(
     self: FeatureFusionBlock, path: Tensor, lateral: Tensor | None = None, *, upsample: bool = True
 ) -> Tensor:
-    """Upsample first, then project four times the pixels; not the finest level of a prediction."""
+    """Upsample first, then project four times the pixels; not the finest level, which the head upsamples."""
     if self.res_conv_unit1 is not None and lateral is not None:
         path = path + self.res_conv_unit1(lateral)
     path = self.res_conv_unit2(path)
-    if upsample:
-        return self.project(upsample_by_two(path))
-    if not self.training:
-        return self.project(path)
-    _finest[:] = [self]  # training upsamples the finest level outside
-    return path
-
-
-def late_projection_everywhere() -> AbstractContextManager:
-    """Return the context in which every upsampling comes first."""
-    stack = ExitStack()
-    stack.enter_context(patch.object(FeatureFusionBlock, 'forward', late_projection))
-    upsample = staticmethod(lambda x: _finest[0].project(upsample_by_two(x)))
-    stack.enter_context(patch.object(DPTNeck, 'upsample_finest', upsample))
-    return stack
+    return self.project(upsample_by_two(path) if upsample else path)
 
 
 def concatenated_readout(self: ReassembleBlocks, tap: tuple[Tensor, Tensor], level: int) -> Tensor:
@@ -139,7 +122,7 @@ CHANGES = {
     'projection': Change(
         '1x1 projection before the upsampling',
         ('train', 'infer'),
-        late_projection_everywhere,
+        lambda: patch.object(FeatureFusionBlock, 'forward', late_projection),
         'none: equal up to rounding',
     ),
     'readout': Change(

@@ -312,7 +312,7 @@ class TestParts:
     @pytest.mark.parametrize(
         ('key', 'value'),
         [
-            ('train_dataloader.dataset.type', 'CityscapesDataset'),
+            ('train_dataloader.dataset.type', 'ChaseDB1Dataset'),
             ('train_dataloader.dataset.img_sufix', '.png'),
             ('test_dataloader.dataset.pipeline.1.type', 'ResizeShortestEdge'),
             ('test_dataloader.dataset.pipeline.2.reduce_zero', True),
