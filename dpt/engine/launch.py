@@ -180,8 +180,9 @@ def _share_batch(config: Config) -> None:
     variable = PROCESS_COUNT.get(config.launcher)
     processes = int(os.environ.get(variable, 1)) if variable else 1
     if total % processes:
+        file = f'{config.filename}: ' if config.filename else ''
         raise ValueError(
-            f'total_batch_size={total} cannot be shared equally by {processes} processes; '
+            f'{file}total_batch_size={total} cannot be shared equally by {processes} processes; '
             'set total_batch_size or train_dataloader.batch_size'
         )
     loader.batch_size = total // processes
