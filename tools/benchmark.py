@@ -18,7 +18,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
-from dpt.engine.cli import Options, one_line_errors
+from dpt.engine.cli import add_config_options, one_line_errors
 from dpt.engine.launch import enable_amp, load_config
 from dpt.engine.optim_wrapper import preferred_amp_dtype
 from dpt.engine.protocol import use_test_time_augmentation, without_annotations
@@ -54,9 +54,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--threads', type=int, help="threads on a CPU (default: torch's)")
     parser.add_argument('--json', metavar='FILE', help='write all figures there')
     parser.add_argument('--picture', metavar='FILE', help='write a picture of the shares there (.png, .svg)')
-    parser.add_argument(
-        '--cfg-options', nargs='+', action=Options, default={}, metavar='KEY=VALUE', help='as of train.py'
-    )
+    add_config_options(parser)
     return parser.parse_args()
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from dpt.apis import Segmenter
 from dpt.apis.model import first_test_dataset
 from dpt.apis.sources import find_files
-from dpt.engine.cli import Options, one_line_errors
+from dpt.engine.cli import add_config_options, one_line_errors
 from dpt.export import FORMATS, ExportedSegmentor, describe, labels_from, load, trace, write
 
 EXAMPLE = """example:
@@ -58,14 +58,7 @@ def parse_args() -> argparse.Namespace:
         metavar='PER_CENT',
         help='pixels whose label must be that of PyTorch (default: 99.9, with --fp16 99)',
     )
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=Options,
-        default={},
-        metavar='KEY=VALUE',
-        help='override the config',
-    )
+    add_config_options(parser)
     args = parser.parse_args()
     if args.dynamic and args.size:
         parser.error('--size goes with --no-dynamic')

@@ -12,7 +12,7 @@ import argparse
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
-from dpt.engine.cli import Options, one_line_errors
+from dpt.engine.cli import add_config_options, one_line_errors
 from dpt.engine.launch import load_config
 from dpt.profiling import PartCost, part_costs, training_flops
 
@@ -25,9 +25,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--shape', type=int, nargs=2, metavar=('H', 'W'), help="size of the image (default: training's)"
     )
-    parser.add_argument(
-        '--cfg-options', nargs='+', action=Options, default={}, metavar='KEY=VALUE', help='as of train.py'
-    )
+    add_config_options(parser)
     return parser.parse_args()
 
 

@@ -24,7 +24,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from dpt.apis import PRECISIONS, Segmentation, Segmenter
 from dpt.apis.sources import File, Video, find_files
 from dpt.checkpoints.save import write_whole
-from dpt.engine.cli import Options, one_line_errors
+from dpt.engine.cli import add_config_options, one_line_errors
 
 EXAMPLE = """example:
   python tools/infer.py dpt_mine.safetensors photos/ 'more/**/*.jpg' --show-dir overlays --out labels
@@ -55,14 +55,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--max-frames', type=int, metavar='N', help='stop each video or webcam after N frames'
     )
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=Options,
-        default={},
-        metavar='KEY=VALUE',
-        help='override the config',
-    )
+    add_config_options(parser)
     args = parser.parse_args()
     if not args.out and not args.show_dir:
         parser.error('nothing would be written: give --out, --show-dir or both')

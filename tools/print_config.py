@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from dpt.engine.cli import Options, one_line_errors
+from dpt.engine.cli import add_config_options, one_line_errors
 from dpt.engine.config_origins import config_origins
 
 EXAMPLE = """example:
@@ -24,14 +24,7 @@ def parse_args() -> argparse.Namespace:
         description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('config', help='config file')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=Options,
-        default={},
-        metavar='KEY=VALUE',
-        help='override the config',
-    )
+    add_config_options(parser)
     return parser.parse_args()
 
 
