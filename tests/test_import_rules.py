@@ -12,6 +12,7 @@ RULES = {
     'registry.py': set(),
     'structures.py': set(),
     'shipped.py': set(),
+    'os_errors.py': set(),
     'models/layers': {'dpt.models.layers'},
     'models/backbones': {'dpt.registry', 'dpt.models.layers', 'dpt.models.backbones'},
     'models/necks': {'dpt.registry', 'dpt.models.layers', 'dpt.models.necks'},
@@ -31,7 +32,7 @@ RULES = {
     # Parts come by config: what is measured is whatever the registry builds.
     'profiling': BASE | {'dpt.profiling'},
     # The log tells what share of the device's rate the model's arithmetic reaches.
-    'engine': BASE | {'dpt.checkpoints', 'dpt.engine', 'dpt.profiling', 'dpt.shipped'},
+    'engine': BASE | {'dpt.checkpoints', 'dpt.engine', 'dpt.profiling', 'dpt.shipped', 'dpt.os_errors'},
 }
 
 

@@ -3,6 +3,8 @@
 The sessions of a resumed training are joined. The loss of the table is the mean of the last ten log lines,
 the speed a median.
 
+Exit status: 0 if done, 1 for a mistake, 2 for a wrong argument.
+
 Example:
     python tools/analyze_logs.py work_dirs/first work_dirs/second --out curves.png
 """

@@ -3,6 +3,8 @@
 Below it, how far the class token moves each patch in the neck's readout. Attention is the mean over the
 heads; each map is scaled from its least to its greatest value.
 
+Exit status: 0 if done, 1 for a mistake, 2 for a wrong argument.
+
 Example:
     python tools/attention_maps.py CONFIG CHECKPOINT image.jpg --pixel 200 310 --out attention.png
 """

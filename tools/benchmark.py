@@ -4,6 +4,8 @@ Rate, latency, memory, the share of time of each part, and how much of what the 
 MFU is the share of the data sheet's rate where it is known, else of the rate of large matrix products, which
 is measured. Shares come from steps of their own, in which the device is waited for after each part.
 
+Exit status: 0 if done, 1 for a mistake, 2 for a wrong argument.
+
 Example:
     python tools/benchmark.py configs/dpt_vit-b16_512x512_160k_ade20k.py --train --infer --batch-size 16 \\
         --amp --json speed.json --picture speed.png

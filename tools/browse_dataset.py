@@ -3,6 +3,8 @@
 The training split shows the first samples of a training with that seed; the others are spread evenly. Red,
 green and blue are the channels in the order that the network gets them.
 
+Exit status: 0 if done, 1 for a mistake, 2 for a wrong argument.
+
 Example:
     python tools/browse_dataset.py configs/quickstart.py --number 16 --out seen.png
 """

@@ -2,6 +2,8 @@
 
 Works from what tools/test.py --scores wrote; the model is not run again.
 
+Exit status: 0 if done, 1 for a mistake, 2 for a wrong argument.
+
 Example:
     python tools/test.py CONFIG CHECKPOINT --scores scores.npz
     python tools/confusion_matrix.py scores.npz --out confusion.png --iou-out iou.png

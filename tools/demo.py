@@ -2,6 +2,8 @@
 
 Needs pip install 'dpt[demo]'. The page is served on this machine alone unless --host says otherwise, and
 nothing is sent anywhere else.
+
+Exit status: 0 if done, 1 for a mistake, 2 for a wrong argument.
 """
 
 import argparse

@@ -3,6 +3,8 @@
 Nothing is computed and no weights are loaded. A multiplication and an addition count as two operations.
 Activations are what a training step in float32 holds for the backward pass when a part is done.
 
+Exit status: 0 if done, 1 for a mistake, 2 for a wrong argument.
+
 Example:
     python tools/get_flops.py configs/dpt_vit-b16_512x512_160k_ade20k.py --shape 512 683
 """

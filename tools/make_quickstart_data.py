@@ -2,6 +2,11 @@
 
 ``OUT/images/{training,validation}/*.jpg``, ``OUT/annotations/{training,validation}/*.png`` and ``meta.json``.
 Labels are ADE20K's: 0 is unlabelled, class k of ``CLASSES`` is k + 1. The same arguments give the same files.
+
+Exit status: 0 if done, 1 for a mistake, 2 for a wrong argument.
+
+Example:
+    python tools/make_quickstart_data.py data/quickstart --train 200
 """
 
 import argparse
@@ -13,6 +18,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 from numpy.random import Generator
+
+from dpt.os_errors import explain_os_error
 
 CLASSES = ('sky', 'ground', 'tree', 'house', 'sun', 'car')
 PALETTE = ((120, 180, 230), (150, 120, 80), (40, 140, 50), (190, 80, 60), (250, 220, 60), (120, 60, 180))
@@ -248,7 +255,9 @@ def make_data(out: Path, *, train: int, val: int, size: tuple[int, int], seed: i
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description='Write a small synthetic data set in ADE20K layout.')
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument('out', nargs='?', type=Path, default=Path('data/quickstart'), help='folder to write')
     parser.add_argument('--train', type=int, default=120, help='number of training images')
     parser.add_argument('--val', type=int, default=30, help='number of validation images')
@@ -266,8 +275,9 @@ def main() -> None:
     args = parse_args()
     try:
         made = make_data(args.out, train=args.train, val=args.val, size=tuple(args.size), seed=args.seed)
-    except ValueError as error:
-        raise SystemExit(f'error: {error}') from None
+    except (ValueError, OSError) as error:
+        message = explain_os_error(error) if isinstance(error, OSError) else error
+        raise SystemExit(f'error: {message}') from None
     done = 'wrote' if made else 'already there:'
     print(
         f'{done} {args.train} training and {args.val} validation images, {len(CLASSES)} classes: {args.out}'

@@ -4,6 +4,8 @@ Annotations are masks (grey or palette images of class indices, or colours), a f
 files, or one JSON file of COCO. Classes, labels and what is ignored are shown before anything is written;
 your own files are only read.
 
+Exit status: 0 if done, 1 for a mistake, 2 for a wrong argument.
+
 Example:
     python tools/new_dataset.py photos/ masks/ --name streets --dry-run
 """

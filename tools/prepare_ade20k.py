@@ -3,6 +3,8 @@
 A download that was cut off goes on where it ended. No hash of the archive is known here: its list of files,
 the CRC of each and the sizes of all images are compared. A folder that is there already is verified only.
 
+Exit status: 0 if the data set is complete, 1 if not or for a mistake, 2 for a wrong argument.
+
 Example:
     python tools/prepare_ade20k.py --root data/ade
 """

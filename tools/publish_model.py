@@ -1,6 +1,8 @@
 """Make a checkpoint fit to be handed on: weights, class names, colours, metric and config, and nothing else.
 
 The file is named by its content: DST name-xxxxxxxx.safetensors has the first 8 digits of its SHA-256.
+
+Exit status: 0 if done, 1 for a mistake, 2 for a wrong argument.
 """
 
 import argparse
@@ -18,6 +20,7 @@ from dpt.checkpoints import dataset_meta, read_checkpoint, read_state_dict
 from dpt.checkpoints.meta import meta_of
 from dpt.checkpoints.rules import MODEL_FORMATS, recognise
 from dpt.checkpoints.save import check_target, serialise, write_whole
+from dpt.os_errors import explain_os_error
 
 EXAMPLE = """example:
   python tools/publish_model.py work_dirs/mine/best_mIoU_iter_16000.pth published/dpt_mine.safetensors
@@ -115,7 +118,8 @@ def main() -> int:
     try:
         published = publish(args.checkpoint, Path(args.dst).expanduser())
     except (ValueError, OSError) as error:
-        print(f'publish_model: {error}', file=sys.stderr)
+        message = explain_os_error(error) if isinstance(error, OSError) else error
+        print(f'publish_model: {message}', file=sys.stderr)
         return 1
     print('\n  '.join(['kept', *published.kept]))
     print(f'dropped: {", ".join(published.dropped) or "nothing"}')

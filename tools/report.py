@@ -4,6 +4,8 @@ Scores and images come from a test whose results lie in the work directory:
 
     python tools/test.py CONFIG CHECKPOINT --scores WORK_DIR/scores.npz --show-dir WORK_DIR/show
 
+Exit status: 0 if done, 1 for a mistake, 2 for a wrong argument.
+
 Example:
     python tools/report.py work_dirs/quickstart --out report.html
 """

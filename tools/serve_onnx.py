@@ -1,5 +1,7 @@
 """Label images with an exported model: numpy, OpenCV and onnxruntime alone, without torch or dpt.
 
+Exit status: 0 if done, 1 for a mistake, 2 for a wrong argument.
+
 Example:
     python serve_onnx.py dpt_mine.onnx photo.jpg labels.png
 """

@@ -3,6 +3,8 @@
 SIGTERM, SIGINT and SIGUSR1 finish the step, save a checkpoint and end with status 75; --resume goes on from
 it. A second signal ends the process at once.
 
+Exit status: 0 if done, 1 for a mistake, 2 for a wrong argument, 75 if a signal stopped it.
+
 Example:
     python tools/train.py configs/dpt_vit-b16_512x512_160k_ade20k.py --amp
 """

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from mmengine.config import DictAction
 
 from dpt.engine.launch import LAUNCHERS
+from dpt.os_errors import explain_os_error
 
 WRONG_ARGUMENTS = re.compile(r'unexpected keyword argument|missing \d+ required')
 """What Python says where a config does not fit the constructor that it names."""
@@ -69,7 +70,9 @@ def explain(error: Exception) -> str | None:
         return message if WRONG_ARGUMENTS.search(message) else None
     if isinstance(error, AssertionError):
         return message if 'failed to load image' in message else None
-    return message if isinstance(error, (ValueError, OSError)) else None
+    if isinstance(error, OSError):
+        return explain_os_error(error)
+    return message if isinstance(error, ValueError) else None
 
 
 @contextmanager

@@ -267,7 +267,8 @@ def build_runner(config: Config, launcher: str = 'none') -> Runner:
     for name in unwanted:
         del config.default_hooks[name]
     # Without a type the engine would not look into the registry, and its own line lacks rate and memory.
-    config.setdefault('log_processor', dict(by_epoch=False)).setdefault('type', 'LogProcessor')
+    config.log_processor = config.get('log_processor') or dict(by_epoch=False)
+    config.log_processor.setdefault('type', 'LogProcessor')
     if launcher != 'none':
         hooks.append(dict(type='RankWatchHook', timeout=config.get('rank_timeout', RANK_TIMEOUT)))
         dist_cfg = config.setdefault('env_cfg', {}).setdefault('dist_cfg', dict(backend='nccl'))

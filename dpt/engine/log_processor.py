@@ -60,7 +60,9 @@ class LogProcessor(_LogProcessor):
                 tag[f'{prefix}mfu'] = images / seconds * flops / (rate * get_world_size())
                 line += f'  MFU: {tag[f"{prefix}mfu"]:.1%}'
             line += f'  data wait: {waiting / seconds:.0%}'
-        if 'memory' not in tag:
+        if 'memory' in tag:  # the engine's own, of the GPU
+            line = line.replace(f'memory: {tag["memory"]}', f'memory: {tag["memory"]} MiB')
+        else:
             tag['memory'] = peak_host_memory_mib()
-            line += f'  memory: {tag["memory"]}'
+            line += f'  memory: {tag["memory"]} MiB'
         return tag, line

@@ -58,6 +58,16 @@ def test_every_command_has_its_tool_and_options(page: Path) -> None:
             assert re.search(rf'{re.escape(option)}\b', told), f'{tool} has no {option}'
 
 
+@pytest.mark.parametrize('tool', sorted((REPOSITORY / 'tools').rglob('*.py')), ids=lambda tool: tool.stem)
+def test_the_help_of_every_tool_shows_an_example_and_the_exit_status(tool: Path) -> None:
+    told = tool_help(tool)
+    if told.startswith('('):
+        pytest.skip(told)
+    assert 'example:' in told.lower()
+    assert re.search(rf'^ +(python )?.*{tool.name} ', told, flags=re.M)
+    assert re.search(r'[Ee]xit status:? 0 if .*1 ', told)
+
+
 @each_page
 def test_every_file_named_is_there(page: Path) -> None:
     text = page.read_text(encoding='utf-8')

@@ -1,6 +1,7 @@
 """One line for a user's mistake, a traceback for a bug of ours."""
 
 import argparse
+import errno
 
 import pytest
 
@@ -10,6 +11,7 @@ FROM_WORKER = (
     'Caught ValueError in DataLoader worker process 0.\nOriginal Traceback (most recent call last):\n'
     '  File "x.py", line 1\nValueError: mask a.png: 3 channels\n'
 )
+EXISTS = 'out: File exists; there is a file of that name: give another path, or move it away'
 UNKNOWN = "__init__() got an unexpected keyword argument 'chanels'"
 
 
@@ -20,7 +22,7 @@ UNKNOWN = "__init__() got an unexpected keyword argument 'chanels'"
         (ValueError(FROM_WORKER), 'mask a.png: 3 channels'),
         (KeyError('model'), "the config lacks the key 'model'"),
         (KeyError('Foo is not in the registry'), 'Foo is not in the registry'),
-        (FileExistsError(17, 'File exists', 'out'), "[Errno 17] File exists: 'out'"),
+        (FileExistsError(errno.EEXIST, 'File exists', 'out'), EXISTS),
         (AssertionError('failed to load image: a.jpg'), 'failed to load image: a.jpg'),
         (AssertionError('shape'), None),
         (TypeError(UNKNOWN), UNKNOWN),

@@ -162,8 +162,11 @@ def test_mpirun_tells_the_local_rank(monkeypatch: pytest.MonkeyPatch) -> None:
     assert os.environ['LOCAL_RANK'] == '3'
 
 
-def test_the_log_line_is_ours_without_a_type(ade: Config, monkeypatch: pytest.MonkeyPatch) -> None:
-    ade.log_processor = dict(by_epoch=False)
+@pytest.mark.parametrize('given', [dict(by_epoch=False), None])
+def test_the_log_line_is_ours_without_a_type(
+    ade: Config, monkeypatch: pytest.MonkeyPatch, given: dict | None
+) -> None:
+    ade.log_processor = given
     monkeypatch.setattr('dpt.engine.launch.Runner.from_cfg', lambda config: config)
     assert build_runner(ade).log_processor == dict(by_epoch=False, type='LogProcessor')
 

@@ -1,5 +1,7 @@
 """Write the 19 train ids of Cityscapes beside its published masks of label ids.
 
+Exit status: 0 if done, 1 for a mistake, 2 for a wrong argument.
+
 Example:
     python tools/dataset_converters/cityscapes.py data/cityscapes
 """

@@ -1,5 +1,7 @@
 """Write the masks of Pascal Context from PASCAL in Detail; needs pycocotools (pip install -e '.[data]').
 
+Exit status: 0 if done, 1 for a mistake, 2 for a wrong argument.
+
 Example:
     python tools/dataset_converters/pascal_context.py data/VOCdevkit/VOC2010
 """

@@ -2,6 +2,8 @@
 
 Needs scipy: pip install -e '.[data]'.
 
+Exit status: 0 if done, 1 for a mistake, 2 for a wrong argument.
+
 Example:
     python tools/dataset_converters/voc_aug.py data/VOCdevkit/VOC2012 data/VOCaug
 """

@@ -1,4 +1,7 @@
-"""Rename the keys of a trained DPT to those of MMSegmentation, where the head holds what is the neck here."""
+"""Rename the keys of a trained DPT to those of MMSegmentation, where the head holds what is the neck here.
+
+Exit status: 0 if done, 1 for a mistake, 2 for a wrong argument.
+"""
 
 import argparse
 import re
@@ -23,6 +26,7 @@ from dpt.checkpoints.inverse import inverse
 from dpt.checkpoints.meta import model_config
 from dpt.checkpoints.rules import DPT, MMSEG_DPT
 from dpt.checkpoints.save import check_target
+from dpt.os_errors import explain_os_error
 
 EXAMPLE = """example:
   python tools/model_converters/dpt2mmseg.py work_dirs/mine/best_mIoU_iter_16000.pth mmseg/dpt.pth
@@ -137,7 +141,8 @@ def main() -> int:
         classes = dataset_meta(meta)
         save_weights(converted, kept | ({'dataset_meta': classes} if classes else {}), dst)
     except (ValueError, OSError) as error:
-        print(f'dpt2mmseg: {error}', file=sys.stderr)
+        message = explain_os_error(error) if isinstance(error, OSError) else error
+        print(f'dpt2mmseg: {message}', file=sys.stderr)
         return 1
     print(report.table())
     print('\n  '.join(["MMSegmentation's config needs", *notes(converted, model_config(meta))]))

@@ -1,4 +1,7 @@
-"""Rename the keys of the original DPT for segmentation (isl-org/DPT) to those of a model of this package."""
+"""Rename the keys of the original DPT for segmentation (isl-org/DPT) to those of a model of this package.
+
+Exit status: 0 if done, 1 for a mistake, 2 for a wrong argument.
+"""
 
 import argparse
 import sys
@@ -11,6 +14,7 @@ from dpt.checkpoints import Report, checkpoint_hash, read_state_dict, save_weigh
 from dpt.checkpoints.convert import convert_known
 from dpt.checkpoints.isl_rules import Layout, recognise_layout
 from dpt.checkpoints.save import check_target
+from dpt.os_errors import explain_os_error
 
 EXAMPLE = """example:
   python tools/model_converters/isl2dpt.py dpt_large-ade20k-b12dca68.pt pretrain/dpt_large-ade20k.pth
@@ -83,7 +87,8 @@ def main() -> int:
             meta['source_sha256'] = checkpoint_hash(args.src)
             save_weights(conversion.tensors, meta, dst)
     except (ValueError, OSError) as error:
-        print(f'isl2dpt: {error}', file=sys.stderr)
+        message = explain_os_error(error) if isinstance(error, OSError) else error
+        print(f'isl2dpt: {message}', file=sys.stderr)
         return 1
     print(f'{conversion.report.source}, {conversion.num_classes} classes')
     print(conversion.report.table())

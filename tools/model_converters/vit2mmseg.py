@@ -2,6 +2,8 @@
 
 Known are timm, DeiT, DINO, DINOv2, MAE, Google's .npz files, torchvision, and Hugging Face's ViT, ViTMAE and
 DINOv2.
+
+Exit status: 0 if done, 1 for a mistake, 2 for a wrong argument.
 """
 
 import argparse
@@ -19,6 +21,7 @@ from dpt.checkpoints.read import choice_of_weights
 from dpt.checkpoints.save import check_target
 from dpt.checkpoints.vit_formats import DEIT_DISTILLED, FOREIGN_VITS, GOOGLE_VIT, MMSEG_VIT
 from dpt.checkpoints.vit_settings import backbone_settings, check_complete
+from dpt.os_errors import explain_os_error
 
 EXAMPLE = """example:
   python tools/model_converters/vit2mmseg.py vit_base_patch16_224.safetensors pretrain/vit_base_p16_224.pth
@@ -107,7 +110,8 @@ def main() -> int:
             }
             save_weights(conversion.tensors, meta, dst)
     except (ValueError, OSError) as error:
-        print(f'vit2mmseg: {error}', file=sys.stderr)
+        message = explain_os_error(error) if isinstance(error, OSError) else error
+        print(f'vit2mmseg: {message}', file=sys.stderr)
         return 1
     print(f'{conversion.report.source} keys')
     choice = choice_of_weights(args.src)
