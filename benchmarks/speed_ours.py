@@ -13,6 +13,7 @@ from speed_common import CLASSES, SIZE, Nothing, Side, main, measure, prediction
 
 from dpt.datasets import BaseSegDataset
 from dpt.engine.launch import build_runner
+from dpt.engine.worker_memory import keep_freed_memory
 from dpt.models.inference import label_map, restored_rows
 from dpt.models.layers import bands, rows_of
 from dpt.registry import DATASETS, METRICS, MODELS
@@ -55,6 +56,11 @@ def metric(_: Path) -> dict:
     return measure(lambda: evaluator.process({}, [both]), warmup=5, repeats=40)
 
 
+def pipeline(data: Path, side: Side, **photometric: object) -> dict:
+    keep_freed_memory()  # as our workers do at their start
+    return side.pipeline(data, **photometric)
+
+
 def resume(data: Path, side: Side, iteration: int = 100_000) -> dict:
     """Measure a start at an iteration, from the built runner to the first step, of batches of 16 images."""
     MODELS.register_module(module=Nothing)
@@ -90,7 +96,8 @@ if __name__ == '__main__':
     own = {
         'restore': restore,
         'metric': metric,
-        'pipeline-device': lambda data: side.pipeline(data, on_device=True),
+        'pipeline': lambda data: pipeline(data, side),
+        'pipeline-device': lambda data: pipeline(data, side, on_device=True),
         'resume': lambda data: resume(data, side),
     }
     main({**side.rows(), **own})

@@ -33,7 +33,7 @@ def read_file(path: str, what: str, backend_args: dict | None = None) -> bytes:
         BadSampleError: It cannot be read, or is empty.
     """
     try:
-        content = fileio.get(path, backend_args=backend_args)
+        content = _content(path, backend_args)
     except FileNotFoundError as error:
         raise FileNotFoundError(f'{what} {path} does not exist') from error
     except OSError as error:
@@ -42,6 +42,15 @@ def read_file(path: str, what: str, backend_args: dict | None = None) -> bytes:
     if not content:
         raise BadSampleError(f'{what} {path} is empty: 0 bytes', f'{what} empty')
     return content
+
+
+def _content(path: str, backend_args: dict | None) -> bytes:
+    if (
+        backend_args is None and '://' not in path
+    ):  # what mmengine's backend of local files does, in less time
+        with open(path, 'rb') as file:
+            return file.read()
+    return fileio.get(path, backend_args=backend_args)
 
 
 FILE_ERRORS = (BadSampleError, OSError, cv2.error)

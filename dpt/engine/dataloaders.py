@@ -1,4 +1,9 @@
-"""The data loaders of a config and the data sets in them."""
+"""The data loaders of a config, the data sets in them and their workers."""
+
+import signal
+from collections.abc import Callable, Sequence
+
+from dpt.engine.worker_memory import keep_freed_memory
 
 DATALOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 
@@ -18,3 +23,21 @@ def innermost_datasets(dataset: dict | None) -> list[dict]:
         )
     inner = [dataset['dataset']] if 'dataset' in dataset else dataset.get('datasets')
     return [dataset] if inner is None else [found for one in inner for found in innermost_datasets(one)]
+
+
+def begin_worker(then: Callable[[int], None] | None, ignored: Sequence[signal.Signals], worker: int) -> None:
+    """Set up the process of a loader's worker: memory that it reuses, and signals that it leaves to the run.
+
+    Whoever signals the whole job (scancel, torchrun) must not take the workers away from the step that is
+    to be finished. Torch's own handler, set before this, would end them. They go when their process does.
+
+    Args:
+        then: The loader's own function to begin with.
+        ignored: Signals.
+        worker: Its number.
+    """
+    for number in ignored:
+        signal.signal(number, signal.SIG_IGN)
+    keep_freed_memory()
+    if then is not None:
+        then(worker)

@@ -4,7 +4,6 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
 from functools import partial
 from types import FrameType
 
@@ -15,6 +14,7 @@ from mmengine.runner import Runner
 from torch import distributed
 
 from dpt.engine.checkpoint_hook import CheckpointHook
+from dpt.engine.dataloaders import begin_worker
 from dpt.registry import HOOKS
 
 STOPPED = 75
@@ -128,7 +128,7 @@ class StopSignalHook(Hook):
         self._agreement = Agreement()
         for loader in (runner.train_dataloader, runner.val_dataloader if runner.val_loop else None):
             if loader is not None:
-                loader.worker_init_fn = partial(_begin_worker, loader.worker_init_fn)
+                loader.worker_init_fn = partial(begin_worker, loader.worker_init_fn, _SIGNALS)
         self.signals.install()
 
     def after_train_iter(
@@ -174,15 +174,6 @@ class StopSignalHook(Hook):
         """Stop listening."""
         self._agreement = None
         self.signals.restore()
-
-
-def _begin_worker(then: Callable[[int], None] | None, worker: int) -> None:
-    # Whoever signals the whole job (scancel, torchrun) must not take the workers away from the step that is
-    # to be finished. Torch's own handler, set before this, would end them. They go when their process does.
-    for number in _SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
-    if then is not None:
-        then(worker)
 
 
 def stopped_by_signal(runner: Runner) -> bool:

@@ -84,6 +84,7 @@ class ResizeCropFlip(BaseTransform):
         self.resize = resize
         self.crop = crop
         self.flip = flip
+        self._directions, self._cumulated = _flip_chances(flip)
 
     @staticmethod
     def fits(steps: Sequence[Callable]) -> bool:
@@ -105,7 +106,8 @@ class ResizeCropFlip(BaseTransform):
         look = None if labels is None else lambda box: resize_labels(labels, size, box)
         (top, bottom, left, right), window = self.crop.choose_window(size[::-1], look)
         image = resize_corner(results['img'], size, min(bottom, size[1]), min(right, size[0]))
-        direction = self.flip._choose_direction()
+        # As np.random.choice draws, in a tenth of its time.
+        direction = self._directions[self._cumulated.searchsorted(np.random.random_sample(), side='right')]
         results['img'] = _flipped(image[top:, left:], direction)
         if window is not None:
             results['gt_seg_map'] = _flipped(window, direction)
@@ -133,6 +135,15 @@ class ResizeCropFlip(BaseTransform):
 
     def __repr__(self) -> str:
         return f'{type(self).__name__}({self.resize}, {self.crop}, {self.flip})'
+
+
+def _flip_chances(flip: RandomFlip) -> tuple[list[str | None], np.ndarray]:
+    """Directions, None for as it is, and their cumulated chances, as mmcv hands them to np.random.choice."""
+    directions = [flip.direction] if isinstance(flip.direction, str) else list(flip.direction)
+    chances = flip.prob if isinstance(flip.prob, list) else [flip.prob / len(directions)] * len(directions)
+    rest = 1.0 - flip.prob if isinstance(flip.prob, float) else 1 - sum(chances)
+    cumulated = np.cumsum([*chances, rest])
+    return [*directions, None], cumulated / cumulated[-1]
 
 
 def _flipped(pixels: np.ndarray, direction: str | None) -> np.ndarray:

@@ -45,9 +45,14 @@ class PackSegInputs(BaseTransform):
         packed: dict = {}
         if 'img' in results:
             packed['inputs'] = _to_tensor(results['img'])
-        sample = SegDataSample(metainfo={key: results[key] for key in self.meta_keys if key in results})
-        if 'photometric' in results:  # whatever meta_keys says: it is part of the image
-            sample.set_metainfo(dict(photometric=results['photometric']))
+        sample = SegDataSample()
+        for key in (
+            *self.meta_keys,
+            'photometric',
+        ):  # the last whatever meta_keys says: it is part of the image
+            if key in results:
+                # Not set_metainfo, whose deep copy takes as long as turning the image into a tensor.
+                sample.set_field(results[key], key, field_type='metainfo')
         if 'gt_seg_map' in results:
             sample.gt_sem_seg = PixelData(data=_labels_to_tensor(results['gt_seg_map'], results))
         packed['data_samples'] = sample

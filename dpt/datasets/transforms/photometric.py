@@ -22,6 +22,8 @@ ROUNDING = 5e-5
 
 VALUES = np.arange(256, dtype=np.float32)
 
+_ROUNDED = np.array([[-ROUNDING], [ROUNDING]], np.float32)
+
 
 def linear_table(factor: float = 1, offset: float = 0) -> np.ndarray:
     """``factor * v + offset`` for each 8-bit value v, in single precision, clipped to 0..255, truncated."""
@@ -34,10 +36,9 @@ def change_linearly(pixels: np.ndarray, factor: float = 1, offset: float = 0) ->
     Arithmetic is faster than a table, but may round otherwise where a value is next to a whole number. The
     table is therefore used where one of the 256 values is.
     """
-    table = linear_table(factor, offset)
-    lowest, highest = linear_table(factor, offset - ROUNDING), linear_table(factor, offset + ROUNDING)
-    if not (np.array_equal(table, lowest) and np.array_equal(table, highest)):
-        return cv2.LUT(pixels, table)
+    bounds = np.clip(VALUES * factor + offset + _ROUNDED, 0, 255).astype(np.uint8)
+    if not np.array_equal(*bounds):
+        return cv2.LUT(pixels, linear_table(factor, offset))
     # OpenCV rounds to the nearest, half a level above what truncation gives.
     return cv2.addWeighted(pixels, factor, pixels, 0, offset - 0.5)
 

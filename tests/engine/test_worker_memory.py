@@ -1,0 +1,42 @@
+"""Memory that loader workers keep."""
+
+import resource
+import subprocess
+import sys
+
+import pytest
+
+from dpt.engine import worker_memory
+
+PROGRAM = """
+import resource, sys
+import numpy as np
+from dpt.engine.worker_memory import keep_freed_memory
+
+if sys.argv[1] == 'keep' and not keep_freed_memory():
+    raise SystemExit(7)
+make = lambda: [np.ones(side * side * 3, np.uint8) for side in (700, 512, 600)]
+make()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(20):
+    make()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+def faults(how: str) -> int:
+    done = subprocess.run([sys.executable, '-c', PROGRAM, how], capture_output=True, text=True)
+    if done.returncode == 7:
+        pytest.skip('the C library is not glibc')
+    return int(done.stdout)
+
+
+def test_images_of_a_worker_take_the_pages_of_those_before() -> None:
+    pages = 20 * 700 * 700 * 3 // resource.getpagesize()
+    assert faults('let go') > pages / 2
+    assert faults('keep') < pages / 10
+
+
+def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_memory.ctypes, 'CDLL', lambda name: object())
+    assert not worker_memory.keep_freed_memory()
