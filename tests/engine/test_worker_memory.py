@@ -8,12 +8,12 @@ import pytest
 
 from dpt.engine import worker_memory
 
+# The module alone: what else would be imported frees large blocks, after which glibc keeps memory by itself.
 PROGRAM = """
-import resource, sys
+import resource, runpy, sys
 import numpy as np
-from dpt.engine.worker_memory import keep_freed_memory
 
-if sys.argv[1] == 'keep' and not keep_freed_memory():
+if sys.argv[1] == 'keep' and not runpy.run_path(sys.argv[2])['keep_freed_memory']():
     raise SystemExit(7)
 make = lambda: [np.ones(side * side * 3, np.uint8) for side in (700, 512, 600)]
 make()
@@ -25,7 +25,9 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 
 def faults(how: str) -> int:
-    done = subprocess.run([sys.executable, '-c', PROGRAM, how], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, '-c', PROGRAM, how, worker_memory.__file__], capture_output=True, text=True
+    )
     if done.returncode == 7:
         pytest.skip('the C library is not glibc')
     return int(done.stdout)
