@@ -13,8 +13,8 @@ _MAPPED_FROM = 32 << 20  # the most that glibc takes
 def keep_freed_memory() -> bool:
     """Let glibc keep the memory of freed images for the next ones, where it is the C library.
 
-    Until some large block is freed, it hands each back to the system at once, and every page of the next image
-    is fetched and zeroed anew: 5 to 10 % of the time of a training pipeline.
+    Until some large block is freed, it hands each back to the system at once, and every page of the next
+    image is fetched and zeroed anew: 5 to 10 % of the time of a training pipeline.
 
     Returns:
         Whether the C library has taken the setting.
