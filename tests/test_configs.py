@@ -9,6 +9,7 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import PARAM_SCHEDULERS
 from mmengine.structures import PixelData
 
+from dpt.checkpoints.meta import config_values
 from dpt.engine.dataloaders import innermost_datasets
 from dpt.engine.launch import load_config
 from dpt.registry import DATASETS, METRICS, MODELS, TRANSFORMS
@@ -42,6 +43,12 @@ def shrink(config: Config) -> Config:
         head.update(in_channels=8)
     model.data_preprocessor.size = (side, side)
     return config
+
+
+@pytest.mark.parametrize('name', CONFIGS)
+def test_a_config_is_read_back_from_its_text_in_a_checkpoint(name: str) -> None:
+    config = Config.fromfile(str(ROOT / name))
+    assert config_values(config.pretty_text) == config.to_dict()
 
 
 @pytest.mark.parametrize('name', CONFIGS)

@@ -93,8 +93,8 @@ def config_values(text: str) -> dict[str, Any]:
     """Read a whole config that stands in a checkpoint as text, as data: nothing in it is run.
 
     Args:
-        text: assignments of numbers, strings, booleans, None, lists, tuples, dicts and ``dict(key=value)``,
-            as mmengine's ``Config.pretty_text`` writes them.
+        text: assignments of numbers, strings, booleans, None, lists, tuples, dicts, ``dict(key=value)`` and
+            ``dict({key: value})``, as mmengine's ``Config.pretty_text`` writes them.
 
     Raises:
         ValueError: anything else stands in it; the message shows the line.
@@ -115,8 +115,10 @@ def config_values(text: str) -> dict[str, Any]:
 
 
 def _data(node: ast.expr) -> Any:
-    if isinstance(node, ast.Call) and ast.unparse(node.func) == 'dict' and not node.args:
-        if all(keyword.arg for keyword in node.keywords):
+    if isinstance(node, ast.Call) and ast.unparse(node.func) == 'dict':
+        if not node.keywords and len(node.args) == 1 and isinstance(node.args[0], ast.Dict):
+            return _data(node.args[0])  # where keys are no identifiers: dict({'backbone.pos_embed': ...})
+        if not node.args and all(keyword.arg for keyword in node.keywords):
             return {str(keyword.arg): _data(keyword.value) for keyword in node.keywords}
     elif isinstance(node, (ast.List, ast.Tuple)):
         items = [_data(item) for item in node.elts]
