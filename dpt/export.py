@@ -19,11 +19,13 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils import fuse_conv_bn_eval
 
 import dpt
 from dpt.checkpoints.save import write_whole
 from dpt.models import EncoderDecoder
 from dpt.models.inference import resize_logits
+from dpt.models.layers import ConvModule
 
 FORMATS = {'onnx': '.onnx', 'torch_export': '.pt2'}
 OPSET = 18  # the first whose Resize says how it treats antialiasing
@@ -60,7 +62,7 @@ class ExportedSegmentor(nn.Module):
             raise ValueError(
                 f'data_preprocessor.test_cfg.size={tuple(size)} cannot be exported: use size_divisor'
             )
-        self.model = copy.deepcopy(model).half() if half else model
+        self.model = _without_norms(model).half() if half else model
         self.dtype = torch.float16 if half else torch.float32
         self.divisor = divisor or 1
         self.pad_val, self.bgr_to_rgb = preprocessor.pad_val, preprocessor.bgr_to_rgb
@@ -83,6 +85,19 @@ class ExportedSegmentor(nn.Module):
         rows = torch.arange(height, device=logits.device)
         columns = torch.arange(width, device=logits.device)
         return logits.index_select(2, rows).index_select(3, columns)
+
+
+def _without_norms(model: EncoderDecoder) -> EncoderDecoder:
+    """Return a copy whose batch norms are part of the convolutions before them.
+
+    The statistics of a trained model need not fit into float16: a variance above 65504 would be infinite
+    there, and the channel lost.
+    """
+    folded = copy.deepcopy(model)
+    for part in folded.modules():
+        if isinstance(part, ConvModule) and part.bn is not None:
+            part.conv, part.bn = fuse_conv_bn_eval(part.conv, part.bn), None
+    return folded
 
 
 def describe(model: EncoderDecoder, pipeline: list[dict]) -> dict[str, Any]:

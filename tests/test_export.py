@@ -39,6 +39,23 @@ def test_half_precision_leaves_the_model_as_it_was(segmenter: Segmenter) -> None
     assert {parameter.dtype for parameter in segmenter.model.parameters()} == {torch.float32}
 
 
+@torch.no_grad()
+def test_half_precision_holds_activations_whose_variance_it_does_not(
+    model_file: Path, pictures: Path
+) -> None:
+    segmenter = Segmenter(model_file, device='cpu')
+    project = segmenter.model.decode_head.project
+    project.conv.weight *= 1e4  # of a trained model: a deviation of hundreds, a variance above 65504
+    project.bn.running_mean *= 1e4
+    project.bn.running_var *= 1e8
+    assert project.bn.running_var.max() > torch.finfo(torch.float16).max
+    expected = segmenter(pictures / 'a.png').labels
+    image = segmenter.prepare(pictures / 'a.png')['inputs'].permute(1, 2, 0)[None]
+    labels = labels_from(ExportedSegmentor(segmenter.model, half=True).eval()(image).numpy(), expected.shape)
+    assert len(np.unique(expected)) > 1
+    assert (labels == expected).mean() > 0.97
+
+
 def test_what_the_caller_must_know_is_described(segmenter: Segmenter) -> None:
     meta = describe(segmenter.model, first_test_dataset(segmenter.model.cfg)['pipeline'])
     assert (meta['scale'], meta['keep_ratio'], meta['size_divisor']) == ([160, 120], True, 32)
