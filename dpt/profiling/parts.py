@@ -17,6 +17,14 @@ PARTS = {
 }
 """Name of each part and where it is in the model; a part that a model lacks is left out."""
 
+HEAD = 'project, classifier'
+METHODS = (
+    ('neck', '_finest_by_rows', 'fusion'),
+    ('neck', 'upsample_finest', 'fusion'),
+    ('decode_head', '_logits_of_upsampled', HEAD),
+)
+"""Module, method and part of what a CPU does a band of rows at a time, without calling the part's module."""
+
 
 def parts_of(model: nn.Module) -> dict[str, nn.Module]:
     """Return the parts that the model has, in the order in which they run."""

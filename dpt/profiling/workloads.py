@@ -15,6 +15,7 @@ from mmengine.runner import Runner
 from mmengine.structures import PixelData
 
 from dpt.profiling.flops import REST, part_costs, training_flops
+from dpt.profiling.parts import HEAD
 from dpt.profiling.timing import PartTimer, timed_parts
 from dpt.registry import METRICS, MODELS
 from dpt.structures import SegDataSample
@@ -110,9 +111,15 @@ def training(config: Config, model: BaseModel, size: Size, batch_size: int) -> W
         batch_size,
         watch,
         flops=training_flops(config.model, shape),
-        part_flops={part.name: part.flops for part in part_costs(config.model, shape)},
+        part_flops=_part_flops(config, shape),
         model=model,
     )
+
+
+def _part_flops(config: Config, shape: tuple[int, int, int, int]) -> dict[str, int]:
+    """Return the operations of each part, and of those that are timed as one."""
+    flops = {part.name: part.flops for part in part_costs(config.model, shape)}
+    return {**flops, HEAD: sum(flops.get(name, 0) for name in HEAD.split(', '))}
 
 
 def inference(
