@@ -51,7 +51,9 @@ def parse_args() -> argparse.Namespace:
         '--base', type=Path, default=CONFIGS / 'dpt_vit-s14_364x476_4k_camvid.py', help='config to start from'
     )
     parser.add_argument(
-        '--classes', help='names a,b,c in the order of labels, or a file: NAME or R G B NAME a line'
+        '--classes',
+        help='names a,b,c in the order of labels, or a file: NAME or R G B NAME a line (a name with several '
+        'colours is one class)',
     )
     parser.add_argument(
         '--ignore',
@@ -106,11 +108,12 @@ def show(pairs: Pairs, reader: Reader, found: Survey, proposal: Proposal, lists:
             escape(reader.show(number)),
             *(str(label), escape(name), colour, f'{share:.2%}', str(images[number]), str(trained)),
         )
-        if label != IGNORE_INDEX and not trained:
-            proposal.notes.append(
-                f'class {label} ({name}) is in no training image: another --seed moves it there'
-            )
     console.print(table)
+    labels = {proposal.table[number] for image in training for number in found.counts[image]}
+    left = {label for number, label in proposal.table.items() if images[number]} - labels - {IGNORE_INDEX}
+    if left:
+        names = ', '.join(proposal.classes[label] for label in sorted(left))
+        proposal.notes.append(f'in no training image: {names}; another --seed moves them there')
     height, width = found.median_size()
     print('split: ' + ', '.join(f'{len(names)} {one}' for one, names in lists.items()))
     print(f'images: {len(set(found.sizes.values()))} sizes, the median {width}x{height}')
@@ -141,9 +144,11 @@ def main() -> None:
         args = parse_args()
         if not re.fullmatch(r'\w[\w.-]*', args.name):
             raise ValueError(f'--name {args.name}: letters, digits, _, - and . were expected')
-        out, config = args.out or Path('data') / args.name, args.config or CONFIGS / f'{args.name}.py'
+        out, config = args.out or Path('data') / args.name, args.config or Path('configs') / f'{args.name}.py'
         if not args.base.is_file():
             raise FileNotFoundError(f'--base {args.base} does not exist')
+        if args.base.is_relative_to(Path.cwd()):  # the checkout may move, with the new config in it
+            args.base = args.base.relative_to(Path.cwd())
         if not args.dry_run:
             check_target(out, (args.images, args.masks), args.overwrite)
             if config.exists() and not args.overwrite:

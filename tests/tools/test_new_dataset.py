@@ -67,6 +67,19 @@ def test_index_and_colour_masks_of_camvid_give_the_same_labels(tool_main, raw: P
     assert tool_main(TOOL)(raw / 'images', raw / 'colours', *where, '--ignore', '0,0,0', '--overwrite') == 0
 
 
+def test_the_base_says_what_there_is_by_class(tool_main, raw: Path, repository: Path, monkeypatch) -> None:
+    quickstart = repository / 'configs' / 'quickstart.py'  # class weights, a patch of 16, no auxiliary head
+    monkeypatch.chdir(raw.parent)
+    assert tool_main(TOOL)('raw/images', 'raw/masks', '--name', 'roads', '--base', quickstart) == 0
+    config = load_config('configs/roads.py')
+    model = MODELS.build(config.model)
+    assert not model.auxiliary_heads
+    assert config.model.loss.class_weight is None
+    assert all(side % 32 == 0 for side in config.model.data_preprocessor.size)
+    root = str(raw.parent)
+    assert root not in Path('configs/roads.py').read_text(encoding='utf-8').replace(str(quickstart), '')
+
+
 def test_mistakes_are_one_line(tool_main, tmp_path: Path, capsys) -> None:
     assert tool_main(TOOL)(tmp_path, tmp_path, '--out', tmp_path.parent / 'x', '--dry-run') == 1
     assert 'holds no image' in capsys.readouterr().err

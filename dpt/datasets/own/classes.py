@@ -1,6 +1,7 @@
 """Which classes annotations hold: a proposal that a user reads before anything is written."""
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,19 +42,23 @@ def read_classes(text: str) -> list[tuple[str, tuple[int, int, int] | None]]:
 
     Args:
         text: Names between commas, or the path of a text file: a line each, ``NAME``, ``R G B NAME`` or
-            ``NAME: R,G,B``; lines that start with # are comments.
+            ``NAME: R,G,B``; lines that start with # are comments. A name with several colours is one class.
 
     Raises:
-        ValueError: There is no name, one twice, or colours for some only.
+        ValueError: There is no name, one twice without colours, a colour twice, or colours for some only.
     """
     is_file = Path(text).is_file()
     lines = Path(text).read_text(encoding='utf-8').splitlines() if is_file else text.split(',')
     found = [_class(line) for line in lines if line.strip() and not line.lstrip().startswith('#')]
     names = [name for name, _ in found]
-    if len(set(names)) != len(names) or '' in names or not names:
+    if len(set(found)) != len(found) or '' in names or not names:
         raise ValueError(f'--classes {text}: names that differ were expected, and these are {names}')
     if len({colour is None for _, colour in found}) > 1:
         raise ValueError(f'--classes {text}: a colour for each name or for none was expected')
+    colours = [colour for _, colour in found if colour is not None]
+    twice = [colour for colour, count in Counter(colours).items() if count > 1]
+    if twice:
+        raise ValueError(f'--classes {text}: {twice[0]} has several names; a colour is one class')
     return found
 
 
@@ -90,17 +95,20 @@ def propose(
     if two_valued:
         names |= FOREGROUND
     ordered, names, colours = _order(present, reader, names, wanted, ignore, two_valued)
-    if not 2 <= len(ordered) <= IGNORE_INDEX:
+    name_of = {number: names.get(number) or _made_up(number, reader) for number in ordered}
+    first = {name: number for number, name in reversed(name_of.items())}  # of the numbers of one name
+    classes = list(dict.fromkeys(name_of.values()))
+    if not 2 <= len(classes) <= IGNORE_INDEX:
         raise ValueError(
-            f'the annotations give {len(ordered)} classes ({_first(ordered, reader)}): 2 to {IGNORE_INDEX} '
+            f'the annotations give {len(classes)} classes ({_first(ordered, reader)}): 2 to {IGNORE_INDEX} '
             'are needed; --ignore says what is no class, --ignore none that everything is one'
         )
     table = dict.fromkeys(present, IGNORE_INDEX)
-    table |= {number: label for label, number in enumerate(ordered)}
+    table |= {number: classes.index(name) for number, name in name_of.items()}
     all_coloured = all(number in colours for number in ordered)
     proposal = Proposal(
-        classes=[names.get(number) or _made_up(number, reader) for number in ordered],
-        palette=[colours[number] for number in ordered] if all_coloured else None,
+        classes=classes,
+        palette=[colours[first[name]] for name in classes] if all_coloured else None,
         table=table,
     )
     _decide_in_place(proposal, reader, present)
@@ -150,11 +158,11 @@ def _ignored(present: list[int], reader: Reader, names: dict, ignore: Sequence[s
         return {IGNORE_INDEX} & set(present) if reader.in_place else set()
     if list(ignore) == [NONE]:
         return set()
-    known: dict[str, int] = {}
-    for number in present:
-        known[names.get(number, reader.show(number))] = number
-        known[reader.show(number)] = number
-    found = set()
+    known: dict[str, set[int]] = {}
+    for number in {*present, *names}:
+        for text in {names.get(number, reader.show(number)), reader.show(number)}:
+            known.setdefault(text, set()).add(number)
+    found: set[int] = set()
     for text in ignore:
         value = text
         if re.fullmatch(r'#[0-9a-fA-F]{6}', text):
@@ -162,7 +170,7 @@ def _ignored(present: list[int], reader: Reader, names: dict, ignore: Sequence[s
         value = re.sub(r'\s*,\s*', ',', value.strip())
         if value not in known:
             raise ValueError(f'--ignore {text}: the annotations hold {_first(present, reader)}')
-        found.add(known[value])
+        found |= known[value]
     return found
 
 
@@ -198,6 +206,7 @@ def _add_notes(proposal: Proposal, survey: Survey, reader: Reader, two_valued: b
             f'{shown} ({pixels[0] / total:.1%} of the pixels) is taken for a class; where it means '
             f"'no label', add --ignore {shown}"
         )
-    for number, label in sorted(proposal.table.items()):
-        if number not in pixels:
-            proposal.notes.append(f'class {label} ({proposal.classes[label]}) has no pixel in any image')
+    seen = {label for number, label in proposal.table.items() if number in pixels}
+    unseen = [name for label, name in enumerate(proposal.classes) if label not in seen]
+    if unseen:
+        proposal.notes.append(f'no pixel in any image: {", ".join(unseen)}')

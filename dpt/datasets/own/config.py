@@ -4,6 +4,8 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from mmengine.config import Config, ConfigDict
+
 from dpt.datasets.own.classes import Proposal
 from dpt.datasets.own.pairing import Pairs
 from dpt.datasets.own.write import MASKS, reads_in_place
@@ -12,8 +14,6 @@ LONG_SIDE = 720
 """Images are scaled so that their longer side has at most so many pixels."""
 CROP_SIDE = 476
 """Longest side of a crop."""
-STEP = 28
-"""Sides of crops are multiples of that: twice the patch of 14, so that no grid is odd."""
 
 TEMPLATE = """\
 # {name}: {counts} images, {number} classes. Made by tools/new_dataset.py, to be changed at will.
@@ -25,7 +25,7 @@ classes = (
 num_classes = {number}
 # (width, height) that an image is fitted into, aspect kept; the median image is {width}x{height}
 test_scale = {scale}
-crop_size = {crop}  # (height, width), multiples of 28
+crop_size = {crop}  # (height, width), multiples of {step}: twice the patch, so that no grid is odd
 
 train_pipeline = [
     dict(type='LoadImageFromFile'),
@@ -76,8 +76,7 @@ test_dataloader = dict(dataset=dict(**data, ann_file='splits/{test}.txt', pipeli
 model = dict(
     data_preprocessor=dict(size=crop_size),
     decode_head=dict(num_classes=num_classes),
-    auxiliary_heads=[dict(type='FCNHead', in_channels=256, num_classes=num_classes, in_index=1)],
-)
+{of_classes})
 """
 
 
@@ -104,33 +103,71 @@ def config_text(
         median: (height, width) of the median image.
     """
     in_place = reads_in_place(pairs, proposal)
-    scale, crop = sizes(median)
+    model = Config.fromfile(str(base)).model
+    step = 2 * model.backbone.get('patch_size', 16)
+    scale, crop = sizes(median, step)
     colours = [list(colour) for colour in proposal.palette or ()]
     palette = ''.join(f'        {colour},\n' for colour in colours)
     return TEMPLATE.format(
         name=name,
         counts=' + '.join(f'{len(images)} {one}' for one, images in lists.items()),
         number=len(proposal.classes),
-        base=os.path.relpath(base.resolve(), file.resolve().parent),
-        root=str(out.resolve()),
+        base=path_from(file.parent, base),
+        root=out.as_posix(),
         classes='\n'.join(f'    {one!r},' for one in proposal.classes),
         width=median[1],
         height=median[0],
         scale=scale,
         crop=crop,
-        images=str(pairs.images.resolve()),
-        masks=str(pairs.masks.resolve()) if in_place else MASKS,
+        step=step,
+        images=path_from(out, pairs.images),
+        masks=path_from(out, pairs.masks) if in_place else MASKS,
         image_suffix=pairs.image_suffix,
         mask_suffix=pairs.mask_end if in_place else '.png',
         metainfo=f'classes=classes, palette=[\n{palette}    ]' if colours else 'classes=classes',
         reduce=in_place and proposal.reduce_zero_label,
         test='test' if 'test' in lists else 'validation',
+        of_classes=''.join(f'    {line},\n' for line in settings_of_classes(model)),
     )
 
 
-def sizes(median: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Return the test scale (width, height) and the crop (height, width) for a median (height, width)."""
+def path_from(folder: Path, path: Path) -> str:
+    """Return a path as a file in a folder names it: relative where the user's own paths are, so that the
+    whole may move, and absolute where one of them is or where links would mislead.
+    """
+    if path.is_absolute() or folder.is_absolute():
+        return path.resolve().as_posix()
+    relative = os.path.relpath(path, folder)
+    leads_there = (folder / relative).resolve() == path.resolve()
+    return Path(relative).as_posix() if leads_there else path.resolve().as_posix()
+
+
+def settings_of_classes(model: ConfigDict) -> list[str]:
+    """Return what a model's config says by class, in the number of the new ones."""
+    lines = []
+    if model.get('auxiliary_heads'):
+        heads = [
+            ', '.join(
+                f'{key}={"num_classes" if key == "num_classes" else repr(value)}'
+                for key, value in head.items()
+            )
+            for head in model.auxiliary_heads
+        ]
+        lines.append(f'auxiliary_heads=[{", ".join(f"dict({head})" for head in heads)}]')
+    for loss in ('loss', 'auxiliary_loss'):
+        if (model.get(loss) or {}).get('class_weight'):
+            lines.append(f'{loss}=dict(class_weight=None)')
+    return lines
+
+
+def sizes(median: tuple[int, int], step: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Return the test scale (width, height) and the crop (height, width) for a median (height, width).
+
+    Args:
+        median: (height, width) of the median image.
+        step: Sides of the crop are multiples of it.
+    """
     ratio = min(1.0, LONG_SIDE / max(median))
     height, width = (max(round(side * ratio), 1) for side in median)
-    crop = [min(max(side // STEP, 1) * STEP, CROP_SIDE) for side in (height, width)]
+    crop = [max(min(side, CROP_SIDE) // step, 1) * step for side in (height, width)]
     return (width, height), (crop[0], crop[1])

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from dpt.datasets.own.classes import propose, read_classes
+from dpt.datasets.own.config import path_from
 from dpt.datasets.own.pairing import pair
 from dpt.datasets.own.polygons import LabelmeReader, read_coco
 from dpt.datasets.own.readers import image_reader
@@ -122,6 +123,36 @@ def test_colours_become_classes_in_the_order_of_the_file(photos, tmp_path: Path)
     labels = apply_table(reader.read(tmp_path / 'masks' / 'a.png', (3, 4)), proposal.table)
     assert labels.tolist() == [[2, 1, 0, 255]] * 3
     assert propose(found, reader).classes[0] == 'colour_000000'
+
+
+def test_a_name_with_several_colours_is_one_class(photos, tmp_path: Path) -> None:
+    colours = np.array([[0, 0, 0], [255, 0, 0], [0, 0, 255], [9, 9, 9]], np.uint8)  # RGB
+    pairs, reader, found = look(*photos(masks(colours[None].repeat(3, 0)[..., ::-1])))
+    (tmp_path / 'labels.txt').write_text(
+        '9 9 9 car\n0 0 255 Void\n255 0 0 car\n0 0 0 road\n1 1 1 Void\n2 2 2 train\n'
+    )
+    proposal = propose(found, reader, read_classes(str(tmp_path / 'labels.txt')), ['Void'])
+    assert (proposal.classes, proposal.palette) == (
+        ['car', 'road', 'train'],
+        [(9, 9, 9), (0, 0, 0), (2, 2, 2)],
+    )
+    labels = apply_table(reader.read(tmp_path / 'masks' / 'a.png', (3, 4)), proposal.table)
+    assert labels.tolist() == [[1, 0, 255, 0]] * 3
+    assert proposal.notes[-1] == 'no pixel in any image: train'
+    (tmp_path / 'labels.txt').write_text('9 9 9 car\n9 9 9 bus\n')
+    with pytest.raises(ValueError, match=r'\(9, 9, 9\) has several names'):
+        read_classes(str(tmp_path / 'labels.txt'))
+
+
+def test_paths_of_the_config_are_those_of_the_user(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'elsewhere' / 'data').mkdir(parents=True)
+    assert path_from(Path('data/own'), Path('data/photos')) == '../photos'
+    assert path_from(Path('data/own'), tmp_path / 'photos') == str(tmp_path / 'photos')
+    assert path_from(tmp_path / 'own', Path('photos')) == str(tmp_path / 'photos')
+    (tmp_path / 'data').symlink_to('elsewhere/data')  # from where ../.. is another folder
+    assert path_from(Path('data/own'), Path('photos')) == str(tmp_path / 'photos')
+    assert path_from(Path('data/own'), Path('data/photos')) == '../photos'
 
 
 def test_photographs_are_no_masks(photos) -> None:
