@@ -27,6 +27,7 @@ DATASETS = Registry('dataset', parent=_DATASETS, scope='dpt', locations=['dpt.da
 TRANSFORMS = Registry('transform', parent=_TRANSFORMS, scope='dpt', locations=['dpt.datasets'])
 METRICS = Registry('metric', parent=_METRICS, scope='dpt', locations=['dpt.evaluation'])
 VISUALIZERS = Registry('visualizer', parent=_VISUALIZERS, scope='dpt', locations=['dpt.visualization'])
+VISBACKENDS = Registry('vis_backend', parent=_VISBACKENDS, scope='dpt', locations=['dpt.visualization'])
 HOOKS = Registry('hook', parent=_HOOKS, scope='dpt', locations=['dpt.engine', 'dpt.visualization'])
 OPTIM_WRAPPERS = Registry('optim_wrapper', parent=_OPTIM_WRAPPERS, scope='dpt', locations=['dpt.engine'])
 OPTIM_WRAPPER_CONSTRUCTORS = Registry(
@@ -47,4 +48,3 @@ DATA_SAMPLERS = Registry('data sampler', parent=_DATA_SAMPLERS, scope='dpt', loc
 OPTIMIZERS = Registry('optimizer', parent=_OPTIMIZERS, scope='dpt')
 PARAM_SCHEDULERS = Registry('parameter scheduler', parent=_PARAM_SCHEDULERS, scope='dpt')
 MODEL_WRAPPERS = Registry('model_wrapper', parent=_MODEL_WRAPPERS, scope='dpt')
-VISBACKENDS = Registry('vis_backend', parent=_VISBACKENDS, scope='dpt')

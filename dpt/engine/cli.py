@@ -68,6 +68,8 @@ def explain(error: Exception) -> str | None:
         return key if ' ' in key else f'the config lacks the key {key!r}'
     if isinstance(error, TypeError):
         return message if WRONG_ARGUMENTS.search(message) else None
+    if isinstance(error, ImportError):  # a package that the config asks for; others are bugs
+        return message if 'pip install' in message else None
     if isinstance(error, AssertionError):
         return message if 'failed to load image' in message else None
     if isinstance(error, OSError):

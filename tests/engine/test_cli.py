@@ -28,6 +28,11 @@ UNKNOWN = "__init__() got an unexpected keyword argument 'chanels'"
         (TypeError(UNKNOWN), UNKNOWN),
         (TypeError('unsupported operand'), None),
         (RuntimeError('CUDA error'), None),
+        (
+            ImportError('Please run "pip install wandb" to install wandb'),
+            'Please run "pip install wandb" to install wandb',
+        ),
+        (ImportError("cannot import name 'x' from 'dpt'"), None),
     ],
 )
 def test_what_is_explained(error: Exception, line: str | None) -> None:
