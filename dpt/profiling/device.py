@@ -77,7 +77,8 @@ def matrix_rate(device: torch.device, dtype: torch.dtype, *, repeats: int = 5) -
     with torch.no_grad(), torch.autocast(device.type, enabled=False):
         products: list[Callable[[], object]] = [lambda: torch.mm(a, b)]
         if device.type == 'cpu':
-            image, kernel = a.T[None, :, :, None], b.T[:, :, None, None]  # channels last
+            image = a.view(1, 32, -1, side).permute(0, 3, 1, 2)  # 32x32 pixels, channels last
+            kernel = b.T.contiguous()[:, :, None, None]
             # The dilation means nothing to a kernel of 1x1; torch takes oneDNN on a single thread for it.
             products.append(lambda: F.conv2d(image, kernel, dilation=2))
         seconds = [[_seconds(product, device) for _ in range(repeats + 1)] for product in products]

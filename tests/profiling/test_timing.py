@@ -5,7 +5,7 @@ import torch
 from mmengine.structures import PixelData
 
 from dpt.models.necks.dpt import FeatureFusionBlock
-from dpt.profiling import timing
+from dpt.profiling import device, timing
 from dpt.profiling.device import AddedMemory, matrix_rate
 from dpt.profiling.parts import HEAD
 from dpt.profiling.timing import PartTimer, Timing, time_parts, time_step, timed_parts
@@ -118,3 +118,11 @@ def test_the_last_fusion_of_a_prediction_is_timed_though_no_module_is_called(
     with timed_parts(model, timer), torch.no_grad():
         model(torch.zeros(1, 3, 64, 64), mode='predict')
     assert timer.seconds['fusion'] == 7
+
+
+def test_the_matrix_rate_of_a_cpu_is_that_of_its_faster_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    operations = 2 * 1024**3
+    for matrices, convolution in ((0.5, 0.25), (0.25, 0.5)):
+        durations = iter([matrices] * 3 + [convolution] * 3)
+        monkeypatch.setattr(device, '_seconds', lambda work, on, durations=durations: next(durations))
+        assert matrix_rate(CPU, torch.float32, repeats=2) == operations / 0.25
