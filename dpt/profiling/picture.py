@@ -38,7 +38,8 @@ def draw_shares(results: list[dict], title: str, path: str | Path) -> None:
 
 
 def _legend(part: dict) -> str:
-    return f'{part["name"]} {part["ms"]:.3g} ms'
+    digits = 0 if part['ms'] >= 100 else 1 if part['ms'] >= 10 else 2
+    return f'{part["name"]} {part["ms"]:.{digits}f} ms'
 
 
 def _headline(result: dict) -> str:
