@@ -1,5 +1,6 @@
 """What one image carries through the framework, and the label that stands for 'no label'."""
 
+import torch
 from mmengine.structures import BaseDataElement, PixelData
 
 IGNORE_INDEX = 255
@@ -19,6 +20,18 @@ class SegDataSample(BaseDataElement):
     ``ori_shape`` (as read from disk), ``img_shape`` (after the transforms), ``pad_shape``, ``scale_factor``
     (width, height), ``flip``, ``flip_direction``, ``reduce_zero_label``.
     """
+
+    def pin_memory(self) -> 'SegDataSample':
+        """Move all pixels into page-locked memory, from which the host need not wait for a copy to a GPU.
+
+        Torch's loaders call it, with ``pin_memory=True``.
+        """
+        for pixels in self.values():
+            if isinstance(pixels, PixelData):
+                for name, value in pixels.items():
+                    if isinstance(value, torch.Tensor):
+                        setattr(pixels, name, value.pin_memory())
+        return self
 
     def _set_pixels(self, name: str, value: PixelData) -> None:
         self.set_field(value, name, dtype=PixelData)

@@ -11,6 +11,7 @@ from dpt.engine.pretrained import PretrainedInit
 from dpt.engine.randomness import InfiniteSampler, SeededDataset
 from dpt.engine.rank_watch import RankWatchHook
 from dpt.engine.run_info import RunInfoHook
+from dpt.engine.runtime_info import RuntimeInfoHook
 from dpt.engine.signals import StopSignalHook
 from dpt.engine.sync_buffers import SyncBuffersHook
 from dpt.engine.utilization import UtilizationHook
@@ -28,6 +29,7 @@ __all__ = [
     'PretrainedInit',
     'RankWatchHook',
     'RunInfoHook',
+    'RuntimeInfoHook',
     'SeededDataset',
     'StopSignalHook',
     'SyncBuffersHook',

@@ -240,6 +240,8 @@ def _fit_dataloaders(config: Config) -> None:
         loader = config.get(name) or ConfigDict()
         if loader.get('num_workers') == 0:
             loader.persistent_workers = False
+        if torch.cuda.is_available():
+            loader.setdefault('pin_memory', True)
         sampler = loader.get('sampler')
         if name != 'train_dataloader' and sampler is not None and sampler.get('type') == 'DefaultSampler':
             # Rounding up would count the first images twice where the number of processes does not divide.

@@ -2,6 +2,7 @@
 
 import resource
 import time
+from collections.abc import Callable
 
 from mmengine.dist import get_world_size
 from mmengine.runner import LogProcessor as _LogProcessor
@@ -25,9 +26,11 @@ class LogProcessor(_LogProcessor):
     Attributes:
         utilization: Floating-point operations of a training step an image, and those a second that the device
             can do, from :class:`dpt.engine.UtilizationHook`; ``None`` for a line without MFU.
+        read_losses: What fetches losses that are still on a GPU, from :class:`dpt.engine.RuntimeInfoHook`.
     """
 
     utilization: tuple[int, float] | None = None
+    read_losses: Callable[[Runner], None] | None = None
     _began: tuple[float, int] | None = None
 
     def _update_eta(self, runner: Runner) -> None:
@@ -44,6 +47,8 @@ class LogProcessor(_LogProcessor):
     def get_log_after_iter(self, runner: Runner, batch_idx: int, mode: str) -> tuple[dict, str]:
         """Return what is logged after an iteration: a dict for the back ends, and the line."""
         if mode == 'train':
+            if self.read_losses is not None:
+                self.read_losses(runner)
             self._update_eta(runner)
         tag, line = super().get_log_after_iter(runner, batch_idx, mode)
         if mode != 'train':

@@ -1,7 +1,7 @@
 """What happens when a loss or gradients are not finite."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,9 +29,30 @@ class NonFiniteError(ValueError):
 
 class _Step(NamedTuple):
     iteration: int
-    skipped: bool | Tensor
+    skipped: Callable[[], bool]
     files: list[str]
     losses: dict[str, Tensor]
+
+    @classmethod
+    def of(cls, runner: Runner, skipped: bool | Tensor, batch: Any, outputs: dict | None) -> '_Step':
+        losses = {name: torch.as_tensor(value).detach() for name, value in (outputs or {}).items()}
+        answer = _to_host(skipped) if isinstance(skipped, Tensor) else lambda: True
+        return cls(runner.iter, answer, files_of(batch), losses)
+
+
+def _to_host(flag: Tensor) -> Callable[[], bool]:
+    """Begin to copy a flag to the host, and return what waits for the copy alone and tells the flag."""
+    copy = flag.to('cpu', non_blocking=True)
+    if not flag.is_cuda:
+        return lambda: bool(copy)
+    copied = torch.cuda.Event()
+    copied.record()
+
+    def answer() -> bool:
+        copied.synchronize()  # until then the copy holds anything
+        return bool(copy)
+
+    return answer
 
 
 @HOOKS.register_module()
@@ -69,17 +90,16 @@ class NonFiniteHook(Hook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
     ) -> None:
-        """Look at this step, or, where a GPU has decided, at the one before, which it has finished."""
+        """Look at this step, or, where a GPU decides, at the one before: it works on this one meanwhile."""
         wrapper = runner.optim_wrapper
         skipped = getattr(wrapper, 'skipped', False)
         before, self._unread = self._unread, None
         if before is not None:
             self._look(runner, before)
         if isinstance(skipped, Tensor):
-            flag = skipped.to('cpu', non_blocking=True)
-            self._unread = _Step(runner.iter, flag, files_of(data_batch), outputs or {})
+            self._unread = _Step.of(runner, skipped, data_batch, outputs)
         elif skipped:
-            self._look(runner, _Step(runner.iter, True, files_of(data_batch), outputs or {}))
+            self._look(runner, _Step.of(runner, skipped, data_batch, outputs))
         elif wrapper.should_update():
             self._consecutive = 0
 
@@ -90,7 +110,7 @@ class NonFiniteHook(Hook):
             self._look(runner, before)
 
     def _look(self, runner: Runner, step: _Step) -> None:
-        if not bool(step.skipped):
+        if not step.skipped():
             self._consecutive = 0
             return
         self._consecutive += 1

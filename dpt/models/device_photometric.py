@@ -1,6 +1,7 @@
 """Changes of brightness, contrast, saturation and hue on the device, equal to those of the pipelines."""
 
 from collections.abc import Sequence
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -35,10 +36,16 @@ def bgr_to_hsv(image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return torch.where(hue < 0, hue + HUES, hue), saturation, value
 
 
+@cache  # a few kilobytes
 def _reciprocals(numerator: float, device: torch.device) -> Tensor:
     """``numerator / i`` for i from 0 to 255, rounded; 0 for i = 0."""
     numbers = torch.arange(256, dtype=torch.float64, device=device)
     return torch.where(numbers > 0, numerator / numbers.clamp(min=1), 0).round().int()
+
+
+@cache  # else the host would wait for the GPU to take the table, each time
+def _sectors(device: torch.device) -> Tensor:
+    return torch.tensor(_SECTORS, device=device).T
 
 
 def hsv_to_bgr(hue: Tensor, saturation: Tensor, value: Tensor) -> Tensor:
@@ -56,7 +63,7 @@ def hsv_to_bgr(hue: Tensor, saturation: Tensor, value: Tensor) -> Tensor:
     # Products in double precision, rounded after the subtraction, as fused multiply-add does.
     rising = (1 - s * (1 - fraction).float().double()).float()
     corners = torch.stack([v, v * (1 - s).float(), v * (1 - s * fraction).float(), v * rising])
-    choice = torch.tensor(_SECTORS, device=hue.device).T[:, sector.long() % 6]
+    choice = _sectors(hue.device)[:, sector.long() % 6]
     return (corners.gather(0, choice) * 255).byte()
 
 

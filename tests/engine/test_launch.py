@@ -8,6 +8,7 @@ import torch
 from mmengine.config import Config
 from mmengine.logging import HistoryBuffer
 
+from dpt.engine import launch
 from dpt.engine.cli import one_line_errors, set_local_rank
 from dpt.engine.launch import build_runner, enable_amp, load_config
 from dpt.registry import MODELS
@@ -232,3 +233,14 @@ def test_a_config_that_is_no_python_is_told_with_its_line(tmp_path: Path) -> Non
     path.write_text('max_iters = 1\nmodel = dict(\n')
     with pytest.raises(ValueError, match=r"broken\.py or a base of it, line 2: '\(' was never closed: model"):
         load_config(str(path))
+
+
+@pytest.mark.parametrize('gpu', [False, True])
+def test_batches_for_a_gpu_are_page_locked(gpu: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: gpu)
+    config = Config(
+        dict(train_dataloader=dict(batch_size=1), val_dataloader=dict(pin_memory=False), test_dataloader=None)
+    )
+    launch._fit_dataloaders(config)
+    assert config.train_dataloader.get('pin_memory', False) == gpu
+    assert config.val_dataloader.pin_memory is False

@@ -10,6 +10,7 @@ import torch
 from mmengine.config import Config
 from mmengine.logging import MessageHub
 
+from dpt.engine import non_finite_hook
 from dpt.engine.non_finite_hook import SKIPPED, NonFiniteError, NonFiniteHook
 
 SAMPLES = [SimpleNamespace(img_path='a.jpg'), SimpleNamespace(img_path='b.jpg')]
@@ -96,3 +97,17 @@ def test_the_policy_stop_stops_at_the_first_one(tmp_path: Path) -> None:
         runner.step(hook, True)
     with pytest.raises(ValueError, match='expected one of skip, stop'):
         NonFiniteHook('ignore')
+
+
+def test_the_answer_of_a_gpu_is_read_when_its_copy_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    flag, done = torch.tensor(False), []
+    monkeypatch.setattr(torch.cuda, 'Event', lambda: SimpleNamespace(record=lambda: None, synchronize=arrive))
+
+    def arrive() -> None:
+        done.append(True)
+        flag.fill_(True)
+
+    on_gpu = SimpleNamespace(is_cuda=True, to=lambda device, non_blocking: flag)
+    answer = non_finite_hook._to_host(on_gpu)
+    assert not done
+    assert answer()

@@ -1,7 +1,6 @@
 """What runs where tensors are not on a CPU, told by shapes alone.
 
-Torch's meta device takes the code of GPUs: the host can read nothing there, for which it would have to wait on a
-GPU, and a tensor that was left on the host is refused.
+Torch's meta device takes the code of GPUs. The host can read nothing there: on a GPU it would wait for it.
 """
 
 import sys

@@ -46,10 +46,8 @@ class PackSegInputs(BaseTransform):
         if 'img' in results:
             packed['inputs'] = _to_tensor(results['img'])
         sample = SegDataSample()
-        for key in (
-            *self.meta_keys,
-            'photometric',
-        ):  # the last whatever meta_keys says: it is part of the image
+        # The changes left to the device are part of the image, whatever meta_keys says.
+        for key in (*self.meta_keys, 'photometric'):
             if key in results:
                 # Not set_metainfo, whose deep copy takes as long as turning the image into a tensor.
                 sample.set_field(results[key], key, field_type='metainfo')
