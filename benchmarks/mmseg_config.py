@@ -2,7 +2,8 @@
 
 MMSegmentation trains a shrunken DPT with its own ``tools/train.py`` on the config that its wheel ships, and
 tests it with its own ``tools/test.py``. ``tools/test.py`` of this repository then runs the same config file
-with the same ``--cfg-options`` (in MMSegmentation's names) on the checkpoint as it was written.
+with the same ``--cfg-options`` (in MMSegmentation's names) on the checkpoint as it was written. Classes and
+colours of the data sets that both know are compared first; without data, they alone.
 
 Example:
     python benchmarks/mmseg_config.py --peer-python ~/mmseg-venv/bin/python --camvid data/camvid
@@ -42,6 +43,17 @@ SHRUNKEN = dict(
 )
 CAMVID_CLASSES = 'sky,building,pole,road,pavement,tree,signsymbol,fence,car,pedestrian,bicyclist'
 METRICS = ('aAcc', 'mIoU', 'mAcc')
+DATASETS = (
+    'ADE20KDataset',
+    'CityscapesDataset',
+    'PascalVOCDataset',
+    'PascalContextDataset',
+    'PascalContextDataset59',
+)
+THEIR_METAINFO = """
+import json, sys, mmseg.datasets
+print('METAINFO', json.dumps({name: getattr(mmseg.datasets, name).METAINFO for name in sys.argv[1:]}))
+"""
 WEIGHTS_ONLY = """
 import sys, torch
 content = torch.load(sys.argv[1], map_location='cpu', weights_only=False)
@@ -154,6 +166,20 @@ def compare(name: str, options: dict[str, object], images: int, peer: str, tools
     return equal
 
 
+def compare_metainfo(theirs: dict[str, dict]) -> bool:
+    """Print whether classes and colours of each data set are MMSegmentation's; return whether all are."""
+    from dpt import datasets
+
+    equal = True
+    for name, reference in theirs.items():
+        found = getattr(datasets, name).METAINFO
+        same = [list(found[key]) == list(reference[key]) for key in ('classes', 'palette')]
+        equal &= all(same)
+        words = ['equal' if one else 'DIFFERENT' for one in same]
+        print(f'{name:24}{len(reference["classes"]):4} classes {words[0]}, palette {words[1]}', flush=True)
+    return equal
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -167,16 +193,15 @@ def main() -> None:
     parser.add_argument('--images', type=int, default=20, help='how many images are tested at most')
     parser.add_argument('--work-dir', type=Path, help='where logs and checkpoints go (default: a new folder)')
     args = parser.parse_args()
-    if not (args.camvid or args.ade):
-        parser.error('--camvid or --ade is needed')
     os.environ.setdefault('OMP_NUM_THREADS', '2')
     folder = (args.work_dir or Path(tempfile.mkdtemp(prefix='mmseg_config_'))).resolve()
     folder.mkdir(parents=True, exist_ok=True)
     where = 'import mmseg; print("PATH", mmseg.__path__[0])'
     found = run([args.peer_python, '-c', where], folder / 'where.log')
     tools = Path(re.findall(r'PATH (.+)', found)[-1]) / '.mim' / 'tools'
+    found = run([args.peer_python, '-c', THEIR_METAINFO, *DATASETS], folder / 'metainfo.log')
+    equal = compare_metainfo(json.loads(re.findall(r'METAINFO (.+)', found)[-1]))
     print(f'logs: {folder}\n{"data":8}{"test":12}{"":6}{"MMSegmentation":>14}{"dpt":>10}')
-    equal = True
     for name, root, options in (('camvid', args.camvid, camvid_options), ('ade', args.ade, ade_options)):
         if root:
             chosen = {**common_options(args.iterations), **options(root.resolve())}

@@ -30,8 +30,7 @@ def segment(session: onnxruntime.InferenceSession, image: np.ndarray) -> np.ndar
     props = session.get_modelmeta().custom_metadata_map
     scale, keep_ratio = json.loads(props['scale']), json.loads(props['keep_ratio'])
     logits = session.run(None, {'image': resized(image, scale, keep_ratio)[None]})[0][0]
-    size = (image.shape[1], image.shape[0])
-    planes = [cv2.resize(plane, size, interpolation=cv2.INTER_LINEAR) for plane in logits]
+    planes = [cv2.resize(plane, image.shape[1::-1], interpolation=cv2.INTER_LINEAR) for plane in logits]
     return np.argmax(planes, axis=0)
 
 

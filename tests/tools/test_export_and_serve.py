@@ -60,6 +60,11 @@ def test_it_is_served_without_torch_and_gives_our_labels(
     assert f'{name}: {share:.1f} %' in done.stdout
 
 
+def test_the_server_is_an_example_of_forty_lines(repository):
+    lines = (repository / 'tools' / 'serve_onnx.py').read_text(encoding='utf-8').splitlines()
+    assert sum(bool(line.strip()) for line in lines) <= 40
+
+
 def test_the_metadata_are_complete(onnx_file):
     session = onnxruntime.InferenceSession(str(onnx_file), providers=['CPUExecutionProvider'])
     meta = {key: json.loads(value) for key, value in session.get_modelmeta().custom_metadata_map.items()}
