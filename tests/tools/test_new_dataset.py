@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from dpt.datasets import CamVidDataset
+from dpt.engine.config_check import check_config
 from dpt.engine.launch import load_config
 from dpt.registry import DATASETS, MODELS
 
@@ -78,6 +79,36 @@ def test_the_base_says_what_there_is_by_class(tool_main, raw: Path, repository: 
     assert all(side % 32 == 0 for side in config.model.data_preprocessor.size)
     root = str(raw.parent)
     assert root not in Path('configs/roads.py').read_text(encoding='utf-8').replace(str(quickstart), '')
+
+
+@pytest.mark.parametrize(
+    'base',
+    [
+        'quickstart.py',  # weights and colours of six classes, patches of 16
+        'dpt_vit-s14_252x336_camvid_cpu.py',  # weights of eleven classes, no auxiliary head
+        'dpt_vit-b16_512x512_160k_ade20k_improved.py',
+        'dpt_hybrid_512x512_160k_ade20k.py',
+    ],
+)
+def test_any_config_can_be_the_base(tool_main, repository: Path, base: str, tmp_path: Path) -> None:
+    for i in range(5):
+        for folder in ('images', 'masks'):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            labels = np.full((360, 480), i % 3, np.uint8)
+            assert cv2.imwrite(str(tmp_path / folder / f'{i}.png'), labels)
+    file = tmp_path / 'mine.py'
+    where = ('--out', tmp_path / 'mine', '--config', file, '--base', repository / 'configs' / base)
+    assert tool_main(TOOL)(tmp_path / 'images', tmp_path / 'masks', *where) == 0
+    config = load_config(str(file), {'model.backbone.init_cfg': None})
+    check_config(config, 'train')
+    model = MODELS.build(config.model)
+    heads = [model.decode_head, *(model.auxiliary_heads or [])]
+    assert [head.num_classes for head in heads] == [3] * len(heads)
+    assert len(heads) - 1 == len(
+        load_config(str(repository / 'configs' / base)).model.get('auxiliary_heads') or []
+    )
+    assert (config.model.get('loss') or {}).get('class_weight') is None
+    assert set(config.train_dataloader.dataset.metainfo) == {'classes'}
 
 
 def test_mistakes_are_one_line(tool_main, tmp_path: Path, capsys) -> None:

@@ -70,9 +70,15 @@ data = dict(
     metainfo=dict({metainfo}),
     reduce_zero_label={reduce},
 )
-train_dataloader = dict(dataset=dict(**data, ann_file='splits/training.txt', pipeline=train_pipeline))
-val_dataloader = dict(dataset=dict(**data, ann_file='splits/validation.txt', pipeline=test_pipeline))
-test_dataloader = dict(dataset=dict(**data, ann_file='splits/{test}.txt', pipeline=test_pipeline))
+train_dataloader = dict(
+    dataset=dict(_delete_=True, **data, ann_file='splits/training.txt', pipeline=train_pipeline)
+)
+val_dataloader = dict(
+    dataset=dict(_delete_=True, **data, ann_file='splits/validation.txt', pipeline=test_pipeline)
+)
+test_dataloader = dict(
+    dataset=dict(_delete_=True, **data, ann_file='splits/{test}.txt', pipeline=test_pipeline)
+)
 model = dict(
     data_preprocessor=dict(size=crop_size),
     decode_head=dict(num_classes=num_classes),

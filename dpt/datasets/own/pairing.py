@@ -69,7 +69,15 @@ def pair(images: Path, masks: Path) -> Pairs:
     for what, folder, names in (('image', images, pictures), ('annotation', masks, annotations)):
         if not names:
             kinds = IMAGE_SUFFIXES if what == 'image' else (*LOSSLESS, '.json')
-            raise ValueError(f'{folder} holds no {what}: files that end in {", ".join(kinds)} were expected')
+            lossy = list_files(folder, ('.jpg', '.jpeg')) if what == 'annotation' else []
+            hint = (
+                '; JPEG files are no masks, their compression changes labels and colours: save them as PNG'
+                if lossy
+                else ''
+            )
+            raise ValueError(
+                f'{folder} holds no {what}: files that end in {", ".join(kinds)} were expected{hint}'
+            )
     known = _by_stem(pictures, images)
     ends = _common_ends(known, annotations)
     if not ends:

@@ -56,6 +56,12 @@ def test_annotations_are_found_by_name_and_common_end(photos, end: str) -> None:
     assert pairs.notes == ['1 images without annotation are left out, such as alone.jpg']
 
 
+def test_jpeg_masks_are_refused_with_the_reason(photos) -> None:
+    images, folder = photos(masks(LABELS), 'a', end='.jpg')
+    with pytest.raises(ValueError, match='JPEG files are no masks, their compression .* save them as PNG'):
+        pair(images, folder)
+
+
 def test_folders_that_do_not_fit_are_told(photos, tmp_path: Path) -> None:
     images, folder = photos(masks(LABELS), 'a')
     (folder / 'a.png').rename(folder / 'z.png')
