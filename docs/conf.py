@@ -13,8 +13,12 @@ import dpt  # noqa: E402
 project = 'dpt'
 release = version = dpt.__version__
 copyright = 'the authors of dpt, Apache License 2.0'  # noqa: A001
-extensions = ['myst_parser', 'sphinx.ext.autodoc', 'sphinx.ext.napoleon']
+extensions = ['myst_nb', 'sphinx.ext.autodoc', 'sphinx.ext.napoleon']
 html_theme = 'furo'
+nb_execution_mode = 'off'  # with the outputs of the file; a test runs it
+nb_merge_streams = True
+html_static_path = ['_static']
+html_css_files = ['wide.css']
 myst_heading_anchors = 3
 autodoc_typehints = 'none'  # docstrings say it
 autodoc_member_order = 'bysource'

@@ -149,7 +149,8 @@ def _named(ordered: list[int], ignored: set[int], reader: Reader, count: int) ->
     if reader.in_place and max(ordered) < first + count:  # some classes have no pixel
         return list(range(first, first + count))
     raise ValueError(
-        f'--classes has {count} names for {len(ordered)} classes that are there: {_first(ordered, reader)}'
+        f'--classes has {count} names for {len(ordered)} classes that are there: {_first(ordered, reader)}; '
+        'name all, or give those that are no class to --ignore'
     )
 
 

@@ -16,7 +16,7 @@ CROP_SIDE = 476
 """Longest side of a crop."""
 
 TEMPLATE = """\
-# {name}: {counts} images, {number} classes. Made by tools/new_dataset.py, to be changed at will.
+# {name}: {counts} images, {number} classes. Made by tools/new_dataset.py.
 _base_ = [{base!r}]
 data_root = {root!r}
 classes = (
