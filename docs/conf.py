@@ -21,6 +21,8 @@ html_static_path = ['_static']
 html_css_files = ['wide.css']
 myst_heading_anchors = 3
 autodoc_typehints = 'none'  # docstrings say it
+autodoc_inherit_docstrings = False  # those of torch and mmengine say nothing of ours
+napoleon_use_rtype = False  # 'Returns: three maps: ...' is one sentence, not a type
 autodoc_member_order = 'bysource'
 autodoc_default_options = {'members': True, 'ignore-module-all': False}
 
