@@ -52,7 +52,7 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--iters', type=int, help='steps that are timed (default: 50 on a GPU, 3 on a CPU)')
     parser.add_argument('--amp', action='store_true', help='mixed precision: bf16 where the device has it')
-    parser.add_argument('--compile', action='store_true', help='compile the model as compile=True does')
+    parser.add_argument('--compile', action='store_true', help='compile the training as compile=True does')
     parser.add_argument('--threads', type=int, help="threads on a CPU (default: torch's)")
     parser.add_argument('--json', metavar='FILE', help='write all figures there')
     parser.add_argument('--picture', metavar='FILE', help='write a picture of the shares there (.png, .svg)')

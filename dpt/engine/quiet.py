@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from mmengine.logging import MMLogger
+from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 TABLES = ('System environment:', 'Config:\n', 'Hooks will be executed in the following order')
@@ -29,7 +30,20 @@ def is_no_table(record: logging.LogRecord) -> bool:
 
 
 class QuietRunner(Runner):
-    """mmengine's runner whose tables of environment, config and hooks go to the log file alone."""
+    """mmengine's runner whose tables of environment, config and hooks go to the log file alone.
+
+    With ``compile`` in the config it compiles the losses of our models. The engine's own would compile whole
+    steps, and start anew in each: images differ in size, and the learning rate changes.
+    """
+
+    def _maybe_compile(self, target: str) -> None:
+        model = self.model.module if is_model_wrapper(self.model) else self.model
+        options = self.cfg.get('compile') or {}
+        if not options or not hasattr(model, 'compile_losses'):
+            super()._maybe_compile(target)
+        elif target == 'train_step':
+            model.compile_losses(**(options if isinstance(options, dict) else {}))
+            self.logger.info('the losses are compiled in the first iteration, which takes minutes')
 
     def build_logger(self, log_level: int | str = 'INFO', log_file: str | None = None, **kwargs) -> MMLogger:
         """Build the logger, before the engine's first line."""

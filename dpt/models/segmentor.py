@@ -123,7 +123,21 @@ class EncoderDecoder(BaseModel):
 
     def loss(self, inputs: Tensor, data_samples: list[SegDataSample]) -> dict[str, Tensor]:
         """Compute the losses, and the accuracy in percent, of images of shape BxCxHxW."""
-        label = torch.cat([sample.gt_sem_seg.data for sample in data_samples]).long()  # BxHxW
+        return self._losses(inputs, torch.cat([sample.gt_sem_seg.data for sample in data_samples]))
+
+    def compile_losses(self, **options: Any) -> None:
+        """Let torch compile what a training step computes of a batch.
+
+        Nothing else of a step: images differ in size before they are padded, and the learning rate in each
+        step, for which the compiler would start anew.
+
+        Args:
+            **options: Of ``torch.compile``.
+        """
+        self._losses = torch.compile(self._losses, **options)  # type: ignore[method-assign]
+
+    def _losses(self, inputs: Tensor, label: Tensor) -> dict[str, Tensor]:
+        label = label.long()  # BxHxW
         logits, maps = self._logits_and_maps(inputs)
         losses = self._head_loss('decode', logits, label, self.loss_decode)
         for i, head in enumerate(self.auxiliary_heads):

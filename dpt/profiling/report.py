@@ -49,14 +49,14 @@ def run(workload: Workload, limits: Limits, *, warmup: int, iters: int, compiled
         limits: Of the device it runs on.
         warmup: Steps before the clock starts.
         iters: Steps that are timed.
-        compiled: Whether the model's ``forward`` is compiled, as ``compile=True`` in a config does it; the
+        compiled: Whether the losses of a training are compiled, as ``compile=True`` in a config does it; the
             shares are of the model as it is.
     """
-    if compiled and workload.model is not None:
-        workload.model.forward = torch.compile(workload.model.forward)
+    if compiled and workload.trained is not None:
+        workload.trained.compile_losses()
     timing = time_step(workload.step, limits.device, warmup=warmup, iters=iters)
-    if compiled and workload.model is not None:
-        del workload.model.forward
+    if compiled and workload.trained is not None:
+        del workload.trained._losses  # back to the method of its class
     rate = workload.images / timing.seconds
     result = dict(
         name=workload.name,

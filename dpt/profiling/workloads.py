@@ -35,7 +35,7 @@ class Workload:
         watch: Context in which a timer is told of the parts of a step.
         flops: Floating-point operations of a step; ``None`` where the arithmetic is not the point.
         part_flops: Those of the forward pass, by part.
-        model: The model, where there is one.
+        trained: The model, where it is trained.
         rest: What is in none of the parts.
         part_step: What is repeated for the shares of the parts, if not ``step``.
     """
@@ -46,7 +46,7 @@ class Workload:
     watch: Callable[[PartTimer], AbstractContextManager]
     flops: int | None = None
     part_flops: dict[str, int] | None = None
-    model: BaseModel | None = None
+    trained: BaseModel | None = None
     rest: str = REST
     part_step: Callable[[], object] | None = None
 
@@ -112,7 +112,7 @@ def training(config: Config, model: BaseModel, size: Size, batch_size: int) -> W
         watch,
         flops=training_flops(config.model, shape),
         part_flops=_part_flops(config, shape),
-        model=model,
+        trained=model,
     )
 
 
@@ -137,7 +137,6 @@ def inference(
         _watch(model),
         flops=sum(parts.values()),
         part_flops=parts,
-        model=model,
         rest=RESIZE,
     )
 
@@ -171,7 +170,6 @@ def test_time_augmentation(
         1,
         _watch(model),
         flops=sum(flops[view] for view in views),
-        model=model,
     )
 
 

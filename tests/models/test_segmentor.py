@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from mmengine.optim import build_optim_wrapper
 from mmengine.structures import PixelData
+from torch._dynamo.testing import CompileCounter
 
 from dpt.registry import MODELS
 from dpt.structures import SegDataSample
@@ -248,3 +249,21 @@ def test_a_training_step_never_waits_for_the_device() -> None:
         model.train_step(copy.deepcopy(data), wrapper)
     finally:
         torch.cuda.set_sync_debug_mode('default')
+
+
+def test_losses_are_compiled_once_whatever_the_images_and_the_learning_rate() -> None:
+    counter = CompileCounter()
+    preprocessor = dict(type='SegDataPreProcessor', mean=[127.5] * 3, std=[127.5] * 3, size=(48, 48))
+    model = MODELS.build(dict(config(), data_preprocessor=preprocessor)).train()
+    names = set(model.state_dict())
+    model.compile_losses(backend=counter, fullgraph=True)
+    wrapper = build_optim_wrapper(model, dict(optimizer=dict(type='AdamW', lr=1e-3)))
+    for step in range(3):
+        sizes = [(30 + step, 48), (32, 40 + step)]
+        images = [torch.zeros(3, *size, dtype=torch.uint8) for size in sizes]
+        samples = [sample(size, flip=bool(step)) for size in sizes]
+        log = model.train_step(dict(inputs=images, data_samples=samples), wrapper)
+        wrapper.optimizer.param_groups[0]['lr'] /= 2
+    assert counter.frame_count == 1
+    assert log['loss'] > 0
+    assert set(model.state_dict()) == names
