@@ -4,10 +4,10 @@ import errno
 import os
 
 OS_REMEDIES = {
-    errno.EEXIST: 'there is a file of that name: give another path, or move it away',
+    errno.EEXIST: 'give another path, or move it away',
     errno.ENOTDIR: 'a part of that path is a file, where a folder is needed: give another path',
     errno.EISDIR: 'it is a folder, where a file is needed: give the path of a file',
-    errno.ENOENT: 'there is no such file or folder: check the path, or make the folder first',
+    errno.ENOENT: 'check the path, or make the folder first',
     errno.EACCES: 'this user may not: change the rights (chmod), or give another path',
     errno.EPERM: 'this user may not: change the rights (chmod), or give another path',
     errno.EROFS: 'it lies on a file system that cannot be written: give another path',

@@ -12,7 +12,7 @@ from dpt.os_errors import explain_os_error
     [
         (
             FileExistsError(errno.EEXIST, 'File exists', 'out'),
-            'out: File exists; there is a file of that name: give another path, or move it away',
+            'out: File exists; give another path, or move it away',
         ),
         (
             OSError(errno.ENOSPC, 'No space left'),

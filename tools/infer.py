@@ -232,8 +232,9 @@ class Job:
         if self.frames:
             parts.append(f'{self.frames} video frames')
         parts.append(f'{seconds:.1f} s')
-        parts += [f'labels in {self.out}'] if self.out else []
-        parts += [f'overlays in {self.show}'] if self.show else []
+        if self.done:
+            parts += [f'labels in {self.out}'] if self.out else []
+            parts += [f'overlays in {self.show}'] if self.show else []
         lines = ['; '.join(parts)]
         if self.unreadable:
             lines.append(f'not read ({len(self.unreadable)}): {", ".join(self.unreadable)}')

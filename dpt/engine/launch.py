@@ -18,6 +18,7 @@ from dpt.checkpoints import read_checkpoint
 from dpt.checkpoints.read import holds_unread
 from dpt.checkpoints.rules import MMSEG_DPT
 from dpt.engine.checkpoint_files import find_resume
+from dpt.engine.config_file import read_config
 from dpt.engine.dataloaders import DATALOADERS, innermost_datasets
 from dpt.engine.mmseg_config import is_mmseg_config, is_mmseg_module, translate_mmseg_config
 from dpt.engine.optim_wrapper import preferred_amp_dtype
@@ -84,15 +85,11 @@ def load_config(path: str, options: dict | None = None, work_dir: str | None = N
 
     Raises:
         FileNotFoundError: If the config file is not there.
-        ValueError: If the file is no valid Python, an option would change nothing, a module of
-            ``custom_imports`` cannot be imported, or MMSegmentation's config cannot be translated.
+        ValueError: If the file is no valid Python or its code fails, an option would change nothing, a module
+            of ``custom_imports`` cannot be imported, or MMSegmentation's config cannot be translated.
     """
     path = find_config(path)
-    try:
-        config = Config.fromfile(path, import_custom_modules=False)
-    except SyntaxError as error:
-        line = (error.text or '').strip()
-        raise ValueError(f'{path} or a base of it, line {error.lineno}: {error.msg}: {line}') from error
+    config = read_config(path)
     options = dict(options or {})
     for option in options:
         _check_option(option, config)

@@ -88,6 +88,7 @@ def write_results(
 
     Raises:
         ValueError: If either is a folder of the data set, whose files would be overwritten.
+        OSError: If the folder of the scores cannot be made.
     """
     _protect_data(config, {'--out': out_dir, '--show-dir': show_dir})
     evaluators = config.test_evaluator
@@ -95,6 +96,7 @@ def write_results(
         if out_dir is not None:
             evaluator.output_dir = out_dir
         if scores is not None:
+            Path(scores).parent.mkdir(parents=True, exist_ok=True)  # told before the test, not after it
             evaluator.scores_file = scores
     if show_dir is not None:
         hook = config.default_hooks.setdefault('visualization', dict(type='SegVisualizationHook'))

@@ -11,7 +11,7 @@ FROM_WORKER = (
     'Caught ValueError in DataLoader worker process 0.\nOriginal Traceback (most recent call last):\n'
     '  File "x.py", line 1\nValueError: mask a.png: 3 channels\n'
 )
-EXISTS = 'out: File exists; there is a file of that name: give another path, or move it away'
+EXISTS = 'out: File exists; give another path, or move it away'
 UNKNOWN = "__init__() got an unexpected keyword argument 'chanels'"
 
 

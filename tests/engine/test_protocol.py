@@ -104,6 +104,14 @@ def test_results_never_overwrite_the_data(ade: Config, tmp_path: Path, folder: s
     write_results(ade, out_dir=str(tmp_path / 'annotations/predicted'))
 
 
+def test_scores_that_cannot_be_written_are_told_before_the_test(ade: Config, tmp_path: Path) -> None:
+    (tmp_path / 'file').touch()
+    with pytest.raises(FileExistsError, match='file'):
+        write_results(ade, scores=str(tmp_path / 'file' / 'scores.npz'))
+    write_results(ade, scores=str(tmp_path / 'new' / 'scores.npz'))
+    assert (tmp_path / 'new').is_dir()
+
+
 def test_images_without_masks_need_no_annotations(ade: Config) -> None:
     skip_absent_masks(ade)
     assert 'LoadAnnotations' in str(ade.test_dataloader.dataset.pipeline)

@@ -1,0 +1,29 @@
+"""A config file that cannot be read is told in one line, with the place."""
+
+from pathlib import Path
+
+import pytest
+
+from dpt.engine.config_file import read_config
+
+
+@pytest.mark.parametrize(
+    ('name', 'text', 'message'),
+    [
+        ('a.py', 'x = 1\ny = x / 0\n', r'a\.py, or a base of it, line 2: y = x / 0: ZeroDivisionError: div'),
+        ('b.py', 'model = dict(type=Foo)\n', r"b\.py.*line 1: .*: NameError: name 'Foo' is not defined"),
+        ('c.py', 'model = dict(\n', r"c\.py or a base of it, line 1: '\(' was never closed: model = dict"),
+        ('d.jpg', 'no config', r'd\.jpg: Only py/yml/yaml/json type are supported'),
+        ('e.json', '{', r'e\.json: '),
+    ],
+)
+def test_a_mistake_is_told_with_file_and_line(tmp_path: Path, name: str, text: str, message: str) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ValueError, match=message):
+        read_config(str(tmp_path / name))
+
+
+def test_a_base_that_is_missing_keeps_its_kind(tmp_path: Path) -> None:
+    (tmp_path / 'a.py').write_text("_base_ = ['gone.py']\n")
+    with pytest.raises(FileNotFoundError, match='gone.py'):
+        read_config(str(tmp_path / 'a.py'))
