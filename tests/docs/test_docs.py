@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 from mmengine.config import Config
+from mmengine.registry import Registry
 
+from dpt import registry
 from dpt.engine.launch import CONSUMED
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
@@ -91,6 +93,18 @@ def test_every_top_level_key_of_the_configs_is_explained() -> None:
         unexplained = set(Config.fromfile(str(file))) - explained
         assert not unexplained, f'{file.name}: {unexplained}'
     assert not CONSUMED - {'self', 'cfg'} - explained
+
+
+@pytest.mark.parametrize('name', ['configs', 'mmsegmentation', 'own_data', 'recipe', 'trackers'])
+def test_every_part_named_is_registered(name: str) -> None:
+    """Names as ``DPTNeck``, of at least two capitals and a small letter."""
+    page = REPOSITORY / 'docs' / f'{name}.md'
+    text = re.sub(r'^```.*?^```', '', page.read_text(encoding='utf-8'), flags=re.DOTALL | re.M)
+    words = {word for code in re.findall(r'`([^`\n]+)`', text) for word in re.findall(r'\w+', code)}
+    named = {word for word in words if re.fullmatch(r'(?=.*[a-z])[A-Z]\w*[A-Z]\w*', word)} - {'SyncBN'}
+    registries = [value for value in vars(registry).values() if isinstance(value, Registry)]
+    for part in named:
+        assert any(one.get(part) is not None for one in registries), part
 
 
 def texts_of_the_code() -> set[str]:
