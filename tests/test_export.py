@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from dpt.apis import Segmenter
+from dpt.apis import Segmenter, init_model
 from dpt.apis.model import first_test_dataset
-from dpt.export import ExportedSegmentor, describe, labels_from
+from dpt.export import ExportedSegmentor, describe, labels_from, trace
 
 
 @pytest.fixture(scope='module')
@@ -81,3 +81,30 @@ def test_the_servers_resizing_is_that_of_the_pipeline(
     for path in sorted(pictures.rglob('*.[jp][pn]g')):
         expected = segmenter.prepare(path)['inputs'].permute(1, 2, 0).numpy()
         assert np.array_equal(serve.resized(cv2.imread(str(path)), [160, 120], True), expected), path
+
+
+@torch.no_grad()
+def test_a_hybrid_is_traced_for_any_size(repository: Path) -> None:
+    """Its stem pads as TensorFlow does, by amounts that follow from the size: they must not stay symbols."""
+    options = {
+        'model.backbone.init_cfg': None,
+        'model.backbone.embed_dims': 32,
+        'model.backbone.num_heads': 2,
+        'model.backbone.num_layers': 2,
+        'model.backbone.out_indices': (0, 1),
+        'model.backbone.stem_channels': 32,
+        'model.backbone.stage_channels': (128, 256, 512),
+        'model.backbone.stage_depths': (1, 2, 1),
+        'model.neck.in_channels': 32,
+        'model.neck.channels': 8,
+        'model.neck.post_process_channels': (128, 256, 8, 8),
+        'model.decode_head.in_channels': 8,
+        'model.decode_head.channels': 8,
+        'model.auxiliary_heads': None,
+    }
+    config = repository / 'configs' / 'dpt_hybrid_512x512_160k_ade20k.py'
+    graph = ExportedSegmentor(init_model(str(config), device='cpu', cfg_options=options)).eval()
+    traced = trace(graph, (64, 96), dynamic=True).module()
+    for size in ((64, 96), (75, 101)):
+        image = torch.randint(0, 256, (1, *size, 3), dtype=torch.uint8)
+        torch.testing.assert_close(traced(image), graph(image))
