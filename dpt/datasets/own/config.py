@@ -113,7 +113,8 @@ def config_text(
     step = 2 * model.backbone.get('patch_size', 16)
     scale, crop = sizes(median, step)
     colours = [list(colour) for colour in proposal.palette or ()]
-    palette = ''.join(f'        {colour},\n' for colour in colours)
+    palette = ''.join(f'            {colour},\n' for colour in colours)
+    coloured = f'\n        classes=classes,\n        palette=[\n{palette}        ],\n    '
     return TEMPLATE.format(
         name=name,
         counts=' + '.join(f'{len(images)} {one}' for one, images in lists.items()),
@@ -130,7 +131,7 @@ def config_text(
         masks=path_from(out, pairs.masks) if in_place else MASKS,
         image_suffix=pairs.image_suffix,
         mask_suffix=pairs.mask_end if in_place else '.png',
-        metainfo=f'classes=classes, palette=[\n{palette}    ]' if colours else 'classes=classes',
+        metainfo=coloured if colours else 'classes=classes',
         reduce=in_place and proposal.reduce_zero_label,
         test='test' if 'test' in lists else 'validation',
         of_classes=''.join(f'    {line},\n' for line in settings_of_classes(model)),
