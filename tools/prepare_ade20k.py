@@ -44,6 +44,15 @@ def fetch(url: str, target: Path) -> Path:
         return download(url, target, lambda done, total: progress.update(bar, completed=done, total=total))
 
 
+def check(file: Path, *, fetched: bool) -> None:
+    try:
+        check_archive(file)
+    except ValueError as error:
+        if not fetched:
+            raise
+        raise ValueError(f'{error}; before that, move {file} away, else it is taken again') from None
+
+
 def shown(what: str) -> Callable[[Iterable], Iterable]:
     return lambda items: track(items, what, console=Console(stderr=True), disable=not sys.stderr.isatty())
 
@@ -61,7 +70,7 @@ def main() -> None:
                         f'note: {full} is of the full ADE20K release, which has other labels and is not used'
                     )
                 fetch(args.url, file)
-            check_archive(file)
+            check(file, fetched=not args.archive)
             print(f'{file}: the files of the release are all in it')
             unpack(file, args.root, shown('unpack'))
         wrong = check_folder(folder, shown('verify'))

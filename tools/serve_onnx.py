@@ -39,10 +39,13 @@ if __name__ == '__main__':
         print(__doc__)
         sys.exit(0 if '--help' in sys.argv else 2)
     model, source, target = sys.argv[1:]
-    session = onnxruntime.InferenceSession(model, providers=['CPUExecutionProvider'])
     image = cv2.imread(source)
     if image is None:
-        sys.exit(f'{source} cannot be read')
+        sys.exit(f'error: image {source} cannot be read')
+    try:
+        session = onnxruntime.InferenceSession(model, providers=['CPUExecutionProvider'])
+    except Exception as error:  # onnxruntime's have no base of their own
+        sys.exit(f'error: {model} cannot be loaded: {error}')
     labels = segment(session, image)
     classes = json.loads(session.get_modelmeta().custom_metadata_map['classes'])
     cv2.imwrite(target, labels.astype(np.uint8 if len(classes) <= 256 else np.uint16))

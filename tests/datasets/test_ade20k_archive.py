@@ -157,6 +157,18 @@ def test_the_tool_downloads_unpacks_and_verifies(
     assert run('--archive', tmp_path / 'nowhere.zip') == 0  # the folder is there
 
 
+def test_a_page_that_came_in_place_of_the_archive_can_be_got_rid_of(
+    serve, tool_module, tmp_path: Path, monkeypatch, capsys
+) -> None:
+    url, _ = serve(b'<html>log in first</html>')
+    monkeypatch.setattr('sys.argv', [TOOL, '--root', str(tmp_path / 'ade'), '--url', url])
+    with pytest.raises(SystemExit):
+        tool_module(TOOL).main()
+    told = capsys.readouterr().err
+    assert 'is not a complete zip file' in told
+    assert f'move {tmp_path / "ade" / f"{ARCHIVE}.zip"} away' in told
+
+
 def test_other_archives_are_told(tmp_path: Path) -> None:
     full = make_zip(
         tmp_path / 'full.zip', {'ADE20K_2021_17_01/images/ADE/training/a/ADE_train_00000001_seg.png': b''}
