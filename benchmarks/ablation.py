@@ -7,7 +7,8 @@ held before.
 Example:
     python benchmarks/ablation.py --size 256 256 --json ablation.json
 
-Takes about five minutes of one core at 256x256; ``--changes`` and ``--rounds`` make it less or more.
+Takes about ten minutes of one core at 256x256 and half an hour at 512x512; ``--changes`` and ``--rounds``
+make it less or more.
 """
 
 import argparse
@@ -26,11 +27,12 @@ import torch.nn.functional as F
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.structures import PixelData
-from torch import Tensor
+from torch import Tensor, nn
 
 from dpt.models.inference import resize_logits
-from dpt.models.layers import keep_intermediates
-from dpt.models.necks.dpt import FeatureFusionBlock, ReassembleBlocks, upsample_by_two
+from dpt.models.layers import PointwiseConv2d, after_norm_relu, keep_intermediates
+from dpt.models.necks.dpt import DPTNeck, FeatureFusionBlock, upsample_by_two
+from dpt.models.necks.reassemble import ReassembleBlocks
 from dpt.models.segmentor import EncoderDecoder
 from dpt.profiling import allocations
 from dpt.profiling.workloads import build_model, inference, metric, training
@@ -94,6 +96,25 @@ def three_histograms(predicted: Tensor, truth: Tensor, classes: int, ignore_inde
     return areas
 
 
+def whole_upsampled_conv(coarse: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Hold the upsampled map for the backward pass of the convolution after it."""
+    return F.conv2d(upsample_by_two(coarse), weight, bias, padding=1)
+
+
+def norm_relu(
+    consumer: Callable[[Tensor], Tensor], x: Tensor, norm: nn.Module | None, gain: Tensor | None = None
+) -> Tensor:
+    """Keep what norm and ReLU make for the backward pass."""
+    y = x if norm is None else norm(x)
+    return consumer(F.relu(y if gain is None else y * gain))
+
+
+def whole_finest(self: DPTNeck, coarse: Tensor, taps: list, release: bool) -> Tensor:
+    """Hold all maps of the finest fusion block whole."""
+    path = upsample_by_two(coarse)
+    return self.fusion_blocks[3](path, self._lateral(taps, 0, path, release), upsample=False)
+
+
 _contiguous = Tensor.contiguous
 
 
@@ -132,9 +153,15 @@ CHANGES = {
         'none: equal up to rounding',
     ),
     'linear': Change(
-        "linear layers by oneDNN's convolution",
+        'linear layers and 1x1 convolutions by oneDNN',
         ('train', 'infer'),
         lambda: patch('dpt.models.layers.linear._onednn_is_faster', lambda: False),
+        'float32 on a CPU with AVX-512 alone',
+    ),
+    'pointwise': Change(
+        '1x1 convolutions by oneDNN',
+        ('train', 'infer'),
+        lambda: patch.object(PointwiseConv2d, 'forward', nn.Conv2d.forward),
         'float32 on a CPU with AVX-512 alone',
     ),
     'recompute': Change(
@@ -142,6 +169,33 @@ CHANGES = {
         ('train',),
         keep_intermediates,
         'they are computed twice',
+    ),
+    'feed-forward': Change(
+        'hidden units of the feed-forward parts recomputed',
+        ('train',),
+        lambda: patch('dpt.models.backbones.transformer_layer.checkpointed', lambda part, x: part(x)),
+        'they are computed twice, on a CPU',
+    ),
+    'norm-relu': Change(
+        'norm and ReLU of the residual units recomputed',
+        ('train',),
+        lambda: patch('dpt.models.necks.dpt.after_norm_relu', norm_relu),
+        'they are computed twice, on a CPU',
+    ),
+    'upsampled-conv': Change(
+        "the head's 3x3 convolution upsamples by rows",
+        ('train',),
+        lambda: patch('dpt.models.heads.fcn.upsampled_conv', whole_upsampled_conv),
+        'the upsampling is computed twice, rows at the edges of bands once more',
+    ),
+    'classifier': Change(
+        'norm, ReLU, dropout and classifier by channels',
+        ('train',),
+        lambda: patch(
+            'dpt.models.heads.fcn.classified',
+            lambda x, norm, conv, gain: after_norm_relu(conv, x, norm, gain),
+        ),
+        'code: an operator with a gradient of its own',
     ),
     'loss': Change(
         'loss and accuracy in bands',
@@ -154,6 +208,32 @@ CHANGES = {
         ('infer',),
         lambda: patch.object(EncoderDecoder, 'predict', whole_predict),
         'the rows at the edges of bands are computed twice',
+    ),
+    'finest-bands': Change(
+        'finest fusion block in bands',
+        ('infer',),
+        lambda: patch.object(DPTNeck, '_finest_by_rows', whole_finest),
+        'the rows at the edges of bands are computed twice',
+    ),
+    'taps': Change(
+        'taps let go of as they are reassembled',
+        ('infer',),
+        lambda: patch.object(
+            DPTNeck, '_reassembled', lambda self, taps, level, _: self.reassemble_blocks(taps, (level,))
+        ),
+        'none: equal bit by bit',
+    ),
+    'tokens': Change(
+        'sums of tokens in place, feed-forward parts of some tokens at a time',
+        ('infer',),
+        lambda: patch('dpt.models.backbones.transformer_layer.predicts_on_cpu', lambda _: False),
+        'none: equal up to rounding',
+    ),
+    'norm-in-place': Change(
+        'batch norm in place',
+        ('infer',),
+        lambda: patch('dpt.models.layers.conv.predicts_on_cpu', lambda _: False),
+        'none: equal up to rounding',
     ),
     'channels-last': Change(
         'bands with channels last',

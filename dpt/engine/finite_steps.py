@@ -1,10 +1,11 @@
 """No step of the optimiser on a loss or gradients that are not finite."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from mmengine.dist import all_reduce
+from mmengine.dist import all_reduce, get_world_size
 from torch import Tensor, nn
 
 
@@ -16,13 +17,14 @@ class FiniteSteps:
 
     A fused optimiser on a GPU is told on the device to do nothing, so that nobody waits for the answer; with
     others the host waits for it before each step. The scaler of float16 finds gradients that are too large as
-    a matter of course and lowers its scale: only where that has reached 1 is it a fault.
+    a matter of course and lowers its scale: only where that has reached 1 is it a fault. What is
+    on a CPU is known at once, and judged without a tensor.
     """
 
     skipped: bool | Tensor = False
     """Whether the last step was left out because of a fault; on a GPU possibly a tensor of one bool."""
 
-    _loss_fault: Tensor | None = None
+    _loss_fault: bool | Tensor | None = None
     _statistics: list[Tensor] | None = None
     _statistics_before: Tensor | None = None
 
@@ -38,7 +40,7 @@ class FiniteSteps:
 
     def update_params(self, loss: Tensor, step_kwargs: dict | None = None, zero_kwargs: dict | None = None):
         """Take a step by ``loss``, or note it where gradients are accumulated."""
-        fault = ~torch.isfinite(loss.detach())
+        fault = _not_finite(loss.detach())
         self._loss_fault = fault if self._loss_fault is None else self._loss_fault | fault
         self.skipped = False
         super().update_params(loss, step_kwargs, zero_kwargs)  # type: ignore[misc]
@@ -52,14 +54,14 @@ class FiniteSteps:
         optimizer = self.optimizer  # type: ignore[attr-defined]
         groups = (group['params'] for group in optimizer.param_groups)
         gradients = [p.grad for group in groups for p in group if p.grad is not None]
-        fault = self._loss_fault if self._loss_fault is not None else torch.zeros((), dtype=torch.bool)
+        fault = False if self._loss_fault is None else self._loss_fault
         self._loss_fault = None
         scaler = getattr(self, 'loss_scaler', None)
         if scaler is not None and scaler.is_enabled():
             self._step_with_scaler(scaler, fault, gradients, kwargs)
             return
-        fault = _anywhere(fault | _not_finite(gradients))
-        if self._decides_on_device(fault):
+        fault = _anywhere(fault | _not_finite(nn.utils.get_total_norm(gradients)))
+        if isinstance(fault, Tensor) and self._decides_on_device(fault):
             self._restore_where(fault)
             self.skipped = fault
             optimizer.found_inf = fault.float()
@@ -70,16 +72,16 @@ class FiniteSteps:
             return
         self.skipped = bool(fault)
         if self.skipped:
-            self._restore_where(fault)
+            self._restore_where(torch.as_tensor(fault))
         else:
             super().step(**kwargs)  # type: ignore[misc]
 
     def _step_with_scaler(
-        self, scaler: torch.amp.GradScaler, fault: Tensor, gradients: list[Tensor], kwargs: dict
+        self, scaler: torch.amp.GradScaler, fault: bool | Tensor, gradients: list[Tensor], kwargs: dict
     ) -> None:
         if scaler.get_scale() <= 1:
-            fault = fault | _not_finite(gradients)
-        fault = _anywhere(fault)
+            fault = fault | _not_finite(nn.utils.get_total_norm(gradients))
+        fault = torch.as_tensor(_anywhere(fault))
         if gradients:  # the scaler leaves out the step if it finds one such value
             one = min(gradients, key=Tensor.numel)
             one.copy_(torch.where(fault, torch.nan, one))
@@ -103,13 +105,15 @@ def _flat(tensors: list[Tensor]) -> Tensor:
     return torch.cat([tensor.detach().reshape(-1).double() for tensor in tensors])
 
 
-def _not_finite(gradients: list[Tensor]) -> Tensor:
-    """Whether a gradient holds a value that is not finite, by one pass over them."""
-    return ~torch.isfinite(nn.utils.get_total_norm(gradients))
+def _not_finite(value: Tensor) -> bool | Tensor:
+    """Whether a number is not finite: on a GPU as a tensor, for which nobody waits."""
+    return not math.isfinite(value.item()) if value.device.type == 'cpu' else ~torch.isfinite(value)
 
 
-def _anywhere(fault: Tensor) -> Tensor:
+def _anywhere(fault: bool | Tensor) -> bool | Tensor:
     """Whether there is a fault in any process."""
-    found = fault.float()
+    if get_world_size() == 1:
+        return fault
+    found = torch.as_tensor(fault).float()
     all_reduce(found, 'max')
     return found > 0

@@ -5,10 +5,14 @@ import time
 from collections.abc import Callable
 
 from mmengine.dist import get_world_size
+from mmengine.logging import HistoryBuffer
 from mmengine.runner import LogProcessor as _LogProcessor
 from mmengine.runner import Runner
 
 from dpt.registry import LOG_PROCESSORS
+
+HISTORY = 1000
+"""Values of a training that are kept: the engine copies all of them for each new one."""
 
 
 def peak_host_memory_mib() -> int:
@@ -45,6 +49,18 @@ class LogProcessor(_LogProcessor):
             eta = (now - began) / (iteration - first) * (runner.max_iters - iteration)
             runner.message_hub.update_info('eta', eta)
 
+    def _forget(self, runner: Runner) -> None:
+        """Keep as many values of the training as any line averages over; ``'global'`` averages over all."""
+        windows = [self.window_size, *(one.get('window_size', 1) for one in self.custom_cfg)]
+        if not all(isinstance(window, int) for window in windows):
+            return
+        keep = max(HISTORY, *windows)
+        scalars = runner.message_hub.log_scalars
+        for name, buffer in scalars.items():
+            values, counts = buffer.data
+            if name.startswith('train/') and len(values) > keep:
+                scalars[name] = HistoryBuffer(values[-keep:], counts[-keep:])
+
     def get_log_after_iter(self, runner: Runner, batch_idx: int, mode: str) -> tuple[dict, str]:
         """Return what is logged after an iteration: a dict for the back ends, and the line."""
         if mode == 'train':
@@ -54,6 +70,7 @@ class LogProcessor(_LogProcessor):
         tag, line = super().get_log_after_iter(runner, batch_idx, mode)
         if mode != 'train':
             return tag, line
+        self._forget(runner)
         prefix = 'train/' if self.log_with_hierarchy else ''
         seconds, waiting = tag.get(f'{prefix}time', 0.0), tag.get(f'{prefix}data_time', 0.0)
         if seconds:

@@ -127,8 +127,10 @@ class IterBasedTrainLoop(_IterBasedTrainLoop):
         self.dataloader_iterator = iter(self.dataloader)
         self._decide_current_val_interval()
         self._validate_if_due()  # a run that was stopped before it could
+        runner.model.train()  # a frozen part knows only by this that it stays in evaluation mode
         while self._iter < self._max_iters and not self.stop_training:
-            runner.model.train()
+            if not runner.model.training:  # after a validation; not each time, as it visits every module
+                runner.model.train()
             batch = next(self.dataloader_iterator)
             self._place += self.samples_per_iteration
             runner.message_hub.update_info(SAMPLES_SEEN, self._place)

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dpt.models.layers import Rows, resized
+from dpt.models.layers import Rows, resized_height, resized_width
 
 Size = tuple[int, int]
 FLIP_DIMS = {'horizontal': (-1,), 'vertical': (-2,), 'diagonal': (-2, -1)}
@@ -29,7 +29,8 @@ def restored_rows(
     """Bring one image's logits back to the image as it was read from disk, a band of rows at a time.
 
     They are resized to the network's input, the padding at the bottom and right is cropped, the flip undone,
-    and the rest resized to the original size.
+    and the rest resized to the original size. All of that is done to the rows before it is done to the
+    columns: equal up to rounding, and where the input is larger than the original no band is as large as it.
 
     Args:
         rows: Logits of shape 1xKxHxW.
@@ -44,15 +45,18 @@ def restored_rows(
     """
     dims = () if flip_direction is None else FLIP_DIMS[flip_direction]
     height, width = img_shape
-    at_input = resized(lambda top, bottom: rows(top, bottom).float(), size, input_shape)
+    at_input = resized_height(lambda top, bottom: rows(top, bottom).float(), size[0], input_shape[0])
 
     def upright(top: int, bottom: int) -> Tensor:
-        if -2 in dims:
-            top, bottom = height - bottom, height - top
-        x = at_input(top, bottom)[..., :width]
-        return x.flip(dims) if dims else x
+        return at_input(height - bottom, height - top).flip(-2) if -2 in dims else at_input(top, bottom)
 
-    return resized(upright, img_shape, ori_shape)
+    at_original = resized_height(upright, height, ori_shape[0])
+
+    def band(top: int, bottom: int) -> Tensor:
+        x = resized_width(at_original(top, bottom), input_shape[1])[..., :width]
+        return resized_width(x.flip(-1) if -1 in dims else x, ori_shape[1])
+
+    return band
 
 
 def label_map(scores: Tensor) -> Tensor:

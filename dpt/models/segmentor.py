@@ -167,6 +167,7 @@ class EncoderDecoder(BaseModel):
         The finest fused map has half the input's size and the most channels: a prediction never holds it, nor
         what the head makes of it, but for the rows at hand.
         """
+        release_freed_memory(inputs.device)  # of the images before
         if self.test_cfg['mode'] == 'slide':
             crop_size, stride = self.test_cfg['crop_size'], self.test_cfg['stride']
             for image in inputs.split(1):
@@ -178,7 +179,8 @@ class EncoderDecoder(BaseModel):
             for logits in self._logits(inputs).split(1):
                 yield rows_of(logits), (logits.shape[-2], logits.shape[-1])
             return
-        maps = self.neck(self.backbone(inputs), upsample_finest=False, finest_only=True)
+        taps = list(self.backbone(inputs))
+        maps = self.neck(taps, upsample_finest=False, finest_only=True, release=True)
         release_freed_memory(inputs.device)
         for coarse in maps[0].split(1):
             coarse = coarse.contiguous(memory_format=torch.channels_last)
@@ -210,11 +212,10 @@ class EncoderDecoder(BaseModel):
     def bands(self, size: Size, inputs: Tensor) -> Iterator[tuple[int, int]]:
         """Yield (top, bottom) of the bands of rows in which logits of ``size`` (height, width) are made.
 
-        Where the network's input is larger, bands are smaller. Its pixels count half: fewer maps of its size
-        are in use at once.
+        Where the network's input is larger, bands are smaller.
         """
         device = inputs.device
-        width = max(size[1], inputs.shape[-2] * inputs.shape[-1] // (2 * size[0]))
+        width = max(size[1], inputs.shape[-2] * inputs.shape[-1] // size[0])
         for band in bands(size[0], 4 * self.decode_head.num_classes * width, device):
             release_freed_memory(device)
             yield band

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from mmengine.config import ConfigDict
 from mmengine.optim import build_optim_wrapper
 from torch import nn
 
@@ -103,3 +104,12 @@ def test_the_state_of_a_run_without_scaler_loads_into_one_that_has_it() -> None:
     wrapper.loss_scaler = torch.amp.GradScaler('cpu', enabled=True)
     wrapper.load_state_dict(state)
     assert wrapper.optimizer.param_groups[0]['lr'] == 0.1
+
+
+def test_groups_are_plain_dicts_whose_look_up_costs_little() -> None:
+    settings = dict(
+        optimizer=dict(type='AdamW', lr=1.0, weight_decay=0.5), paramwise_cfg=dict(norm_decay_mult=0.0)
+    )
+    optimizer = build_optim_wrapper(Model(), ConfigDict(settings)).optimizer
+    assert len(optimizer.param_groups) == 2
+    assert all(type(group) is dict for group in optimizer.param_groups)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.logging import MessageHub
 
 from dpt.engine import LogProcessor, UtilizationHook
 from dpt.engine.launch import build_runner, load_config
@@ -100,7 +101,8 @@ def test_the_line_shows_the_share(monkeypatch: pytest.MonkeyPatch, processes: in
         'mmengine.runner.LogProcessor.get_log_after_iter', lambda *_: (dict(tag), 'Iter(train)')
     )
     processor = LogProcessor(by_epoch=False)
-    loop = SimpleNamespace(train_dataloader=SimpleNamespace(batch_size=3), iter=0, max_iters=9)
+    loader = SimpleNamespace(batch_size=3)
+    loop = SimpleNamespace(train_dataloader=loader, iter=0, max_iters=9, message_hub=MessageHub('line'))
     _, line = processor.get_log_after_iter(loop, 0, 'train')
     assert 'MFU' not in line
     processor.utilization = (10, 240.0)
@@ -108,3 +110,22 @@ def test_the_line_shows_the_share(monkeypatch: pytest.MonkeyPatch, processes: in
     # 3 images in half a second on each device: 60 of 240 operations a second.
     assert tag['mfu'] == pytest.approx(0.25)
     assert 'MFU: 25.0%  data wait: 10%' in line
+
+
+@pytest.mark.parametrize(('window', 'kept'), [(10, 1000), (1200, 1200), ('global', 1500)])
+def test_of_a_long_training_the_values_that_lines_average_over_are_kept(
+    monkeypatch: pytest.MonkeyPatch, window: int | str, kept: int
+) -> None:
+    monkeypatch.setattr('mmengine.runner.LogProcessor.get_log_after_iter', lambda *_: ({}, ''))
+    hub = MessageHub('long')
+    for value in range(1500):
+        hub.update_scalar('train/loss', value)
+        hub.update_scalar('val/mIoU', value)
+    one = dict(data_src='loss', method_name='mean', window_size=window)
+    processor = LogProcessor(by_epoch=False, custom_cfg=[one])
+    processor._began = (0.0, 0)
+    processor.get_log_after_iter(SimpleNamespace(message_hub=hub, iter=1499, max_iters=2000), 0, 'train')
+    assert hub.get_scalar('train/loss').data[0].tolist() == list(range(1500 - kept, 1500))
+    assert len(hub.get_scalar('val/mIoU').data[0]) == 1500
+    hub.update_scalar('train/loss', 1500)
+    assert hub.get_scalar('train/loss').current() == 1500

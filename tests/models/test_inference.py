@@ -41,3 +41,17 @@ def test_label_maps_are_small_integers() -> None:
     scores[299] = 1
     assert label_map(scores).tolist() == [[[299, 299], [299, 299]]]
     assert label_map(scores[:256]).dtype == torch.uint8
+
+
+@pytest.mark.parametrize('direction', [None, 'horizontal', 'vertical', 'diagonal'])
+@pytest.mark.parametrize('ori_shape', [(13, 17), (29, 9), (9, 31)])
+def test_rows_and_columns_one_after_the_other_are_both_at_once(
+    direction: str | None, ori_shape: tuple
+) -> None:
+    logits = torch.randn(3, 11, 12, dtype=torch.float32)
+    shapes = dict(input_shape=(22, 24), img_shape=(19, 23), ori_shape=ori_shape)
+    whole = F.interpolate(logits[None], size=(22, 24), mode='bilinear', align_corners=False)[..., :19, :23]
+    dims = dict(horizontal=(-1,), vertical=(-2,), diagonal=(-2, -1)).get(direction or '', ())
+    whole = F.interpolate(whole.flip(dims), size=ori_shape, mode='bilinear', align_corners=False)[0]
+    restored = restore_logits(logits, **shapes, flip_direction=direction)
+    torch.testing.assert_close(restored, whole, rtol=0, atol=1e-5)

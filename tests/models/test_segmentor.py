@@ -1,6 +1,7 @@
 """EncoderDecoder and SegTTAModel on a tiny DPT."""
 
 import copy
+import weakref
 
 import pytest
 import torch
@@ -267,3 +268,21 @@ def test_losses_are_compiled_once_whatever_the_images_and_the_learning_rate() ->
     assert counter.frame_count == 1
     assert log['loss'] > 0
     assert set(model.state_dict()) == names
+
+
+def test_nothing_of_a_view_is_held_when_the_next_one_begins() -> None:
+    model = build()
+    tta = MODELS.build(dict(type='SegTTAModel', module=model)).eval()
+    alive: list[weakref.ref] = []
+    forward = model.neck.forward
+
+    def watched(*args, **options) -> tuple:
+        assert not any(map_() for map_ in alive), 'maps of the view before are still there'
+        maps = forward(*args, **options)
+        alive.append(weakref.ref(maps[0].untyped_storage()))
+        return maps
+
+    model.neck.forward = watched
+    with torch.no_grad():
+        tta.test_step(views([False, True, False]))
+    assert len(alive) == 3

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from dpt.models.backbones.transformer_layer import MultiheadAttention
-from dpt.models.necks.dpt import ReassembleBlocks
+from dpt.models.necks.reassemble import ReassembleBlocks
 from dpt.registry import MODELS
 from dpt.visualization.attention import attention_maps, attention_row, draw_maps, heat, readout_change
 

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dpt.models.layers import DropPath, Linear, checkpointed, linear, predicts_on_cpu, recomputed
+from dpt.models.layers import DropPath, Linear, added, checkpointed, linear, predicts_on_cpu, recomputed
 
 TOKENS_AT_A_TIME = 2048
 """The most of an image whose hidden channels are held at once in a prediction on a CPU."""
@@ -57,12 +57,6 @@ class FFN(nn.Module):
         self.layers = nn.Sequential(first, Linear(hidden_dims, embed_dims), nn.Dropout(drop_rate))
 
     def forward(self, x: Tensor) -> Tensor:
-        count = -(-x.shape[1] // TOKENS_AT_A_TIME) if predicts_on_cpu(x) else 1
-        if count == 1:
-            return self._forward(x)
-        return torch.cat([self._forward(tokens) for tokens in x.chunk(count, dim=1)], dim=1)
-
-    def _forward(self, x: Tensor) -> Tensor:
         hidden: nn.Sequential = self.layers[0]  # type: ignore[assignment]
         x = recomputed(hidden[1], lambda activated: self.layers[1](hidden[2](activated)), hidden[0](x))
         return self.layers[2](x)
@@ -120,7 +114,15 @@ class TransformerEncoderLayer(nn.Module):
             return checkpointed(lambda x: self.ffn(self.ln2(x)), x)
         return recomputed(self.ln2, self.ffn, x)
 
+    def _add_feed_forward(self, x: Tensor) -> Tensor:
+        """Add the feed-forward part to ``x``, in its memory and some tokens at a time."""
+        for tokens in x.chunk(-(-x.shape[1] // TOKENS_AT_A_TIME), dim=1):
+            tokens += self.ls2(self.ffn(self.ln2(tokens)))
+        return x
+
     def forward(self, x: Tensor) -> Tensor:
         branch = self.ls1(recomputed(self.ln1, self.attn, x))
+        if predicts_on_cpu(x) and not self.training:
+            return self._add_feed_forward(added(branch, x))
         x = x + (self.drop_path(branch) if self.drop_path_attn else branch)
         return x + self.drop_path(self.ls2(self._feed_forward(x)))

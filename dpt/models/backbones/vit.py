@@ -9,8 +9,11 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from dpt.models.backbones.transformer_layer import MultiheadAttention, TransformerEncoderLayer
-from dpt.models.layers import keep_intermediates, resize_pos_embed
+from dpt.models.layers import keep_intermediates, predicts_on_cpu, release_freed_memory, resize_pos_embed
 from dpt.registry import MODELS
+
+RELEASE_BYTES = 8 << 20
+"""Tokens of that size leave holes between tensors that are worth giving back before the next layers."""
 
 
 def pad_to_multiple(x: Tensor, divisor: int) -> Tensor:
@@ -224,6 +227,8 @@ class VisionTransformer(BaseModule):
         for i, layer in enumerate(self.layers[: self.out_indices[-1] + 1]):
             x = self._run(layer, x, frozen=i < self.frozen_stages)
             if i in self.out_indices:
+                if predicts_on_cpu(x) and x.numel() * x.element_size() >= RELEASE_BYTES:
+                    release_freed_memory(x.device)
                 is_last = i == len(self.layers) - 1
                 taps.append(self._tap(self.ln1(x) if self.norm_taps or is_last else x, grid))
         return tuple(taps)

@@ -1,6 +1,6 @@
 """Layers that several parts of the model share."""
 
-from dpt.models.layers.conv import ConvModule
+from dpt.models.layers.conv import ConvModule, added, normed
 from dpt.models.layers.drop_path import DropPath
 from dpt.models.layers.heap import release_freed_memory
 from dpt.models.layers.linear import Linear, PointwiseConv2d, linear
@@ -12,6 +12,8 @@ from dpt.models.layers.rows import (
     bands,
     predicts_on_cpu,
     resized,
+    resized_height,
+    resized_width,
     row_weights,
     rows_of,
     source_rows,
@@ -25,6 +27,7 @@ __all__ = [
     'Linear',
     'PointwiseConv2d',
     'Rows',
+    'added',
     'after_norm_relu',
     'bands',
     'checkpointed',
@@ -32,12 +35,15 @@ __all__ = [
     'differ',
     'keep_intermediates',
     'linear',
+    'normed',
     'predicts_on_cpu',
     'recomputed',
     'release_freed_memory',
     'relu',
     'resize_pos_embed',
     'resized',
+    'resized_height',
+    'resized_width',
     'row_weights',
     'rows_of',
     'source_rows',

@@ -1,8 +1,34 @@
 """Convolution with optional batch normalisation and ReLU."""
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dpt.models.layers.linear import PointwiseConv2d
+from dpt.models.layers.rows import predicts_on_cpu
+
+
+def added(own: Tensor, x: Tensor) -> Tensor:
+    """Return ``own + x`` in the memory of ``own``, a result that nobody else has and no gradient needs."""
+    return own.add_(x) if own.dtype == x.dtype else own + x
+
+
+def normed(x: Tensor, norm: nn.BatchNorm2d | None) -> Tensor:
+    """Return ``norm(x)``, in a prediction on a CPU in the memory of ``x``, which nobody else may have."""
+    if norm is None:
+        return x
+    if (
+        norm.training
+        or type(norm) is not nn.BatchNorm2d
+        or x.dtype != norm.weight.dtype
+        or norm.running_var is None
+        or norm.running_mean is None
+        or not predicts_on_cpu(x)
+    ):
+        return norm(x)
+    gain = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
+    shift = norm.bias - norm.running_mean * gain
+    return torch.addcmul(shift[:, None, None], x, gain[:, None, None], out=x)
 
 
 class ConvModule(nn.Module):
@@ -51,6 +77,7 @@ class ConvModule(nn.Module):
         if self.act_first:
             x = self.act(x)
         x = self.conv(x)
-        if self.bn is not None:
-            x = self.bn(x)
-        return x if self.act_first else self.act(x)
+        x = normed(x, self.bn)
+        if self.act_first:
+            return x
+        return self.act(x) if torch.is_grad_enabled() or isinstance(self.act, nn.Identity) else F.relu_(x)

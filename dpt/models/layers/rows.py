@@ -90,6 +90,32 @@ def _take_rows(x: Tensor, index: Tensor) -> Tensor:
     return x.index_select(-2, index)
 
 
+def resized_height(rows: Rows, height: int, new_height: int, *, align_corners: bool = False) -> Rows:
+    """Resize a map of ``height`` rows bilinearly to ``new_height``, but not its columns."""
+    if height == new_height:
+        return rows
+
+    def band(top: int, bottom: int) -> Tensor:
+        span = source_rows(top, bottom, height, new_height, align_corners=align_corners)
+        source = rows(span.start, span.stop)
+        dtype = torch.promote_types(source.dtype, torch.float32)
+        lower, upper, weight = row_weights(
+            top, bottom, height, new_height, align_corners=align_corners, device=source.device, dtype=dtype
+        )
+        x, other = _take_rows(source, lower), _take_rows(source, upper)
+        # In the memory of the rows just picked.
+        return x.to(dtype).lerp_(other.to(dtype), weight[:, None]).to(source.dtype)
+
+    return band
+
+
+def resized_width(x: Tensor, width: int, *, align_corners: bool = False) -> Tensor:
+    """Resize the columns of a BxCxHxW tensor bilinearly: each row of the result comes from its own alone."""
+    if x.shape[-1] == width:
+        return x
+    return F.interpolate(x, size=(x.shape[-2], width), mode='bilinear', align_corners=align_corners)
+
+
 def resized(rows: Rows, size: Size, new_size: Size, *, align_corners: bool = False) -> Rows:
     """Resize bilinearly, as ``torch.nn.functional.interpolate`` does with ``size=new_size``.
 
@@ -99,30 +125,10 @@ def resized(rows: Rows, size: Size, new_size: Size, *, align_corners: bool = Fal
         new_size: (height, width) of the result.
         align_corners: As in ``interpolate``.
     """
-    if tuple(size) == tuple(new_size):
-        return rows
-
-    def resized_height(top: int, bottom: int) -> Tensor:
-        span = source_rows(top, bottom, size[0], new_size[0], align_corners=align_corners)
-        source = rows(span.start, span.stop)
-        dtype = torch.promote_types(source.dtype, torch.float32)
-        lower, upper, weight = row_weights(
-            top, bottom, size[0], new_size[0], align_corners=align_corners, device=source.device, dtype=dtype
-        )
-        x, other = _take_rows(source, lower), _take_rows(source, upper)
-        # In the memory of the rows just picked.
-        return x.to(dtype).lerp_(other.to(dtype), weight[:, None]).to(source.dtype)
-
-    def band(top: int, bottom: int) -> Tensor:
-        x = rows(top, bottom) if size[0] == new_size[0] else resized_height(top, bottom)
-        if size[1] == new_size[1]:
-            return x
-        # The height stays, so that each row of the result comes from its own row alone.
-        return F.interpolate(
-            x, size=(bottom - top, new_size[1]), mode='bilinear', align_corners=align_corners
-        )
-
-    return band
+    narrow = resized_height(rows, size[0], new_size[0], align_corners=align_corners)
+    if size[1] == new_size[1]:
+        return narrow
+    return lambda top, bottom: resized_width(narrow(top, bottom), new_size[1], align_corners=align_corners)
 
 
 def with_context(function: Callable[[Tensor], Tensor], rows: Rows, height: int, context: int) -> Rows:

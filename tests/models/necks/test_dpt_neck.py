@@ -120,3 +120,14 @@ def test_the_finest_map_by_rows_is_the_whole_one(
         whole = neck(taps, upsample_finest=False)[0]
         by_rows = neck(taps, upsample_finest=False, finest_only=True)[0]
     torch.testing.assert_close(by_rows, whole, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize('upsample_finest', [True, False])
+def test_taps_are_let_go_of_as_they_are_used(upsample_finest: bool) -> None:
+    neck, tokens = DPTNeck(**SMALL).eval(), taps(4, 6)
+    with torch.no_grad():
+        kept = neck(tokens, upsample_finest=upsample_finest, finest_only=True)[0]
+        assert all(tap is not None for tap in tokens)
+        released = neck(tokens, upsample_finest=upsample_finest, finest_only=True, release=True)[0]
+    assert torch.equal(released, kept)
+    assert tokens == [None] * 4
