@@ -70,6 +70,8 @@ def parse_args() -> argparse.Namespace:
 def check_target(path: Path, file_format: str) -> None:
     if path.suffix != FORMATS[file_format]:
         raise ValueError(f'--out {path}: the name of a {file_format} file ends in {FORMATS[file_format]}')
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f'--out {path}: the folder does not exist')
 
 
 def network_input(segmenter: Segmenter, path: Path) -> np.ndarray:

@@ -77,7 +77,7 @@ def bgr_array(image: Any) -> np.ndarray:
         TypeError: If it is neither.
     """
     if isinstance(image, np.ndarray):
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
             raise ValueError(
                 f'an image is {image.dtype} of shape {image.shape}: expected uint8, HxWx3 in BGR'
             )

@@ -198,7 +198,9 @@ def _read_torch(file: Path) -> Any:
             f'.safetensors'
         ) from None
     except Exception as error:  # a damaged archive can fail in any way
-        cause = str(error).split('. ')[0] or type(error).__name__
+        cause = str(error).split('. ')[0]
+        if not cause or isinstance(error, KeyError):  # the number of an opcode that there is not
+            cause = 'not a torch checkpoint'
         for kind in ('TorchScript', '.tar'):
             if 'weights_only' in cause and kind in cause:
                 raise ValueError(

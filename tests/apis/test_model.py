@@ -89,3 +89,5 @@ def test_images_pass_the_pipeline_of_the_test_data_set(image_path: Path) -> None
 def test_an_array_that_is_no_image_is_refused(model) -> None:
     with pytest.raises(ValueError, match='expected uint8'):
         inference_model(model, np.zeros((8, 8, 3), np.float32))
+    with pytest.raises(ValueError, match='expected uint8'):
+        inference_model(model, np.zeros((0, 8, 3), np.uint8))

@@ -260,3 +260,9 @@ def test_hash_is_the_beginning_of_sha256(tmp_path):
     (tmp_path / 'x.pth').write_bytes(b'weights' * 300_000)
     digest = hashlib.sha256(b'weights' * 300_000).hexdigest()
     assert checkpoint_hash(tmp_path / 'x.pth') == digest[:8]
+
+
+def test_a_text_file_is_no_checkpoint(tmp_path: Path) -> None:
+    (tmp_path / 'text.pth').write_text('hello, I am no picture\n')
+    with pytest.raises(ValueError, match=r'text\.pth: cannot be read \(not a torch checkpoint; 23 bytes\)'):
+        read_checkpoint(tmp_path / 'text.pth')

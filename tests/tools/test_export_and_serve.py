@@ -128,6 +128,11 @@ def test_labels_that_disagree_leave_no_file(main, model_file, pictures, tmp_path
         (['--format', 'onnx', '--out', 'x.pt2', '--check', '{pictures}'], 1, 'ends in .onnx'),
         (['--format', 'onnx', '--out', 'x.onnx', '--check', 'gone'], 1, 'gone does not exist'),
         (
+            ['--format', 'onnx', '--out', 'gone/x.onnx', '--check', '{pictures}'],
+            1,
+            'the folder does not exist',
+        ),
+        (
             ['--format', 'onnx', '--out', 'x.onnx', '--size', 64, 64, '--check', '{pictures}'],
             2,
             '--no-dynamic',
