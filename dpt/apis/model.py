@@ -110,7 +110,8 @@ class Preparation:
         """
         path = None if isinstance(image, np.ndarray) else str(image)
         pixels = image if isinstance(image, np.ndarray) else self.read(image)
-        if path is None and (pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3):
+        is_image = pixels.dtype == np.uint8 and pixels.ndim == 3 and pixels.shape[2] == 3 and pixels.size
+        if path is None and not is_image:
             raise ValueError(
                 f'an image is {pixels.dtype} of shape {pixels.shape}: expected uint8, HxWx3 in BGR'
             )
