@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
-BASE = {'dpt', 'dpt.registry', 'dpt.structures'}
+BASE = {'dpt', 'dpt.heap', 'dpt.registry', 'dpt.structures'}
 RULES = {
     'registry.py': set(),
     'structures.py': set(),
     'shipped.py': set(),
     'os_errors.py': set(),
-    'models/layers': {'dpt.models.layers'},
+    'heap.py': set(),
+    'models/layers': {'dpt.heap', 'dpt.models.layers'},
     'models/backbones': {'dpt.registry', 'dpt.models.layers', 'dpt.models.backbones'},
     'models/necks': {'dpt.registry', 'dpt.models.layers', 'dpt.models.necks'},
     'models/heads': {'dpt.registry', 'dpt.models.layers', 'dpt.models.heads'},

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
+from dpt.heap import release_freed_memory
 from dpt.profiling.memory import MIB
 
 PEAK_TFLOPS = {
@@ -116,6 +117,7 @@ class AddedMemory:
             torch.cuda.reset_peak_memory_stats(device)
             self.base = torch.cuda.memory_allocated(device) / MIB
         else:
+            release_freed_memory(device)  # else what comes would find room in what earlier work has left
             _reset_resident_peak()
             self.base = resident_mib()
 

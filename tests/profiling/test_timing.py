@@ -126,3 +126,13 @@ def test_the_matrix_rate_of_a_cpu_is_that_of_its_faster_library(monkeypatch: pyt
         durations = iter([matrices] * 3 + [convolution] * 3)
         monkeypatch.setattr(device, '_seconds', lambda work, on, durations=durations: next(durations))
         assert matrix_rate(CPU, torch.float32, repeats=2) == operations / 0.25
+
+
+def test_memory_that_earlier_work_has_left_is_not_counted_as_there() -> None:
+    small = [torch.ones(60 << 10, dtype=torch.uint8) for _ in range(2000)]
+    last = torch.ones(60 << 10, dtype=torch.uint8)  # keeps the top of the heap in use
+    del small
+    memory = AddedMemory(CPU)
+    again = [torch.ones(60 << 10, dtype=torch.uint8) for _ in range(2000)]
+    assert memory.mib() > 80
+    del again, last

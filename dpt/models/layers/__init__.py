@@ -1,8 +1,8 @@
 """Layers that several parts of the model share."""
 
+from dpt.heap import release_freed_memory
 from dpt.models.layers.conv import ConvModule, added, normed
 from dpt.models.layers.drop_path import DropPath
-from dpt.models.layers.heap import release_freed_memory
 from dpt.models.layers.linear import Linear, PointwiseConv2d, linear
 from dpt.models.layers.norm_relu import after_norm_relu, classified, relu
 from dpt.models.layers.pos_embed import differ, resize_pos_embed
