@@ -1,7 +1,7 @@
 """Get ADE20K's benchmark, ADEChallengeData2016.zip: download it, check it, unpack it, verify what is there.
 
-A download that was cut off goes on where it ended. No hash of the archive is known here: its list of files,
-the CRC of each and the sizes of all images are compared. A folder that is there already is verified only.
+A download that was cut off goes on where it ended. The archive's SHA-1, its list of files, the CRC of each
+and the sizes of all images are compared. A folder that is there already is verified only.
 
 Exit status: 0 if the data set is complete, 1 if not or for a mistake, 2 for a wrong argument.
 
@@ -11,7 +11,8 @@ Example:
 
 import argparse
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
@@ -19,7 +20,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 from dpt.datasets import ade20k_archive
 from dpt.datasets.ade20k import URL, find_full_release
-from dpt.datasets.ade20k_archive import check_archive, check_folder, download, unpack
+from dpt.datasets.ade20k_archive import check_archive, check_folder, check_hash, download, unpack
 from dpt.datasets.ade20k_release import ARCHIVE
 from dpt.engine.cli import one_line_errors
 
@@ -33,20 +34,36 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--archive', type=Path, help='a file fetched by other means')
     parser.add_argument('--url', default=URL, help=f'another address (default: {URL})')
+    parser.add_argument(
+        '--sha1',
+        default=ade20k_archive.SHA1,
+        metavar='HASH',
+        help='SHA-1 that it must have, any for an archive packed anew (default: the published)',
+    )
     return parser.parse_args()
+
+
+@contextmanager
+def progress_of(what: str) -> Iterator[ade20k_archive.Told]:
+    """Show bytes that are done."""
+    columns = (TextColumn(what), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty()) as progress:
+        bar = progress.add_task(what, total=None)
+        yield lambda done, total: progress.update(bar, completed=done, total=total)
 
 
 def fetch(url: str, target: Path) -> Path:
     print(f'{url} -> {target}')
-    columns = (TextColumn('download'), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty()) as progress:
-        bar = progress.add_task('download', total=None)
-        return download(url, target, lambda done, total: progress.update(bar, completed=done, total=total))
+    with progress_of('download') as told:
+        return download(url, target, told)
 
 
-def check(file: Path, *, fetched: bool) -> None:
+def check(file: Path, sha1: str, *, fetched: bool) -> None:
     try:
-        check_archive(file)
+        check_archive(file)  # first: it knows what else a file may be
+        if sha1 != 'any':
+            with progress_of('SHA-1') as told:
+                check_hash(file, sha1, told)
     except ValueError as error:
         if not fetched:
             raise
@@ -70,8 +87,9 @@ def main() -> None:
                         f'note: {full} is of the full ADE20K release, which has other labels and is not used'
                     )
                 fetch(args.url, file)
-            check(file, fetched=not args.archive)
-            print(f'{file}: the files of the release are all in it')
+            check(file, args.sha1, fetched=not args.archive)
+            hashed = '' if args.sha1 == 'any' else f', its SHA-1 is {args.sha1}'
+            print(f'{file}: the files of the release are all in it{hashed}')
             unpack(file, args.root, shown('unpack'))
         wrong = check_folder(folder, shown('verify'))
         counts = ' and '.join(f'{split.count:,} {name}' for name, split in ade20k_archive.FOLDERS.items())

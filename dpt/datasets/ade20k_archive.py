@@ -1,5 +1,6 @@
 """Getting ADEChallengeData2016: download, check and unpack, each whole or not at all."""
 
+import hashlib
 import http.client
 import os
 import shutil
@@ -19,6 +20,8 @@ from dpt.datasets.ade20k_release import ARCHIVE, SPLITS, compare_with_release
 TIMEOUT = 60
 """Seconds without a byte before a download is given up."""
 BLOCK = 1 << 20
+SHA1 = '219e1696abb36c8ba3a3afe7fb2f4b4606a897c7'
+"""Of the archive, as the download scripts of GluonCV, Segmenter and others expect it."""
 FOLDERS = dict(zip(('training', 'validation'), SPLITS, strict=True))
 MAX_BYTES = 20 << 30
 """Unpacked bytes that are never exceeded: the release takes a few GB."""
@@ -84,6 +87,30 @@ def _fetch(url: str, part: Path, told: Told) -> None:
                 told(done, total)
     if total is not None and done != total:
         raise ValueError(f'the connection ended after {done:,} of {total:,} bytes')
+
+
+def check_hash(file: Path, expected: str, told: Told = lambda done, total: None) -> None:
+    """Compare a file's SHA-1.
+
+    Args:
+        file: The file.
+        expected: 40 hexadecimal digits.
+        told: Called with progress.
+
+    Raises:
+        ValueError: It is another one.
+    """
+    digest, done, total = hashlib.sha1(usedforsecurity=False), 0, file.stat().st_size
+    with file.open('rb') as content:
+        while block := content.read(BLOCK):
+            digest.update(block)
+            done += len(block)
+            told(done, total)
+    if digest.hexdigest() != expected.lower():
+        raise ValueError(
+            f'{file} has the SHA-1 {digest.hexdigest()}, {expected} was expected: download it again from '
+            f'{URL}; an archive that was packed anew is taken with --sha1 any, and its files compared'
+        )
 
 
 def check_archive(file: Path) -> None:

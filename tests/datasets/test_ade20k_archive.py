@@ -1,6 +1,7 @@
 """Downloading, checking and unpacking ADE20K, with a stand-in archive and a server on this machine."""
 
 import functools
+import hashlib
 import http.server
 import io
 import shutil
@@ -139,7 +140,13 @@ def test_the_tool_downloads_unpacks_and_verifies(
             tool_module(TOOL).main()
         return int(stop.value.code or 0)
 
-    assert run('--url', url) == 0
+    assert run('--url', url) == 1
+    told = capsys.readouterr().err
+    assert f'{ade20k_archive.SHA1} was expected' in told
+    assert '--sha1 any' in told
+    assert not (tmp_path / 'ade' / ARCHIVE).exists()
+    sha1 = hashlib.sha1(archive.read_bytes()).hexdigest()
+    assert run('--sha1', sha1.upper()) == 0  # what was fetched is still there
     assert 'complete, 3 training and 2 validation images' in capsys.readouterr().out
     names = sorted(path.name for path in (tmp_path / 'ade').iterdir())
     assert names == [ARCHIVE, f'{ARCHIVE}.zip']
@@ -153,7 +160,7 @@ def test_the_tool_downloads_unpacks_and_verifies(
     assert run() == 1
     assert '1 of 2 images are missing' in capsys.readouterr().out
     shutil.rmtree(tmp_path / 'ade' / ARCHIVE)
-    assert run('--archive', archive) == 0
+    assert run('--archive', archive, '--sha1', 'any') == 0
     assert run('--archive', tmp_path / 'nowhere.zip') == 0  # the folder is there
 
 
