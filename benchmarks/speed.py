@@ -67,16 +67,21 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def measure(python: str, script: str, row: Row, args: argparse.Namespace, data: str) -> dict:
-    """Run one worker on one row, in a process of its own."""
-    environment = dict(os.environ, OMP_NUM_THREADS=str(args.threads), PYTHONWARNINGS='ignore')
-    environment.pop('PYTHONPATH', None) if script == 'speed_peer.py' else None
-    command = [python, str(HERE / script), row.name, '--threads', str(args.threads), '--clock', args.clock]
-    command += ['--data', data]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+def run_worker(python: str, script: str, arguments: list[str], **environment: str) -> dict:
+    """Run a worker of this folder in a process of its own; return the JSON line that it ends with."""
+    variables = dict(os.environ, PYTHONWARNINGS='ignore', **environment)
+    variables.pop('PYTHONPATH', None) if script.endswith('_peer.py') else None
+    command = [python, str(HERE / script), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, env=variables)
     if done.returncode:
         raise SystemExit(f'{" ".join(command)} failed:\n{done.stderr[-3000:]}')
     return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def measure(python: str, script: str, row: Row, args: argparse.Namespace, data: str) -> dict:
+    """Run one worker on one row."""
+    arguments = [row.name, '--threads', str(args.threads), '--clock', args.clock, '--data', data]
+    return run_worker(python, script, arguments, OMP_NUM_THREADS=str(args.threads))
 
 
 def compare(row: Row, ours: list[dict], reference: list[dict]) -> tuple[list[str], bool]:

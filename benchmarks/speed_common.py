@@ -79,6 +79,17 @@ def prediction_and_truth() -> tuple[torch.Tensor, torch.Tensor]:
     return predicted, truth
 
 
+def only_train(loaded: Config, work_dir: str, iterations: int) -> None:
+    """Let a config train so many iterations, without validation and silently."""
+    loaded.train_cfg.update(max_iters=iterations, val_interval=iterations + 1)
+    for phase in ('val', 'test'):
+        for key in ('cfg', 'dataloader', 'evaluator'):
+            loaded[f'{phase}_{key}'] = None
+    loaded.log_level = 'ERROR'
+    loaded.experiment_name = loaded.visualizer.name = Path(work_dir).name
+    loaded.work_dir = work_dir
+
+
 @dataclass(frozen=True)
 class Side:
     """One framework: its registries, its config, and how it makes a sample and a runner."""
@@ -160,13 +171,7 @@ class Side:
             sampler=dict(type='InfiniteSampler', shuffle=True),
             dataset=dict(type='Numbers'),
         )
-        loaded.train_cfg.update(max_iters=iterations, val_interval=iterations + 1)
-        for phase in ('val', 'test'):
-            for key in ('cfg', 'dataloader', 'evaluator'):
-                loaded[f'{phase}_{key}'] = None
-        loaded.log_level = 'ERROR'
-        loaded.experiment_name = loaded.visualizer.name = Path(work_dir).name
-        loaded.work_dir = work_dir
+        only_train(loaded, work_dir, iterations)
         return loaded
 
     def rows(self) -> dict[str, Callable[[Path], dict]]:

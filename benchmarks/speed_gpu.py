@@ -1,0 +1,254 @@
+"""Speed and memory on a CUDA GPU, against MMSegmentation and against what an H100 has to reach.
+
+Example:
+    bash benchmarks/setup_peer.sh /tmp/peer
+    python benchmarks/speed_gpu.py --peer-python /tmp/peer/bin/python --json gpu.json
+
+Prints a table (what, ours, reference, ratio, limit, verdict); exit status 0 only if every row holds, 1 if one
+does not, 2 for a wrong argument, without a GPU, and for a smoke run. Each measurement has a process of its
+own; ours and the reference's take turns. ``--rows infer,data`` measures some rows.
+
+A smoke run on a CPU, whose figures mean nothing:
+    python benchmarks/speed_gpu.py --peer-python /tmp/peer/bin/python --device cpu --batch-size 1 --size 64 \\
+        --images 3 --iterations 2 --warmup 1 --workers 1 --rounds 1
+"""
+
+import argparse
+import dataclasses
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from speed import HERE, run_worker
+from speed_gpu_common import Settings
+
+RECIPE_IMAGES = 160_000 * 16
+Found = dict[str, list[dict]]
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of the table. What is judged is the ratio where there is a reference, else our own figure.
+
+    Without a ``limit`` the line is there for information.
+    """
+
+    what: str
+    ours: float
+    unit: str
+    limit: float | None = None
+    at_least: bool = False
+    reference: float | None = None
+
+    def holds(self) -> bool:
+        """Whether the limit is kept."""
+        if self.limit is None:
+            return True
+        value = self.ours if self.reference is None else self.ours / self.reference
+        return value >= self.limit if self.at_least else value <= self.limit
+
+    def text(self, *, judged: bool) -> str:
+        """Lay it out, with its verdict if it is to be judged."""
+        reference = '-' if self.reference is None else f'{self.reference:.2f}'
+        ratio = '-' if self.reference is None else f'{self.ours / self.reference:.3f}'
+        limit = '' if self.limit is None else f'{">=" if self.at_least else "<="} {self.limit:.4g}'
+        verdict = ('holds' if self.holds() else 'FAILS') if judged and self.limit is not None else '-'
+        columns = f'{self.ours:>10.2f}{reference:>12} {self.unit:<9}{ratio:>7}{limit:>10}  {verdict}'
+        return f'{self.what:<46}{columns}'
+
+
+@dataclass(frozen=True)
+class Row:
+    """Measurements that belong together, how often each is made, and the lines they give."""
+
+    name: str
+    measurements: tuple[str, ...]
+    rounds: int
+    lines: Callable[[Found, Settings], list[Line]]
+
+
+def median(found: Found, name: str, key: str = 'seconds') -> float:
+    """Return the median over the rounds."""
+    return statistics.median(result[key] for result in found[name])
+
+
+def training(found: Found, settings: Settings) -> list[Line]:
+    """Judge the faster one of both ways to train."""
+    rates = {name: settings.batch_size / median(found, name) for name in found}
+    best = max(('train', 'train-compiled'), key=rates.__getitem__)
+    rate, flops = rates[best], median(found, best, 'flops') / settings.batch_size
+    share = 100 * rate * flops / median(found, best, 'matrix_rate')
+    memory, theirs = (median(found, name, 'added_mib') for name in (best, 'reference-amp'))
+    return [
+        Line('training, bf16, eager', rates['train'], 'images/s'),
+        Line('training, bf16, compiled losses', rates['train-compiled'], 'images/s'),
+        Line('  the faster one', rate, 'images/s', 270, at_least=True),
+        Line('  share of the measured bf16 matrix rate', share, '%', 45, at_least=True),
+        Line('  the 160k recipe, 2.56 M images', RECIPE_IMAGES / rate / 3600, 'h', 3),
+        Line('  against fp32', rate, 'images/s', 3, at_least=True, reference=rates['reference-fp32']),
+        Line('  against bf16 AMP', rate, 'images/s', 1.8, at_least=True, reference=rates['reference-amp']),
+        Line('  memory added an image, against bf16 AMP', memory, 'MiB', 1 / 3, reference=theirs),
+    ]
+
+
+def evaluation(what: str, name: str, limit: float) -> Callable[[Found, Settings], list[Line]]:
+    """Return what judges the faster one of float32, as the config says, and mixed precision."""
+
+    def lines(found: Found, _: Settings) -> list[Line]:
+        fp32, amp = median(found, name), median(found, f'{name}-amp')
+        return [
+            Line(f'{what}, fp32', fp32, 's'),
+            Line(f'{what}, test_cfg.fp16=True', amp, 's'),
+            Line('  the faster one', min(fp32, amp), 's', limit),
+        ]
+
+    return lines
+
+
+def inference(found: Found, settings: Settings) -> list[Line]:
+    """Judge the rate of predictions."""
+    rate = settings.batch_size / median(found, 'infer')
+    return [Line(f'inference, bf16, batch {settings.batch_size}', rate, 'images/s', 900, at_least=True)]
+
+
+def latency(found: Found, _: Settings) -> list[Line]:
+    """Judge the latency of a prediction."""
+    return [Line('inference, bf16, batch 1, median latency', 1e3 * median(found, 'latency'), 'ms', 4)]
+
+
+def data(found: Found, _: Settings) -> list[Line]:
+    """Judge the waiting for data."""
+    rate, waiting = (median(found, 'data', key) for key in ('images_per_s', 'data_wait'))
+    return [
+        Line('training from files', rate, 'images/s'),
+        Line('  time spent waiting for data', 100 * waiting, '%', 3),
+    ]
+
+
+SINGLE, VIEWS = 'evaluation, single scale', 'evaluation, 12 views'
+TRAININGS = ('train', 'reference-fp32', 'train-compiled', 'reference-amp')
+ROWS = (
+    Row('train', TRAININGS, 3, training),
+    Row('infer', ('infer',), 3, inference),
+    Row('latency', ('latency',), 3, latency),
+    Row('evaluate', ('evaluate', 'evaluate-amp'), 1, evaluation(SINGLE, 'evaluate', 30)),
+    Row('views', ('evaluate-views', 'evaluate-views-amp'), 1, evaluation(VIEWS, 'evaluate-views', 300)),
+    Row('data', ('data',), 1, data),
+)
+
+
+def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        '--peer-python', help='Python of the environment with MMSegmentation, for the row train'
+    )
+    parser.add_argument('--rows', default=','.join(row.name for row in ROWS), help='comma-separated names')
+    parser.add_argument('--rounds', type=int, help='rounds of every row (default: 1 or 3, by row)')
+    parser.add_argument('--json', metavar='FILE', help='write all measurements there')
+    parser.add_argument('--device', choices=('cuda', 'cpu'), default='cuda', help='cpu: a smoke run')
+    for name, what in (
+        ('batch_size', 'images of a batch'),
+        ('size', 'side of the images; a multiple of 64'),
+        ('images', 'images of the evaluation'),
+        ('iterations', 'steps that are timed; the row data trains six times as many'),
+        ('warmup', 'steps before the clock starts'),
+        ('workers', 'processes of a data loader'),
+    ):
+        default = getattr(Settings, name)
+        option = f'--{name.replace("_", "-")}'
+        parser.add_argument(option, type=int, default=default, help=f'{what} (default: {default})')
+    args = parser.parse_args(arguments)
+    names = [row.name for row in ROWS]
+    args.rows = args.rows.split(',')
+    if unknown := set(args.rows) - set(names):
+        parser.error(f'--rows: unknown {sorted(unknown)}; there are {names}')
+    if 'train' in args.rows and not args.peer_python:
+        parser.error('the row train needs --peer-python; --rows names others')
+    for name in ('batch_size', 'images', 'iterations', 'warmup', 'workers'):
+        if getattr(args, name) < 1:
+            parser.error(f'--{name.replace("_", "-")} {getattr(args, name)}: must be 1 or more')
+    if args.size < 64 or args.size % 64:
+        parser.error(f'--size {args.size}: must be a multiple of 64')
+    return args
+
+
+def settings_of(args: argparse.Namespace, data: str) -> Settings:
+    """Return what the workers are told."""
+    names = [field.name for field in dataclasses.fields(Settings) if field.name != 'data']
+    return Settings(**{name: getattr(args, name) for name in names}, data=data)
+
+
+def write_data(root: Path, count: int) -> None:
+    """Write the training images of ``speed_data.py``, and link them to ``count`` names for validation."""
+    subprocess.run([sys.executable, str(HERE / 'speed_data.py'), str(root)], check=True)
+    for kind in ('images', 'annotations'):
+        (root / kind / 'validation').mkdir()
+        files = sorted((root / kind / 'training').iterdir())
+        for i in range(count):
+            file = files[i % len(files)]
+            os.link(file, root / kind / 'validation' / f'ADE_val_{i:08d}{file.suffix}')
+
+
+def measure(row: Row, args: argparse.Namespace, settings: Settings) -> Found:
+    """Make the measurements of a row, in turn."""
+    found: Found = {name: [] for name in row.measurements}
+    rounds = args.rounds or row.rounds
+    hidden = dict(CUDA_VISIBLE_DEVICES='') if settings.device == 'cpu' else {}
+    for i in range(rounds):
+        for name in row.measurements:
+            print(
+                f'{time.strftime("%H:%M:%S")}  {name}, round {i + 1} of {rounds}', file=sys.stderr, flush=True
+            )
+            peer = name.startswith('reference')
+            python = args.peer_python if peer else sys.executable
+            script = f'speed_gpu_{"peer" if peer else "ours"}.py'
+            found[name].append(run_worker(python, script, [name, settings.as_json()], **hidden))
+    return found
+
+
+def verdict(lines: list[Line], device: str) -> int:
+    """Return the exit status."""
+    if device == 'cpu':
+        print('no GPU: smoke run, figures mean nothing')
+        return 2
+    return 0 if all(line.holds() for line in lines) else 1
+
+
+def main(arguments: list[str] | None = None) -> int:
+    args = parse_args(arguments)
+    if args.device == 'cuda' and not torch.cuda.is_available():
+        print('error: no CUDA GPU here; --device cpu makes a smoke run, see --help', file=sys.stderr)
+        return 2
+    found, table = {}, []
+    with tempfile.TemporaryDirectory() as folder:
+        settings = settings_of(args, folder)
+        write_data(Path(folder), settings.images)
+        for row in (row for row in ROWS if row.name in args.rows):
+            found[row.name] = measure(row, args, settings)
+            lines = row.lines(found[row.name], settings)
+            table.extend(lines)
+            for line in lines:
+                print(line.text(judged=args.device == 'cuda'), file=sys.stderr, flush=True)
+    if args.json:
+        Path(args.json).write_text(
+            json.dumps(dict(settings=dataclasses.asdict(settings), found=found), indent=1)
+        )
+    machines = sorted({result['machine'] for row in found.values() for of in row.values() for result in of})
+    header = f'{"medians":<46}{"ours":>10}{"reference":>12} {"":<9}{"ratio":>7}{"limit":>10}'
+    print('\n'.join(['', *machines, f'{os.cpu_count()} CPU cores', header, '-' * len(header)]))
+    print('\n'.join(line.text(judged=args.device == 'cuda') for line in table))
+    return verdict(table, args.device)
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,150 @@
+"""Arguments, verdicts and data of speed_gpu.py; what it measures needs a GPU."""
+
+import json
+
+import pytest
+import speed_gpu
+import torch
+from speed_gpu import ROWS, Line, parse_args, settings_of
+from speed_gpu_common import Settings, shrunk
+
+BASE = dict(seconds=16 / 300, added_mib=100.0, flops=16 * 1.3e12, matrix_rate=8e14)
+
+
+def found(**changes: dict) -> speed_gpu.Found:
+    one = {
+        'train': BASE,
+        'train-compiled': dict(BASE, seconds=16 / 280, added_mib=1000.0),
+        'reference-fp32': dict(seconds=16 / 90, added_mib=900.0),
+        'reference-amp': dict(seconds=16 / 150, added_mib=400.0),
+        'infer': dict(seconds=16 / 1000),
+        'latency': dict(seconds=3.5e-3),
+        'evaluate': dict(seconds=50.0),
+        'evaluate-amp': dict(seconds=29.0),
+        'evaluate-views': dict(seconds=200.0),
+        'evaluate-views-amp': dict(seconds=400.0),
+        'data': dict(data_wait=0.02, images_per_s=290.0),
+    }
+    return {name: [dict(result, **changes.get(name, {}))] for name, result in one.items()}
+
+
+def failing(**changes: dict) -> list[str]:
+    """Return the lines that do not hold, by what they are about."""
+    measured = found(**{name.replace('_', '-'): change for name, change in changes.items()})
+    lines = [
+        line
+        for row in ROWS
+        for line in row.lines({name: measured[name] for name in row.measurements}, Settings())
+    ]
+    return [line.what.strip() for line in lines if not line.holds()]
+
+
+def test_what_keeps_every_limit_holds() -> None:
+    assert failing() == []
+
+
+@pytest.mark.parametrize(
+    ('changes', 'expected'),
+    [
+        (dict(train=dict(matrix_rate=9e14)), ['share of the measured bf16 matrix rate']),
+        (dict(train=dict(added_mib=140.0)), ['memory added an image, against bf16 AMP']),
+        (dict(reference_fp32=dict(seconds=16 / 101)), ['against fp32']),
+        (dict(reference_amp=dict(seconds=16 / 170)), ['against bf16 AMP']),
+        (dict(infer=dict(seconds=16 / 890)), ['inference, bf16, batch 16']),
+        (dict(latency=dict(seconds=4.1e-3)), ['inference, bf16, batch 1, median latency']),
+        (dict(evaluate_amp=dict(seconds=31.0)), ['the faster one']),
+        (dict(evaluate_views=dict(seconds=301.0)), ['the faster one']),
+        (dict(data=dict(data_wait=0.031)), ['time spent waiting for data']),
+    ],
+)
+def test_what_breaks_one_limit_is_told(changes: dict, expected: list[str]) -> None:
+    assert failing(**changes) == expected
+
+
+def test_the_faster_training_counts_with_its_own_memory() -> None:
+    slow = dict(seconds=16 / 200)
+    assert failing(train=slow) == ['memory added an image, against bf16 AMP']
+    assert 'the faster one' in failing(train=slow, train_compiled=slow)
+
+
+def test_a_line_shows_what_is_judged() -> None:
+    line = Line('rate', 300.0, 'images/s', 3, at_least=True, reference=90.0)
+    assert line.text(judged=True).split() == [
+        'rate',
+        '300.00',
+        '90.00',
+        'images/s',
+        '3.333',
+        '>=',
+        '3',
+        'holds',
+    ]
+    assert Line('rate', 260.0, 'images/s', 270, at_least=True).text(judged=True).endswith('FAILS')
+    assert line.text(judged=False).endswith('-')  # a smoke run
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'told'),
+    [
+        (['--rows', 'infer,speed'], "unknown ['speed']"),
+        ([], '--peer-python'),
+        (['--rows', 'infer', '--batch-size', '0'], '--batch-size 0'),
+        (['--rows', 'infer', '--size', '100'], '--size 100'),
+    ],
+)
+def test_arguments_that_cannot_work_are_told(arguments: list[str], told: str, capsys) -> None:
+    with pytest.raises(SystemExit) as end:
+        parse_args(arguments)
+    assert end.value.code == 2
+    assert told in capsys.readouterr().err
+
+
+def test_without_a_gpu_one_line_tells(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
+    assert speed_gpu.main(['--rows', 'infer']) == 2
+    assert capsys.readouterr().err.count('\n') == 1
+
+
+def test_settings_reach_the_workers() -> None:
+    args = parse_args(['--rows', 'infer', '--size', '64', '--device', 'cpu'])
+    settings = settings_of(args, 'folder')
+    assert Settings(**json.loads(settings.as_json())) == settings == Settings('cpu', size=64, data='folder')
+
+
+def test_a_smoke_run_never_passes(tmp_path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    measured = found()
+    calls = []
+
+    def worker(python: str, script: str, arguments: list[str], **environment: str) -> dict:
+        calls.append((python, script, arguments[0]))
+        return dict(measured[arguments[0]][0], machine='fake')
+
+    monkeypatch.setattr(speed_gpu, 'run_worker', worker)
+    monkeypatch.setattr(speed_gpu, 'write_data', lambda root, count: None)
+    rows = ['--rows', 'train,latency', '--rounds', '1', '--peer-python', 'peer']
+    assert speed_gpu.main([*rows, '--device', 'cpu', '--json', str(tmp_path / 'a.json')]) == 2
+    assert 'smoke run' in capsys.readouterr().out
+    assert [script for python, script, _ in calls if python == 'peer'] == 2 * ['speed_gpu_peer.py']
+    assert set(json.loads((tmp_path / 'a.json').read_text())['found']) == {'train', 'latency'}
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+    assert speed_gpu.main(rows) == 0
+    measured['latency'][0]['seconds'] = 1.0
+    assert speed_gpu.main(rows) == 1
+
+
+def test_images_get_as_many_names_as_asked_for(tmp_path) -> None:
+    speed_gpu.write_data(tmp_path, 40)
+    images, labels = (
+        sorted((tmp_path / kind / 'validation').iterdir()) for kind in ('images', 'annotations')
+    )
+    assert [image.stem for image in images] == [label.stem for label in labels]
+    assert len(images) == 40
+    assert images[0].samefile(images[32])
+
+
+def test_sizes_shrink_and_nothing_else() -> None:
+    config = dict(scale=(2048, 512), views=[[dict(scale=(1024, 256))]], crop_size=[512, 512], mean=[1.0])
+    shrunk(config, Settings(size=64))
+    assert config == dict(scale=(256, 64), views=[[dict(scale=(128, 32))]], crop_size=(64, 64), mean=[1.0])
+    shrunk(config, Settings())
+    assert config['scale'] == (256, 64)
