@@ -8,7 +8,7 @@ import numpy as np
 from mmengine import fileio
 from mmengine.dist import get_dist_info
 from mmengine.hooks import Hook
-from mmengine.runner import Runner
+from mmengine.runner import BaseLoop, Runner
 from mmengine.visualization import Visualizer
 
 from dpt.registry import HOOKS
@@ -127,7 +127,7 @@ class SegVisualizationHook(Hook):
                 show=self.show,
                 wait_time=self.wait_time,
                 out_file=None if out_dir is None else str(Path(out_dir, f'{name}.png')),
-                step=runner.iter,
+                step=_iteration(runner),
             )
 
     def _is_wanted(self, index: int) -> bool:
@@ -147,3 +147,8 @@ class SegVisualizationHook(Hook):
         if image is None:
             raise ValueError(f'{path}: not an image that can be read')
         return mmcv.bgr2rgb(image)
+
+
+def _iteration(runner: Runner) -> int:
+    # A test has no training loop: to ask for the iteration would build one, which needs the training's data.
+    return runner.iter if isinstance(runner._train_loop, BaseLoop) else 0

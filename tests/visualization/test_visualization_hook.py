@@ -1,13 +1,14 @@
 """Which images the hook draws, and where they go."""
 
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import cv2
 import numpy as np
 import pytest
 import torch
 from mmengine.model import BaseModel
-from mmengine.runner import Runner
+from mmengine.runner import BaseLoop, Runner
 from mmengine.structures import PixelData
 from mmengine.visualization import Visualizer
 from torch.utils.data import Dataset
@@ -54,6 +55,7 @@ def samples(paths):
 def drive(hook, batches, mode='val', size=7):
     loader = SimpleNamespace(dataset=range(size))
     runner = SimpleNamespace(visualizer=Recorder(), iter=40, val_dataloader=loader, test_dataloader=loader)
+    runner._train_loop = Mock(spec=BaseLoop)
     getattr(hook, f'before_{mode}_epoch')(runner)
     for index, batch in enumerate(batches):
         getattr(hook, f'after_{mode}_iter')(runner, index, None, samples(batch))
@@ -166,6 +168,10 @@ def test_the_engine_evaluates_and_draws(paths, tmp_path, mode):
         f'{mode}_dataloader': loader,
         f'{mode}_cfg': {},
         f'{mode}_evaluator': dict(type='IoUMetric'),
+        # Data for training need not be there.
+        'train_dataloader': dict(dataset=dict(type='ADE20KDataset', data_root=str(tmp_path / 'absent'))),
+        'train_cfg': dict(type='IterBasedTrainLoop', max_iters=1),
+        'optim_wrapper': dict(optimizer=dict(type='SGD', lr=0.1)),
     }
     runner = Runner(
         Echo(),
