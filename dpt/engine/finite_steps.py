@@ -79,8 +79,9 @@ class FiniteSteps:
     def _step_with_scaler(
         self, scaler: torch.amp.GradScaler, fault: bool | Tensor, gradients: list[Tensor], kwargs: dict
     ) -> None:
-        if scaler.get_scale() <= 1:
-            fault = fault | _not_finite(nn.utils.get_total_norm(gradients))
+        scale = scaler._get_scale_async()  # not get_scale(), for which the host waits
+        if scale is not None:
+            fault = fault | ((scale <= 1) & _not_finite(nn.utils.get_total_norm(gradients)))
         fault = torch.as_tensor(_anywhere(fault))
         if gradients:  # the scaler leaves out the step if it finds one such value
             one = min(gradients, key=Tensor.numel)

@@ -146,3 +146,11 @@ def test_a_fault_under_the_scaler_is_one(fault: str, scale: float) -> None:
     train(model, wrapper, 1, FAULTS[fault])
     assert bool(wrapper.skipped)
     assert same(state(model, wrapper), before)
+
+
+def test_the_host_does_not_ask_the_scaler_for_its_scale(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, wrapper = scaled(1.0)
+    train(model, wrapper, 0)
+    monkeypatch.setattr(torch.amp.GradScaler, 'get_scale', lambda self: pytest.fail('the host waits'))
+    train(model, wrapper, 1, FAULTS['gradient'])
+    assert bool(wrapper.skipped)
