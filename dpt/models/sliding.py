@@ -53,6 +53,9 @@ class SlidingRows:
         # Between two edges all rows are in the same windows: they are summed and dropped together.
         edges = sorted({*self.tops, *self.bottoms, *range(0, height, SEGMENT)})
         self.segments = list(zip(edges[:-1], edges[1:], strict=True))
+        # Once, before the windows are run: for a copy to a GPU the host waits until that has nothing to do.
+        self._vertical = self._covering(self.tops, self.bottoms, height)
+        self._horizontal = self._covering(self.lefts, self.rights, width)
         self.keep_all = False
         self._restart()
 
@@ -100,13 +103,12 @@ class SlidingRows:
     def _segments_in(self, top: int, bottom: int) -> Iterator[tuple[int, int]]:
         return ((start, end) for start, end in self.segments if start >= top and end <= bottom)
 
+    def _covering(self, starts: list[int], ends: list[int], length: int) -> Tensor:
+        """How many windows cover each place of a side, of shape (length)."""
+        places = torch.arange(length)
+        inside = (torch.tensor(starts)[:, None] <= places) & (places < torch.tensor(ends)[:, None])
+        return inside.sum(dim=0).to(self.images)
+
     def _counts(self, top: int, bottom: int) -> Tensor:
         """How many windows hold each pixel of a band, of shape (bottom - top)xW."""
-        vertical, horizontal = (
-            ((torch.tensor(starts)[:, None] <= pixels) & (pixels < torch.tensor(ends)[:, None])).sum(dim=0)
-            for starts, ends, pixels in (
-                (self.tops, self.bottoms, torch.arange(top, bottom)),
-                (self.lefts, self.rights, torch.arange(self.images.shape[-1])),
-            )
-        )
-        return (vertical[:, None] * horizontal).to(self.images)
+        return self._vertical[top:bottom, None] * self._horizontal

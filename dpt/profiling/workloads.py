@@ -13,6 +13,7 @@ from mmengine.model import BaseModel
 from mmengine.optim import build_optim_wrapper
 from mmengine.runner import Runner
 from mmengine.structures import PixelData
+from torch.utils.data._utils.pin_memory import pin_memory
 
 from dpt.profiling.flops import REST, part_costs, training_flops
 from dpt.profiling.parts import HEAD
@@ -61,7 +62,10 @@ def build_model(config: Config, device: torch.device) -> BaseModel:
 
 
 def random_batch(size: Size, batch_size: int, num_classes: int) -> dict:
-    """Draw images and labels as a data loader hands them over: uint8, in blocks of 16x16 pixels."""
+    """Draw images and labels as a data loader hands them over: uint8, in blocks of 16x16 pixels.
+
+    They lie in page-locked memory where there is a GPU, as those of the loaders do.
+    """
     random = np.random.default_rng(0)
     inputs, samples = [], []
     for _ in range(batch_size):
@@ -71,7 +75,8 @@ def random_batch(size: Size, batch_size: int, num_classes: int) -> dict:
         sample = SegDataSample(gt_sem_seg=PixelData(data=torch.from_numpy(label)[None]))
         sample.set_metainfo(dict(img_path='random.jpg', img_shape=size, ori_shape=size, flip=False))
         samples.append(sample)
-    return dict(inputs=inputs, data_samples=samples)
+    data = dict(inputs=inputs, data_samples=samples)
+    return pin_memory(data) if torch.cuda.is_available() else data
 
 
 def _classes(config: Config) -> int:

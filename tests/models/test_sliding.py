@@ -116,3 +116,10 @@ def test_what_is_held_does_not_grow_with_the_height_and_each_window_runs_once(
 def test_stride_beyond_the_window_is_refused() -> None:
     with pytest.raises(ValueError, match='stride'):
         slide(pointwise, torch.rand(1, 1, 8, 8), (4, 4), (5, 4))
+
+
+def test_bands_copy_nothing_to_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = SlidingRows(pointwise, torch.rand(1, 3, 8, 8, device='meta'), (4, 4), (4, 2))
+    monkeypatch.setattr(torch.Tensor, 'to', lambda *_: pytest.fail('the host waits for the device'))
+    assert rows(0, 5).is_meta
+    assert rows._counts(2, 5).shape == (3, 8)
