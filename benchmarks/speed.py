@@ -5,7 +5,7 @@ Example:
     python benchmarks/speed.py --peer-python /tmp/peer/bin/python
 
 Prints a table (what, ours, reference, ratio, to reach, verdict); exit status 0 only if every row holds. All
-rows take about 25 minutes on two cores; ``--rows metric,pipeline`` measures some of them. On a machine
+rows take 12 to 25 minutes on two cores; ``--rows metric,pipeline`` measures some of them. On a machine
 that others use, ``--clock cpu --threads 1`` counts processor time instead of the time that passes.
 """
 
@@ -106,6 +106,12 @@ def compare(row: Row, ours: list[dict], reference: list[dict]) -> tuple[list[str
         what = row.what if unit != MIB else '  memory added'
         verdict = 'holds' if ratio <= limit else 'FAILS'
         lines.append(f'{what:<50}{one:>10.2f}{other:>12.2f} {unit:<4}{ratio:>8.3f}{limit:>9.2f}  {verdict}')
+    if 'opencv_seconds' in ours[0]:
+        inside = statistics.median(result['opencv_seconds'] for result in ours)
+        whole = statistics.median(result['seconds'] for result in reference)
+        lines.append(
+            f'{"  of ours inside OpenCV":<50}{1e3 * inside:>10.2f}{"":>12} ms  {inside / whole:>8.3f}'
+        )
     return lines, holds
 
 
