@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from mmengine.dist import get_rank, get_world_size
 from mmengine.hooks import CheckpointHook, EarlyStoppingHook, LoggerHook
+from mmengine.model import is_model_wrapper
 from mmengine.runner import IterBasedTrainLoop as _IterBasedTrainLoop
 from mmengine.runner import Runner
 from mmengine.runner.base_loop import BaseLoop
@@ -127,9 +128,10 @@ class IterBasedTrainLoop(_IterBasedTrainLoop):
         self.dataloader_iterator = iter(self.dataloader)
         self._decide_current_val_interval()
         self._validate_if_due()  # a run that was stopped before it could
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         runner.model.train()  # a frozen part knows only by this that it stays in evaluation mode
         while self._iter < self._max_iters and not self.stop_training:
-            if not runner.model.training:  # after a validation; not each time, as it visits every module
+            if not (runner.model.training and model.training):  # after a validation, or a hook's prediction
                 runner.model.train()
             batch = next(self.dataloader_iterator)
             self._place += self.samples_per_iteration

@@ -38,8 +38,8 @@ class QuietRunner(Runner):
 
     def _maybe_compile(self, target: str) -> None:
         model = self.model.module if is_model_wrapper(self.model) else self.model
-        options = self.cfg.get('compile') or {}
-        if not options or not hasattr(model, 'compile_losses'):
+        options = self.cfg.get('compile')
+        if options is None or options is False or not hasattr(model, 'compile_losses'):
             super()._maybe_compile(target)
         elif target == 'train_step':
             model.compile_losses(**(options if isinstance(options, dict) else {}))

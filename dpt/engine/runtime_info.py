@@ -20,7 +20,9 @@ class RuntimeInfoHook(_RuntimeInfoHook):
 
     Losses on a GPU are kept there until a line is logged, a validation begins or the training ends, then all
     are read at once: to read one, the host waits until the GPU has finished the iteration, and has given it
-    nothing to do after that. The values, and what the log averages over, are the same.
+    nothing to do after that. The values, and what the log averages over, are the same. Until then the message
+    hub has not got them: a hook that looks there in each iteration calls :meth:`read` first, or takes its
+    ``outputs``.
     """
 
     def __init__(self) -> None:
@@ -32,8 +34,7 @@ class RuntimeInfoHook(_RuntimeInfoHook):
         """Keep the losses of an iteration, or tell them where that costs no time."""
         if outputs is None:
             return
-        # Without its graph, which would hold memory.
-        self._unread.append({k: v.detach() if isinstance(v, Tensor) else v for k, v in outputs.items()})
+        self._unread.append({name: _kept(value) for name, value in outputs.items()})
         asked_for = isinstance(runner.log_processor, LogProcessor) and len(self._unread) < MOST_UNREAD
         if not (asked_for and any(map(_is_waited_for, outputs.values()))):
             self.read(runner)
@@ -64,6 +65,13 @@ class RuntimeInfoHook(_RuntimeInfoHook):
         """Tell what is left."""
         self.read(runner)
         super().after_train(runner)
+
+
+def _kept(value: Any) -> Any:
+    """Return a loss without its graph, which would hold memory; as a number where that costs no time."""
+    if not isinstance(value, Tensor):
+        return value
+    return value.detach() if _is_waited_for(value) else value.item()
 
 
 def _is_waited_for(value: object) -> bool:

@@ -2,10 +2,12 @@
 
 from types import SimpleNamespace
 
+import pytest
 from mmengine.hooks import EarlyStoppingHook, Hook, LoggerHook
 from mmengine.logging import MessageHub
 from torch import nn
 
+from dpt.engine import loops
 from dpt.engine.loops import VALIDATED, IterBasedTrainLoop
 from dpt.engine.signals import ValidationStopped
 
@@ -56,19 +58,26 @@ class Frozen(nn.Module):
         return self
 
 
-def test_the_model_is_told_of_training_at_the_start_and_after_a_validation_alone() -> None:
+@pytest.mark.parametrize('wrapped', [False, True])
+def test_the_model_is_told_of_training_at_the_start_and_after_a_validation_alone(
+    wrapped: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model, seen = Frozen(), []
+    monkeypatch.setattr(loops, 'is_model_wrapper', lambda module: isinstance(module, nn.DataParallel))
     assert model.part.training  # as built
 
     def run_iter(_: object) -> None:
         seen.append((model.training, model.part.training))
         loop._iter += 1
         if loop._iter == 2:
-            model.eval()
+            model.eval()  # as hooks do that predict, whose wrapper learns nothing of it
 
     loop = IterBasedTrainLoop.__new__(IterBasedTrainLoop)
     loop._runner = SimpleNamespace(
-        model=model, message_hub=MessageHub('mode'), call_hook=lambda *_, **__: None, val_loop=None
+        model=nn.DataParallel(model) if wrapped else model,
+        message_hub=MessageHub('mode'),
+        call_hook=lambda *_, **__: None,
+        val_loop=None,
     )
     loop._iter, loop._max_iters, loop.stop_training, loop.val_interval = 0, 5, False, 10
     loop.dynamic_milestones, loop.dynamic_intervals = [0], [10]

@@ -20,7 +20,7 @@ class Losses:
 
 @pytest.mark.parametrize(
     ('setting', 'options'),
-    [(True, [{}]), (dict(backend='eager'), [dict(backend='eager')]), (False, []), (None, [])],
+    [(True, [{}]), ({}, [{}]), (dict(backend='eager'), [dict(backend='eager')]), (False, []), (None, [])],
 )
 def test_the_losses_alone_are_compiled(
     setting: object, options: list, monkeypatch: pytest.MonkeyPatch

@@ -67,3 +67,16 @@ def test_losses_on_a_cpu_are_told_at_once() -> None:
     hook, run = RuntimeInfoHook(), runner(LogProcessor(by_epoch=False), 'cpu')
     step(hook, run, 0)
     assert history(run)['train/number'] == [0.5]
+
+
+def test_what_is_on_the_host_beside_a_gpu_is_kept_as_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    def is_on_gpu(value: object) -> bool:
+        return isinstance(value, torch.Tensor) and value.dim() == 0
+
+    monkeypatch.setattr(runtime_info, '_is_waited_for', is_on_gpu)
+    hook, run = RuntimeInfoHook(), runner(LogProcessor(by_epoch=False), 'both')
+    step(hook, run, 1)
+    # Tensors of two devices could not be read at once.
+    assert [name for name, value in hook._unread[0].items() if isinstance(value, torch.Tensor)] == ['loss']
+    hook.read(run)
+    assert history(run)['train/acc'] == [pytest.approx(1 / 7)]
