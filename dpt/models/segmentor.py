@@ -136,6 +136,12 @@ class EncoderDecoder(BaseModel):
         """
         self._losses = torch.compile(self._losses, **options)  # type: ignore[method-assign]
 
+    def __getstate__(self) -> dict:
+        """Leave out what was compiled: in a copy it would compute the losses of this model."""
+        state = super().__getstate__()
+        state.pop('_losses', None)
+        return state
+
     def _losses(self, inputs: Tensor, label: Tensor) -> dict[str, Tensor]:
         label = label.long()  # BxHxW
         logits, maps = self._logits_and_maps(inputs)
@@ -175,7 +181,7 @@ class EncoderDecoder(BaseModel):
                 yield rows, (inputs.shape[-2], inputs.shape[-1])
             return
         context = None if self.decode_head.training else getattr(self.decode_head, 'context', None)
-        if context is None:
+        if context is None or not hasattr(self.neck, 'upsample_finest'):  # a neck of the user's own
             for logits in self._logits(inputs).split(1):
                 yield rows_of(logits), (logits.shape[-2], logits.shape[-1])
             return

@@ -1,6 +1,8 @@
 """EncoderDecoder and SegTTAModel on a tiny DPT."""
 
 import copy
+import io
+import math
 import weakref
 
 import pytest
@@ -286,3 +288,71 @@ def test_nothing_of_a_view_is_held_when_the_next_one_begins() -> None:
     with torch.no_grad():
         tta.test_step(views([False, True, False]))
     assert len(alive) == 3
+
+
+@pytest.mark.parametrize('gradients', [False, True])
+def test_what_hooks_have_seen_stays_as_it_was(gradients: bool) -> None:
+    model = build().train(gradients)
+    norms = [name for name, part in model.named_modules() if name.endswith('.bn')]
+    seen: dict[str, list] = {}
+
+    def keep(name: str) -> object:
+        def hook(part: torch.nn.Module, inputs: tuple, output: object) -> None:
+            tensors = [x for x in (*inputs, output) if isinstance(x, torch.Tensor)]
+            seen.setdefault(name, []).extend((x, x.clone()) for x in tensors)
+
+        return hook
+
+    inputs = torch.randn(1, 3, 32, 48)
+    with torch.set_grad_enabled(gradients):
+        expected = model.eval()(inputs)
+        for name, part in model.named_modules():
+            part.register_forward_hook(keep(name))
+        torch.testing.assert_close(model(inputs), expected)
+        if not gradients:
+            model.predict(inputs)
+    assert set(norms) <= set(seen)
+    assert [name for name, kept in seen.items() if not all(torch.equal(*pair) for pair in kept)] == []
+
+
+def test_gradients_of_inner_parts_can_be_hooked() -> None:
+    model, names = build().train(), []
+    for name, part in model.named_modules():
+        if name.endswith(('res_conv_unit1', 'conv2', 'bn', 'attn', 'conv1')):
+            part.register_full_backward_hook(lambda *_, name=name: names.append(name))
+    model(torch.randn(2, 3, 32, 32)).sum().backward()
+    assert {'neck.fusion_blocks.3.res_conv_unit1', 'backbone.layers.0.attn'} <= set(names)
+
+
+class OwnNeck(torch.nn.Module):
+    """Takes the taps alone."""
+
+    def forward(self, taps: tuple) -> tuple:
+        return tuple(F.interpolate(tap[0][:, :8], scale_factor=4) for tap in taps)
+
+
+def test_a_neck_that_takes_the_taps_alone_trains_and_predicts() -> None:
+    model = build()
+    model.neck = OwnNeck()
+    inputs, samples = torch.randn(2, 3, 32, 48), [sample((32, 48)), sample((32, 48))]
+    assert model.loss(inputs, samples)['decode.loss_ce'] > 0
+    with torch.no_grad():
+        logits = model.predict(inputs, samples, with_logits=True)[0].seg_logits.data
+        expected = F.interpolate(model(inputs), size=(32, 48), mode='bilinear')[0]
+    torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_copy_of_a_compiled_model_computes_its_own_losses() -> None:
+    model = build()
+    model.compile_losses(backend='eager')
+    inputs, samples = torch.randn(1, 3, 32, 48), [sample((32, 48))]
+    buffer = io.BytesIO()
+    torch.save(model, buffer)
+    buffer.seek(0)
+    for other in (copy.deepcopy(model), torch.load(buffer, weights_only=False)):
+        assert torch.equal(
+            other.loss(inputs, samples)['decode.loss_ce'], build().loss(inputs, samples)['decode.loss_ce']
+        )
+        torch.nn.init.zeros_(other.decode_head.conv_seg.weight)
+        torch.nn.init.zeros_(other.decode_head.conv_seg.bias)
+        assert other.loss(inputs, samples)['decode.loss_ce'].item() == pytest.approx(math.log(CLASSES))

@@ -4,7 +4,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dpt.models.layers import DropPath, Linear, added, checkpointed, linear, predicts_on_cpu, recomputed
+from dpt.models.layers import (
+    DropPath,
+    Linear,
+    added,
+    checkpointed,
+    is_watched,
+    linear,
+    predicts_on_cpu,
+    recomputed,
+)
 
 TOKENS_AT_A_TIME = 2048
 """The most of an image whose hidden channels are held at once in a prediction on a CPU."""
@@ -122,7 +131,7 @@ class TransformerEncoderLayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         branch = self.ls1(recomputed(self.ln1, self.attn, x))
-        if predicts_on_cpu(x) and not self.training:
+        if predicts_on_cpu(x) and not self.training and not is_watched(self):
             return self._add_feed_forward(added(branch, x))
         x = x + (self.drop_path(branch) if self.drop_path_attn else branch)
         return x + self.drop_path(self.ls2(self._feed_forward(x)))

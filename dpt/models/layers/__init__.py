@@ -1,7 +1,7 @@
 """Layers that several parts of the model share."""
 
 from dpt.heap import release_freed_memory
-from dpt.models.layers.conv import ConvModule, added, normed
+from dpt.models.layers.conv import ConvModule, added, is_watched, normed
 from dpt.models.layers.drop_path import DropPath
 from dpt.models.layers.linear import Linear, PointwiseConv2d, linear
 from dpt.models.layers.norm_relu import after_norm_relu, classified, relu
@@ -33,6 +33,7 @@ __all__ = [
     'checkpointed',
     'classified',
     'differ',
+    'is_watched',
     'keep_intermediates',
     'linear',
     'normed',

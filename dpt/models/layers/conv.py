@@ -3,9 +3,23 @@
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.module import _has_any_global_hook
 
 from dpt.models.layers.linear import PointwiseConv2d
 from dpt.models.layers.rows import predicts_on_cpu
+
+
+def is_watched(module: nn.Module) -> bool:
+    """Return whether hooks see what ``module`` or a part of it takes and returns, and may keep it.
+
+    Then nothing of that may be overwritten, and every part has to be called. Not in compiled code.
+    """
+    if torch.compiler.is_compiling():
+        return False
+    return _has_any_global_hook() or any(
+        part._forward_hooks or part._forward_pre_hooks or part._backward_hooks or part._backward_pre_hooks
+        for part in module.modules()
+    )
 
 
 def added(own: Tensor, x: Tensor) -> Tensor:
@@ -20,6 +34,7 @@ def normed(x: Tensor, norm: nn.BatchNorm2d | None) -> Tensor:
     if (
         norm.training
         or type(norm) is not nn.BatchNorm2d
+        or not norm.affine
         or x.dtype != norm.weight.dtype
         or norm.running_var is None
         or norm.running_mean is None
@@ -77,7 +92,9 @@ class ConvModule(nn.Module):
         if self.act_first:
             x = self.act(x)
         x = self.conv(x)
-        x = normed(x, self.bn)
+        watched = is_watched(self)
+        x = self.bn(x) if watched and self.bn is not None else normed(x, self.bn)
         if self.act_first:
             return x
-        return self.act(x) if torch.is_grad_enabled() or isinstance(self.act, nn.Identity) else F.relu_(x)
+        keeps = watched or torch.is_grad_enabled() or isinstance(self.act, nn.Identity)
+        return self.act(x) if keeps else F.relu_(x)

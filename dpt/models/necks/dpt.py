@@ -14,6 +14,7 @@ from dpt.models.layers import (
     after_norm_relu,
     bands,
     differ,
+    is_watched,
     normed,
     predicts_on_cpu,
     recomputed,
@@ -41,6 +42,8 @@ class PreActResidualConvUnit(nn.Module):
         self.conv2 = ConvModule(channels, channels, kernel_size=3, norm=norm, act_first=True, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
+        if is_watched(self):
+            return self.conv2(self.conv1(x)) + x
         if not torch.is_grad_enabled():
             y = self.conv2.conv(F.relu_(self.conv1(x)))
             return added(normed(y, self.conv2.bn), x)
@@ -61,7 +64,7 @@ class FeatureFusionBlock(nn.Module):
 
     def forward(self, path: Tensor, lateral: Tensor | None = None, *, upsample: bool = True) -> Tensor:
         if self.res_conv_unit1 is not None and lateral is not None:
-            path = added(self.res_conv_unit1(lateral), path)
+            path = self._sum(self.res_conv_unit1(lateral), path)
             if not torch.is_grad_enabled():
                 release_freed_memory(path.device)
         # Bilinear weights sum to one, so the 1x1 projection commutes with the upsampling that the paper puts
@@ -71,13 +74,17 @@ class FeatureFusionBlock(nn.Module):
             return path
         return upsample_by_two(path)
 
+    def _sum(self, refined: Tensor, path: Tensor) -> Tensor:
+        assert self.res_conv_unit1 is not None
+        return refined + path if is_watched(self.res_conv_unit1) else added(refined, path)
+
     def rows(self, path: Rows, lateral: Rows, height: int) -> Rows:
         """Return the result, not upsampled, of maps of ``height`` rows; norms must be in evaluation mode."""
         assert self.res_conv_unit1 is not None
         refined = with_context(self.res_conv_unit1, lateral, height, 2)
 
         def total(top: int, bottom: int) -> Tensor:
-            return added(refined(top, bottom), path(top, bottom))
+            return self._sum(refined(top, bottom), path(top, bottom))
 
         return with_context(lambda x: self.project(self.res_conv_unit2(x)), total, height, 2)
 

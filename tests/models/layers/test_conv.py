@@ -26,9 +26,11 @@ def test_a_norm_in_place_is_the_norm(memory_format: torch.memory_format) -> None
     torch.testing.assert_close(y, expected, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize('reason', ['gradients', 'statistics', 'another type', 'none'])
+@pytest.mark.parametrize('reason', ['gradients', 'statistics', 'another type', 'no weight', 'none'])
 def test_otherwise_the_input_stays(reason: str) -> None:
     norm = statistics(nn.BatchNorm2d(5)).train(reason == 'statistics')
+    if reason == 'no weight':
+        norm = nn.BatchNorm2d(5, affine=False).eval()
     x = torch.randn(2, 5, 4, 3, dtype=torch.bfloat16 if reason == 'another type' else torch.float32)
     before = x.clone()
     with torch.set_grad_enabled(reason == 'gradients'):
