@@ -2,6 +2,7 @@
 
 from dpt.engine.checkpoint_hook import CheckpointHook
 from dpt.engine.class_check import ClassCheckHook
+from dpt.engine.cudnn_search import CudnnSearchHook
 from dpt.engine.log_processor import LogProcessor
 from dpt.engine.loops import IterBasedTrainLoop
 from dpt.engine.non_finite_hook import NonFiniteHook
@@ -20,6 +21,7 @@ __all__ = [
     'AmpOptimWrapper',
     'CheckpointHook',
     'ClassCheckHook',
+    'CudnnSearchHook',
     'DefaultOptimWrapperConstructor',
     'InfiniteSampler',
     'IterBasedTrainLoop',

@@ -19,7 +19,7 @@ def ends_for_sure() -> Iterator[None]:
     Python waits for child processes, and for the queues that lead to them, without limit. The workers that
     are left are killed; should that not do, the process ends itself with the status that it was to have.
     """
-    atexit.register(_kill_workers)
+    kill_workers_at_exit()
     status = 0
     try:
         yield
@@ -33,11 +33,21 @@ def ends_for_sure() -> Iterator[None]:
         _end_within(_PATIENCE[status == 1], status)
 
 
+def kill_workers_at_exit() -> None:
+    """Let Python kill the workers of data loaders at its end, which it only asks to go, and then waits for.
+
+    Those of a training leave the signal that asks them to the run, as ``dataloaders.begin_worker`` says.
+    """
+    atexit.unregister(_kill_workers)
+    atexit.register(_kill_workers)
+
+
 def _kill_workers() -> None:
     if hasattr(signal, 'SIGCHLD'):
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch would raise an error for each of them
     for worker in multiprocessing.active_children():
-        worker.kill()
+        if worker.daemon:  # as workers are; others are somebody else's
+            worker.kill()
 
 
 def _end_within(seconds: float, status: int) -> None:

@@ -256,7 +256,8 @@ def build_runner(config: Config, launcher: str = 'none') -> Runner:
         FileNotFoundError: If the config says ``resume`` and there is nothing to resume from.
     """
     config.launcher = launcher
-    own = [dict(type=name) for name in ('ClassCheckHook', 'UtilizationHook', 'StopSignalHook')]
+    names = ('ClassCheckHook', 'UtilizationHook', 'CudnnSearchHook', 'StopSignalHook')
+    own = [dict(type=name) for name in names]
     hooks = [*(config.get('custom_hooks') or []), *own]
     config.setdefault('default_hooks', {}).setdefault('non_finite', dict(type='NonFiniteHook'))
     # The engine takes None for 'without' of its own hooks alone.

@@ -15,6 +15,7 @@ from torch import distributed
 
 from dpt.engine.checkpoint_hook import CheckpointHook
 from dpt.engine.dataloaders import begin_worker
+from dpt.engine.exit import kill_workers_at_exit
 from dpt.registry import HOOKS
 
 STOPPED = 75
@@ -126,6 +127,7 @@ class StopSignalHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Begin to listen, before the workers of the loaders are started."""
         self._agreement = Agreement()
+        kill_workers_at_exit()
         for loader in (runner.train_dataloader, runner.val_dataloader if runner.val_loop else None):
             if loader is not None:
                 loader.worker_init_fn = partial(begin_worker, loader.worker_init_fn, _SIGNALS)

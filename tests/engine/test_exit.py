@@ -24,6 +24,21 @@ def test_a_child_that_ignores_sigterm_does_not_hold_it_up(end: str, status: int)
     assert result.returncode == status
 
 
+def test_the_workers_of_a_training_do_not_hold_up_a_program_of_somebody_else() -> None:
+    code = f'{CHILD}exit.kill_workers_at_exit()\nmain()'
+    result = subprocess.run([sys.executable, '-c', code], capture_output=True, timeout=100)
+    assert result.returncode == 0
+
+
+def test_children_that_are_no_workers_are_waited_for() -> None:
+    child = CHILD.replace('time.sleep(300)', "time.sleep(2); print('done', flush=True)").replace(
+        '=True', '=False'
+    )
+    code = f'{child}exit.kill_workers_at_exit()\nmain()'
+    result = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, timeout=100)
+    assert (result.returncode, result.stdout) == (0, 'done\n')
+
+
 def test_the_last_resort_has_the_right_status() -> None:
     code = (
         'import atexit, time; from dpt.engine import exit\n'
