@@ -7,9 +7,13 @@ from contextlib import contextmanager
 from mmengine.logging import MMLogger
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
+from torch import nn
 
 TABLES = ('System environment:', 'Config:\n', 'Hooks will be executed in the following order')
 """How what the engine reports of hundreds of lines begins."""
+
+FROM_IMAGES = ('backbone', 'backbone.patch_embed', 'backbone.stem')
+"""Parts whose input is the image, which has no gradient."""
 
 
 @contextmanager
@@ -35,6 +39,22 @@ class QuietRunner(Runner):
     With ``compile`` in the config it compiles the losses of our models. The engine's own would compile whole
     steps, and start anew in each: images differ in size, and the learning rate changes.
     """
+
+    def train(self) -> nn.Module:
+        """Train.
+
+        Raises:
+            ValueError: If ``activation_checkpointing`` names a part whose input has no gradient: as the
+                engine computes it again, it would silently get none itself.
+        """
+        names = self.cfg.get('activation_checkpointing') or ()
+        for name in [names] if isinstance(names, str) else names:
+            if name in FROM_IMAGES:
+                raise ValueError(
+                    f'activation_checkpointing={names!r}: {name} would not be trained so. Set '
+                    'model.backbone.with_cp=True, or name parts inside, such as backbone.layers.0'
+                )
+        return super().train()
 
     def _maybe_compile(self, target: str) -> None:
         model = self.model.module if is_model_wrapper(self.model) else self.model

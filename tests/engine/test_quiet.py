@@ -33,3 +33,16 @@ def test_the_losses_alone_are_compiled(
         runner._maybe_compile(target)
     assert runner.model.options == options
     assert by_engine == ([] if options else ['train_step', 'val_step', 'test_step'])
+
+
+@pytest.mark.parametrize('names', ['backbone', ['backbone.layers.0', 'backbone.stem']])
+def test_parts_that_the_engine_would_not_train_are_not_recomputed(
+    names: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Runner, 'train', lambda self: 'trained')
+    runner = QuietRunner.__new__(QuietRunner)
+    runner.cfg = dict(activation_checkpointing=names)
+    with pytest.raises(ValueError, match='with_cp=True'):
+        runner.train()
+    runner.cfg = dict(activation_checkpointing='backbone.layers.0')
+    assert runner.train() == 'trained'
