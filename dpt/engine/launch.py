@@ -29,6 +29,7 @@ from dpt.shipped import find_config
 CONSUMED = set(inspect.signature(Runner.__init__).parameters) | {
     'activation_checkpointing',
     'compile',
+    'custom_imports',
     'data_root',
     'efficient_conv_bn_eval',
     'find_unused_parameters',

@@ -1,6 +1,7 @@
 """From config and arguments to what the runner gets."""
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -211,6 +212,13 @@ def test_weights_come_from_one_place(ade: Config, monkeypatch: pytest.MonkeyPatc
 def test_a_misspelt_key_is_told_with_its_neighbour(repository: Path) -> None:
     with pytest.raises(ValueError, match='dataroot: no such key in the config; did you mean data_root'):
         load_config(str(repository / ADE), dict(dataroot='/x'))
+
+
+def test_modules_can_be_named_as_an_option(repository: Path, tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / 'parts_named_as_an_option.py').write_text('')
+    monkeypatch.syspath_prepend(tmp_path)
+    load_config(str(repository / ADE), {'custom_imports.imports': ['parts_named_as_an_option']})
+    assert 'parts_named_as_an_option' in sys.modules
 
 
 def test_loading_in_the_main_process_just_works(ade: Config, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,8 +1,9 @@
 """Which classes annotations hold: a proposal that a user reads before anything is written."""
 
+import difflib
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,6 +15,8 @@ NONE = 'none'
 FOREGROUND = {0: 'background', IGNORE_INDEX: 'foreground'}
 """Masks of 0 and 255 alone are black and white pictures of one class."""
 _NUMBERS = re.compile(r'(?<![\w.])(\d{1,3})[\s,;]+(\d{1,3})[\s,;]+(\d{1,3})(?![\w.])')
+
+_PATH = re.compile(r'[^,]*(/[^,]*|\.(txt|csv|tsv|names|json))')
 
 
 @dataclass
@@ -45,9 +48,13 @@ def read_classes(text: str) -> list[tuple[str, tuple[int, int, int] | None]]:
             ``NAME: R,G,B``; lines that start with # are comments. A name with several colours is one class.
 
     Raises:
-        ValueError: There is no name, one twice without colours, a colour twice, or colours for some only.
+        FileNotFoundError: It is a path, and there is no file.
+        ValueError: There is no name, one twice without colours, a colour twice, colours for some only, or a
+            colour with a part above 255.
     """
     is_file = Path(text).is_file()
+    if not is_file and _PATH.fullmatch(text):
+        raise FileNotFoundError(f'--classes {text}: no such file; names have commas between them: a,b,c')
     lines = Path(text).read_text(encoding='utf-8').splitlines() if is_file else text.split(',')
     found = [_class(line) for line in lines if line.strip() and not line.lstrip().startswith('#')]
     names = [name for name, _ in found]
@@ -56,6 +63,9 @@ def read_classes(text: str) -> list[tuple[str, tuple[int, int, int] | None]]:
     if len({colour is None for _, colour in found}) > 1:
         raise ValueError(f'--classes {text}: a colour for each name or for none was expected')
     colours = [colour for _, colour in found if colour is not None]
+    beyond = [colour for colour in colours if max(colour) > 255]
+    if beyond:
+        raise ValueError(f'--classes {text}: {beyond[0]} is no colour, its parts go from 0 to 255')
     twice = [colour for colour, count in Counter(colours).items() if count > 1]
     if twice:
         raise ValueError(f'--classes {text}: {twice[0]} has several names; a colour is one class')
@@ -170,9 +180,19 @@ def _ignored(present: list[int], reader: Reader, names: dict, ignore: Sequence[s
             value = ','.join(str(part) for part in bytes.fromhex(text[1:]))
         value = re.sub(r'\s*,\s*', ',', value.strip())
         if value not in known:
-            raise ValueError(f'--ignore {text}: the annotations hold {_first(present, reader)}')
+            raise ValueError(
+                f'--ignore {text}: the annotations hold {_first(present, reader)}{_hint(value, known)}'
+            )
         found |= known[value]
     return found
+
+
+def _hint(text: str, known: Iterable[str]) -> str:
+    if ',' in text and all(part.strip() in known for part in text.split(',')):
+        return '; several have spaces between them: ' + ' '.join(text.split(','))
+    by_lower = {name.lower(): name for name in known}
+    near = difflib.get_close_matches(text.lower(), by_lower, n=1)
+    return f'; did you mean {by_lower[near[0]]}?' if near else ''
 
 
 def _made_up(number: int, reader: Reader) -> str:

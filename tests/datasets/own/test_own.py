@@ -150,6 +150,24 @@ def test_a_name_with_several_colours_is_one_class(photos, tmp_path: Path) -> Non
         read_classes(str(tmp_path / 'labels.txt'))
 
 
+def test_slips_in_names_and_what_is_ignored_are_told(photos, tmp_path: Path) -> None:
+    pairs, reader, found = look(
+        *photos(masks(np.array([[[0, 0, 0], [255, 0, 0], [0, 0, 255]]] * 3, np.uint8)))
+    )
+    with pytest.raises(FileNotFoundError, match=r'lists/labels.txt: no such file'):
+        read_classes('lists/labels.txt')
+    assert read_classes('road/path,car') == [('road/path', None), ('car', None)]
+    (tmp_path / 'labels.txt').write_text('0 0 300 road\n255 0 0 car\n')
+    with pytest.raises(ValueError, match=r'\(0, 0, 300\) is no colour'):
+        read_classes(str(tmp_path / 'labels.txt'))
+    (tmp_path / 'labels.txt').write_text('0 0 255 road\n255 0 0 car\n0 0 0 Void\n')
+    wanted = read_classes(str(tmp_path / 'labels.txt'))
+    with pytest.raises(ValueError, match=r'--ignore void: .*; did you mean Void\?'):
+        propose(found, reader, wanted, ['void'])
+    with pytest.raises(ValueError, match='several have spaces between them: Void car'):
+        propose(found, reader, wanted, ['Void,car'])
+
+
 def test_paths_of_the_config_are_those_of_the_user(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / 'elsewhere' / 'data').mkdir(parents=True)
