@@ -15,7 +15,7 @@ Rows = Callable[[int, int], Tensor]
 Size = tuple[int, int]
 Row = TypeVar('Row', float, Tensor)
 
-CPU_BAND_BYTES = 32 << 20
+CPU_BAND_BYTES = 16 << 20
 """Small against a whole map, large against the rows that neighbouring bands both need."""
 GPU_BAND_BYTES = 256 << 20
 """Large enough that the number of kernels does not matter."""
