@@ -5,7 +5,7 @@ Example:
     python benchmarks/speed.py --peer-python /tmp/peer/bin/python
 
 Prints a table (what, ours, reference, ratio, to reach, verdict); exit status 0 only if every row holds. All
-rows take 12 to 25 minutes on two cores; ``--rows metric,pipeline`` measures some of them. On a machine
+rows take 10 to 25 minutes on two cores; ``--rows metric,pipeline`` measures some of them. On a machine
 that others use, ``--clock cpu --threads 1`` counts processor time instead of the time that passes.
 """
 
