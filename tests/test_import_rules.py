@@ -7,14 +7,15 @@ from pathlib import Path
 
 import pytest
 
-BASE = {'dpt', 'dpt.heap', 'dpt.registry', 'dpt.structures'}
+BASE = {'dpt', 'dpt.eager', 'dpt.heap', 'dpt.registry', 'dpt.structures'}
 RULES = {
     'registry.py': set(),
     'structures.py': set(),
     'shipped.py': set(),
     'os_errors.py': set(),
-    'heap.py': set(),
-    'models/layers': {'dpt.heap', 'dpt.models.layers'},
+    'eager.py': set(),
+    'heap.py': {'dpt.eager'},
+    'models/layers': {'dpt.eager', 'dpt.heap', 'dpt.models.layers'},
     'models/backbones': {'dpt.registry', 'dpt.models.layers', 'dpt.models.backbones'},
     'models/necks': {'dpt.registry', 'dpt.models.layers', 'dpt.models.necks'},
     'models/heads': {'dpt.registry', 'dpt.models.layers', 'dpt.models.heads'},

@@ -8,8 +8,9 @@ import mmengine
 import numpy as np
 import torch
 from mmengine.config import Config
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
+
+from dpt.engine.unwrapped import unwrapped
 
 _PLAIN = (str, int, float, bool, type(None), torch.Tensor)
 
@@ -101,7 +102,7 @@ def run_state(runner: Runner, meta: Mapping, *, optimizer: bool, param_scheduler
         optimizer: Whether the optimiser's state is in it.
         param_scheduler: Whether the states of the schedules are.
     """
-    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    model = unwrapped(runner.model)
     state = dict(
         meta=dict(
             meta,

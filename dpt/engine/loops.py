@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 from mmengine.dist import get_rank, get_world_size
 from mmengine.hooks import CheckpointHook, EarlyStoppingHook, LoggerHook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import IterBasedTrainLoop as _IterBasedTrainLoop
 from mmengine.runner import Runner
 from mmengine.runner.base_loop import BaseLoop
@@ -12,6 +11,7 @@ from mmengine.runner.utils import calc_dynamic_intervals
 
 from dpt.engine.randomness import seed_step
 from dpt.engine.signals import ValidationStopped
+from dpt.engine.unwrapped import unwrapped
 from dpt.registry import LOOPS
 
 SAMPLES_SEEN = 'samples_seen'
@@ -128,7 +128,7 @@ class IterBasedTrainLoop(_IterBasedTrainLoop):
         self.dataloader_iterator = iter(self.dataloader)
         self._decide_current_val_interval()
         self._validate_if_due()  # a run that was stopped before it could
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrapped(runner.model)
         runner.model.train()  # a frozen part knows only by this that it stays in evaluation mode
         while self._iter < self._max_iters and not self.stop_training:
             if not (runner.model.training and model.training):  # after a validation, or a hook's prediction

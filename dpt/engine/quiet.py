@@ -5,9 +5,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from mmengine.logging import MMLogger
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
+
+from dpt.engine.unwrapped import unwrapped
 
 TABLES = ('System environment:', 'Config:\n', 'Hooks will be executed in the following order')
 """How what the engine reports of hundreds of lines begins."""
@@ -57,7 +58,7 @@ class QuietRunner(Runner):
         return super().train()
 
     def _maybe_compile(self, target: str) -> None:
-        model = self.model.module if is_model_wrapper(self.model) else self.model
+        model = unwrapped(self.model)
         options = self.cfg.get('compile')
         if options is None or options is False or not hasattr(model, 'compile_losses'):
             super()._maybe_compile(target)

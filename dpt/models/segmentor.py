@@ -9,21 +9,12 @@ from mmengine.model import BaseModel
 from mmengine.structures import PixelData
 from torch import Tensor, nn
 
+from dpt.eager import eager_on_cpu_without_autocast
 from dpt.models.inference import Size, label_map, restored_rows
 from dpt.models.layers import Rows, bands, recomputed, release_freed_memory, resized, rows_of, with_context
 from dpt.models.sliding import SlidingRows
 from dpt.registry import MODELS
 from dpt.structures import IGNORE_INDEX, SegDataSample
-
-
-def _in_float32_on_cpu(x: Tensor) -> bool:
-    return (
-        x.device.type == 'cpu'
-        and not torch.is_autocast_enabled('cpu')
-        and not torch.compiler.is_compiling()
-        and not torch.jit.is_tracing()
-    )
-
 
 TEST_CFG_KEYS = {'mode', 'crop_size', 'stride'}
 
@@ -159,7 +150,7 @@ class EncoderDecoder(BaseModel):
             return self.decode_head(maps), maps
         maps = self.neck(self.backbone(inputs), upsample_finest=False)
         release_freed_memory(inputs.device)  # before the largest maps are made
-        if getattr(self.decode_head, 'can_upsample', False) and _in_float32_on_cpu(inputs):
+        if getattr(self.decode_head, 'can_upsample', False) and eager_on_cpu_without_autocast(inputs.device):
             return self.decode_head(maps, upsample=True), maps
         return recomputed(upsample, lambda finest: self.decode_head((finest, *maps[1:])), maps[0]), maps
 

@@ -7,7 +7,7 @@ from mmengine.hooks import EarlyStoppingHook, Hook, LoggerHook
 from mmengine.logging import MessageHub
 from torch import nn
 
-from dpt.engine import loops
+from dpt.engine import unwrapped
 from dpt.engine.loops import VALIDATED, IterBasedTrainLoop
 from dpt.engine.signals import ValidationStopped
 
@@ -63,7 +63,7 @@ def test_the_model_is_told_of_training_at_the_start_and_after_a_validation_alone
     wrapped: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, seen = Frozen(), []
-    monkeypatch.setattr(loops, 'is_model_wrapper', lambda module: isinstance(module, nn.DataParallel))
+    monkeypatch.setattr(unwrapped, 'is_model_wrapper', lambda module: isinstance(module, nn.DataParallel))
     assert model.part.training  # as built
 
     def run_iter(_: object) -> None:

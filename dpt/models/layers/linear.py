@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dpt.eager import eager_on_cpu_without_autocast
+
 
 @cache
 def _onednn_is_faster() -> bool:
@@ -16,14 +18,7 @@ def _onednn_is_faster() -> bool:
 
 
 def _takes_onednn(x: Tensor) -> bool:
-    return (
-        x.device.type == 'cpu'
-        and x.dtype == torch.float32
-        and not torch.is_autocast_enabled('cpu')
-        and not torch.compiler.is_compiling()  # true in torch.export, too
-        and not torch.jit.is_tracing()
-        and _onednn_is_faster()
-    )
+    return eager_on_cpu_without_autocast(x.device) and x.dtype == torch.float32 and _onednn_is_faster()
 
 
 def _dilation(x: Tensor) -> int:

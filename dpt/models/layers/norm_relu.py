@@ -51,20 +51,11 @@ class _NormReLU(torch.autograd.Function):
         result = torch.empty_like(x)
         of_weight, of_bias = torch.empty_like(weight), torch.empty_like(bias)
         for c in _chunks(x):
-            y = torch.native_batch_norm(x[:, c], weight[c], bias[c], None, None, True, 0.0, ctx.eps)[0]
+            y = _normed(x[:, c], weight[c], bias[c], ctx.eps)
             of_y = torch.ops.aten.threshold_backward(gradient[:, c], y, 0)
             del y
-            result[:, c], of_weight[c], of_bias[c] = torch.ops.aten.native_batch_norm_backward(
-                _gained(of_y, None if gain is None else gain[:, c]),
-                x[:, c],
-                weight[c],
-                None,
-                None,
-                mean[c],
-                inverse_std[c],
-                True,
-                ctx.eps,
-                [True, True, True],
+            result[:, c], of_weight[c], of_bias[c] = _norm_backward(
+                _gained(of_y, gain, c), x[:, c], weight[c], mean[c], inverse_std[c], ctx.eps
             )
         return result, of_weight, of_bias, None, None
 
@@ -103,7 +94,7 @@ class _Classify(torch.autograd.Function):
                 norm.momentum,
                 norm.eps,
             )
-            z = _gained(z, None if gain is None else gain[:, c]).relu_()
+            z = _gained(z, gain, c).relu_()
             y.baddbmm_(z.flatten(2).transpose(1, 2), weight[:, c, 0, 0].t().expand(len(x), -1, -1))
         ctx.save_for_backward(x, norm_weight, norm_bias, weight, gain, mean, inverse_std)
         ctx.eps = norm.eps
@@ -117,29 +108,33 @@ class _Classify(torch.autograd.Function):
         result, of_weight = torch.empty_like(x), torch.empty_like(weight)
         of_norm_weight, of_norm_bias = torch.empty_like(norm_weight), torch.empty_like(norm_bias)
         for c in _chunks(x):
-            args = (norm_weight[c], norm_bias[c], None, None, True, 0.0, ctx.eps)
-            z = torch.native_batch_norm(x[:, c], *args)[0]
-            z = _gained(z, None if gain is None else gain[:, c]).relu_()
+            z = _gained(_normed(x[:, c], norm_weight[c], norm_bias[c], ctx.eps), gain, c).relu_()
             of_weight[:, c, 0, 0] = torch.einsum('bnk,bcn->kc', gradient, z.flatten(2))
             of_z = (weight[:, c, 0, 0].t() @ gradient.transpose(1, 2)).view_as(z)
             of_z = torch.ops.aten.threshold_backward(of_z, z, 0)
-            result[:, c], of_norm_weight[c], of_norm_bias[c] = torch.ops.aten.native_batch_norm_backward(
-                _gained(of_z, None if gain is None else gain[:, c]),
-                x[:, c],
-                norm_weight[c],
-                None,
-                None,
-                mean[c],
-                inverse_std[c],
-                True,
-                ctx.eps,
-                [True, True, True],
+            result[:, c], of_norm_weight[c], of_norm_bias[c] = _norm_backward(
+                _gained(of_z, gain, c), x[:, c], norm_weight[c], mean[c], inverse_std[c], ctx.eps
             )
         return result, of_norm_weight, of_norm_bias, of_weight, gradient.sum((0, 1)), None, None
 
 
-def _gained(x: Tensor, gain: Tensor | None) -> Tensor:
-    return x if gain is None else x.mul_(gain)
+def _normed(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+    """Normalise by the batch, gathering nothing."""
+    return torch.native_batch_norm(x, weight, bias, None, None, True, 0.0, eps)[0]
+
+
+def _norm_backward(
+    gradient: Tensor, x: Tensor, weight: Tensor, mean: Tensor, inverse_std: Tensor, eps: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the gradients of the input, the weight and the bias of a norm by the batch."""
+    return torch.ops.aten.native_batch_norm_backward(
+        gradient, x, weight, None, None, mean, inverse_std, True, eps, [True, True, True]
+    )
+
+
+def _gained(x: Tensor, gain: Tensor | None, channels: slice = slice(None)) -> Tensor:
+    """Multiply by the gain of those channels, in the memory of ``x``."""
+    return x if gain is None else x.mul_(gain[:, channels])
 
 
 def _is_plain(norm: nn.Module, x: Tensor) -> bool:

@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dpt.eager import eager_on_cpu
+
 Rows = Callable[[int, int], Tensor]
 Size = tuple[int, int]
 Row = TypeVar('Row', float, Tensor)
@@ -23,12 +25,7 @@ GPU_BAND_BYTES = 256 << 20
 
 def predicts_on_cpu(x: Tensor) -> bool:
     """Return whether ``x`` is on a CPU, without gradients, where parts of it may be computed one by one."""
-    return (
-        x.device.type == 'cpu'
-        and not torch.is_grad_enabled()
-        and not torch.compiler.is_compiling()  # true in torch.export, too
-        and not torch.jit.is_tracing()
-    )
+    return eager_on_cpu(x.device) and not torch.is_grad_enabled()
 
 
 def bands(height: int, bytes_per_row: int, device: torch.device) -> Iterator[tuple[int, int]]:
