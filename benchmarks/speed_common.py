@@ -115,6 +115,35 @@ class Side:
         data = dict(inputs=[image(512, 512)], data_samples=[self.sample((512, 512))])
         return measure(lambda: model.train_step(copy.deepcopy(data), wrapper), warmup=1, repeats=3)
 
+    def kept(self, _: Path, **backbone: object) -> dict:
+        """Count what autograd keeps for one more image of 512x512 in bf16; ``backbone`` is set in the config.
+
+        Storages are counted once, and parameters not at all: independent of the device.
+        """
+        loaded = self.config()
+        loaded.model.backbone.update(backbone)
+        model = self.build(loaded).train()
+        own = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+        totals = []
+        for batch in (1, 2):
+            inputs = [image(512, 512, seed) for seed in range(batch)]
+            data = dict(inputs=inputs, data_samples=[self.sample((512, 512)) for _ in inputs])
+            data = model.data_preprocessor(data, True)
+            kept: dict[int, torch.UntypedStorage] = {}  # holding them keeps addresses from being used again
+
+            def note(tensor: torch.Tensor, kept: dict = kept) -> torch.Tensor:
+                storage = tensor.untyped_storage()
+                if storage.data_ptr() not in own:
+                    kept[storage.data_ptr()] = storage
+                return tensor
+
+            hooks = torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor)
+            with hooks, torch.autocast('cpu', torch.bfloat16):
+                losses = model(**data, mode='loss')
+            totals.append(sum(storage.nbytes() for storage in kept.values()))
+            del losses
+        return dict(seconds=0.0, added_mib=(totals[1] - totals[0]) / (1 << 20))
+
     def predict(self, _: Path) -> dict:
         """Measure the prediction of one image."""
         model = self.build(self.config()).eval()
@@ -137,14 +166,11 @@ class Side:
         with torch.no_grad():
             return measure(lambda: model.test_step(copy.deepcopy(batch)), warmup=0, repeats=1)
 
-    def pipeline(self, data: Path, **photometric: object) -> dict:
-        """Measure the config's training pipeline, an image; ``photometric`` is set on that transform."""
+    def pipeline(self, data: Path) -> dict:
+        """Measure the config's training pipeline, an image."""
         cv2.setNumThreads(0)  # as both configs set it for the workers
         dataset_config = self.config().train_dataloader.dataset
         dataset_config.data_root = str(data)
-        for step in dataset_config.pipeline:
-            if step['type'] == 'PhotoMetricDistortion':
-                step.update(photometric)
         dataset = self.datasets.build(dataset_config)
         np.random.seed(0)
         result = measure(lambda: [dataset[i] for i in range(len(dataset))], warmup=1, repeats=5)
@@ -179,6 +205,7 @@ class Side:
         return {
             'train-step': self.train_step,
             'predict': self.predict,
+            'kept': self.kept,
             'tta': self.tta,
             'pipeline': self.pipeline,
             'loop': self.loop,

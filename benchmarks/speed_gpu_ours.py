@@ -77,9 +77,6 @@ def data(settings: Settings) -> dict:
     loader = loaded.train_dataloader
     loader.update(num_workers=settings.workers, batch_size=settings.batch_size)
     loader.dataset.data_root = settings.data
-    for step in loader.dataset.pipeline:
-        if step['type'] == 'PhotoMetricDistortion':
-            step['on_device'] = True
     interval = loaded.default_hooks.logger.interval = min(LOG_INTERVAL, 2 * settings.iterations)
     loaded.default_hooks.checkpoint = dict(type='CheckpointHook', by_epoch=False, save_last=False)
     loaded.visualizer.vis_backends = [dict(type='LocalVisBackend')]

@@ -17,9 +17,7 @@ from speed_common import CLASSES, CLOCKS, SIZE, Nothing, Side, main, measure, pr
 
 from dpt.datasets import BaseSegDataset
 from dpt.engine.launch import build_runner
-from dpt.engine.worker_memory import keep_freed_memory
-from dpt.models.inference import label_map, restored_rows
-from dpt.models.layers import bands, rows_of
+from dpt.models.inference import Geometry, label_map
 from dpt.registry import DATASETS, METRICS, MODELS
 from dpt.structures import SegDataSample
 
@@ -40,16 +38,9 @@ def sample(size: tuple[int, int]) -> SegDataSample:
 
 
 def restore(_: Path) -> dict:
-    size = (256, 342)
-    logits = torch.randn(1, CLASSES, *size, generator=torch.Generator().manual_seed(0))
-    logits = logits.contiguous(memory_format=torch.channels_last)  # as our head leaves them
-
-    def step() -> torch.Tensor:
-        rows = restored_rows(rows_of(logits), size, input_shape=SIZE, img_shape=SIZE, ori_shape=SIZE)
-        edges = bands(SIZE[0], 4 * CLASSES * SIZE[1], logits.device)
-        return torch.cat([label_map(rows(top, bottom)[0]) for top, bottom in edges], dim=-2)
-
-    return measure(step, warmup=2, repeats=7)
+    logits = torch.randn(1, CLASSES, 256, 342, generator=torch.Generator().manual_seed(0))
+    geometry = Geometry(input_shape=SIZE, img_shape=SIZE, ori_shape=SIZE)
+    return measure(lambda: label_map(logits, geometry.restore, SIZE), warmup=2, repeats=7)
 
 
 def metric(_: Path) -> dict:
@@ -61,11 +52,10 @@ def metric(_: Path) -> dict:
     return measure(lambda: evaluator.process({}, [both]), warmup=5, repeats=40)
 
 
-def pipeline(data: Path, side: Side, **photometric: object) -> dict:
-    keep_freed_memory()  # as our workers do at their start
-    result = side.pipeline(data, **photometric)
+def pipeline(data: Path, side: Side) -> dict:
+    result = side.pipeline(data)
     with opencv_timed() as calls:
-        side.pipeline(data, **photometric)
+        side.pipeline(data)
     images = len(calls['imdecode']) / 2  # and as many label maps
     return dict(result, opencv_seconds=sum(map(sum, calls.values())) / images)
 
@@ -130,7 +120,7 @@ if __name__ == '__main__':
         'restore': restore,
         'metric': metric,
         'pipeline': lambda data: pipeline(data, side),
-        'pipeline-device': lambda data: pipeline(data, side, on_device=True),
+        'kept-cp': lambda data: side.kept(data, with_cp=True),
         'resume': lambda data: resume(data, side),
     }
     main({**side.rows(), **own})

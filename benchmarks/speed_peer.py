@@ -64,5 +64,5 @@ def metric(_: Path) -> dict:
 if __name__ == '__main__':
     register_all_modules(init_default_scope=True)
     side = Side(MODELS, DATASETS, config, sample, Runner.from_cfg)
-    own = {'restore': restore, 'metric': metric, 'pipeline-device': side.pipeline}
+    own = {'restore': restore, 'metric': metric, 'kept-cp': side.kept}
     main({**side.rows(), **own})

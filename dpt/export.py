@@ -24,7 +24,7 @@ from torch.nn.utils import fuse_conv_bn_eval
 import dpt
 from dpt.checkpoints.save import write_whole
 from dpt.models import EncoderDecoder
-from dpt.models.inference import resize_logits
+from dpt.models.inference import resize
 from dpt.models.layers import ConvModule
 
 FORMATS = {'onnx': '.onnx', 'torch_export': '.pt2'}
@@ -235,4 +235,4 @@ def load(path: Path, file_format: str) -> Runner:
 
 def labels_from(logits: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Return the HxW labels of 1xKxhxw logits at ``size`` (height, width)."""
-    return resize_logits(torch.from_numpy(logits), size)[0].argmax(dim=0).numpy()
+    return resize(torch.from_numpy(logits), size)[0].argmax(dim=0).numpy()

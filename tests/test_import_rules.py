@@ -7,24 +7,21 @@ from pathlib import Path
 
 import pytest
 
-BASE = {'dpt', 'dpt.eager', 'dpt.heap', 'dpt.registry', 'dpt.structures'}
+BASE = {'dpt', 'dpt.registry', 'dpt.structures'}
 RULES = {
     'registry.py': set(),
     'structures.py': set(),
     'shipped.py': set(),
     'os_errors.py': set(),
-    'eager.py': set(),
-    'heap.py': {'dpt.eager'},
-    'models/layers': {'dpt.eager', 'dpt.heap', 'dpt.models.layers'},
+    'models/layers.py': set(),
+    'models/inference.py': set(),
     'models/backbones': {'dpt.registry', 'dpt.models.layers', 'dpt.models.backbones'},
     'models/necks': {'dpt.registry', 'dpt.models.layers', 'dpt.models.necks'},
     'models/heads': {'dpt.registry', 'dpt.models.layers', 'dpt.models.heads'},
     'models/losses': {'dpt.registry', 'dpt.models.layers', 'dpt.models.losses'},
-    'models/inference.py': {'dpt.models.layers'},
-    'models/sliding.py': {'dpt.models.inference'},
-    'models/device_photometric.py': set(),
-    'models/preprocessor.py': BASE | {'dpt.models.device_photometric'},
-    'models/segmentor.py': BASE | {'dpt.models.inference', 'dpt.models.layers', 'dpt.models.sliding'},
+    'models/preprocessor.py': BASE,
+    'models/dense.py': BASE | {'dpt.models.inference'},
+    'models/segmentor.py': BASE | {'dpt.models.dense', 'dpt.models.inference'},
     'models/tta.py': BASE | {'dpt.models.inference'},
     'datasets': BASE | {'dpt.datasets'},
     'evaluation': BASE | {'dpt.evaluation'},

@@ -1,65 +1,214 @@
 """From images to logits, and from logits back to the image they belong to: pure functions."""
 
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dpt.models.layers import Rows, resized_height, resized_width
-
 Size = tuple[int, int]
+Restore = Callable[[Tensor], Tensor]
 FLIP_DIMS = {'horizontal': (-1,), 'vertical': (-2,), 'diagonal': (-2, -1)}
 
-
-def resize_logits(logits: Tensor, size: Size) -> Tensor:
-    """Resize BxKxHxW logits to ``size`` (height, width), bilinear with align_corners=False."""
-    if tuple(logits.shape[-2:]) == tuple(size):
-        return logits
-    return F.interpolate(logits, size=tuple(size), mode='bilinear', align_corners=False)
+CLASSES_AT_A_TIME = 16
+CHUNK_BYTES = 256 << 20
+"""How many classes, and bytes of them, are resized at a time: bilinear resizing treats each class alone, and
+the logits of all classes at the size of a large image take gigabytes."""
 
 
-def restored_rows(
-    rows: Rows,
-    size: Size,
-    *,
-    input_shape: Size,
-    img_shape: Size,
-    ori_shape: Size,
-    flip_direction: str | None = None,
-) -> Rows:
-    """Bring one image's logits back to the image as it was read from disk, a band of rows at a time.
+def resize(x: Tensor, size: Size) -> Tensor:
+    """Resize BxKxHxW maps to ``size`` (height, width), bilinear with align_corners=False."""
+    if tuple(x.shape[-2:]) == tuple(size):
+        return x
+    return F.interpolate(x, size=tuple(size), mode='bilinear', align_corners=False)
 
-    They are resized to the network's input, the padding at the bottom and right is cropped, the flip undone,
-    and the rest resized to the original size. All of that is done to the rows before it is done to the
-    columns: equal up to rounding, and where the input is larger than the original no band is as large as it.
 
-    Args:
-        rows: Logits of shape 1xKxHxW.
-        size: Their (height, width).
-        input_shape: Size of the network's input, padding included.
-        img_shape: Size of the image in that input, without padding.
+@dataclass(frozen=True)
+class Geometry:
+    """Where an image lies in the network's input, and how it came there. Sizes are (height, width).
+
+    Attributes:
+        input_shape: Size of the network's input, padding at the bottom and right included.
+        img_shape: Size of the image in that input.
         ori_shape: Size of the image on disk.
         flip_direction: ``'horizontal'``, ``'vertical'`` or ``'diagonal'`` if the input was flipped.
+    """
+
+    input_shape: Size
+    img_shape: Size
+    ori_shape: Size
+    flip_direction: str | None = None
+
+    @classmethod
+    def of(cls, meta: Mapping, input_shape: Size) -> 'Geometry':
+        """Read the geometry from the metainfo of a sample."""
+        img_shape = tuple(meta.get('img_shape', input_shape)[:2])
+        ori_shape = tuple(meta.get('ori_shape', img_shape)[:2])
+        flip_direction = meta.get('flip_direction') if meta.get('flip') else None
+        return cls(input_shape, img_shape, ori_shape, flip_direction)
+
+    @property
+    def flip_dims(self) -> tuple[int, ...]:
+        """Dimensions to flip back."""
+        return () if self.flip_direction is None else FLIP_DIMS[self.flip_direction]
+
+    def restore(self, logits: Tensor) -> Tensor:
+        """Bring logits of shape 1xKxhxw back to the original image: float32, 1xKxHxW.
+
+        They are resized to the network's input, the padding is cropped, the flip undone, and the rest resized
+        to the original size.
+        """
+        x = resize(logits.float(), self.input_shape)[..., : self.img_shape[0], : self.img_shape[1]]
+        return resize(x.flip(self.flip_dims), self.ori_shape)
+
+    def restore_strip(self, strip: Tensor, top: int, first: int, last: int) -> Tensor:
+        """Return rows of :meth:`restore`, counted before a vertical flip is undone.
+
+        Args:
+            strip: Logits of shape 1xKxhxW, the rows of the network's input from ``top`` on; see
+                :func:`restorable_rows`.
+            top: First row of the strip.
+            first: First row of the result.
+            last: Row after the last of the result.
+        """
+        x = strip.float()[..., : self.img_shape[1]]
+        if -1 in self.flip_dims:
+            x = x.flip(-1)
+        lower, upper, weight = _source_rows(first, last, self.img_shape[0], self.ori_shape[0], x.device)
+        x = resize(x, (x.shape[-2], self.ori_shape[1]))
+        x = x[..., lower - top, :].lerp_(x[..., upper - top, :], weight[:, None])
+        return x.flip(-2) if -2 in self.flip_dims else x
+
+
+def _source_rows(
+    first: int, last: int, size_in: int, size_out: int, device: torch.device
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return both source rows of each row of a bilinear resizing, and the second one's weight."""
+    rows = torch.arange(first, last, dtype=torch.float32, device=device)
+    source = ((rows + 0.5) * (size_in / size_out) - 0.5).clamp_(min=0)
+    lower = source.long().clamp_(max=size_in - 1)
+    return lower, (lower + 1).clamp_(max=size_in - 1), source - lower
+
+
+def restorable_rows(bottom: int, geometry: Geometry) -> int:
+    """Return how many rows of the original can be restored from the input's rows above ``bottom``."""
+    size_in, size_out = geometry.img_shape[0], geometry.ori_shape[0]
+    if bottom >= size_in:
+        return size_out
+    _, upper, _ = _source_rows(0, size_out, size_in, size_out, torch.device('cpu'))
+    return int((upper < bottom).sum())
+
+
+def window_starts(length: int, crop: int, stride: int) -> list[int]:
+    """Return where windows of ``crop`` pixels begin that cover ``length``; the last one ends flush."""
+    count = max(length - crop + stride - 1, 0) // stride + 1
+    return [max(min(i * stride + crop, length) - crop, 0) for i in range(count)]
+
+
+def sliding_strips(
+    model: Callable[[Tensor], Tensor], image: Tensor, crop_size: Size, stride: Size
+) -> Iterator[tuple[int, Tensor]]:
+    """Yield the averaged logits of overlapping windows, strip by strip from top to bottom.
+
+    A strip is yielded when no further window covers it, so that the sums of one row of windows are held, not
+    those of the image. Sums are float32, whatever the model returns.
+
+    Args:
+        model: From images of shape 1xCxHxW to logits of shape 1xKxhxw of any spatial size.
+        image: Tensor of shape 1xCxHxW.
+        crop_size: Window (height, width); where it exceeds the image, the window is the image.
+        stride: Step (vertical, horizontal); at most the window, else pixels would stay without logits.
+
+    Yields:
+        The first row of a strip and its logits of shape 1xKxrxW. Each strip but the first begins with the
+        last row of the strip before, from which its first rows are interpolated when it is resized.
+
+    Raises:
+        ValueError: If the stride leaves gaps.
+    """
+    if any(s > c or s < 1 for s, c in zip(stride, crop_size, strict=True)):
+        raise ValueError(f'test_cfg.stride={tuple(stride)} must be from 1 to crop_size={tuple(crop_size)}')
+    height, width = image.shape[-2:]
+    crop = (min(crop_size[0], height), min(crop_size[1], width))
+    tops = window_starts(height, crop[0], stride[0])
+    lefts = window_starts(width, crop[1], stride[1])
+    rows_covered, columns_covered = (
+        _windows_covering(starts, size, length, image.device)
+        for starts, size, length in ((tops, crop[0], height), (lefts, crop[1], width))
+    )
+    rest = last_row = None
+    for top, next_top in zip(tops, [*tops[1:], height], strict=True):
+        sums = None
+        for left in lefts:
+            window = image[..., top : top + crop[0], left : left + crop[1]]
+            logits = resize(model(window).float(), crop)
+            if sums is None:
+                sums = logits.new_zeros(*logits.shape[:2], crop[0], width)
+                if rest is not None:
+                    sums[..., : rest.shape[-2], :] = rest
+                    rest = None
+            sums[..., left : left + crop[1]] += logits
+        assert sums is not None
+        done, rest = sums[..., : next_top - top, :], sums[..., next_top - top :, :].clone()
+        done.div_(rows_covered[top:next_top, None] * columns_covered)
+        if last_row is None:
+            last_row = done[..., -1:, :].clone()
+            yield top, done
+        else:
+            done = torch.cat([last_row, done], dim=-2)
+            last_row = done[..., -1:, :].clone()
+            yield top - 1, done
+        del sums, done
+
+
+def _windows_covering(starts: list[int], size: int, length: int, device: torch.device) -> Tensor:
+    """Return how many windows cover each place of a side, of shape (length)."""
+    counts = torch.zeros(length, device=device)
+    for start in starts:
+        counts[start : start + size] += 1
+    return counts
+
+
+def _classes_at_a_time(size: Size) -> int:
+    return max(1, min(CLASSES_AT_A_TIME, CHUNK_BYTES // (4 * size[0] * size[1])))
+
+
+def restored(logits: Tensor, restore: Restore, size: Size) -> Tensor:
+    """Return ``restore(logits)``, computed a few classes at a time.
+
+    Args:
+        logits: Logits of shape 1xKxhxw.
+        restore: Function from 1xkxhxw to 1xkxHxW that treats each class alone.
+        size: (height, width) of its result or of what it makes on the way, whichever is larger.
+    """
+    chunks = logits.split(_classes_at_a_time(size), dim=1)
+    first = restore(chunks[0])
+    result = first.new_empty(1, logits.shape[1], *first.shape[-2:])
+    result[:, : first.shape[1]] = first
+    start = first.shape[1]
+    for chunk in chunks[1:]:
+        result[:, start : start + chunk.shape[1]] = restore(chunk)
+        start += chunk.shape[1]
+    return result
+
+
+def label_map(logits: Tensor, restore: Restore, size: Size) -> Tensor:
+    """Return the class of the largest of the restored logits, as ``restore(logits).argmax(1)``.
+
+    A running maximum over a few classes at a time: the restored logits of all classes are never held.
+    Arguments as in :func:`restored`.
 
     Returns:
-        Float32 logits at ``ori_shape``.
+        Labels of shape 1xHxW in the smallest integer type: uint8 up to 256 classes, else int64.
     """
-    dims = () if flip_direction is None else FLIP_DIMS[flip_direction]
-    height, width = img_shape
-    at_input = resized_height(lambda top, bottom: rows(top, bottom).float(), size[0], input_shape[0])
-
-    def upright(top: int, bottom: int) -> Tensor:
-        return at_input(height - bottom, height - top).flip(-2) if -2 in dims else at_input(top, bottom)
-
-    at_original = resized_height(upright, height, ori_shape[0])
-
-    def band(top: int, bottom: int) -> Tensor:
-        x = resized_width(at_original(top, bottom), input_shape[1])[..., :width]
-        return resized_width(x.flip(-1) if -1 in dims else x, ori_shape[1])
-
-    return band
-
-
-def label_map(scores: Tensor) -> Tensor:
-    """Return the class of the largest of KxHxW scores, of shape 1xHxW, in the smallest integer type."""
-    labels = scores.argmax(dim=0, keepdim=True)
-    return labels.to(torch.uint8) if scores.shape[0] <= 256 else labels
+    chunks = logits.split(_classes_at_a_time(size), dim=1)
+    best, labels = restore(chunks[0]).max(dim=1)
+    start = chunks[0].shape[1]
+    for chunk in chunks[1:]:
+        values, index = restore(chunk).max(dim=1)
+        larger = values > best
+        labels = torch.where(larger, index + start, labels)
+        best = torch.where(larger, values, best)
+        start += chunk.shape[1]
+    return labels.to(torch.uint8) if logits.shape[1] <= 256 else labels

@@ -7,7 +7,6 @@ import torch.nn.functional as F
 from mmengine.model import BaseDataPreprocessor
 from torch import Tensor
 
-from dpt.models.device_photometric import distort
 from dpt.registry import MODELS
 from dpt.structures import IGNORE_INDEX, SegDataSample
 
@@ -15,8 +14,6 @@ from dpt.structures import IGNORE_INDEX, SegDataSample
 @MODELS.register_module()
 class SegDataPreProcessor(BaseDataPreprocessor):
     """Move uint8 images to the device, normalise them, pad them at the bottom and right, and stack them.
-
-    What ``PhotoMetricDistortion(on_device=True)`` drew for an image is applied before it is normalised.
 
     Args:
         mean: Mean per channel in grey levels, in the order after ``bgr_to_rgb``.
@@ -122,8 +119,7 @@ class SegDataPreProcessor(BaseDataPreprocessor):
         images = list(data['inputs'])
         target = self._target(images, *(self.train_padding if training else self.test_padding))
         samples = data.get('data_samples')
-        for i, (image, sample) in enumerate(zip(images, samples or [], strict=False)):
-            images[i] = distort(image, sample.metainfo.get('photometric', ()))
+        for image, sample in zip(images, samples or [], strict=False):
             self._record(sample, image, target, training)
         batch = [self._pad(self._normalise(image), target, self.pad_val) for image in images]
         return dict(inputs=torch.stack(batch), data_samples=samples)

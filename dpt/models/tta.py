@@ -1,11 +1,10 @@
 """Test-time augmentation."""
 
-import torch
 from mmengine.model import BaseTTAModel
 from mmengine.structures import PixelData
 from torch import Tensor
 
-from dpt.models.inference import label_map
+from dpt.models.inference import label_map, restored
 from dpt.registry import MODELS
 from dpt.structures import SegDataSample
 
@@ -26,23 +25,23 @@ class SegTTAModel(BaseTTAModel):
         Returns:
             One sample an image, with ``pred_sem_seg`` of shape 1xHxW.
         """
-        totals: list[Tensor] = []
+        totals: dict[int, Tensor] = {}
         for inputs, data_samples in zip(data['inputs'], data['data_samples'], strict=True):
             self._add_view(totals, inputs, data_samples)
         samples = self.module.data_preprocessor.cast_data(data['data_samples'][0])
-        for sample, total in zip(samples, totals, strict=True):
-            sample.pred_sem_seg = PixelData(data=label_map(total))
+        for i, sample in enumerate(samples):
+            size = (totals[i].shape[-2], totals[i].shape[-1])
+            sample.pred_sem_seg = PixelData(data=label_map(totals[i], lambda x: x, size))
         return samples
 
-    def _add_view(self, totals: list[Tensor], inputs: list[Tensor], data_samples: list) -> None:
-        """Add a view to the sums, one an image; nothing of it is held when the next one begins."""
+    def _add_view(self, totals: dict[int, Tensor], inputs: list[Tensor], data_samples: list) -> None:
         view = self.module.data_preprocessor(dict(inputs=inputs, data_samples=data_samples), False)
-        device = view['inputs'].device
-        for i, (rows, size) in enumerate(self.module.restored_rows(**view)):
-            if i == len(totals):
-                totals.append(torch.zeros(self.module.decode_head.num_classes, *size, device=device))
-            for top, bottom in self.module.bands(size, view['inputs']):
-                totals[i][:, top:bottom] += rows(top, bottom)[0].softmax(dim=0)
+        for i, rows, strip, restore, size in self.module.restorable_strips(**view):
+            scores = restored(strip, restore, size)
+            if i not in totals:
+                height = view['data_samples'][i].metainfo['ori_shape'][0]
+                totals[i] = scores.new_zeros(1, scores.shape[1], height, scores.shape[-1])
+            totals[i][..., rows, :] += scores.softmax(dim=1)
 
     def merge_preds(self, data_samples_list: list) -> list:
         """Not used: ``test_step`` adds up as it goes."""

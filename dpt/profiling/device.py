@@ -1,5 +1,6 @@
 """What a device can do at most, and how to read its clock and its memory."""
 
+import ctypes
 import gc
 import os
 import platform
@@ -11,7 +12,6 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from dpt.heap import release_freed_memory
 from dpt.profiling.memory import MIB
 
 PEAK_TFLOPS = {
@@ -117,7 +117,7 @@ class AddedMemory:
             torch.cuda.reset_peak_memory_stats(device)
             self.base = torch.cuda.memory_allocated(device) / MIB
         else:
-            release_freed_memory(device)  # else what comes would find room in what earlier work has left
+            _trim_heap()  # else new tensors would find room in what earlier work has freed
             _reset_resident_peak()
             self.base = resident_mib()
 
@@ -126,6 +126,14 @@ class AddedMemory:
         if self.device.type == 'cuda':
             return torch.cuda.max_memory_allocated(self.device) / MIB - self.base
         return max(peak_resident_mib() - self.base, 0.0)
+
+
+def _trim_heap() -> None:
+    """Let glibc return freed memory to the system; does nothing with another C library."""
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+    except (AttributeError, OSError, TypeError):
+        return
 
 
 def _status(key: str) -> float | None:

@@ -1,4 +1,4 @@
-"""The parts of a segmentor that costs are told by."""
+"""Modules whose cost is reported separately."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,14 +16,6 @@ PARTS = {
     'auxiliary heads': 'auxiliary_heads',
 }
 """Name of each part and where it is in the model; a part that a model lacks is left out."""
-
-HEAD = 'project, classifier'
-METHODS = (
-    ('neck', '_finest_by_rows', 'fusion'),
-    ('neck', 'upsample_finest', 'fusion'),
-    ('decode_head', '_logits_of_upsampled', HEAD),
-)
-"""Module, method and part of what a CPU does a band of rows at a time, without calling the part's module."""
 
 
 def parts_of(model: nn.Module) -> dict[str, nn.Module]:

@@ -3,7 +3,7 @@
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from torch import nn
 
 from dpt.profiling.device import AddedMemory, synchronize
 from dpt.profiling.flops import REST
-from dpt.profiling.parts import METHODS, watch_parts
+from dpt.profiling.parts import watch_parts
 
 Step = Callable[[], object]
 
@@ -132,16 +132,9 @@ class PartTimer:
                 object.__delattr__(owner, name)
 
 
-@contextmanager
-def timed_parts(model: nn.Module, timer: PartTimer) -> Iterator[None]:
+def timed_parts(model: nn.Module, timer: PartTimer) -> AbstractContextManager[None]:
     """Time the parts of a model while in the context."""
-    with ExitStack() as stack:
-        stack.enter_context(watch_parts(model, timer.enter, timer.leave))
-        for module, name, part in METHODS:
-            owner = getattr(model, module, None)
-            if hasattr(owner, name):
-                stack.enter_context(timer.method(owner, name, part))
-        yield
+    return watch_parts(model, timer.enter, timer.leave)
 
 
 def time_parts(step: Step, timer: PartTimer, *, iters: int) -> dict[str, float]:

@@ -16,7 +16,6 @@ from mmengine.structures import PixelData
 from torch.utils.data._utils.pin_memory import pin_memory
 
 from dpt.profiling.flops import REST, part_costs, training_flops
-from dpt.profiling.parts import HEAD
 from dpt.profiling.timing import PartTimer, timed_parts
 from dpt.registry import METRICS, MODELS
 from dpt.structures import SegDataSample
@@ -98,12 +97,12 @@ def training(config: Config, model: BaseModel, size: Size, batch_size: int) -> W
 
     @contextmanager
     def watch(timer: PartTimer) -> Iterator[None]:
-        losses = [model.loss_decode, *([model.loss_auxiliary] if len(model.auxiliary_heads) else [])]
+        losses = [*model.loss_decode, *(model.loss_auxiliary if len(model.auxiliary_heads) else [])]
         with ExitStack() as stack:
             stack.enter_context(timed_parts(model, timer))
             stack.enter_context(timer.method(model.data_preprocessor, 'forward', 'preprocess'))
             for loss in losses:
-                stack.enter_context(timer.method(loss, 'with_accuracy', 'loss'))
+                stack.enter_context(timer.method(loss, 'forward', 'loss'))
             stack.enter_context(timer.method(wrapper, 'backward', 'backward'))
             for name in ('step', 'zero_grad'):
                 stack.enter_context(timer.method(wrapper, name, 'optimizer'))
@@ -116,15 +115,9 @@ def training(config: Config, model: BaseModel, size: Size, batch_size: int) -> W
         batch_size,
         watch,
         flops=training_flops(config.model, shape),
-        part_flops=_part_flops(config, shape),
+        part_flops={part.name: part.flops for part in part_costs(config.model, shape)},
         trained=model,
     )
-
-
-def _part_flops(config: Config, shape: tuple[int, int, int, int]) -> dict[str, int]:
-    """Return the operations of each part, and of those that are timed as one."""
-    flops = {part.name: part.flops for part in part_costs(config.model, shape)}
-    return {**flops, HEAD: sum(flops.get(name, 0) for name in HEAD.split(', '))}
 
 
 def inference(

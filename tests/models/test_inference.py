@@ -4,15 +4,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from dpt.models.inference import label_map, restored_rows
-from dpt.models.layers import rows_of
+from dpt.models import inference
+from dpt.models.inference import Geometry, label_map, resize, restored
 
 
 def restore_logits(logits: torch.Tensor, **shapes) -> torch.Tensor:
-    """All rows of the restored logits of shape KxHxW, in two bands."""
-    rows = restored_rows(rows_of(logits[None]), (logits.shape[-2], logits.shape[-1]), **shapes)
-    height = shapes['ori_shape'][0]
-    return torch.cat([rows(0, height // 3), rows(height // 3, height)], dim=-2)[0]
+    """Return the restored logits of shape KxHxW."""
+    return Geometry(**shapes).restore(logits[None])[0]
 
 
 @pytest.mark.parametrize(
@@ -36,22 +34,46 @@ def test_logits_of_odd_sizes_come_back_in_place() -> None:
     assert (restored - ramp[..., :683])[..., 4:-4].abs().max() < 1e-4
 
 
+def identity(x: torch.Tensor) -> torch.Tensor:
+    return x
+
+
 def test_label_maps_are_small_integers() -> None:
-    scores = torch.zeros(300, 2, 2)
-    scores[299] = 1
-    assert label_map(scores).tolist() == [[[299, 299], [299, 299]]]
-    assert label_map(scores[:256]).dtype == torch.uint8
+    scores = torch.zeros(1, 300, 2, 2)
+    scores[:, 299] = 1
+    assert label_map(scores, identity, (2, 2)).tolist() == [[[299, 299], [299, 299]]]
+    assert label_map(scores[:, :256], identity, (2, 2)).dtype == torch.uint8
+
+
+@pytest.mark.parametrize('chunk_bytes', [1, 4 * 13 * 17 * 3, 1 << 30])
+@pytest.mark.parametrize('classes', [1, 5, 16, 37])
+def test_a_few_classes_at_a_time_equal_all_at_once(
+    chunk_bytes: int, classes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inference, 'CHUNK_BYTES', chunk_bytes)
+    logits, size = torch.randn(1, classes, 7, 8), (13, 17)
+    whole = resize(logits, size)
+    found = restored(logits, lambda x: resize(x, size), size)
+    torch.testing.assert_close(found, whole, rtol=1e-5, atol=1e-6)
+    assert torch.equal(label_map(logits, lambda x: resize(x, size), size).long(), found.argmax(1))
+
+
+def test_the_first_of_equal_scores_wins() -> None:
+    assert label_map(torch.zeros(1, 40, 3, 3), identity, (3, 3)).unique().tolist() == [0]
 
 
 @pytest.mark.parametrize('direction', [None, 'horizontal', 'vertical', 'diagonal'])
-@pytest.mark.parametrize('ori_shape', [(13, 17), (29, 9), (9, 31)])
-def test_rows_and_columns_one_after_the_other_are_both_at_once(
-    direction: str | None, ori_shape: tuple
-) -> None:
-    logits = torch.randn(3, 11, 12, dtype=torch.float32)
-    shapes = dict(input_shape=(22, 24), img_shape=(19, 23), ori_shape=ori_shape)
-    whole = F.interpolate(logits[None], size=(22, 24), mode='bilinear', align_corners=False)[..., :19, :23]
-    dims = dict(horizontal=(-1,), vertical=(-2,), diagonal=(-2, -1)).get(direction or '', ())
-    whole = F.interpolate(whole.flip(dims), size=ori_shape, mode='bilinear', align_corners=False)[0]
-    restored = restore_logits(logits, **shapes, flip_direction=direction)
-    torch.testing.assert_close(restored, whole, rtol=0, atol=1e-5)
+@pytest.mark.parametrize('ori_shape', [(13, 17), (29, 9), (9, 31), (19, 23)])
+def test_strips_restore_to_the_rows_of_the_whole(direction: str | None, ori_shape: tuple) -> None:
+    geometry = Geometry((22, 24), (19, 23), ori_shape, direction)
+    logits = torch.randn(1, 3, 22, 24)
+    whole, found, first = geometry.restore(logits), [], 0
+    for top, bottom in ((0, 5), (4, 6), (5, 14), (13, 22)):
+        last = inference.restorable_rows(bottom, geometry)
+        if last > first:
+            found.append(geometry.restore_strip(logits[..., top:bottom, :], top, first, last))
+        first = last
+    assert first == ori_shape[0]
+    if direction in ('vertical', 'diagonal'):
+        found.reverse()
+    torch.testing.assert_close(torch.cat(found, dim=-2), whole, rtol=0, atol=1e-5)

@@ -3,8 +3,7 @@
 import torch
 from torch import nn
 
-from dpt.models.inference import restored_rows
-from dpt.models.layers import rows_of
+from dpt.models.inference import resize
 from dpt.registry import MODELS
 
 PATCH = 16
@@ -30,15 +29,8 @@ def shift_near_the_border(padded: int) -> float:
     zeros = torch.zeros_like(centres)
     with torch.no_grad():
         logits = neck((zeros, zeros, zeros, centres))[0]
-    rows = restored_rows(
-        rows_of(logits),
-        (logits.shape[-2], logits.shape[-1]),
-        input_shape=(padded, padded),
-        img_shape=(padded, padded),
-        ori_shape=(padded, padded),
-    )
     column = padded - 20
-    return (rows(0, 1)[0, 0, 0, column] - (column + 0.5)).item()
+    return (resize(logits, (padded, padded))[0, 0, 0, column] - (column + 0.5)).item()
 
 
 def test_an_odd_grid_moves_the_coarse_level_against_where_training_had_it() -> None:

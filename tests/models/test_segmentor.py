@@ -3,15 +3,17 @@
 import copy
 import io
 import math
-import weakref
+from collections import OrderedDict
 
 import pytest
 import torch
 import torch.nn.functional as F
 from mmengine.optim import build_optim_wrapper
+from mmengine.registry import DefaultScope
 from mmengine.structures import PixelData
 from torch._dynamo.testing import CompileCounter
 
+from dpt.models.segmentor import EncoderDecoder
 from dpt.registry import MODELS
 from dpt.structures import SegDataSample
 
@@ -156,22 +158,40 @@ def views(flips: list[bool]) -> dict:
     return dict(inputs=inputs, data_samples=[[sample((32, 48), flip=flip)] for flip in flips])
 
 
-@pytest.mark.parametrize('band_bytes', [1, 20_000])
 @pytest.mark.parametrize('flip', [False, True])
-def test_predictions_in_bands_are_those_of_whole_logits(monkeypatch, band_bytes: int, flip: bool) -> None:
-    monkeypatch.setattr('dpt.models.layers.rows.CPU_BAND_BYTES', band_bytes)
+def test_predictions_are_those_of_whole_logits(flip: bool) -> None:
     model = build()
     data = dict(inputs=[image((33, 47))], data_samples=[sample((33, 47), (50, 61), flip=flip)])
     with torch.no_grad():
         batch = model.data_preprocessor(copy.deepcopy(data), False)
         assert batch['inputs'].shape[-2:] == (48, 48)
-        banded = model.predict(**copy.deepcopy(batch), with_logits=True)[0]
+        predicted = model.predict(**copy.deepcopy(batch), with_logits=True)[0]
         logits = F.interpolate(model(batch['inputs']), size=(48, 48), mode='bilinear', align_corners=False)
         logits = logits[..., :33, :47]
         logits = logits.flip(-1) if flip else logits
         logits = F.interpolate(logits, size=(50, 61), mode='bilinear', align_corners=False)[0]
-    torch.testing.assert_close(banded.seg_logits.data, logits, rtol=1e-4, atol=1e-5)
-    assert torch.equal(banded.pred_sem_seg.data[0].long(), logits.argmax(0))
+    torch.testing.assert_close(predicted.seg_logits.data, logits, rtol=1e-4, atol=1e-5)
+    assert torch.equal(predicted.pred_sem_seg.data[0].long(), logits.argmax(0))
+
+
+@pytest.mark.parametrize('direction', [None, 'horizontal', 'vertical', 'diagonal'])
+def test_sliding_windows_restore_to_the_original_image(direction: str | None) -> None:
+    model = build(test_cfg=dict(mode='slide', crop_size=(32, 32), stride=(16, 24)))
+    data_sample = sample((60, 70), (81, 90))
+    data_sample.set_metainfo(dict(flip=direction is not None, flip_direction=direction))
+    inputs = torch.randn(1, 3, 64, 80)
+    total, count = torch.zeros(1, CLASSES, 64, 80), torch.zeros(64, 80)
+    with torch.no_grad():
+        found = model.predict(inputs, [data_sample], with_logits=True)[0]
+        for top in (0, 16, 32):
+            for left in (0, 24, 48):
+                window = (..., slice(top, top + 32), slice(left, left + 32))
+                total[window] += F.interpolate(model(inputs[window]), size=(32, 32), mode='bilinear')
+                count[window] += 1
+    dims = dict(horizontal=(-1,), vertical=(-2,), diagonal=(-2, -1)).get(direction or '', ())
+    expected = F.interpolate((total / count)[..., :60, :70].flip(dims), size=(81, 90), mode='bilinear')[0]
+    torch.testing.assert_close(found.seg_logits.data, expected, rtol=1e-4, atol=1e-4)
+    assert (found.pred_sem_seg.data[0] != expected.argmax(0)).float().mean() < 0.001
 
 
 def test_tta_averages_the_softmax_of_its_views() -> None:
@@ -229,7 +249,7 @@ def test_a_compiled_loss_is_the_eager_one_and_nothing_breaks_its_graph() -> None
     inputs, label = torch.randn(1, 3, 32, 48), torch.arange(32 * 48).view(1, 32, 48) % CLASSES
 
     def loss(x: torch.Tensor) -> torch.Tensor:
-        return model.loss_decode(model._logits_and_maps(x)[0], label, 255)
+        return model.loss_decode[0](model(x), label, 255)
 
     # 'aot_eager' traces as every backend does, but generates no code, which takes minutes.
     parameters = list(model.parameters())
@@ -272,24 +292,6 @@ def test_losses_are_compiled_once_whatever_the_images_and_the_learning_rate() ->
     assert set(model.state_dict()) == names
 
 
-def test_nothing_of_a_view_is_held_when_the_next_one_begins() -> None:
-    model = build()
-    tta = MODELS.build(dict(type='SegTTAModel', module=model)).eval()
-    alive: list[weakref.ref] = []
-    forward = model.neck.forward
-
-    def watched(*args, **options) -> tuple:
-        assert not any(map_() for map_ in alive), 'maps of the view before are still there'
-        maps = forward(*args, **options)
-        alive.append(weakref.ref(maps[0].untyped_storage()))
-        return maps
-
-    model.neck.forward = watched
-    with torch.no_grad():
-        tta.test_step(views([False, True, False]))
-    assert len(alive) == 3
-
-
 @pytest.mark.parametrize('gradients', [False, True])
 def test_what_hooks_have_seen_stays_as_it_was(gradients: bool) -> None:
     model = build().train(gradients)
@@ -322,6 +324,88 @@ def test_gradients_of_inner_parts_can_be_hooked() -> None:
             part.register_full_backward_hook(lambda *_, name=name: names.append(name))
     model(torch.randn(2, 3, 32, 32)).sum().backward()
     assert {'neck.fusion_blocks.3.res_conv_unit1', 'backbone.layers.0.attn'} <= set(names)
+
+
+class DiceLoss(torch.nn.Module):
+    """A loss as users write it, which needs logits at the size of the target."""
+
+    def forward(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        share = logits.softmax(1)
+        truth = F.one_hot(target.clamp(max=CLASSES - 1), CLASSES).permute(0, 3, 1, 2)
+        return 1 - 2 * (share * truth).sum() / (share.sum() + truth.sum())
+
+
+def test_losses_are_added_each_under_its_name() -> None:
+    model = build()
+    model.loss_decode.append(DiceLoss())
+    inputs, samples = torch.randn(1, 3, 32, 48), [sample((32, 48))]
+    losses = model.loss(inputs, samples)
+    assert set(losses) == {'decode.loss_ce', 'decode.loss_dice', 'decode.acc_seg'}
+    logits = F.interpolate(model(inputs), size=(32, 48), mode='bilinear', align_corners=False)
+    expected = DiceLoss()(logits, torch.zeros(1, 32, 48, dtype=torch.long))
+    torch.testing.assert_close(losses['decode.loss_dice'], expected)
+    total, _ = model.parse_losses(losses)
+    torch.testing.assert_close(total, losses['decode.loss_ce'] + losses['decode.loss_dice'])
+
+
+def test_losses_of_one_name_or_none_that_counts_are_refused() -> None:
+    ce = dict(type='CrossEntropyLoss')
+    with pytest.raises(ValueError, match='model.loss: losses share a name'):
+        MODELS.build(config(loss=[ce, ce]))
+    two = MODELS.build(config(loss=[ce, dict(ce, loss_name='loss_more', loss_weight=0.5)]))
+    assert {'decode.loss_ce', 'decode.loss_more'} <= set(
+        two.loss(torch.zeros(1, 3, 32, 32), [sample((32, 32))])
+    )
+
+
+class ScaledSegmentor(EncoderDecoder):
+    """Overrides a public method."""
+
+    def extract_feat(self, inputs: torch.Tensor) -> tuple:
+        return tuple(3 * x for x in super().extract_feat(inputs))
+
+
+def test_an_overridden_extract_feat_trains_and_predicts() -> None:
+    model, inputs, samples = build(), torch.randn(1, 3, 32, 48), [sample((32, 48))]
+    plain = model.loss(inputs, samples)['decode.loss_ce']
+    model.__class__ = ScaledSegmentor
+    assert model.loss(inputs, samples)['decode.loss_ce'] != plain
+    logits = F.interpolate(model(inputs), size=(32, 48), mode='bilinear', align_corners=False)
+    assert torch.equal(model.predict(inputs, samples)[0].pred_sem_seg.data[0], logits[0].argmax(0))
+
+
+def test_a_model_builds_without_a_default_scope(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(DefaultScope, '_instance_dict', OrderedDict())
+    model = MODELS.build(config())
+    assert type(model.data_preprocessor).__name__ == 'SegDataPreProcessor'
+
+
+@pytest.mark.parametrize('gradients', [False, True])
+def test_batch_norms_in_training_mode_predict_what_forward_says(gradients: bool) -> None:
+    model, inputs = build(), torch.randn(1, 3, 64, 64)
+    for part in model.modules():
+        if isinstance(part, torch.nn.BatchNorm2d):
+            part.train()
+    with torch.set_grad_enabled(gradients):
+        logits = F.interpolate(model(inputs), size=(64, 64), mode='bilinear', align_corners=False)
+        labels = model.predict(inputs)[0].pred_sem_seg.data
+    assert torch.equal(labels[0].long(), logits[0].argmax(0))
+
+
+def test_a_traced_model_takes_other_sizes() -> None:
+    model = build()
+    traced = torch.jit.trace(model, torch.randn(1, 3, 64, 96))
+    other = torch.randn(1, 3, 96, 64)
+    torch.testing.assert_close(traced(other), model(other), rtol=1e-4, atol=1e-4)
+
+
+def test_a_compiled_model_takes_a_second_size() -> None:
+    model = build()
+    compiled = torch.compile(model, backend='aot_eager')
+    with torch.no_grad():
+        for size in ((64, 96), (96, 128)):
+            inputs = torch.randn(1, 3, *size)
+            torch.testing.assert_close(compiled(inputs), model(inputs), rtol=1e-4, atol=1e-4)
 
 
 class OwnNeck(torch.nn.Module):

@@ -34,8 +34,7 @@ class PackSegInputs(BaseTransform):
     image: test pipelines keep them at the original size.
 
     Args:
-        meta_keys: What to keep as metainfo; keys that the sample lacks are passed over. ``photometric``, what
-            is left to do on the device, is always kept.
+        meta_keys: What to keep as metainfo; keys that the sample lacks are passed over.
     """
 
     def __init__(self, meta_keys: Sequence[str] = META_KEYS) -> None:
@@ -46,8 +45,7 @@ class PackSegInputs(BaseTransform):
         if 'img' in results:
             packed['inputs'] = _to_tensor(results['img'])
         sample = SegDataSample()
-        # The changes left to the device are part of the image, whatever meta_keys says.
-        for key in (*self.meta_keys, 'photometric'):
+        for key in self.meta_keys:
             if key in results:
                 # Not set_metainfo, whose deep copy takes as long as turning the image into a tensor.
                 sample.set_field(results[key], key, field_type='metainfo')

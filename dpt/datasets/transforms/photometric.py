@@ -101,10 +101,6 @@ class PhotoMetricDistortion(BaseTransform):
         saturation_range: Smallest and largest factor of the saturation.
         hue_delta: The change of hue is a whole number from ``-hue_delta`` to ``hue_delta - 1``, in units
             of two degrees.
-        on_device: Whether to draw the changes only, the same, and leave the pixels to
-            ``SegDataPreProcessor``, which finds what was drawn in the sample's metainfo, ``photometric``. The
-            pixels are then equal, but for the last columns where the width is no multiple of 64, which
-            OpenCV rounds otherwise. No transform behind this one may look at them.
     """
 
     def __init__(
@@ -114,7 +110,6 @@ class PhotoMetricDistortion(BaseTransform):
         *,
         saturation_range: Sequence[float] = (0.5, 1.5),
         hue_delta: int = 18,
-        on_device: bool = False,
     ) -> None:
         for name, bounds in (('contrast_range', contrast_range), ('saturation_range', saturation_range)):
             if len(bounds) != 2 or not 0 <= bounds[0] <= bounds[1]:
@@ -128,7 +123,6 @@ class PhotoMetricDistortion(BaseTransform):
         self.contrast_range = (contrast_range[0], contrast_range[1])
         self.saturation_range = (saturation_range[0], saturation_range[1])
         self.hue_delta = hue_delta
-        self.on_device = on_device
 
     def transform(self, results: dict) -> dict:
         image = results['img']
@@ -137,13 +131,9 @@ class PhotoMetricDistortion(BaseTransform):
                 f'{results.get("img_path", "the image")} is {image.dtype} of shape {image.shape}: '
                 'PhotoMetricDistortion works on uint8 HxWx3'
             )
-        changes = self._draw()
-        if self.on_device:
-            results['photometric'] = changes
-        else:
-            for name, amount in changes:
-                image = CHANGES[name](image, amount)
-            results['img'] = image
+        for name, amount in self._draw():
+            image = CHANGES[name](image, amount)
+        results['img'] = image
         return results
 
     @cache_randomness
@@ -169,5 +159,5 @@ class PhotoMetricDistortion(BaseTransform):
         return (
             f'{type(self).__name__}(brightness_delta={self.brightness_delta}, '
             f'contrast_range={self.contrast_range}, saturation_range={self.saturation_range}, '
-            f'hue_delta={self.hue_delta}, on_device={self.on_device})'
+            f'hue_delta={self.hue_delta})'
         )

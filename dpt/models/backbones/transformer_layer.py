@@ -4,19 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dpt.models.layers import (
-    DropPath,
-    Linear,
-    added,
-    checkpointed,
-    is_watched,
-    linear,
-    predicts_on_cpu,
-    recomputed,
-)
-
-TOKENS_AT_A_TIME = 2048
-"""The most of an image whose hidden channels are held at once in a prediction on a CPU."""
+from dpt.models.layers import DropPath
 
 
 class MultiheadAttention(nn.Module):
@@ -28,12 +16,12 @@ class MultiheadAttention(nn.Module):
         self.attn_drop_rate = attn_drop_rate
         self.in_proj_weight = nn.Parameter(torch.empty(3 * embed_dims, embed_dims))  # rows: q, k, v
         self.in_proj_bias = nn.Parameter(torch.zeros(3 * embed_dims)) if qkv_bias else None
-        self.out_proj = Linear(embed_dims, embed_dims)
+        self.out_proj = nn.Linear(embed_dims, embed_dims)
         nn.init.xavier_uniform_(self.in_proj_weight)
 
     def forward(self, x: Tensor) -> Tensor:
         batch, length, channels = x.shape
-        qkv = linear(x, self.in_proj_weight, self.in_proj_bias)
+        qkv = F.linear(x, self.in_proj_weight, self.in_proj_bias)
         # BxNx3C -> three tensors of shape Bx(heads)xNx(C / heads)
         q, k, v = qkv.view(batch, length, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
         drop = self.attn_drop_rate if self.training else 0.0
@@ -62,13 +50,11 @@ class FFN(nn.Module):
 
     def __init__(self, embed_dims: int, hidden_dims: int, *, drop_rate: float) -> None:
         super().__init__()
-        first = nn.Sequential(Linear(embed_dims, hidden_dims), nn.GELU(), nn.Dropout(drop_rate))
-        self.layers = nn.Sequential(first, Linear(hidden_dims, embed_dims), nn.Dropout(drop_rate))
+        first = nn.Sequential(nn.Linear(embed_dims, hidden_dims), nn.GELU(), nn.Dropout(drop_rate))
+        self.layers = nn.Sequential(first, nn.Linear(hidden_dims, embed_dims), nn.Dropout(drop_rate))
 
     def forward(self, x: Tensor) -> Tensor:
-        hidden: nn.Sequential = self.layers[0]  # type: ignore[assignment]
-        x = recomputed(hidden[1], lambda activated: self.layers[1](hidden[2](activated)), hidden[0](x))
-        return self.layers[2](x)
+        return self.layers(x)
 
 
 class LayerScale(nn.Module):
@@ -114,24 +100,8 @@ class TransformerEncoderLayer(nn.Module):
         self.ls2 = layer_scale()
         self.drop_path = DropPath(drop_path_rate)
         self.drop_path_attn = drop_path_attn
-        self.with_cp = True  # of the feed-forward part, on a CPU
-
-    def _feed_forward(self, x: Tensor) -> Tensor:
-        if (
-            self.with_cp and x.device.type == 'cpu'
-        ):  # for 4 % of the time, 144 MiB less of a ViT-B with an image of 512x512
-            return checkpointed(lambda x: self.ffn(self.ln2(x)), x)
-        return recomputed(self.ln2, self.ffn, x)
-
-    def _add_feed_forward(self, x: Tensor) -> Tensor:
-        """Add the feed-forward part to ``x``, in its memory and some tokens at a time."""
-        for tokens in x.chunk(-(-x.shape[1] // TOKENS_AT_A_TIME), dim=1):
-            tokens += self.ls2(self.ffn(self.ln2(tokens)))
-        return x
 
     def forward(self, x: Tensor) -> Tensor:
-        branch = self.ls1(recomputed(self.ln1, self.attn, x))
-        if predicts_on_cpu(x) and not self.training and not is_watched(self):
-            return self._add_feed_forward(added(branch, x))
+        branch = self.ls1(self.attn(self.ln1(x)))
         x = x + (self.drop_path(branch) if self.drop_path_attn else branch)
-        return x + self.drop_path(self.ls2(self._feed_forward(x)))
+        return x + self.drop_path(self.ls2(self.ffn(self.ln2(x))))

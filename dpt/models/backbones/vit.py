@@ -3,22 +3,26 @@
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from dpt.models.backbones.transformer_layer import MultiheadAttention, TransformerEncoderLayer
-from dpt.models.layers import keep_intermediates, predicts_on_cpu, release_freed_memory, resize_pos_embed
+from dpt.models.layers import pad_to_multiple, resize_pos_embed
 from dpt.registry import MODELS
 
-RELEASE_BYTES = 8 << 20
-"""Tokens of that size leave holes between tensors that are worth giving back before the next layers."""
 
+def image_size(img_size: int | Sequence[int]) -> tuple[int, int]:
+    """Return (height, width) of an image size that may be one number.
 
-def pad_to_multiple(x: Tensor, divisor: int) -> Tensor:
-    """Pad BxCxHxW maps with zeros at the bottom and right so that both sides are multiples of ``divisor``."""
-    return F.pad(x, (0, -x.shape[-1] % divisor, 0, -x.shape[-2] % divisor))
+    Raises:
+        ValueError: If it is neither a positive whole number nor two of them.
+    """
+    sides = (img_size, img_size) if isinstance(img_size, int) else img_size
+    pair = isinstance(sides, Sequence) and len(sides) == 2
+    if not pair or not all(isinstance(side, int) and side > 0 for side in sides):
+        raise ValueError(f'img_size={img_size!r} must be a positive whole number or (height, width)')
+    return sides[0], sides[1]
 
 
 class PatchEmbed(nn.Module):
@@ -73,7 +77,7 @@ class VisionTransformer(BaseModule):
         frozen_stages: Number of leading layers that are not trained, with the embeddings; -1 for none, 0 for
             the embeddings alone.
         with_cp: Whether layers are recomputed in the backward pass (gradient checkpointing): less memory for
-            about a third more time in the backbone. On a CPU the feed-forward parts always are.
+            about a third more time in the backbone.
         init_cfg: ``dict(type='Pretrained', checkpoint=PATH)`` loads weights strictly, in the keys of
             any source that ``tools/model_converters/vit2mmseg.py`` knows.
 
@@ -109,7 +113,7 @@ class VisionTransformer(BaseModule):
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
-        height, width = (img_size, img_size) if isinstance(img_size, int) else img_size
+        height, width = image_size(img_size)
         self.native_grid = (height // patch_size, width // patch_size)
         self.embed_dims = embed_dims
         self.out_indices = tuple(out_indices)
@@ -183,8 +187,11 @@ class VisionTransformer(BaseModule):
         if self.frozen_stages >= 0:
             self.cls_token.requires_grad_(False)
             self.pos_embed.requires_grad_(False)
-        # Layers behind the last tap stay for the checkpoint's sake; they never see a gradient.
+        # Layers behind the last tap are kept for the checkpoint's sake. Neither they nor a final norm that no
+        # tap passes get a gradient, and DistributedDataParallel fails on trained parameters without one.
         self.layers[self.out_indices[-1] + 1 :].requires_grad_(False)
+        if not self.norm_taps and self.out_indices[-1] < len(self.layers) - 1:
+            self.ln1.requires_grad_(False)
 
     def train(self, mode: bool = True) -> 'VisionTransformer':
         """Set training mode; frozen layers stay in evaluation mode, without dropout."""
@@ -207,8 +214,7 @@ class VisionTransformer(BaseModule):
     def _run(self, module: nn.Module, x: Tensor, *, frozen: bool) -> Tensor:
         # A frozen module has nothing to recompute for.
         if self.with_cp and self.training and not frozen:
-            contexts = (keep_intermediates(), keep_intermediates())  # forward, recomputation
-            return checkpoint(module, x, use_reentrant=False, context_fn=lambda: contexts)
+            return checkpoint(module, x, use_reentrant=False)
         return module(x)
 
     def forward(self, x: Tensor) -> tuple:
@@ -227,8 +233,6 @@ class VisionTransformer(BaseModule):
         for i, layer in enumerate(self.layers[: self.out_indices[-1] + 1]):
             x = self._run(layer, x, frozen=i < self.frozen_stages)
             if i in self.out_indices:
-                if predicts_on_cpu(x) and x.numel() * x.element_size() >= RELEASE_BYTES:
-                    release_freed_memory(x.device)
                 is_last = i == len(self.layers) - 1
                 taps.append(self._tap(self.ln1(x) if self.norm_taps or is_last else x, grid))
         return tuple(taps)

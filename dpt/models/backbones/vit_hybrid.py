@@ -6,7 +6,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from dpt.models.backbones.resnet_stem import ResNetStage, RootBlock
-from dpt.models.backbones.vit import VisionTransformer, pad_to_multiple
+from dpt.models.backbones.vit import VisionTransformer, image_size
+from dpt.models.layers import pad_to_multiple
 from dpt.registry import MODELS
 
 STRIDE = 16  # of the stem: two in the first convolution, the pooling and each of the later two stages
@@ -56,7 +57,7 @@ class HybridVisionTransformer(VisionTransformer):
             )
         if 'patch_size' in vit:
             raise ValueError(f'HybridVisionTransformer has no patch_size: its stem has a stride of {STRIDE}')
-        height, width = (img_size, img_size) if isinstance(img_size, int) else img_size
+        height, width = image_size(img_size)
         # To the transformer the stem's last map is an image whose pixels are the patches.
         super().__init__(
             (height // STRIDE, width // STRIDE),

@@ -50,12 +50,10 @@ class DPTHead(FCNHead):
         if upsample_factor < 1:
             raise ValueError(f'upsample_factor={upsample_factor} must be 1 (none) or more')
         self.upsample_factor = upsample_factor
-        if upsample_factor > 1:
-            self.context = None
 
-    def forward(self, maps: Sequence[Tensor], *, upsample: bool = False) -> Tensor:
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
         """Return logits of shape BxKxHxW at ``upsample_factor`` times the size of the finest map."""
-        logits = super().forward(maps, upsample=upsample)
+        logits = super().forward(maps)
         if self.upsample_factor == 1:
             return logits
         return F.interpolate(logits, scale_factor=self.upsample_factor, mode='bilinear', align_corners=True)

@@ -5,14 +5,7 @@ from collections.abc import Sequence
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from dpt.models.layers import (
-    ConvModule,
-    PointwiseConv2d,
-    after_norm_relu,
-    classified,
-    recomputed,
-    upsampled_conv,
-)
+from dpt.models.layers import ConvModule
 from dpt.registry import MODELS
 
 
@@ -33,8 +26,6 @@ class FCNHead(BaseModule):
         norm: ``'BN'`` or ``None``.
     """
 
-    can_upsample = True  # forward takes upsample=True
-
     def __init__(
         self,
         in_channels: int,
@@ -51,10 +42,9 @@ class FCNHead(BaseModule):
         channels = channels or in_channels
         self.num_classes = num_classes
         self.in_index = in_index
-        self.context: int | None = 1  # rows to either side that a row of logits depends on; None for all
         self.project = ConvModule(in_channels, channels, kernel_size=3, norm=norm)
         self.dropout = nn.Dropout2d(dropout_ratio) if channel_dropout else nn.Dropout(dropout_ratio)
-        self.conv_seg = PointwiseConv2d(channels, num_classes)
+        self.conv_seg = nn.Conv2d(channels, num_classes, 1)
 
     def init_weights(self) -> None:
         """Draw the classifier from N(0, 0.01), as MMSegmentation does; the rest keeps torch's defaults."""
@@ -62,28 +52,13 @@ class FCNHead(BaseModule):
         nn.init.zeros_(self.conv_seg.bias)  # type: ignore[arg-type]
         super().init_weights()
 
-    def forward(self, maps: Sequence[Tensor], *, upsample: bool = False) -> Tensor:
-        """Return logits of shape BxKxHxW at the size of ``maps[in_index]``.
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        """Classify a fused map.
 
         Args:
             maps: Fused maps, finest first.
-            upsample: Whether the map is first upsampled by two, bilinear with align_corners=True.
+
+        Returns:
+            Logits of shape BxKxHxW at the size of ``maps[in_index]``.
         """
-        if upsample:
-            return self._logits_of_upsampled(maps[self.in_index])
-        x = self.project(maps[self.in_index])
-        if not (self.training and isinstance(self.dropout, nn.Dropout2d)):
-            return self.conv_seg(self.dropout(x))
-        gain = self._gain(x)
-        return recomputed(lambda kept: kept * gain, self.conv_seg, x)
-
-    def _gain(self, x: Tensor) -> Tensor:
-        """Return what ``nn.Dropout2d`` multiplies each channel by."""
-        return self.dropout(x.new_ones(*x.shape[:2], 1, 1))
-
-    def _logits_of_upsampled(self, coarse: Tensor) -> Tensor:
-        conv, norm = self.project.conv, self.project.bn
-        x = upsampled_conv(coarse, conv.weight, conv.bias)
-        if not isinstance(self.dropout, nn.Dropout2d):
-            return after_norm_relu(lambda y: self.conv_seg(self.dropout(y)), x, norm)
-        return classified(x, norm, self.conv_seg, self._gain(x))
+        return self.conv_seg(self.dropout(self.project(maps[self.in_index])))

@@ -3,15 +3,21 @@
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
-from dpt.models.losses.resized import resized_cross_entropy
 from dpt.registry import MODELS
+
+CLASSES_AT_A_TIME = 16
 
 
 @MODELS.register_module()
 class CrossEntropyLoss(nn.Module):
-    """Mean cross-entropy over the pixels of the label, in float32, whatever the logits' type and size.
+    """Mean cross-entropy over the pixels of the target, in float32, whatever the logits' type and size.
+
+    Logits that are coarser than the target are resized (bilinear, align_corners=False), a few classes at a
+    time: neither pass holds the logits of all classes at the target's size, or their gradient.
 
     Args:
         class_weight: A weight per class, or ``None`` for equal weights. With weights, so is the mean:
@@ -22,6 +28,7 @@ class CrossEntropyLoss(nn.Module):
         loss_name: Key under which the loss is logged; it must begin with ``loss_``.
     """
 
+    takes_coarse_logits = True
     class_weight: Tensor | None
 
     def __init__(
@@ -41,34 +48,73 @@ class CrossEntropyLoss(nn.Module):
         self.avg_non_ignore = avg_non_ignore
         self.loss_name = loss_name
 
-    def forward(self, logits: Tensor, label: Tensor, ignore_index: int) -> Tensor:
-        """Compute the loss alone; arguments as those of :meth:`with_accuracy`."""
-        return self.with_accuracy(logits, label, ignore_index)[0]
-
-    def with_accuracy(self, logits: Tensor, label: Tensor, ignore_index: int) -> tuple[Tensor, Tensor]:
-        """Compute the loss, and the accuracy for the log, in one pass over the pixels.
+    def forward(self, logits: Tensor, target: Tensor, ignore_index: int = 255) -> Tensor:
+        """Compute the loss.
 
         Args:
-            logits: Tensor of shape BxKxhxw, resized bilinearly to the size of the label.
-            label: Int64 labels of shape BxHxW.
+            logits: Tensor of shape BxKxhxw, resized to the size of the target.
+            target: Int64 labels of shape BxHxW.
             ignore_index: Label of pixels without loss.
 
         Returns:
-            The loss, and the share in percent of labelled pixels that are right, 0 where none is labelled;
-            scalar tensors.
+            Scalar, float32.
         """
         weight = self.class_weight
         if weight is not None and len(weight) != logits.shape[1]:
             raise ValueError(
                 f'class_weight has {len(weight)} entries but the head predicts {logits.shape[1]} classes'
             )
-        total, correct = resized_cross_entropy(logits, label, weight=weight, ignore_index=ignore_index)
-        loss = self.loss_weight * total / self._denominator(label, weight, ignore_index)
-        return loss, 100.0 * correct / (label != ignore_index).sum().clamp(min=1)
-
-    def _denominator(self, label: Tensor, weight: Tensor | None, ignore_index: int) -> Tensor | int:
-        labelled = label != ignore_index
+        labelled = target != ignore_index
+        target = target.masked_fill(~labelled, 0)
+        pixel_weight = labelled.float() if weight is None else weight[target] * labelled
+        total = (pixelwise_cross_entropy(logits, target) * pixel_weight).sum()
+        count: Tensor | int
         if weight is not None:
-            pixels = weight[label.masked_fill(~labelled, 0)] * labelled
-            return pixels.sum().clamp(min=torch.finfo(weight.dtype).tiny)
-        return labelled.sum().clamp(min=1) if self.avg_non_ignore else label.numel()
+            count = pixel_weight.sum().clamp(min=torch.finfo(weight.dtype).tiny)
+        elif self.avg_non_ignore:
+            count = pixel_weight.sum().clamp(min=1)
+        else:
+            count = target.numel()
+        return self.loss_weight * total / count
+
+
+def pixelwise_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
+    """Return ``cross_entropy(interpolate(logits), target, reduction='none')``, a few classes at a time.
+
+    The backward pass resizes each chunk of classes once more instead of keeping it. Plain autograd, so that
+    second derivatives, autocast and compilers work.
+
+    Args:
+        logits: Tensor of shape BxKxhxw, resized bilinearly with align_corners=False.
+        target: Int64 labels of shape BxHxW, each from 0 to K - 1.
+
+    Returns:
+        Float32 tensor of shape BxHxW.
+    """
+    log_sum, own, start = [], [], 0
+    for chunk in logits.split(CLASSES_AT_A_TIME, dim=1):
+        end = start + chunk.shape[1]
+        # Labels of other chunks are moved into this one, but not those of no class: gather reports them.
+        index = target - start
+        if start > 0:
+            index = index.clamp(min=0)
+        if end < logits.shape[1]:
+            index = index.clamp(max=end - start - 1)
+        chunk_sum, chunk_own = checkpoint(
+            _log_sum_exp_and_own, chunk, index, use_reentrant=False, preserve_rng_state=False
+        )
+        log_sum.append(chunk_sum)
+        own.append(torch.where((target >= start) & (target < end), chunk_own, 0.0))
+        start = end
+    return torch.stack(log_sum).logsumexp(dim=0) - torch.stack(own).sum(dim=0)
+
+
+def _log_sum_exp_and_own(logits: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the log-sum-exp of resized logits and the logit at ``index``.
+
+    Args:
+        logits: Tensor of shape Bxkxhxw, a chunk of the classes.
+        index: Int64 tensor of shape BxHxW, from 0 to k - 1.
+    """
+    fine = F.interpolate(logits.float(), size=index.shape[-2:], mode='bilinear', align_corners=False)
+    return fine.logsumexp(dim=1), fine.gather(1, index[:, None])[:, 0]

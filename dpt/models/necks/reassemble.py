@@ -2,10 +2,10 @@
 
 from collections.abc import Callable, Sequence
 
-import torch.nn.functional as F
+import torch
 from torch import Tensor, nn
 
-from dpt.models.layers import ConvModule, Linear, linear, predicts_on_cpu, recomputed
+from dpt.models.layers import ConvModule
 
 READOUTS = ('ignore', 'add', 'project')
 
@@ -18,7 +18,7 @@ class ReassembleBlocks(nn.Module):
         out_channels: Channels of the four maps, finest first.
         readout_type: What happens to the class token: ``'ignore'``, ``'add'`` to each patch token, or
             ``'project'`` it with each patch token through a linear layer with GELU.
-        identity_levels: Levels, 0 for the finest, whose tap is a map already and is handed on as it is.
+        identity_levels: Levels, 0 for the finest, whose tap is a map already and is returned as it is.
     """
 
     def __init__(
@@ -50,46 +50,28 @@ class ReassembleBlocks(nn.Module):
         self.resize_layers = self._levels(lambda i: resize[i]())
         if readout_type == 'project':
             self.readout_projects = self._levels(
-                lambda _: nn.Sequential(Linear(2 * in_channels, in_channels), nn.GELU())
+                lambda _: nn.Sequential(nn.Linear(2 * in_channels, in_channels), nn.GELU())
             )
 
     def _levels(self, build: Callable[[int], nn.Module]) -> nn.ModuleList:
         return nn.ModuleList(nn.Identity() if i in self.identity_levels else build(i) for i in range(4))
 
-    def _project(self, tap: Tensor | tuple[Tensor, Tensor], level: int) -> Tensor:
-        """Read out the class token and bring the map to the level's channels."""
-        project = self.projects[level]
+    def _read_out(self, tap: Tensor | tuple[Tensor, Tensor], level: int) -> Tensor:
+        """Merge the class token into the map of a tap."""
         if self.readout_type == 'ignore':
-            return project(tap if isinstance(tap, Tensor) else tap[0])
+            return tap if isinstance(tap, Tensor) else tap[0]
         feature_map, cls_token = tap
         if self.readout_type == 'add':
-            return project(feature_map + cls_token[:, :, None, None])
-        grid = feature_map.shape[-2:]
-        tokens = feature_map.flatten(2).transpose(1, 2)  # BxNxC
-        readout: nn.Sequential = self.readout_projects[level]  # type: ignore[assignment]
-        first: Linear = readout[0]  # type: ignore[assignment]
-        # A linear layer of two tokens side by side is the sum of one of each: the class token needs it once.
-        of_patches, of_cls_token = first.weight.split(tokens.shape[-1], dim=1)
-        tokens = linear(tokens, of_patches, first.bias) + F.linear(cls_token, of_cls_token)[:, None]
-        return recomputed(readout[1], lambda x: project(x.transpose(1, 2).unflatten(2, grid)), tokens)
+            return feature_map + cls_token[:, :, None, None]
+        tokens = feature_map.flatten(2).transpose(1, 2)  # BxCxHxW -> BxNxC
+        tokens = torch.cat([tokens, cls_token[:, None].expand_as(tokens)], dim=-1)
+        return self.readout_projects[level](tokens).transpose(1, 2).unflatten(2, feature_map.shape[-2:])
 
-    def forward(self, taps: Sequence, levels: Sequence[int] = (0, 1, 2, 3)) -> list[Tensor]:
-        """Return the maps of ``levels``, 0 for the finest."""
+    def forward(self, taps: Sequence) -> list[Tensor]:
+        """Return the four maps, finest first."""
         return [
-            taps[level]
+            tap
             if level in self.identity_levels
-            else self.resize_layers[level](_laid_out(self._project(taps[level], level), self.training))
-            for level in levels
+            else self.resize_layers[level](self.projects[level](self._read_out(tap, level)))
+            for level, tap in enumerate(taps)
         ]
-
-
-def _laid_out(x: Tensor, training: bool) -> Tensor:
-    """Lay channels last on a CPU for predicting: convolutions then need no memory to rearrange maps.
-
-    With gradients their backward passes would be slower, and statistics that a batch norm takes over such a
-    map are a hundred times less exact.
-    """
-    if training or not predicts_on_cpu(x):
-        return x
-    # Strides of a channels-last map also for B = 1.
-    return x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)

@@ -165,25 +165,13 @@ def test_wrong_arguments_name_themselves(arguments: dict, message: str) -> None:
         VisionTransformer(**{**TINY, **arguments})
 
 
-@pytest.mark.parametrize('layer_scale', [None, 0.1])
-@pytest.mark.parametrize('batch', [1, 2])
-def test_a_prediction_in_place_and_by_parts_of_the_tokens_is_that_with_gradients(
-    monkeypatch: pytest.MonkeyPatch, layer_scale: float | None, batch: int
-) -> None:
-    monkeypatch.setattr('dpt.models.backbones.transformer_layer.TOKENS_AT_A_TIME', 7)
-    monkeypatch.setattr('dpt.models.backbones.vit.RELEASE_BYTES', 0)
-    torch.manual_seed(0)
-    model = VisionTransformer(**TINY, layer_scale_init=layer_scale).eval()
-    for parameter in model.parameters():
-        torch.nn.init.normal_(parameter, std=0.2)
-    image = torch.randn(batch, 3, 32, 32)
-    expected = model(image)
-    with torch.no_grad():
-        found = model(image)
-        tokens = torch.randn(batch, 17, 24)
-        before = tokens.clone()
-        model.layers[0](tokens)
-    assert torch.equal(tokens, before)  # a layer leaves its input, which may be a tap, as it is
-    for pair, other in zip(found, expected, strict=True):
-        for one, its in zip(pair, other, strict=True):
-            torch.testing.assert_close(one, its, rtol=1e-4, atol=1e-5)
+def test_no_trained_parameter_is_left_without_a_gradient() -> None:
+    model = VisionTransformer(**{**TINY, 'out_indices': (0, 1)}, final_norm=True).train()
+    model(torch.randn(1, 3, 32, 32))[-1][0].sum().backward()
+    assert [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None] == []
+
+
+@pytest.mark.parametrize('img_size', [(128,), (128, 128, 128), 128.0, 0, '128'])
+def test_a_wrong_image_size_is_named(img_size: object) -> None:
+    with pytest.raises(ValueError, match='img_size=.* must be a positive whole number or'):
+        VisionTransformer(img_size)

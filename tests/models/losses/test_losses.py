@@ -5,7 +5,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from dpt.models.losses import CrossEntropyLoss, resized_cross_entropy
+from dpt.models.losses import CrossEntropyLoss, cross_entropy
+from dpt.models.segmentor import accuracy
 
 
 @pytest.fixture
@@ -67,26 +68,30 @@ def test_wrong_arguments_are_errors(case) -> None:
 def test_accuracy_is_the_share_of_labelled_pixels(case) -> None:
     prediction, label = case[0].argmax(1).numpy(), case[1].numpy()
     expected = 100 * (prediction == label)[label != 255].mean()
-    loss = CrossEntropyLoss()
-    assert loss.with_accuracy(*case, 255)[1].item() == pytest.approx(expected, rel=1e-6)
-    assert loss.with_accuracy(case[0], torch.full_like(case[1], 255), 255)[1].item() == 0
+    assert accuracy(*case, 255).item() == pytest.approx(expected, rel=1e-6)
+    assert accuracy(case[0], torch.full_like(case[1], 255), 255).item() == 0
 
 
 def test_an_ignored_class_is_never_right() -> None:
     logits = torch.zeros(1, 2, 1, 2)
     logits[:, 0] = 1  # class 0 everywhere
     label = torch.tensor([[[0, 1]]])
-    assert CrossEntropyLoss().with_accuracy(logits, label, 0)[1].item() == 0
-    assert CrossEntropyLoss().with_accuracy(logits, label, 255)[1].item() == 50
+    assert accuracy(logits, label, 0).item() == 0
+    assert accuracy(logits, label, 255).item() == 50
 
 
-@pytest.fixture(params=[1, 3, 100], ids=lambda rows: f'bands of {rows} rows')
-def narrow_bands(request, monkeypatch) -> None:
-    """Bands of a few rows, for a batch of 2, 4 classes and 13 columns."""
-    monkeypatch.setattr('dpt.models.layers.rows.CPU_BAND_BYTES', request.param * 2 * 4 * 4 * 13)
+@pytest.fixture(params=[1, 3, 4], ids=lambda classes: f'{classes} classes at a time')
+def chunks(request, monkeypatch) -> None:
+    monkeypatch.setattr(cross_entropy, 'CLASSES_AT_A_TIME', request.param)
 
 
-@pytest.mark.usefixtures('narrow_bands')
+def resized_cross_entropy(logits: torch.Tensor, label: torch.Tensor, weight, **options) -> torch.Tensor:
+    """Resize, then torch's cross-entropy."""
+    fine = F.interpolate(logits, size=label.shape[-2:], mode='bilinear', align_corners=False)
+    return F.cross_entropy(fine, label, weight=weight, ignore_index=255, **options)
+
+
+@pytest.mark.usefixtures('chunks')
 @pytest.mark.parametrize('weight', [None, [0.5, 1.0, 2.0, 0.1]])
 @pytest.mark.parametrize('size', [(5, 6), (3, 13), (12, 4), (11, 13)])
 def test_loss_and_gradient_equal_those_of_resizing_first(size, weight) -> None:
@@ -94,22 +99,44 @@ def test_loss_and_gradient_equal_those_of_resizing_first(size, weight) -> None:
     coarse = torch.randn(2, 4, *size, generator=generator, requires_grad=True)
     label = torch.randint(0, 4, (2, 11, 13), generator=generator)
     label[0, :3] = 255
-    weights = None if weight is None else torch.tensor(weight)
-    total, correct = resized_cross_entropy(coarse, label, weight=weights, ignore_index=255)
-    (3 * total).backward()
+    loss = CrossEntropyLoss(weight, 3.0, avg_non_ignore=True)(coarse, label, 255)
+    loss.backward()
     twin = coarse.detach().clone().requires_grad_()
-    fine = F.interpolate(twin, size=(11, 13), mode='bilinear', align_corners=False)
-    expected = F.cross_entropy(fine, label, weight=weights, ignore_index=255, reduction='sum')
-    (3 * expected).backward()
-    torch.testing.assert_close(total, expected, rtol=1e-5, atol=0)
-    torch.testing.assert_close(coarse.grad, twin.grad, rtol=1e-4, atol=1e-5)
-    assert correct == (fine.argmax(1) == label).sum()
+    expected = 3 * resized_cross_entropy(twin, label, None if weight is None else torch.tensor(weight))
+    expected.backward()
+    torch.testing.assert_close(loss, expected, rtol=1e-5, atol=0)
+    torch.testing.assert_close(coarse.grad, twin.grad, rtol=1e-4, atol=1e-6)
 
 
-def test_nothing_of_the_label_s_size_is_kept_for_the_backward_pass() -> None:
-    coarse = torch.randn(1, 8, 16, 16, requires_grad=True)
-    total, _ = resized_cross_entropy(coarse, torch.zeros(1, 64, 64, dtype=torch.long), ignore_index=255)
-    assert [tensor.numel() for tensor in total.grad_fn.saved_tensors] == [coarse.numel()]
+@pytest.mark.usefixtures('chunks')
+def test_second_derivatives_equal_torch_s() -> None:
+    torch.manual_seed(0)
+    logits, label = torch.randn(1, 4, 3, 3), torch.randint(0, 4, (1, 5, 5))
+    ours = torch.autograd.functional.hessian(lambda x: CrossEntropyLoss()(x, label, 255), logits)
+    expected = torch.autograd.functional.hessian(lambda x: resized_cross_entropy(x, label, None), logits)
+    assert expected.abs().max() > 1e-3
+    torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-7)
+
+
+def test_logits_of_all_classes_are_not_kept_at_the_target_s_size() -> None:
+    kept: dict[int, int] = {}
+
+    def note(tensor: torch.Tensor) -> torch.Tensor:
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    coarse = torch.randn(1, 64, 16, 16, requires_grad=True)
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        loss = CrossEntropyLoss()(coarse, torch.zeros(1, 64, 64, dtype=torch.long), 255)
+    assert sum(kept.values()) < 0.5 * 4 * 64 * 64 * 64
+    loss.backward()
+
+
+@pytest.mark.parametrize('label', [4, 9, -1])
+def test_a_label_of_no_class_is_an_error(label: int, case) -> None:
+    case[1][0, 4, 4] = label
+    with pytest.raises(RuntimeError, match='out of bounds'):
+        CrossEntropyLoss()(*case, 255)
 
 
 def test_bfloat16_logits_get_bfloat16_gradients(case) -> None:
@@ -118,15 +145,9 @@ def test_bfloat16_logits_get_bfloat16_gradients(case) -> None:
     assert logits.grad.dtype == torch.bfloat16
 
 
-def test_without_a_gradient_none_is_made(case) -> None:
+def test_without_a_gradient_the_loss_is_the_same(case) -> None:
     logits = case[0].requires_grad_()
     with torch.no_grad():
-        total, _ = resized_cross_entropy(logits, case[1], ignore_index=255)
-    assert not total.requires_grad
-    expected, _ = resized_cross_entropy(logits, case[1], ignore_index=255)
-    assert torch.equal(total, expected)
-
-
-def test_torch_s_own_checks_of_an_operator_hold(case) -> None:
-    arguments = (case[0].requires_grad_(), case[1], None, 255, True)
-    torch.library.opcheck(torch.ops.dpt.resized_cross_entropy.default, arguments)
+        loss = CrossEntropyLoss()(logits, case[1], 255)
+    assert not loss.requires_grad
+    assert torch.equal(loss, CrossEntropyLoss()(logits, case[1], 255))

@@ -76,19 +76,6 @@ def test_inputs_are_not_changed() -> None:
     assert all(torch.equal(copy, feature_map) for copy, (feature_map, _) in zip(copies, tokens, strict=True))
 
 
-@pytest.mark.parametrize('norm', ['BN', None])
-@pytest.mark.parametrize('grid', [(4, 6), (3, 5)])
-def test_without_gradients_and_the_coarser_maps_the_finest_is_the_same(grid: tuple, norm: str | None) -> None:
-    neck, tokens = DPTNeck(**SMALL, norm=norm).eval(), taps(*grid)
-    maps = neck(tokens)
-    with torch.no_grad():
-        without_gradients = neck(tokens)
-        (finest,) = neck(tokens, finest_only=True)
-    for one, other in zip(without_gradients, maps, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
-    assert torch.equal(finest, without_gradients[0])
-
-
 def test_wrong_arguments_name_themselves() -> None:
     with pytest.raises(ValueError, match='readout_type'):
         DPTNeck(**SMALL, readout_type='concat')
@@ -106,28 +93,3 @@ def test_wrong_arguments_name_themselves() -> None:
         DPTNeck(**SMALL)(hybrid_taps())
     with pytest.raises(ValueError, match="use 'BN'"):
         DPTNeck(**SMALL, norm='GN')
-
-
-@pytest.mark.parametrize('grid', [(8, 8), (5, 7)])
-def test_the_finest_map_by_rows_is_the_whole_one(
-    monkeypatch: pytest.MonkeyPatch, grid: tuple[int, int]
-) -> None:
-    torch.manual_seed(0)
-    neck = DPTNeck(8, 8, post_process_channels=(4, 6, 8, 8)).eval()
-    taps = [(torch.randn(2, 8, *grid), torch.randn(2, 8)) for _ in range(4)]
-    monkeypatch.setattr('dpt.models.layers.rows.CPU_BAND_BYTES', 20000)
-    with torch.no_grad():
-        whole = neck(taps, upsample_finest=False)[0]
-        by_rows = neck(taps, upsample_finest=False, finest_only=True)[0]
-    torch.testing.assert_close(by_rows, whole, rtol=1e-5, atol=1e-5)
-
-
-@pytest.mark.parametrize('upsample_finest', [True, False])
-def test_taps_are_let_go_of_as_they_are_used(upsample_finest: bool) -> None:
-    neck, tokens = DPTNeck(**SMALL).eval(), taps(4, 6)
-    with torch.no_grad():
-        kept = neck(tokens, upsample_finest=upsample_finest, finest_only=True)[0]
-        assert all(tap is not None for tap in tokens)
-        released = neck(tokens, upsample_finest=upsample_finest, finest_only=True, release=True)[0]
-    assert torch.equal(released, kept)
-    assert tokens == [None] * 4

@@ -1,0 +1,132 @@
+"""What every dense predictor is made of: its parts, and windows or the whole image on the way to logits."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from mmengine.model import BaseModel
+from mmengine.registry import DefaultScope
+from torch import Tensor, nn
+
+from dpt.models.inference import Geometry, Restore, Size, restorable_rows, sliding_strips
+from dpt.registry import MODELS
+from dpt.structures import SegDataSample
+
+TEST_CFG_KEYS = {'mode', 'crop_size', 'stride'}
+
+
+def build_part(name: str, config: dict | nn.Module) -> nn.Module:
+    """Build ``model.<name>``; a ``ValueError`` or ``TypeError`` of its constructor names that key."""
+    if isinstance(config, nn.Module):
+        return config
+    try:
+        return MODELS.build(config)
+    except (ValueError, TypeError) as error:
+        raise type(error)(f'model.{name}: {error}') from error
+
+
+class DensePredictor(BaseModel):
+    """Base of models that predict something for each pixel: ``decode_head(neck(backbone(image)))``.
+
+    Args:
+        backbone: Config of the backbone, from images of shape BxCxHxW to taps, each a map or a pair of a map
+            and a class token.
+        decode_head: Config of the head, from maps to logits of shape BxKxhxw.
+        neck: Config of the neck, from taps to maps, finest first; ``None`` for none.
+        data_preprocessor: Config of the preprocessor.
+        test_cfg: ``dict(mode='whole')``, the default, or ``dict(mode='slide', crop_size=(height, width),
+            stride=(vertical, horizontal))``.
+        init_cfg: ``dict(type='Pretrained', checkpoint=PATH)`` loads the whole model, strictly.
+    """
+
+    decode_head: Any
+
+    def __init__(
+        self,
+        backbone: dict,
+        decode_head: dict,
+        *,
+        neck: dict | None = None,
+        data_preprocessor: dict | None = None,
+        test_cfg: dict | None = None,
+        init_cfg: dict | None = None,
+    ) -> None:
+        preprocessor: dict | nn.Module | None = data_preprocessor
+        if isinstance(preprocessor, dict) and 'type' in preprocessor:
+            # Built here, since the engine would look for it in its own registry where no scope is set.
+            preprocessor = build_part('data_preprocessor', preprocessor)
+        super().__init__(data_preprocessor=preprocessor, init_cfg=init_cfg)
+        self.backbone = build_part('backbone', backbone)
+        self.neck = build_part('neck', neck) if neck is not None else nn.Identity()
+        self.decode_head = build_part('decode_head', decode_head)
+        self.test_cfg = _checked_test_cfg(test_cfg or dict(mode='whole'))
+
+    def init_weights(self) -> None:
+        """Initialise all parts, with the initialisers of this package."""
+        with DefaultScope.overwrite_default_scope('dpt'):
+            super().init_weights()
+
+    def _dump_init_info(self) -> None:
+        """Log nothing: the engine would list every parameter, and weights that were loaded are reported."""
+
+    def extract_feat(self, inputs: Tensor) -> Sequence[Tensor]:
+        """Return the maps for the heads, finest first, of images of shape BxCxHxW."""
+        return self.neck(self.backbone(inputs))
+
+    def _logits(self, inputs: Tensor) -> Tensor:
+        return self.decode_head(self.extract_feat(inputs))
+
+    def restorable_strips(
+        self, inputs: Tensor, data_samples: Sequence[SegDataSample]
+    ) -> Iterator[tuple[int, slice, Tensor, Restore, Size]]:
+        """Yield what is predicted, in pieces that can be brought back to the original images one by one.
+
+        Every prediction comes this way: validation, test, multi-scale and flip, and the Python interface. A
+        piece is the whole image or, with sliding windows, a strip of it.
+
+        Yields:
+            Index of the image; rows of the original that the piece covers; logits of shape 1xKxhxw; a
+            function that brings them, or some of their classes, to those rows; (height, width) of the largest
+            map that it makes on the way.
+        """
+        input_shape = (inputs.shape[-2], inputs.shape[-1])
+        logits = self._logits(inputs).split(1) if self.test_cfg['mode'] == 'whole' else None
+        for i, sample in enumerate(data_samples):
+            geometry = Geometry.of(sample.metainfo, input_shape)
+            if logits is not None:
+                size = max(input_shape, geometry.ori_shape, key=lambda size: size[0] * size[1])
+                yield i, slice(0, geometry.ori_shape[0]), logits[i], geometry.restore, size
+            else:
+                for rows, strip, restore, size in self._strips(inputs[i : i + 1], geometry):
+                    yield i, rows, strip, restore, size
+
+    def _strips(self, image: Tensor, geometry: Geometry) -> Iterator[tuple[slice, Tensor, Restore, Size]]:
+        height, first = geometry.ori_shape[0], 0
+        windows = sliding_strips(self._logits, image, self.test_cfg['crop_size'], self.test_cfg['stride'])
+        for top, strip in windows:
+            last = restorable_rows(top + strip.shape[-2], geometry)
+            if last == first:  # padding, or less than a row of the original
+                continue
+            rows = slice(height - last, height - first) if -2 in geometry.flip_dims else slice(first, last)
+
+            def restore(logits: Tensor, top: int = top, first: int = first, last: int = last) -> Tensor:
+                return geometry.restore_strip(logits, top, first, last)
+
+            width = max(image.shape[-1], geometry.ori_shape[1])
+            yield rows, strip, restore, (max(strip.shape[-2], last - first), width)
+            first = last
+
+
+def _checked_test_cfg(test_cfg: dict) -> dict:
+    mode = test_cfg.get('mode', 'whole')
+    if mode not in ('whole', 'slide') or set(test_cfg) - TEST_CFG_KEYS:
+        raise ValueError(
+            f"model.test_cfg={dict(test_cfg)} must be dict(mode='whole') or dict(mode='slide', "
+            'crop_size=(height, width), stride=(vertical, horizontal))'
+        )
+    if mode == 'slide' and not {'crop_size', 'stride'} <= set(test_cfg):
+        raise ValueError("model.test_cfg with mode='slide' needs crop_size and stride")
+    for name in ('crop_size', 'stride') if mode == 'slide' else ():
+        value = test_cfg[name]
+        if isinstance(value, int) or len(value) != 2:
+            raise ValueError(f'model.test_cfg.{name}={value} must be a pair (vertical, horizontal)')
+    return dict(test_cfg, mode=mode)

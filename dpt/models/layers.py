@@ -1,0 +1,114 @@
+"""Layers that several parts of the model share."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class ConvModule(nn.Module):
+    """3x3 or 1x1 convolution that keeps the spatial size, with optional norm and activation.
+
+    Sub-modules are named ``conv`` and ``bn`` as in mmcv, so that checkpoints share their keys.
+
+    Args:
+        in_channels: Channels of the input, of shape BxCxHxW.
+        out_channels: Channels of the output.
+        kernel_size: Odd side of the kernel; the input is padded by half of it.
+        norm: ``'BN'`` for batch normalisation, ``None`` for none.
+        act: Whether ReLU is applied.
+        act_first: Whether ReLU comes before the convolution (pre-activation) instead of after the norm.
+        bias: Whether the convolution has a bias; ``None`` means only without a norm.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        kernel_size: int,
+        norm: str | None = None,
+        act: bool = True,
+        act_first: bool = False,
+        bias: bool | None = None,
+    ) -> None:
+        super().__init__()
+        if norm not in (None, 'BN'):
+            raise ValueError(
+                f"norm={norm!r} is not supported: use 'BN' (it becomes SyncBN where there are several GPUs) "
+                'or None'
+            )
+        bias = norm is None if bias is None else bias
+        self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2, bias=bias)
+        self.bn = nn.BatchNorm2d(out_channels) if norm else None
+        self.act = nn.ReLU() if act else nn.Identity()
+        self.act_first = act_first
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.act_first:
+            x = self.act(x)
+        x = self.conv(x)
+        if self.bn is not None:
+            x = self.bn(x)
+        return x if self.act_first else self.act(x)
+
+
+class DropPath(nn.Module):
+    """Drop a residual branch per sample with probability ``drop_prob``, in training only.
+
+    Kept branches are scaled by ``1 / (1 - drop_prob)``. Source: Huang et al. 2016, arXiv 1603.09382.
+    """
+
+    def __init__(self, drop_prob: float) -> None:
+        super().__init__()
+        if not 0.0 <= drop_prob < 1.0:
+            raise ValueError(f'drop_prob must be in [0, 1), got {drop_prob}')
+        self.drop_prob = drop_prob
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.drop_prob == 0.0 or not self.training:
+            return x
+        keep = 1.0 - self.drop_prob
+        mask = torch.empty(x.shape[0], *[1] * (x.dim() - 1), dtype=x.dtype, device=x.device)
+        return x * mask.bernoulli_(keep).div_(keep)
+
+
+def pad_to_multiple(x: Tensor, divisor: int) -> Tensor:
+    """Pad BxCxHxW maps with zeros at the bottom and right so that both sides are multiples of ``divisor``."""
+    # (d - n % d) % d: torch.compile cannot generate code for -n % d with symbolic n.
+    height, width = ((divisor - length % divisor) % divisor for length in x.shape[-2:])
+    return F.pad(x, (0, width, 0, height))
+
+
+def sizes_differ(size: Sequence, other: Sequence) -> bool:
+    """Return whether two sizes differ, or may differ while a graph for any size is exported.
+
+    With ``if sizes_differ(a, b): resize``, a graph exported for any size contains the resizing, which changes
+    nothing between equal sizes.
+    """
+    symbolic = any(isinstance(length, torch.SymInt) for length in (*size, *other))
+    return symbolic or tuple(size) != tuple(other)
+
+
+def resize_pos_embed(
+    pos_embed: Tensor, native: tuple[int, int], grid: tuple[int, int], mode: str, num_extra_tokens: int
+) -> Tensor:
+    """Resize a position embedding to another patch grid; entries of extra tokens stay as they are.
+
+    Args:
+        pos_embed: Tensor of shape 1xNxC, ``num_extra_tokens`` entries first, then the grid row by row.
+        native: Patch grid (height, width) that the embedding was trained on.
+        grid: Patch grid (height, width) to resize to.
+        mode: ``'bicubic'`` (MMSegmentation) or ``'bilinear'`` (original DPT), both with align_corners=False.
+        num_extra_tokens: Leading entries that have no place in the grid.
+
+    Returns:
+        Tensor of shape 1xN'xC for the new grid.
+    """
+    if not sizes_differ(grid, native):
+        return pos_embed
+    extra, patches = pos_embed[:, :num_extra_tokens], pos_embed[:, num_extra_tokens:]
+    patches = patches.reshape(1, *native, -1).permute(0, 3, 1, 2)  # 1xCxHxW
+    patches = F.interpolate(patches, size=grid, mode=mode, align_corners=False)
+    return torch.cat([extra, patches.flatten(2).transpose(1, 2)], dim=1)
