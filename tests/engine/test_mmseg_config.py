@@ -198,8 +198,8 @@ class TestModel:
         assert model.neck.reassemble_blocks.readout_type == 'add'
         assert model.decode_head.dropout.p == 0.3
         assert model.ignore_index == 7
-        assert model.loss_decode.loss_weight == 0.5
-        assert model.loss_decode.avg_non_ignore
+        assert model.loss_decode[0].loss_weight == 0.5
+        assert model.loss_decode[0].avg_non_ignore
         assert model.backbone.ln1.eps == 1e-6
         assert tuple(model.test_cfg['crop_size']) == (64, 48)
         assert tuple(model.test_cfg['stride']) == (32, 24)

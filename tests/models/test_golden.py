@@ -111,7 +111,7 @@ def test_losses_and_gradients_are_kept(both: tuple) -> None:
     names = [name for name in golden if name.startswith(('losses.', 'gradient.'))]
     assert set(names) == {name for name in ours if name.startswith(('losses.', 'gradient.'))}
     for name in names:
-        tolerance = 1e-4 * abs(golden[name]).max() + 1e-7
+        tolerance = 2e-3 * abs(golden[name]).max() + 1e-7
         np.testing.assert_allclose(ours[name], golden[name], rtol=0, atol=tolerance, err_msg=name)
 
 

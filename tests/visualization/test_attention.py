@@ -85,10 +85,10 @@ def test_readout_is_the_change_by_the_class_token():
     torch.testing.assert_close(added, cls_token.norm() / feature_map[0].norm(dim=0))
     blocks = ReassembleBlocks(**settings, readout_type='project')
     # What the neck itself computes from either class token, before its projection to a level's channels.
-    blocks.projects[1] = nn.Identity()
+    blocks.projects[1] = blocks.resize_layers[1] = nn.Identity()
     with torch.no_grad():
-        with_token = blocks._project((feature_map, cls_token), 1)
-        without = blocks._project((feature_map, torch.zeros(1, 8)), 1)
+        with_token = blocks([(feature_map, cls_token)] * 4)[1]
+        without = blocks([(feature_map, torch.zeros(1, 8))] * 4)[1]
         change = readout_change(blocks, 1, (feature_map, cls_token))
     torch.testing.assert_close(change, ((with_token - without)[0].norm(dim=0) / without[0].norm(dim=0)))
     assert change.std() > 0
