@@ -48,7 +48,6 @@ def test_every_mode_is_measured(report: dict) -> None:
         assert sum(part['share'] for part in result['parts']) == pytest.approx(1)
     for name in ('train', 'infer', 'tta (6 views)'):
         assert results[name]['of_matrix_rate'] > 0
-        # Training on a CPU runs the head without calling its parts: their share is in the rest.
         assert [part['name'] for part in results[name]['parts'] if part['name'] in PARTS] == PARTS
     assert {'loss', 'backward', 'optimizer'} <= {part['name'] for part in results['train']['parts']}
     loading = {part['name'] for part in results['data']['parts']}
