@@ -106,7 +106,7 @@ class Preparation:
 
         Raises:
             FileNotFoundError: If a path does not exist.
-            ValueError: If an array is not uint8 of shape HxWx3, or so narrow that resizing leaves no pixel.
+            ValueError: If an array is not uint8 of shape HxWx3.
         """
         path = None if isinstance(image, np.ndarray) else str(image)
         pixels = image if isinstance(image, np.ndarray) else self.read(image)
@@ -116,14 +116,7 @@ class Preparation:
                 f'an image is {pixels.dtype} of shape {pixels.shape}: expected uint8, HxWx3 in BGR'
             )
         shape = pixels.shape[:2]
-        try:
-            return self.rest(dict(img=pixels, img_path=path, img_shape=shape, ori_shape=shape))
-        except (cv2.error, ZeroDivisionError):  # of mmcv, where a side is less than a pixel after resizing
-            name = 'the image' if path is None else f'image {path}'
-            raise ValueError(
-                f'{name} of {shape[0]}x{shape[1]} pixels cannot be resized as the test pipeline asks: '
-                'a side would be less than a pixel'
-            ) from None
+        return self.rest(dict(img=pixels, img_path=path, img_shape=shape, ori_shape=shape))
 
 
 @torch.no_grad()

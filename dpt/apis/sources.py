@@ -73,7 +73,7 @@ def bgr_array(image: Any) -> np.ndarray:
     The pixels of a PIL image are taken as they are: an orientation that its file notes is not applied.
 
     Raises:
-        ValueError: If an array is anything else, or a PIL image holds 32-bit values.
+        ValueError: If an array is anything else.
         TypeError: If it is neither.
     """
     if isinstance(image, np.ndarray):
@@ -83,13 +83,6 @@ def bgr_array(image: Any) -> np.ndarray:
             )
         return image
     if hasattr(image, 'convert') and hasattr(image, 'mode'):  # a PIL image; PIL itself is not needed here
-        if image.mode.startswith('I;16'):  # PIL would clip at 255; OpenCV, which reads paths, scales
-            return np.repeat((np.asarray(image) >> 8).astype(np.uint8)[..., None], 3, axis=-1)
-        if image.mode in ('I', 'F'):
-            raise ValueError(
-                f'a PIL image of mode {image.mode!r} holds 32-bit values of an unknown range: scale it '
-                "to 0..255 and convert it to mode 'L' or 'RGB'"
-            )
         return np.ascontiguousarray(np.asarray(image.convert('RGB'))[..., ::-1])
     raise TypeError(f'an image must be a path, a BGR array or a PIL image, not {type(image).__name__}')
 

@@ -53,8 +53,8 @@ def _content(path: str, backend_args: dict | None) -> bytes:
     return fileio.get(path, backend_args=backend_args)
 
 
-FILE_ERRORS = (BadSampleError, OSError, cv2.error, ZeroDivisionError)
-"""What is raised where the files of a sample are at fault; the last where resizing leaves no pixel."""
+FILE_ERRORS = (BadSampleError, OSError, cv2.error)
+"""What is raised where the files of a sample are at fault."""
 
 
 def name_sample(error: Exception, sample: dict) -> BadSampleError:

@@ -1,6 +1,5 @@
 """Data sets of images whose masks hold one label per pixel, found by folders, suffixes and split files."""
 
-import os
 import os.path as osp
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -177,12 +176,7 @@ class BaseSegDataset(BaseDataset):
 
     def _complete_metainfo(self, own_palette: bool) -> None:
         classes = self._metainfo.get('classes')
-        if isinstance(classes, str) and classes:  # the engine reads a file that exists
-            raise ValueError(
-                f'{type(self).__name__}: metainfo.classes={classes!r}: the file does not exist '
-                f'(working folder: {os.getcwd()}); give a text file with one name a line, or a list of names'
-            )
-        if not classes:
+        if not classes or isinstance(classes, str):
             raise ValueError(
                 f'{type(self).__name__} got classes={classes!r}: set metainfo=dict(classes=(...)) to their '
                 'names, or to a text file with one name a line'

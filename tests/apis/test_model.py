@@ -91,8 +91,3 @@ def test_an_array_that_is_no_image_is_refused(model) -> None:
         inference_model(model, np.zeros((8, 8, 3), np.float32))
     with pytest.raises(ValueError, match='expected uint8'):
         inference_model(model, np.zeros((0, 8, 3), np.uint8))
-
-
-def test_an_image_too_narrow_to_resize_is_an_error_of_one_line(model) -> None:
-    with pytest.raises(ValueError, match='2000x2 pixels cannot be resized'):
-        inference_model(model, np.zeros((2000, 2, 3), np.uint8))

@@ -81,18 +81,3 @@ def test_a_webcam_is_opened_by_its_index(clip: Path, monkeypatch: pytest.MonkeyP
     assert opened == [0]
     assert names[0] == 'webcam 0, frame 0'
     assert Video(0).frame_count is None
-
-
-def test_a_16_bit_pil_image_is_read_as_from_its_path(tmp_path: Path) -> None:
-    values = np.random.default_rng(0).integers(0, 1 << 16, (20, 30)).astype(np.uint16)
-    cv2.imwrite(str(tmp_path / 'a.png'), values)
-    image = Image.open(tmp_path / 'a.png')
-    assert image.mode.startswith('I;16')
-    difference = bgr_array(image).astype(int) - cv2.imread(str(tmp_path / 'a.png')).astype(int)
-    assert np.abs(difference).max() <= 1
-
-
-@pytest.mark.parametrize('mode', ['I', 'F'])
-def test_a_32_bit_pil_image_is_refused(mode: str) -> None:
-    with pytest.raises(ValueError, match='32-bit values'):
-        bgr_array(Image.new(mode, (4, 4), 3))

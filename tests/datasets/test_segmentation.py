@@ -292,8 +292,3 @@ def test_the_folders_are_listed_once_and_no_file_is_looked_up(make_root, monkeyp
     monkeypatch.setattr(fileio, 'exists', lambda *a, **k: pytest.fail('looked up a file'))
     build(root)
     assert listed == [str(root / 'images'), str(root / 'annotations')]
-
-
-def test_a_missing_text_file_of_classes_is_named(make_root):
-    with pytest.raises(ValueError, match=r"classes='no/such\.txt': the file does not exist"):
-        build(make_root(), metainfo=dict(classes='no/such.txt'))
