@@ -153,8 +153,7 @@ def trace(graph: ExportedSegmentor, size: tuple[int, int], *, dynamic: bool) -> 
     example = torch.zeros(2 if dynamic else 1, *size, 3, dtype=torch.uint8)
     shapes = None
     if dynamic:
-        patch = getattr(graph.model.backbone.patch_embed, 'patch_size', 16)
-        side = dict(min=4 * max(patch, 16), max=MAX_SIDE)
+        side = dict(min=4 * max(_patch_size(graph), 16), max=MAX_SIDE)
         named = torch.export.Dim
         shapes = dict(
             image={
@@ -177,6 +176,14 @@ def trace(graph: ExportedSegmentor, size: tuple[int, int], *, dynamic: bool) -> 
         raise ValueError(
             f'torch.export cannot trace this model: {str(error).splitlines()[0]}{remedy}'
         ) from error
+
+
+def _patch_size(graph: ExportedSegmentor) -> int:
+    """Return the side of a patch; of a backbone without patches, the multiple that images are padded to."""
+    embedding = getattr(graph.model.backbone, 'patch_embed', None)
+    if embedding is not None:
+        return getattr(embedding, 'patch_size', 16)
+    return graph.divisor if graph.divisor > 1 else 32
 
 
 def write(program: torch.export.ExportedProgram, path: Path, file_format: str, meta: dict[str, Any]) -> None:
