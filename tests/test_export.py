@@ -9,7 +9,7 @@ import torch
 
 from dpt.apis import Segmenter, init_model
 from dpt.apis.model import first_test_dataset
-from dpt.export import ExportedSegmentor, describe, labels_from, trace
+from dpt.export import ExportedSegmentor, describe, labels_from, trace, write
 from dpt.models import SegDataPreProcessor
 
 
@@ -134,3 +134,26 @@ def test_a_backbone_without_patches_is_traced_for_any_size(divisor: int | None, 
     for size in ((smallest, 256), (201, 333)):
         image = torch.randint(0, 256, (1, *size, 3), dtype=torch.uint8)
         torch.testing.assert_close(program.module()(image), graph(image))
+
+
+def test_a_model_too_large_for_onnx_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr('dpt.export.MAX_ONNX_BYTES', 4 * (6 * 3 * 64 + 6) - 1)
+    program = trace(ExportedSegmentor(Plain(8)), (64, 64), dynamic=False)
+    with pytest.raises(ValueError, match=r'big.onnx: the model with .* GiB.*use --format torch_export'):
+        write(program, tmp_path / 'big.onnx', 'onnx', {})
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_protobuf_cannot_encode_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    onnx = pytest.importorskip('onnx')
+    pytest.importorskip('onnxscript')
+    message = pytest.importorskip('google.protobuf.message')
+
+    def fail(proto: object) -> None:
+        raise message.EncodeError('Failed to serialize proto')
+
+    monkeypatch.setattr(onnx.checker, 'check_model', fail)
+    program = trace(ExportedSegmentor(Plain(8)), (64, 64), dynamic=False)
+    with pytest.raises(ValueError, match='use --format torch_export'):
+        write(program, tmp_path / 'big.onnx', 'onnx', {})
+    assert not list(tmp_path.iterdir())
