@@ -30,6 +30,7 @@ from dpt.models.layers import ConvModule
 FORMATS = {'onnx': '.onnx', 'torch_export': '.pt2'}
 OPSET = 18  # the first whose Resize says how it treats antialiasing
 MAX_BATCH, MAX_SIDE = 1024, 16384
+MAX_ONNX_BYTES = 2**31 - 1  # of a protobuf message
 _METADATA_FILE = 'dpt.json'
 
 Runner = Callable[[np.ndarray], np.ndarray]
@@ -153,8 +154,7 @@ def trace(graph: ExportedSegmentor, size: tuple[int, int], *, dynamic: bool) -> 
     example = torch.zeros(2 if dynamic else 1, *size, 3, dtype=torch.uint8)
     shapes = None
     if dynamic:
-        patch = getattr(graph.model.backbone.patch_embed, 'patch_size', 16)
-        side = dict(min=4 * max(patch, 16), max=MAX_SIDE)
+        side = dict(min=4 * max(_patch_size(graph), 16), max=MAX_SIDE)
         named = torch.export.Dim
         shapes = dict(
             image={
@@ -179,6 +179,14 @@ def trace(graph: ExportedSegmentor, size: tuple[int, int], *, dynamic: bool) -> 
         ) from error
 
 
+def _patch_size(graph: ExportedSegmentor) -> int:
+    """Return the side of a patch; of a backbone without patches, the multiple that images are padded to."""
+    embedding = getattr(graph.model.backbone, 'patch_embed', None)
+    if embedding is not None:
+        return getattr(embedding, 'patch_size', 16)
+    return graph.divisor if graph.divisor > 1 else 32
+
+
 def write(program: torch.export.ExportedProgram, path: Path, file_format: str, meta: dict[str, Any]) -> None:
     """Write the graph and its metadata, whole or not at all.
 
@@ -190,9 +198,13 @@ def write(program: torch.export.ExportedProgram, path: Path, file_format: str, m
         torch.export.save(program, buffer, extra_files={_METADATA_FILE: json.dumps(meta)})
         write_whole(buffer.getvalue(), path)
         return
+    size = sum(value.nbytes for value in program.state_dict.values())
+    if size > MAX_ONNX_BYTES:
+        raise ValueError(_too_large(path, size))
     try:
         import onnx
         import onnxscript  # noqa: F401  (what torch translates with)
+        from google.protobuf.message import EncodeError
     except ImportError as error:
         raise ValueError(f"--format onnx needs {error.name}: pip install 'dpt[export]'") from None
     with warnings.catch_warnings():
@@ -211,8 +223,17 @@ def write(program: torch.export.ExportedProgram, path: Path, file_format: str, m
     try:
         onnx.checker.check_model(proto)
         write_whole(proto.SerializeToString(), path)
+    except EncodeError:
+        raise ValueError(_too_large(path, size)) from None
     except (ValueError, onnx.checker.ValidationError) as error:
         raise ValueError(f'{path}: ONNX refuses the model: {error}') from None
+
+
+def _too_large(path: Path, size: int) -> str:
+    return (
+        f'{path}: the model with {size / 2**30:.1f} GiB of weights is more than the 2 GiB that ONNX '
+        'holds; use --format torch_export, or --fp16 for half the size'
+    )
 
 
 def load(path: Path, file_format: str) -> Runner:

@@ -9,7 +9,8 @@ import torch
 
 from dpt.apis import Segmenter, init_model
 from dpt.apis.model import first_test_dataset
-from dpt.export import ExportedSegmentor, describe, labels_from, trace
+from dpt.export import ExportedSegmentor, describe, labels_from, trace, write
+from dpt.models import SegDataPreProcessor
 
 
 @pytest.fixture(scope='module')
@@ -108,3 +109,51 @@ def test_a_hybrid_is_traced_for_any_size(repository: Path) -> None:
     for size in ((64, 96), (75, 101)):
         image = torch.randint(0, 256, (1, *size, 3), dtype=torch.uint8)
         torch.testing.assert_close(traced(image), graph(image))
+
+
+class Plain(torch.nn.Module):
+    """A segmentor around a backbone that has no ``patch_embed``."""
+
+    def __init__(self, divisor: int | None) -> None:
+        super().__init__()
+        self.test_cfg = dict(mode='whole')
+        test_cfg = None if divisor is None else dict(size_divisor=divisor)
+        self.data_preprocessor = SegDataPreProcessor(mean=[0.0] * 3, std=[255.0] * 3, test_cfg=test_cfg)
+        self.backbone = torch.nn.Conv2d(3, 6, 8, stride=8)
+
+    def forward(self, inputs: torch.Tensor, mode: str) -> torch.Tensor:
+        return self.backbone(inputs)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(('divisor', 'smallest'), [(48, 192), (8, 64), (None, 128)])
+def test_a_backbone_without_patches_is_traced_for_any_size(divisor: int | None, smallest: int) -> None:
+    graph = ExportedSegmentor(Plain(divisor)).eval()
+    program = trace(graph, (256, 288), dynamic=True)
+    assert {int(limits.lower) for limits in program.range_constraints.values()} >= {smallest}
+    for size in ((smallest, 256), (201, 333)):
+        image = torch.randint(0, 256, (1, *size, 3), dtype=torch.uint8)
+        torch.testing.assert_close(program.module()(image), graph(image))
+
+
+def test_a_model_too_large_for_onnx_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr('dpt.export.MAX_ONNX_BYTES', 4 * (6 * 3 * 64 + 6) - 1)
+    program = trace(ExportedSegmentor(Plain(8)), (64, 64), dynamic=False)
+    with pytest.raises(ValueError, match=r'big.onnx: the model with .* GiB.*use --format torch_export'):
+        write(program, tmp_path / 'big.onnx', 'onnx', {})
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_protobuf_cannot_encode_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    onnx = pytest.importorskip('onnx')
+    pytest.importorskip('onnxscript')
+    message = pytest.importorskip('google.protobuf.message')
+
+    def fail(proto: object) -> None:
+        raise message.EncodeError('Failed to serialize proto')
+
+    monkeypatch.setattr(onnx.checker, 'check_model', fail)
+    program = trace(ExportedSegmentor(Plain(8)), (64, 64), dynamic=False)
+    with pytest.raises(ValueError, match='use --format torch_export'):
+        write(program, tmp_path / 'big.onnx', 'onnx', {})
+    assert not list(tmp_path.iterdir())

@@ -13,6 +13,7 @@ from mmengine.registry import init_default_scope
 from mmengine.runner.amp import autocast
 
 from dpt.checkpoints import dataset_meta, load_model, read_meta
+from dpt.datasets.bad_sample import name_sample
 from dpt.engine.launch import innermost_datasets, load_config
 from dpt.engine.mmseg_config import is_mmseg_config, translate_mmseg_config
 from dpt.engine.protocol import without_annotations
@@ -101,12 +102,16 @@ class Preparation:
         except (AssertionError, cv2.error):  # of mmcv, and of an empty file
             raise ValueError(f'image {path} cannot be read: the file is damaged or not an image') from None
 
-    def __call__(self, image: Image) -> dict[str, Any]:
+    def __call__(self, image: Image, name: str = 'array') -> dict[str, Any]:
         """Return ``inputs`` of shape CxHxW and ``data_samples``, of one image.
+
+        Args:
+            image: Path or BGR array.
+            name: What to call an array in messages.
 
         Raises:
             FileNotFoundError: If a path does not exist.
-            ValueError: If an array is not uint8 of shape HxWx3.
+            ValueError: If an array is not uint8 of shape HxWx3, or the image too narrow to resize.
         """
         path = None if isinstance(image, np.ndarray) else str(image)
         pixels = image if isinstance(image, np.ndarray) else self.read(image)
@@ -116,7 +121,10 @@ class Preparation:
                 f'an image is {pixels.dtype} of shape {pixels.shape}: expected uint8, HxWx3 in BGR'
             )
         shape = pixels.shape[:2]
-        return self.rest(dict(img=pixels, img_path=path, img_shape=shape, ori_shape=shape))
+        try:
+            return self.rest(dict(img=pixels, img_path=path, img_shape=shape, ori_shape=shape))
+        except cv2.error as error:
+            raise name_sample(error, dict(img_path=path or name)) from error
 
 
 @torch.no_grad()

@@ -113,7 +113,7 @@ class Segmenter:
         for name, image in named_images(source):
             try:
                 pixels = image if isinstance(image, np.ndarray) else self.prepare.read(image)
-                prepared = self.prepare(pixels)
+                prepared = self.prepare(pixels, name)
             except (OSError, ValueError) as error:
                 if on_error is None:
                     raise

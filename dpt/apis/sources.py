@@ -70,10 +70,11 @@ def _fixed_part(pattern: Path) -> Path:
 def bgr_array(image: Any) -> np.ndarray:
     """Return a BGR array, uint8, of shape HxWx3, of an array that is one or of a PIL image.
 
-    The pixels of a PIL image are taken as they are: an orientation that its file notes is not applied.
+    The pixels of a PIL image are taken as they are: an orientation that its file notes is not applied. Of
+    16 bits the upper 8 count, as where OpenCV reads the file.
 
     Raises:
-        ValueError: If an array is anything else.
+        ValueError: If an array is anything else, or a PIL image has numbers of 32 bits.
         TypeError: If it is neither.
     """
     if isinstance(image, np.ndarray):
@@ -83,6 +84,13 @@ def bgr_array(image: Any) -> np.ndarray:
             )
         return image
     if hasattr(image, 'convert') and hasattr(image, 'mode'):  # a PIL image; PIL itself is not needed here
+        if image.mode.startswith('I;16'):  # PIL would clip it to 255
+            return cv2.cvtColor((np.asarray(image) >> 8).astype(np.uint8), cv2.COLOR_GRAY2BGR)
+        if image.mode in ('I', 'F'):
+            raise ValueError(
+                f'an image is a PIL image of mode {image.mode!r}, whose range is not known: scale it to '
+                "0..255 and convert it to mode 'L' or 'RGB', or give the path of its file"
+            )
         return np.ascontiguousarray(np.asarray(image.convert('RGB'))[..., ::-1])
     raise TypeError(f'an image must be a path, a BGR array or a PIL image, not {type(image).__name__}')
 

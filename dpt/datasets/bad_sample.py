@@ -53,6 +53,9 @@ def _content(path: str, backend_args: dict | None) -> bytes:
     return fileio.get(path, backend_args=backend_args)
 
 
+TOO_NARROW = 'a side would be shorter than one pixel after resizing; leave this image out, or crop it'
+"""What is wrong with a strip of an image, which no resizing with its aspect ratio kept can use."""
+
 FILE_ERRORS = (BadSampleError, OSError, cv2.error)
 """What is raised where the files of a sample are at fault."""
 
@@ -61,6 +64,8 @@ def name_sample(error: Exception, sample: dict) -> BadSampleError:
     """Return the error with the sample's file in its message, where it is not there yet."""
     message = ' '.join(str(error).splitlines()) or type(error).__name__
     path = sample.get('img_path')
+    if isinstance(error, cv2.error) and 'inv_scale_' in message:  # OpenCV's check of the new size
+        return BadSampleError(f'image {path}: {TOO_NARROW}', 'image too narrow')
     if isinstance(error, FileNotFoundError):
         kind = f'{message.split(" ")[0]} missing' if message.endswith('does not exist') else 'file missing'
     else:

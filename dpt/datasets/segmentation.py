@@ -176,7 +176,12 @@ class BaseSegDataset(BaseDataset):
 
     def _complete_metainfo(self, own_palette: bool) -> None:
         classes = self._metainfo.get('classes')
-        if not classes or isinstance(classes, str):
+        if classes and isinstance(classes, str):  # mmengine found no such file
+            raise ValueError(
+                f'{type(self).__name__} got classes={classes!r}: the file does not exist; set '
+                'metainfo=dict(classes=...) to a text file with one name a line, or to a list of names'
+            )
+        if not classes:
             raise ValueError(
                 f'{type(self).__name__} got classes={classes!r}: set metainfo=dict(classes=(...)) to their '
                 'names, or to a text file with one name a line'

@@ -42,6 +42,22 @@ def test_pil_images_become_bgr() -> None:
     assert bgr_array(red.convert('RGBA'))[1, 2].tolist() == [0, 0, 255]
 
 
+def test_pil_images_of_16_bits_are_as_read_by_path(tmp_path: Path) -> None:
+    path = str(tmp_path / 'grey.png')
+    cv2.imwrite(path, np.random.default_rng(0).integers(0, 65536, (20, 30)).astype(np.uint16))
+    stored = cv2.imread(path, cv2.IMREAD_UNCHANGED)
+    for mode in ('I;16', 'I;16B'):
+        image = Image.frombytes(mode, (30, 20), stored.astype('<u2' if mode == 'I;16' else '>u2').tobytes())
+        assert image.mode == mode
+        assert np.array_equal(bgr_array(image), cv2.imread(path))
+
+
+@pytest.mark.parametrize('mode', ['I', 'F'])
+def test_pil_images_of_32_bits_are_refused(mode: str) -> None:
+    with pytest.raises(ValueError, match=f"an image is a PIL image of mode '{mode}'.*'L' or 'RGB'"):
+        bgr_array(Image.new(mode, (3, 2), 300))
+
+
 @pytest.mark.parametrize(
     ('image', 'error'),
     [

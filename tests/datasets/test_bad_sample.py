@@ -82,6 +82,31 @@ def test_opencv_s_errors_get_the_file_s_name_too(make_root):
         build(root, [fail])[0]
 
 
+RESIZES = [
+    [
+        {'type': 'RandomResize', 'scale': (64, 32), 'ratio_range': (0.5, 2.0), 'keep_ratio': True},
+        {'type': 'RandomCrop', 'crop_size': 16},
+        {'type': 'RandomFlip', 'prob': 0.5},
+    ],
+    [{'type': 'Resize', 'scale': (64, 32), 'keep_ratio': True}],
+]
+
+
+@pytest.mark.parametrize('resize', RESIZES)
+def test_an_image_too_narrow_to_resize_is_a_bad_sample(make_root, resize):
+    root = make_root('a', 'b')
+    cv2.imwrite(str(root / 'images/b.jpg'), np.zeros((2000, 2, 3), np.uint8))
+    cv2.imwrite(str(root / 'annotations/b.png'), np.ones((2000, 2), np.uint8))
+    pipeline = [*PIPELINE[:2], *resize, PIPELINE[3]]
+    message = f'image {root}/images/b.jpg: a side would be shorter than one pixel after resizing'
+    with pytest.raises(BadSampleError, match=re.escape(message)) as caught:
+        build(root, pipeline)[1]
+    assert caught.value.kind == 'image too narrow'
+    dataset = build(root, pipeline, max_bad_samples=1)
+    assert paths(dataset, [Draw(1, 3)])[0][0] == 'a.jpg'
+    assert dataset._bad_samples.seen.tolist() == [0, 1]
+
+
 def test_bugs_stay_bugs(make_root):
     with pytest.raises(TypeError):
         build(make_root('a'), [lambda sample: len(1)])[0]

@@ -197,7 +197,7 @@ def test_metainfo_of_the_class_is_left_alone(make_root):
     [
         ({'classes': ['car', 'boat']}, r"Streets has no class \['boat'\].*'sky', 'road'"),
         ({'classes': ['car', 'car']}, r"\['car'\] more than once"),
-        ({'classes': 'no_such_file.txt'}, r"classes='no_such_file.txt'"),
+        ({'classes': 'no_such_file.txt'}, r"classes='no_such_file.txt': the file does not exist"),
         ({'classes': []}, r'set metainfo=dict\(classes'),
         ({'palette': [[1, 2, 3]]}, 'palette has 1 colours for 5 classes'),
     ],

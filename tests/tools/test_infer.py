@@ -17,6 +17,17 @@ def main(tool_main):
     return tool_main('tools/infer.py')
 
 
+def test_the_rest_is_done_where_one_image_is_a_strip(main, best, tmp_path, capsys):
+    (tmp_path / 'in').mkdir()
+    for name, shape in (('a', (60, 80, 3)), ('b', (2000, 2, 3)), ('c', (60, 80, 3))):
+        cv2.imwrite(str(tmp_path / f'in/{name}.png'), np.full(shape, 128, np.uint8))
+    assert main(best, tmp_path / 'in', '--out', tmp_path / 'out') == 3
+    assert sorted(path.name for path in (tmp_path / 'out').iterdir()) == ['a.png', 'c.png']
+    printed = capsys.readouterr()
+    assert '2 of 3 inputs done' in printed.out
+    assert 'b.png: a side would be shorter than one pixel after resizing' in printed.err
+
+
 @pytest.fixture
 def inputs(tiny_config, tmp_path):
     """Two images, one a folder below, a broken one, and a video of four frames."""

@@ -9,6 +9,7 @@ import mmcv
 import numpy as np
 from mmcv.transforms import BaseTransform, RandomFlip, RandomResize, Resize
 
+from dpt.datasets.bad_sample import TOO_NARROW, BadSampleError
 from dpt.datasets.transforms.geometry import Box, RandomCrop
 
 FLIP_CODES = {'horizontal': 1, 'vertical': 0, 'diagonal': -1}
@@ -125,11 +126,17 @@ class ResizeCropFlip(BaseTransform):
         return not others and fits and list(results.get('seg_fields', [])) == fields
 
     def _draw_size(self, results: dict) -> Size:
-        """Draw the size to resize to, and note what mmcv notes."""
+        """Draw the size to resize to, and note what mmcv notes.
+
+        Raises:
+            BadSampleError: A side would have no pixel.
+        """
         height, width = results['img'].shape[:2]
         results['scale'] = scale = self.resize._random_scale()
         keep_ratio = self.resize.resize.keep_ratio
         size = mmcv.rescale_size((width, height), scale) if keep_ratio else scale
+        if min(size) < 1:
+            raise BadSampleError(f'image {results.get("img_path")}: {TOO_NARROW}', 'image too narrow')
         results.update(scale_factor=(size[0] / width, size[1] / height), keep_ratio=keep_ratio)
         return size
 
