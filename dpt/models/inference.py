@@ -60,7 +60,9 @@ class Geometry:
         to the original size.
         """
         x = resize(logits.float(), self.input_shape)[..., : self.img_shape[0], : self.img_shape[1]]
-        return resize(x.flip(self.flip_dims), self.ori_shape)
+        if self.flip_dims:
+            x = x.flip(self.flip_dims)
+        return resize(x, self.ori_shape)
 
     def restore_strip(self, strip: Tensor, top: int, first: int, last: int) -> Tensor:
         """Return rows of :meth:`restore`, counted before a vertical flip is undone.
@@ -207,8 +209,7 @@ def label_map(logits: Tensor, restore: Restore, size: Size) -> Tensor:
     start = chunks[0].shape[1]
     for chunk in chunks[1:]:
         values, index = restore(chunk).max(dim=1)
-        larger = values > best
-        labels = torch.where(larger, index + start, labels)
-        best = torch.where(larger, values, best)
+        labels = torch.where(values > best, index + start, labels)
+        best = torch.maximum(values, best)
         start += chunk.shape[1]
     return labels.to(torch.uint8) if logits.shape[1] <= 256 else labels
