@@ -1,7 +1,7 @@
 """Strict loading: everything is checked before the first tensor is copied, so nothing is half loaded."""
 
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -37,8 +37,8 @@ def load_backbone(module: nn.Module, path: str | Path, *, logger: logging.Logger
         ValueError: the file is unreadable, of no known source, or does not fit the module exactly; the
             message lists the keys and the settings that would make it fit.
     """
+    found, report, is_mmseg = _read_converted(path, BACKBONE_FORMATS)
     expected = module.state_dict()
-    found, report, is_mmseg = _read_converted(path, BACKBONE_FORMATS, expected)
     if not any(key in expected for key in _FINAL_NORM):
         sources = [source for source, target in report.mapped.items() if target in _FINAL_NORM]
         report = _drop(report, dict.fromkeys(sources, _NO_FINAL_NORM))
@@ -68,8 +68,8 @@ def load_model(
     """
     if isinstance(drop, str):
         raise ValueError(f'drop={drop!r} must be a tuple of key prefixes, such as ({drop!r},)')
+    found, report, is_mmseg = _read_converted(path, MODEL_FORMATS)
     expected = module.state_dict()
-    found, report, is_mmseg = _read_converted(path, MODEL_FORMATS, expected, drop)
     for prefix in drop:
         if not any(_under(key, (prefix,)) for key in (*expected, *found)):
             raise ValueError(f'{path}: drop={prefix!r} is the beginning of no key in the file or the model')
@@ -98,19 +98,9 @@ def _zero_patch_bias(
     return {key: torch.zeros_like(expected[key])} if key in expected and key not in found else {}
 
 
-def _read_converted(
-    path: str | Path, formats: tuple[Format, ...], expected: Collection[str], drop: tuple[str, ...] = ()
-) -> tuple[dict[str, Tensor], Report, bool]:
-    """Return our tensors, what became of the file's, and whether it is a whole DPT of MMSegmentation.
-
-    A file whose keys are the module's own needs no format, whatever the module is made of.
-    """
+def _read_converted(path: str | Path, formats: tuple[Format, ...]) -> tuple[dict[str, Tensor], Report, bool]:
+    """Our tensors, what became of the file's, and whether it is a whole DPT of MMSegmentation."""
     state_dict = read_state_dict(path)
-    if {key for key in state_dict if not _under(key, drop)} == {
-        key for key in expected if not _under(key, drop)
-    }:
-        source = next((one.name for one in formats if one.fits(state_dict)), "the model's own")
-        return state_dict, Report(source=source, mapped={key: key for key in state_dict}), False
     try:
         return *convert_known(state_dict, formats), MMSEG_DPT.fits(state_dict)
     except ValueError as error:
@@ -134,12 +124,6 @@ def _fill(
     if differences:
         text = explain(differences, wanted, found, prefix)
         raise ValueError(f'{path} ({report.source} keys) does not fit the model; nothing was loaded.\n{text}')
-    for key, tensor in found.items():
-        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-            raise ValueError(
-                f'{path}: {key} holds NaN or infinite values, as after a training that diverged; nothing was '
-                'loaded. Take an earlier checkpoint'
-            )
     kept = {key: expected[key] for key in report.kept}
     module.load_state_dict({**found, **filled, **kept}, strict=True)
     notes = [f'{report.source} keys']

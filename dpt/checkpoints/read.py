@@ -18,16 +18,9 @@ from .bounds import check_archive, check_tensors, leaves
 from .download import download, sha256
 from .read_npz import read_npz
 
-TORCH_SUFFIXES = ('.pth', '.pt', '.bin', '.ckpt', '.tar')
+TORCH_SUFFIXES = ('.pth', '.pt')
 SUFFIXES = (*TORCH_SUFFIXES, '.safetensors', '.npz')
-_CONTAINERS = (
-    'state_dict',
-    'model_state_dict',
-    'model',
-    'teacher',
-)  # DINO evaluates its teacher, not its student
-
-_PREFIXES = ('module.', '_orig_mod.', 'model.')  # of wrappers
+_CONTAINERS = ('state_dict', 'model', 'teacher')  # DINO evaluates its teacher, not its student
 
 
 class NotRead:
@@ -121,19 +114,9 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
             f'{path}: not a state dict: {_describe(content)}. Expected a dict of tensors, '
             f'bare or under {" or ".join(map(repr, _CONTAINERS))}'
         )
-    return _unwrapped(dict(content))
-
-
-def _unwrapped(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Remove what wrappers put before every key: data-parallel, AveragedModel, torch.compile, Lightning."""
-    counter = tensors.get('n_averaged')
-    if counter is not None and counter.ndim == 0:  # AveragedModel counts its updates beside the weights
-        rest = {key: value for key, value in tensors.items() if key != 'n_averaged'}
-        tensors = rest if all(key.startswith('module.') for key in rest) else tensors
-    prefix = next((one for one in _PREFIXES if tensors and all(key.startswith(one) for key in tensors)), None)
-    if prefix is None:
-        return tensors
-    return _unwrapped({key.removeprefix(prefix): value for key, value in tensors.items()})
+    if all(key.startswith('module.') for key in content):
+        return {key.removeprefix('module.'): value for key, value in content.items()}
+    return dict(content)
 
 
 def _container(content: Mapping[Any, Any]) -> str | None:
