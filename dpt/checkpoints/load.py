@@ -35,8 +35,8 @@ def load_backbone(module: nn.Module, path: str | Path, *, logger: logging.Logger
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is unreadable, of no known source, or does not fit the module exactly; the
-            message lists the keys and the settings that would make it fit.
+        ValueError: the file is unreadable, of no known source, holds NaN or infinite values, or does not fit
+            the module exactly; the message lists the keys and the settings that would make it fit.
     """
     expected = module.state_dict()
     found, report, is_mmseg = _read_converted(path, expected, OWN_BACKBONES, BACKBONE_FORMATS)
@@ -147,6 +147,7 @@ def _fill(
     if differences:
         text = explain(differences, wanted, found, prefix)
         raise ValueError(f'{path} ({report.source} keys) does not fit the model; nothing was loaded.\n{text}')
+    _check_finite(path, expected, found)
     kept = {key: expected[key] for key in report.kept}
     module.load_state_dict({**found, **filled, **kept}, strict=True)
     notes = [f'{report.source} keys']
@@ -159,6 +160,25 @@ def _fill(
     line = f'loaded {len(found)}/{len(expected)} tensors from {path} ({"; ".join(notes)})'
     print_log(line, logger or 'current')
     return report
+
+
+def _check_finite(path: str | Path, expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
+    """Refuse weights with NaN or infinite values, except constants that the model itself holds.
+
+    Raises:
+        ValueError: naming the first such tensor.
+    """
+    for key, tensor in found.items():
+        # torch.isfinite knows no float8
+        finite = torch.isfinite(tensor.float() if tensor.element_size() == 1 else tensor)
+        if finite.all() or torch.equal(tensor, expected[key].to(tensor)):
+            continue
+        kind = 'NaN' if tensor.isnan().any() else 'infinite values'
+        count = int((~finite).sum())
+        raise ValueError(
+            f'{path}: {key} holds {kind} ({count} of {tensor.numel()} numbers are not finite); '
+            'nothing was loaded. The training that wrote it diverged: take an earlier checkpoint'
+        )
 
 
 def _brief(dropped: Mapping[str, str], limit: int = 6) -> str:
