@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 _TIMEOUT = 60  # seconds without a byte before a download is given up
-_HASH = re.compile(r'-([0-9a-f]{8,64})(?=\.\w+$)')
+_HASH = re.compile(r'-([0-9a-f]{8,64})(?=(?:\.pth)?\.\w+$)')
 """The beginning of the SHA-256 at the end of a name, as torch.hub and all release pages have it."""
 _DATE = re.compile(r'(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])')
 

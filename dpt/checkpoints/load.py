@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from .compare import compare, explain, list_differences
 from .convert import Report, convert, convert_known
-from .read import checkpoint_hash, read_checkpoint, read_state_dict
+from .read import checkpoint_hash, read_checkpoint, read_state_dict, unwrappings
 from .rules import BACKBONE_FORMATS, MMSEG_DPT, MODEL_FORMATS, OWN_BACKBONES, OWN_MODELS, Format
 
 __all__ = ['checkpoint_hash', 'load_backbone', 'load_model', 'read_checkpoint', 'read_state_dict']
@@ -30,7 +30,7 @@ def load_backbone(module: nn.Module, path: str | Path, *, logger: logging.Logger
 
     Args:
         module: the backbone; unchanged if anything is raised.
-        path: a path or http(s) address of a ``.pth``, ``.pt``, ``.safetensors`` or Google's ``.npz`` file.
+        path: a path or http(s) address of any file that :func:`read_checkpoint` reads.
         logger: where the one line about what was loaded goes; mmengine's current logger if None.
 
     Raises:
@@ -59,7 +59,7 @@ def load_model(
 
     Args:
         module: the model; unchanged if anything is raised.
-        path: a path or http(s) address of a ``.pth``, ``.pt`` or ``.safetensors`` file.
+        path: as for :func:`load_backbone`.
         drop: leading parts of the model's names, such as ``'decode_head.conv_seg'``, up to a dot. Tensors of
             the file under them are not loaded, and the model keeps its own.
         logger: where the one line about what was loaded goes; mmengine's current logger if None.
@@ -109,19 +109,22 @@ def _read_converted(
 ) -> tuple[dict[str, Tensor], Report, bool]:
     """Our tensors, what became of the file's, and whether it is a whole DPT of MMSegmentation.
 
-    The module's own names come first (``own``): only a file in other names is a matter of ``formats``.
+    The module's own names come first (``own``), inside as many wrappers as they fit in: only a file in other
+    names is a matter of ``formats``, without any wrapper.
     """
-    state_dict = read_state_dict(path)
     wanted = {key: tensor for key, tensor in expected.items() if not _under(key, drop)}
-    for one in own:
-        converted, report = convert(state_dict, one.rules)
-        if not report.unmapped and {key for key in converted if not _under(key, drop)} == wanted.keys():
-            return converted, replace(report, source=one.name), False
+    named = []
+    for state_dict, taken in unwrappings(path):
+        for one in own:
+            converted, report = convert(state_dict, one.rules)
+            if not report.unmapped and {key for key in converted if not _under(key, drop)} == wanted.keys():
+                return converted, replace(report, source=one.name, unwrapped=taken), False
+            named.append(converted)
     try:
-        return *convert_known(state_dict, formats), MMSEG_DPT.fits(state_dict)
+        converted, report = convert_known(state_dict, formats)
+        return converted, replace(report, unwrapped=taken), MMSEG_DPT.fits(state_dict)
     except ValueError as error:
         text = f'{path}: {error}'
-    named = [convert(state_dict, one.rules)[0] for one in own]
     nearest = max(named, key=lambda tensors: len(wanted.keys() & tensors.keys()))
     if wanted.keys() & nearest.keys() and not any(one.fits(state_dict) for one in formats):
         present = {key: tensor for key, tensor in nearest.items() if not _under(key, drop)}
@@ -151,6 +154,8 @@ def _fill(
     kept = {key: expected[key] for key in report.kept}
     module.load_state_dict({**found, **filled, **kept}, strict=True)
     notes = [f'{report.source} keys']
+    if report.unwrapped:
+        notes.append(f'unwrapped: {", ".join(report.unwrapped)}')
     if filled:
         notes.append('patch bias absent: zeros')
     if report.dropped:

@@ -5,7 +5,7 @@ import re
 import urllib.parse
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,11 @@ from .bounds import check_archive, check_tensors, leaves
 from .download import download, sha256
 from .read_npz import read_npz
 
-TORCH_SUFFIXES = ('.pth', '.pt')
-SUFFIXES = (*TORCH_SUFFIXES, '.safetensors', '.npz')
-_CONTAINERS = ('state_dict', 'model', 'teacher')  # DINO evaluates its teacher, not its student
+SUFFIXES = ('.pth', '.pt', '.bin', '.ckpt', '.pth.tar', '.safetensors', '.npz')
+"""How names of checkpoints end; all that are not named below are files of ``torch.save``."""
+_CONTAINERS = ('state_dict', 'model_state_dict', 'model', 'teacher')  # DINO evaluates its teacher
+_PREFIXES = ('_orig_mod.', 'module.', 'model.')  # torch.compile, data parallel, Lightning
+_COUNT = 'n_averaged'  # beside the 'module.' keys of torch's AveragedModel
 
 
 class NotRead:
@@ -66,7 +68,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     training log become :class:`NotRead`, and numpy values, wherever they stand, likewise.
 
     Args:
-        path: a path or http(s) address ending in ``.pth``, ``.pt`` or ``.safetensors``.
+        path: a path or http(s) address of a file of ``torch.save`` (``.pth``, ``.pt``, ``.bin``, ``.ckpt``,
+            ``.pth.tar``), or a ``.safetensors`` or ``.npz`` file.
 
     Returns:
         The dict in the file; for safetensors ``{'state_dict': tensors, 'meta': metadata strings}``.
@@ -77,7 +80,12 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
             not a dict.
     """
     file = local_file(path)
-    return _read(file, file.suffix.lower())
+    return _read(file, _suffix(file.name))
+
+
+def _suffix(name: str) -> str:
+    """The longest known ending of a name, in lower case; empty if there is none."""
+    return max((suffix for suffix in SUFFIXES if name.lower().endswith(suffix)), key=len, default='')
 
 
 def _read(file: Path, suffix: str) -> dict[str, Any]:
@@ -95,12 +103,29 @@ def _read(file: Path, suffix: str) -> dict[str, Any]:
 
 
 def read_state_dict(path: str | Path) -> dict[str, Tensor]:
-    """Read the tensors of a checkpoint, out of a ``state_dict`` or ``model`` container if there is one and
-    without the ``module.`` that data-parallel wrappers put before every key.
+    """Read the tensors of a checkpoint, out of what training loops and wrappers put around them.
+
+    These are containers (``state_dict``, ``model_state_dict``, ``model``, ``teacher``), and prefixes that
+    every key has: ``_orig_mod.`` of torch.compile, ``module.`` of data parallel and averaged models, and
+    ``model.`` of Lightning, also several of them.
 
     Raises:
         FileNotFoundError, ValueError: as :func:`read_checkpoint`, and where no tensors are found or something
             else stands among them.
+    """
+    *_, (state_dict, _) = unwrappings(path)
+    return state_dict
+
+
+def unwrappings(path: str | Path) -> Iterator[tuple[dict[str, Tensor], tuple[str, ...]]]:
+    """Read a checkpoint and take its wrappers off one by one, the outermost first.
+
+    Yields:
+        The tensors before the first wrapper is off and after each, and the names of what was taken off, save
+        for ``state_dict``, which nearly every file has.
+
+    Raises:
+        FileNotFoundError, ValueError: as :func:`read_state_dict`.
     """
     content: Mapping[Any, Any] = read_checkpoint(path)
     name = _container(content)
@@ -114,9 +139,26 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
             f'{path}: not a state dict: {_describe(content)}. Expected a dict of tensors, '
             f'bare or under {" or ".join(map(repr, _CONTAINERS))}'
         )
-    if all(key.startswith('module.') for key in content):
-        return {key.removeprefix('module.'): value for key, value in content.items()}
-    return dict(content)
+    state_dict = dict(content)
+    taken = () if name in (None, 'state_dict') else (name,)
+    while True:
+        yield state_dict, taken
+        averaged = {key: value for key, value in state_dict.items() if key != _COUNT}
+        if len(averaged) < len(state_dict) and _common_prefix(averaged) == 'module.':
+            state_dict, taken = averaged, (*taken, _COUNT)
+        prefix = _common_prefix(state_dict)
+        if not prefix:
+            return
+        state_dict = {key.removeprefix(prefix): value for key, value in state_dict.items()}
+        taken = (*taken, prefix)
+
+
+def _common_prefix(keys: Collection[str]) -> str:
+    """The wrapper's prefix that every key has; empty if there is none."""
+    for prefix in _PREFIXES:
+        if keys and all(key.startswith(prefix) and key != prefix for key in keys):
+            return prefix
+    return ''
 
 
 def _container(content: Mapping[Any, Any]) -> str | None:
@@ -158,12 +200,13 @@ def local_file(path: str | Path) -> Path:
     """
     is_url = str(path).startswith(('http://', 'https://'))
     name = Path(urllib.parse.urlparse(str(path)).path).name if is_url else Path(path).name
-    if Path(name).suffix.lower() not in SUFFIXES:
+    suffix = _suffix(name)
+    if not suffix:
         raise ValueError(
             f'{path}: unknown kind of checkpoint, expected a name ending in {", ".join(SUFFIXES)}'
         )
     if is_url:
-        return download(str(path), name, lambda file: _read(file, Path(name).suffix.lower()))
+        return download(str(path), name, lambda file: _read(file, suffix))
     file = Path(path).expanduser()
     if not file.exists():
         raise FileNotFoundError(
