@@ -87,10 +87,11 @@ def _check_hash(url: str, name: str, file: Path) -> None:
         )
 
 
-def sha256(file: Path) -> str:
-    """SHA-256 of a file in hexadecimal digits."""
+def sha256(*files: Path) -> str:
+    """SHA-256 of a file, or of several one after the other, in hexadecimal digits."""
     digest = hashlib.sha256()
-    with file.open('rb') as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
+    for file in files:
+        with file.open('rb') as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
     return digest.hexdigest()
