@@ -46,6 +46,15 @@ def explain(
         found: the file's tensors, under our names.
         prefix: what stands before the backbone's keys, ``'backbone.'`` in a whole model.
     """
+    lines = [list_differences(differences, expected, found)]
+    lines += [f'-> {hint}' for hint in _remedies(differences, expected, found, prefix)]
+    return '\n'.join(lines)
+
+
+def list_differences(
+    differences: Differences, expected: Mapping[str, Tensor], found: Mapping[str, Tensor]
+) -> str:
+    """List the keys of each kind of difference, one line a kind."""
     shapes = [
         f'{key}: {_kind(found[key])} in the file, {_kind(expected[key])} in the model'
         for key in differences.mismatched
@@ -55,9 +64,7 @@ def explain(
         ('not in the model', differences.unexpected),
         ('of another shape', shapes),
     )
-    lines = [f'{len(keys)} {title}: {_listed(keys)}' for title, keys in sections if keys]
-    lines += [f'-> {hint}' for hint in _remedies(differences, expected, found, prefix)]
-    return '\n'.join(lines)
+    return '\n'.join(f'{len(keys)} {title}: {_listed(keys)}' for title, keys in sections if keys)
 
 
 def _kind(tensor: Tensor) -> str:

@@ -24,6 +24,7 @@ class Report:
         dropped: source key to the reason why it is knowingly left out.
         unmapped: source keys that no rule covers.
         kept: keys of the module that were, on request, left as they were.
+        unwrapped: the container and the prefixes of every key that were taken off; source keys lack them.
     """
 
     source: str = ''
@@ -31,6 +32,7 @@ class Report:
     dropped: Mapping[str, str] = field(default_factory=dict)
     unmapped: tuple[str, ...] = ()
     kept: tuple[str, ...] = ()
+    unwrapped: tuple[str, ...] = ()
 
     def table(self) -> str:
         """One row for each kind of key, the layers of the transformer together, then the totals."""

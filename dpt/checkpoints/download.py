@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 _TIMEOUT = 60  # seconds without a byte before a download is given up
-_HASH = re.compile(r'-([0-9a-f]{8,64})(?=\.\w+$)')
+_HASH = re.compile(r'-([0-9a-f]{8,64})(?=(?:\.pth)?\.\w+$)')
 """The beginning of the SHA-256 at the end of a name, as torch.hub and all release pages have it."""
 _DATE = re.compile(r'(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])')
 
@@ -87,10 +87,11 @@ def _check_hash(url: str, name: str, file: Path) -> None:
         )
 
 
-def sha256(file: Path) -> str:
-    """SHA-256 of a file in hexadecimal digits."""
+def sha256(*files: Path) -> str:
+    """SHA-256 of a file, or of several one after the other, in hexadecimal digits."""
     digest = hashlib.sha256()
-    with file.open('rb') as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
+    for file in files:
+        with file.open('rb') as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
     return digest.hexdigest()

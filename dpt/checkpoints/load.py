@@ -9,10 +9,10 @@ import torch
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
-from .compare import compare, explain
-from .convert import Report, convert_known
-from .read import checkpoint_hash, read_checkpoint, read_state_dict
-from .rules import BACKBONE_FORMATS, MMSEG_DPT, MODEL_FORMATS, Format
+from .compare import compare, explain, list_differences
+from .convert import Report, convert, convert_known
+from .read import checkpoint_hash, read_checkpoint, read_state_dict, unwrappings
+from .rules import BACKBONE_FORMATS, MMSEG_DPT, MODEL_FORMATS, OWN_BACKBONES, OWN_MODELS, Format
 
 __all__ = ['checkpoint_hash', 'load_backbone', 'load_model', 'read_checkpoint', 'read_state_dict']
 
@@ -22,23 +22,24 @@ _PATCH_BIAS = 'patch_embed.projection.bias'
 
 
 def load_backbone(module: nn.Module, path: str | Path, *, logger: logging.Logger | None = None) -> Report:
-    """Fill a ``VisionTransformer`` with pretrained weights in the keys of any source that is known.
+    """Fill a backbone with pretrained weights, in its own keys or those of any source that is known.
 
-    A whole trained model will do as well: its backbone is taken. A final norm in the file is knowingly left
-    out where the module has none.
+    A file whose keys are the module's own loads into any module. Other sources are vision transformers, for
+    a ``VisionTransformer``. A whole trained model will do as well: its backbone is taken. A final norm in the
+    file is knowingly left out where the module has none.
 
     Args:
         module: the backbone; unchanged if anything is raised.
-        path: a path or http(s) address of a ``.pth``, ``.pt``, ``.safetensors`` or Google's ``.npz`` file.
+        path: a path or http(s) address of any file that :func:`read_checkpoint` reads.
         logger: where the one line about what was loaded goes; mmengine's current logger if None.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is unreadable, of no known source, or does not fit the module exactly; the
-            message lists the keys and the settings that would make it fit.
+        ValueError: the file is unreadable, of no known source, holds NaN or infinite values, or does not fit
+            the module exactly; the message lists the keys and the settings that would make it fit.
     """
-    found, report, is_mmseg = _read_converted(path, BACKBONE_FORMATS)
     expected = module.state_dict()
+    found, report, is_mmseg = _read_converted(path, expected, OWN_BACKBONES, BACKBONE_FORMATS)
     if not any(key in expected for key in _FINAL_NORM):
         sources = [source for source, target in report.mapped.items() if target in _FINAL_NORM]
         report = _drop(report, dict.fromkeys(sources, _NO_FINAL_NORM))
@@ -52,12 +53,13 @@ def load_model(
 ) -> Report:
     """Fill a whole model from a checkpoint of this package or of MMSegmentation's DPT.
 
+    A file whose keys are the model's own, apart from ``drop``, loads whatever parts the model is made of.
     MMSegmentation 1.2.0 and later have no bias in the patch projection; a model that has one gets zeros
     there, with which it computes the same.
 
     Args:
         module: the model; unchanged if anything is raised.
-        path: a path or http(s) address of a ``.pth``, ``.pt`` or ``.safetensors`` file.
+        path: as for :func:`load_backbone`.
         drop: leading parts of the model's names, such as ``'decode_head.conv_seg'``, up to a dot. Tensors of
             the file under them are not loaded, and the model keeps its own.
         logger: where the one line about what was loaded goes; mmengine's current logger if None.
@@ -68,8 +70,8 @@ def load_model(
     """
     if isinstance(drop, str):
         raise ValueError(f'drop={drop!r} must be a tuple of key prefixes, such as ({drop!r},)')
-    found, report, is_mmseg = _read_converted(path, MODEL_FORMATS)
     expected = module.state_dict()
+    found, report, is_mmseg = _read_converted(path, expected, OWN_MODELS, MODEL_FORMATS, drop)
     for prefix in drop:
         if not any(_under(key, (prefix,)) for key in (*expected, *found)):
             raise ValueError(f'{path}: drop={prefix!r} is the beginning of no key in the file or the model')
@@ -98,13 +100,37 @@ def _zero_patch_bias(
     return {key: torch.zeros_like(expected[key])} if key in expected and key not in found else {}
 
 
-def _read_converted(path: str | Path, formats: tuple[Format, ...]) -> tuple[dict[str, Tensor], Report, bool]:
-    """Our tensors, what became of the file's, and whether it is a whole DPT of MMSegmentation."""
-    state_dict = read_state_dict(path)
+def _read_converted(
+    path: str | Path,
+    expected: Mapping[str, Tensor],
+    own: tuple[Format, ...],
+    formats: tuple[Format, ...],
+    drop: tuple[str, ...] = (),
+) -> tuple[dict[str, Tensor], Report, bool]:
+    """Our tensors, what became of the file's, and whether it is a whole DPT of MMSegmentation.
+
+    The module's own names come first (``own``), inside as many wrappers as they fit in: only a file in other
+    names is a matter of ``formats``, without any wrapper.
+    """
+    wanted = {key: tensor for key, tensor in expected.items() if not _under(key, drop)}
+    named = []
+    for state_dict, taken in unwrappings(path):
+        for one in own:
+            converted, report = convert(state_dict, one.rules)
+            if not report.unmapped and {key for key in converted if not _under(key, drop)} == wanted.keys():
+                return converted, replace(report, source=one.name, unwrapped=taken), False
+            named.append(converted)
     try:
-        return *convert_known(state_dict, formats), MMSEG_DPT.fits(state_dict)
+        converted, report = convert_known(state_dict, formats)
+        return converted, replace(report, unwrapped=taken), MMSEG_DPT.fits(state_dict)
     except ValueError as error:
-        raise ValueError(f'{path}: {error}') from None
+        text = f'{path}: {error}'
+    nearest = max(named, key=lambda tensors: len(wanted.keys() & tensors.keys()))
+    if wanted.keys() & nearest.keys() and not any(one.fits(state_dict) for one in formats):
+        present = {key: tensor for key, tensor in nearest.items() if not _under(key, drop)}
+        listed = list_differences(compare(wanted, present), wanted, present)
+        text += f"\nAgainst the model's own names:\n{listed}"
+    raise ValueError(text)
 
 
 def _fill(
@@ -124,9 +150,12 @@ def _fill(
     if differences:
         text = explain(differences, wanted, found, prefix)
         raise ValueError(f'{path} ({report.source} keys) does not fit the model; nothing was loaded.\n{text}')
+    _check_finite(path, expected, found)
     kept = {key: expected[key] for key in report.kept}
     module.load_state_dict({**found, **filled, **kept}, strict=True)
     notes = [f'{report.source} keys']
+    if report.unwrapped:
+        notes.append(f'unwrapped: {", ".join(report.unwrapped)}')
     if filled:
         notes.append('patch bias absent: zeros')
     if report.dropped:
@@ -136,6 +165,25 @@ def _fill(
     line = f'loaded {len(found)}/{len(expected)} tensors from {path} ({"; ".join(notes)})'
     print_log(line, logger or 'current')
     return report
+
+
+def _check_finite(path: str | Path, expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
+    """Refuse weights with NaN or infinite values, except constants that the model itself holds.
+
+    Raises:
+        ValueError: naming the first such tensor.
+    """
+    for key, tensor in found.items():
+        # torch.isfinite knows no float8
+        finite = torch.isfinite(tensor.float() if tensor.element_size() == 1 else tensor)
+        if finite.all() or torch.equal(tensor, expected[key].to(tensor)):
+            continue
+        kind = 'NaN' if tensor.isnan().any() else 'infinite values'
+        count = int((~finite).sum())
+        raise ValueError(
+            f'{path}: {key} holds {kind} ({count} of {tensor.numel()} numbers are not finite); '
+            'nothing was loaded. The training that wrote it diverged: take an earlier checkpoint'
+        )
 
 
 def _brief(dropped: Mapping[str, str], limit: int = 6) -> str:

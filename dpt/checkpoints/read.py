@@ -5,22 +5,24 @@ import re
 import urllib.parse
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from torch.serialization import safe_globals
 
 from .bounds import check_archive, check_tensors, leaves
 from .download import download, sha256
 from .read_npz import read_npz
+from .read_safetensors import INDEX, index_in, read_safetensors, read_shards, shards_of, unreadable
 
-TORCH_SUFFIXES = ('.pth', '.pt')
-SUFFIXES = (*TORCH_SUFFIXES, '.safetensors', '.npz')
-_CONTAINERS = ('state_dict', 'model', 'teacher')  # DINO evaluates its teacher, not its student
+SUFFIXES = ('.pth', '.pt', '.bin', '.ckpt', '.pth.tar', '.safetensors', INDEX, '.npz')
+"""How names of checkpoints end; all that are not named below are files of ``torch.save``."""
+_CONTAINERS = ('state_dict', 'model_state_dict', 'model', 'teacher')  # DINO evaluates its teacher
+_PREFIXES = ('_orig_mod.', 'module.', 'model.')  # torch.compile, data parallel, Lightning
+_COUNT = 'n_averaged'  # beside the 'module.' keys of torch's AveragedModel
 
 
 class NotRead:
@@ -66,7 +68,9 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     training log become :class:`NotRead`, and numpy values, wherever they stand, likewise.
 
     Args:
-        path: a path or http(s) address ending in ``.pth``, ``.pt`` or ``.safetensors``.
+        path: a path or http(s) address of a file of ``torch.save`` (``.pth``, ``.pt``, ``.bin``, ``.ckpt``,
+            ``.pth.tar``), a ``.safetensors`` or ``.npz`` file, or a path of a sharded checkpoint: its
+            ``.safetensors.index.json`` or the folder that holds it.
 
     Returns:
         The dict in the file; for safetensors ``{'state_dict': tensors, 'meta': metadata strings}``.
@@ -77,12 +81,19 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
             not a dict.
     """
     file = local_file(path)
-    return _read(file, file.suffix.lower())
+    return _read(file, _suffix(file.name))
+
+
+def _suffix(name: str) -> str:
+    """The longest known ending of a name, in lower case; empty if there is none."""
+    return max((suffix for suffix in SUFFIXES if name.lower().endswith(suffix)), key=len, default='')
 
 
 def _read(file: Path, suffix: str) -> dict[str, Any]:
     if suffix == '.safetensors':
-        return _read_safetensors(file)
+        return read_safetensors(file)
+    if suffix == INDEX:
+        return read_shards(file)
     if suffix == '.npz':
         return read_npz(file)
     content = _read_torch(file)
@@ -95,12 +106,29 @@ def _read(file: Path, suffix: str) -> dict[str, Any]:
 
 
 def read_state_dict(path: str | Path) -> dict[str, Tensor]:
-    """Read the tensors of a checkpoint, out of a ``state_dict`` or ``model`` container if there is one and
-    without the ``module.`` that data-parallel wrappers put before every key.
+    """Read the tensors of a checkpoint, out of what training loops and wrappers put around them.
+
+    These are containers (``state_dict``, ``model_state_dict``, ``model``, ``teacher``), and prefixes that
+    every key has: ``_orig_mod.`` of torch.compile, ``module.`` of data parallel and averaged models, and
+    ``model.`` of Lightning, also several of them.
 
     Raises:
         FileNotFoundError, ValueError: as :func:`read_checkpoint`, and where no tensors are found or something
             else stands among them.
+    """
+    *_, (state_dict, _) = unwrappings(path)
+    return state_dict
+
+
+def unwrappings(path: str | Path) -> Iterator[tuple[dict[str, Tensor], tuple[str, ...]]]:
+    """Read a checkpoint and take its wrappers off one by one, the outermost first.
+
+    Yields:
+        The tensors before the first wrapper is off and after each, and the names of what was taken off, save
+        for ``state_dict``, which nearly every file has.
+
+    Raises:
+        FileNotFoundError, ValueError: as :func:`read_state_dict`.
     """
     content: Mapping[Any, Any] = read_checkpoint(path)
     name = _container(content)
@@ -114,9 +142,26 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
             f'{path}: not a state dict: {_describe(content)}. Expected a dict of tensors, '
             f'bare or under {" or ".join(map(repr, _CONTAINERS))}'
         )
-    if all(key.startswith('module.') for key in content):
-        return {key.removeprefix('module.'): value for key, value in content.items()}
-    return dict(content)
+    state_dict = dict(content)
+    taken = () if name in (None, 'state_dict') else (name,)
+    while True:
+        yield state_dict, taken
+        averaged = {key: value for key, value in state_dict.items() if key != _COUNT}
+        if len(averaged) < len(state_dict) and _common_prefix(averaged) == 'module.':
+            state_dict, taken = averaged, (*taken, _COUNT)
+        prefix = _common_prefix(state_dict)
+        if not prefix:
+            return
+        state_dict = {key.removeprefix(prefix): value for key, value in state_dict.items()}
+        taken = (*taken, prefix)
+
+
+def _common_prefix(keys: Collection[str]) -> str:
+    """The wrapper's prefix that every key has; empty if there is none."""
+    for prefix in _PREFIXES:
+        if keys and all(key.startswith(prefix) and key != prefix for key in keys):
+            return prefix
+    return ''
 
 
 def _container(content: Mapping[Any, Any]) -> str | None:
@@ -146,24 +191,36 @@ def holds_unread(content: object) -> bool:
 
 
 def checkpoint_hash(path: str | Path) -> str:
-    """First 8 hexadecimal digits of the file's SHA-256, as in the names of released checkpoints."""
-    return sha256(local_file(path))[:8]
+    """First 8 hexadecimal digits of the file's SHA-256, as in the names of released checkpoints.
+
+    That of a sharded checkpoint is over its index and all its shards, in the order of their names.
+    """
+    file = local_file(path)
+    return sha256(file, *(shards_of(file) if _suffix(file.name) == INDEX else ()))[:8]
 
 
 def local_file(path: str | Path) -> Path:
-    """The file behind a path or an http(s) address, which is downloaded once.
+    """The file behind a path or an http(s) address, which is downloaded once; the index in a folder.
 
     Raises:
         FileNotFoundError, ValueError: as :func:`read_checkpoint`.
     """
+    if Path(path).expanduser().is_dir():
+        return index_in(Path(path).expanduser())
     is_url = str(path).startswith(('http://', 'https://'))
     name = Path(urllib.parse.urlparse(str(path)).path).name if is_url else Path(path).name
-    if Path(name).suffix.lower() not in SUFFIXES:
+    suffix = _suffix(name)
+    if not suffix:
         raise ValueError(
             f'{path}: unknown kind of checkpoint, expected a name ending in {", ".join(SUFFIXES)}'
         )
+    if is_url and suffix == INDEX:
+        raise ValueError(
+            f'{path}: the index of a sharded checkpoint is not read from the web: download it and all its '
+            'shards into one folder, and give the path of the folder'
+        )
     if is_url:
-        return download(str(path), name, lambda file: _read(file, Path(name).suffix.lower()))
+        return download(str(path), name, lambda file: _read(file, suffix))
     file = Path(path).expanduser()
     if not file.exists():
         raise FileNotFoundError(
@@ -180,7 +237,7 @@ def _read_torch(file: Path) -> Any:
         if zipfile.is_zipfile(file):
             check_archive(file, ratio=1)  # torch compresses nothing
     except (zipfile.BadZipFile, OSError, NotImplementedError) as error:
-        raise _unreadable(file, str(error)) from None
+        raise unreadable(file, str(error)) from None
     try:
         with warnings.catch_warnings(), safe_globals(_STAND_INS):
             warnings.simplefilter('ignore')  # odd pickle protocols: the outcome says enough
@@ -190,7 +247,7 @@ def _read_torch(file: Path) -> Any:
             r'(?:Unsupported global: GLOBAL|unsupported GLOBAL|Unsupported class) (\S+)', str(error)
         )
         if refused is None and not re.search(r'Trying to call|Can only|attempted to set items', str(error)):
-            raise _unreadable(file, 'not a torch checkpoint') from None
+            raise unreadable(file, 'not a torch checkpoint') from None
         asked = refused[1] if refused else 'a call that no checkpoint needs'
         raise ValueError(
             f'{file}: refused, because it asks for {asked}; a checkpoint may hold tensors and plain '
@@ -207,24 +264,7 @@ def _read_torch(file: Path) -> Any:
                     f'{file}: refused, because it is {kind} of torch, which loads only by running what is in '
                     'it. Get a file with the state dict alone, for example as .safetensors'
                 ) from None
-        raise _unreadable(file, cause) from None
-
-
-def _read_safetensors(file: Path) -> dict[str, Any]:
-    try:
-        with safe_open(file, framework='pt', device='cpu') as content:
-            tensors = {key: content.get_tensor(key) for key in content.keys()}  # noqa: SIM118 (not a dict)
-            return {'state_dict': tensors, 'meta': dict(content.metadata() or {})}
-    except (SafetensorError, OSError, MemoryError, ValueError, KeyError) as error:
-        raise _unreadable(file, str(error)) from None
-
-
-def _unreadable(file: Path, cause: str) -> ValueError:
-    size = file.stat().st_size
-    return ValueError(
-        f'{file}: cannot be read ({cause}; {size:,} bytes). It may be truncated or an error page saved under '
-        f'this name: delete it and fetch it again'
-    )
+        raise unreadable(file, cause) from None
 
 
 def _describe(content: Mapping[Any, Any], count: int = 5) -> str:

@@ -7,7 +7,7 @@ into ours. Nothing here touches a tensor. Whole models stand here, bare backbone
 from collections.abc import Collection
 
 from .format import CONVERTER, Format, Rule
-from .vit_formats import BACKBONE_FORMATS, FOREIGN_VITS, MMSEG_VIT, TIMM_VIT, TRAINED_VIT
+from .vit_formats import BACKBONE_FORMATS, FOREIGN_VITS, MMSEG_VIT, OWN_IN_MODEL, TIMM_VIT, TRAINED_VIT
 from .vit_refusals import why_not
 
 __all__ = [
@@ -18,6 +18,8 @@ __all__ = [
     'MMSEG_DPT',
     'MMSEG_VIT',
     'MODEL_FORMATS',
+    'OWN_BACKBONES',
+    'OWN_MODELS',
     'TIMM_VIT',
     'TRAINED_VIT',
     'Format',
@@ -48,6 +50,12 @@ DPT = Format(
 
 MODEL_FORMATS = (MMSEG_DPT, DPT)  # in this order: the first has every key of the second's signature
 
+OWN_MODELS = (DPT,)
+"""Tables for files that name exactly the tensors of the module to be filled, whatever parts it has."""
+
+OWN_BACKBONES = (MMSEG_VIT, DPT, OWN_IN_MODEL)
+"""The same for a backbone, bare or inside a whole model."""
+
 
 def recognise(keys: Collection[str], formats: tuple[Format, ...]) -> Format:
     """Find the first of the formats whose signature keys are all among ``keys``.
@@ -58,9 +66,14 @@ def recognise(keys: Collection[str], formats: tuple[Format, ...]) -> Format:
     for candidate in formats:
         if candidate.fits(keys):
             return candidate
-    telling = {one.name: one.signature[-1] for one in formats}
+    telling = {one.name: _last_absent(one, keys) for one in formats}
     looked_for = ', '.join(f'{name} ({key})' for name, key in telling.items())
     raise ValueError(f'looked for the keys of {looked_for}; found {_sample(keys)}. {_advice(keys)}')
+
+
+def _last_absent(candidate: Format, keys: Collection[str]) -> str:
+    """The most telling key of a signature that is not among ``keys``."""
+    return next(key for key in reversed(candidate.signature) if key not in keys)
 
 
 def _sample(keys: Collection[str], count: int = 5) -> str:

@@ -1,5 +1,7 @@
 """Key tables of plain ViTs: how each known source names what our backbone holds."""
 
+from dataclasses import replace
+
 from .format import Format, Rule
 
 _IMAGENET = ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
@@ -273,6 +275,9 @@ TRAINED_VIT = Format(
     ),
 )
 """The backbone inside a whole trained model, ours or MMSegmentation's."""
+
+OWN_IN_MODEL = replace(TRAINED_VIT, rules=(Rule(r'backbone\.(.+)', r'\1'), TRAINED_VIT.rules[-1]))
+"""A backbone of any kind inside a whole model: its rules, for files that are told by the module's names."""
 
 FOREIGN_VITS = (MAE, DINOV2, TIMM_VIT, DINO, GOOGLE_VIT, TORCHVISION_VIT, *HUGGING_FACE)
 """Plain ViTs in others' keys. The first two have every key of the third's signature."""

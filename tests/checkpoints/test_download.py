@@ -112,8 +112,10 @@ def test_the_hash_in_the_name_is_checked(tmp_path, served):
     body = _bytes_of(tmp_path, 1.0)
     digest = hashlib.sha256(body).hexdigest()
     good, bad = f'/vit_224-{digest[:8]}.pth', '/vit_224-80ecf9dd.pth'
-    for name in (good, bad, '/vit-20230101.pth', f'/vit-{digest}.pth'):
+    for name in (good, bad, f'{bad}.tar', '/vit-20230101.pth', f'/vit-{digest}.pth'):
         files[name] = (body, len(body))
+    with pytest.raises(ValueError, match=rf'{bad}\.tar: .* begins with 80ecf9dd'):
+        read_state_dict(f'{address}{bad}.tar')
     with pytest.raises(ValueError, match=rf'{bad}: .* begins with 80ecf9dd, .* begins with {digest[:8]}'):
         read_state_dict(address + bad)
     assert not cached(tmp_path)

@@ -48,7 +48,7 @@ class TestBackbone:
             load_backbone(tiny.Holder(_tiny_timm_shapes(tiny)), path, logger=logger)
         assert [record.getMessage() for record in caplog.records] == [
             f'loaded 28/28 tensors from {path} '
-            '(timm keys; dropped: head.weight, head.bias, norm.weight, norm.bias)'
+            '(timm keys; unwrapped: model; dropped: head.weight, head.bias, norm.weight, norm.bias)'
         ]
 
     def test_a_trained_model_gives_its_backbone_and_a_short_line(self, tiny, save, caplog):
