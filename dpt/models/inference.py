@@ -123,8 +123,9 @@ def sliding_strips(
         stride: Step (vertical, horizontal); at most the window, else pixels would stay without logits.
 
     Yields:
-        The first row of a strip and its logits of shape 1xKxrxW. Each strip but the first begins with the
-        last row of the strip before, from which its first rows are interpolated when it is resized.
+        The first row of a strip and its logits of shape 1xKxrxW, which are overwritten when the next strip is
+        asked for. Each strip but the first begins with the last row of the strip before, from which its first
+        rows are interpolated when it is resized.
 
     Raises:
         ValueError: If the stride leaves gaps.
@@ -139,29 +140,22 @@ def sliding_strips(
         _windows_covering(starts, size, length, image.device)
         for starts, size, length in ((tops, crop[0], height), (lefts, crop[1], width))
     )
-    rest = last_row = None
+    strip = None  # the last finished row above, then the rows that windows are being added to
     for top, next_top in zip(tops, [*tops[1:], height], strict=True):
-        sums = None
         for left in lefts:
             window = image[..., top : top + crop[0], left : left + crop[1]]
             logits = resize(model(window).float(), crop)
-            if sums is None:
-                sums = logits.new_zeros(*logits.shape[:2], crop[0], width)
-                if rest is not None:
-                    sums[..., : rest.shape[-2], :] = rest
-                    rest = None
-            sums[..., left : left + crop[1]] += logits
-        assert sums is not None
-        done, rest = sums[..., : next_top - top, :], sums[..., next_top - top :, :].clone()
-        done.div_(rows_covered[top:next_top, None] * columns_covered)
-        if last_row is None:
-            last_row = done[..., -1:, :].clone()
-            yield top, done
-        else:
-            done = torch.cat([last_row, done], dim=-2)
-            last_row = done[..., -1:, :].clone()
-            yield top - 1, done
-        del sums, done
+            if strip is None:
+                strip = logits.new_zeros(*logits.shape[:2], 1 + crop[0], width)
+            strip[..., 1:, left : left + crop[1]] += logits
+        assert strip is not None
+        done = next_top - top
+        strip[..., 1 : 1 + done, :] /= rows_covered[top:next_top, None] * columns_covered
+        yield (top - 1, strip[..., : 1 + done, :]) if top else (0, strip[..., 1 : 1 + done, :])
+        rest = strip[..., 1 + done :, :].clone()
+        strip[..., 0, :] = strip[..., done, :]
+        strip[..., 1 : 1 + rest.shape[-2], :] = rest
+        strip[..., 1 + rest.shape[-2] :, :] = 0
 
 
 def _windows_covering(starts: list[int], size: int, length: int, device: torch.device) -> Tensor:
