@@ -3,8 +3,6 @@
 import signal
 from collections.abc import Callable, Sequence
 
-from dpt.engine.worker_memory import keep_freed_memory
-
 DATALOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 
 
@@ -26,7 +24,7 @@ def innermost_datasets(dataset: dict | None) -> list[dict]:
 
 
 def begin_worker(then: Callable[[int], None] | None, ignored: Sequence[signal.Signals], worker: int) -> None:
-    """Set up the process of a loader's worker: memory that it reuses, and signals that it leaves to the run.
+    """Set up the process of a loader's worker: it leaves signals to the run.
 
     Whoever signals the whole job (scancel, torchrun) must not take the workers away from the step that is
     to be finished. Torch's own handler, set before this, would end them. They go when their process does.
@@ -38,6 +36,5 @@ def begin_worker(then: Callable[[int], None] | None, ignored: Sequence[signal.Si
     """
     for number in ignored:
         signal.signal(number, signal.SIG_IGN)
-    keep_freed_memory()
     if then is not None:
         then(worker)
