@@ -146,7 +146,8 @@ def trace(graph: ExportedSegmentor, size: tuple[int, int], *, dynamic: bool) -> 
     Args:
         graph: The graph, in evaluation mode.
         size: (height, width) of the example image, and the only size unless ``dynamic``.
-        dynamic: Whether batch, height and width are free, from four patches a side on; else the batch is 1.
+        dynamic: Whether batch, height and width are free, from four patches a side on or the example's
+            side, if that is less; else the batch is 1.
 
     Raises:
         ValueError: If torch cannot trace the model so.
@@ -154,7 +155,7 @@ def trace(graph: ExportedSegmentor, size: tuple[int, int], *, dynamic: bool) -> 
     example = torch.zeros(2 if dynamic else 1, *size, 3, dtype=torch.uint8)
     shapes = None
     if dynamic:
-        side = dict(min=4 * max(_patch_size(graph), 16), max=MAX_SIDE)
+        side = dict(min=min(4 * max(_patch_size(graph), 16), *size), max=MAX_SIDE)
         named = torch.export.Dim
         shapes = dict(
             image={

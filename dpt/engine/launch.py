@@ -112,6 +112,9 @@ def _import_custom_modules(config: Config, foreign: bool) -> None:
     names = wanted.get('imports') or []
     names = [names] if isinstance(names, str) else names
     names = [name for name in names if not (foreign and is_mmseg_module(name))]
+    folder = str(Path(config.filename).resolve().parent) if config.filename else ''
+    if names and folder and folder not in sys.path:
+        sys.path.append(folder)  # modules beside the config
     try:
         import_modules_from_strings(names, wanted.get('allow_failed_imports', False))
     except ImportError as error:
@@ -209,7 +212,7 @@ def _choose_weights(config: Config) -> tuple[str, ...]:
         return ()
     if config.get('resume'):
         _check_resumable(config.load_from)  # a damaged or unsafe file is told here, by name
-    config.model.backbone.init_cfg = None  # its weights would be overwritten, and need not be there
+    config.model.backbone.pop('init_cfg', None)  # its weights would be overwritten, and need not be there
     if not config.get('resume'):
         # Through the strict loader: the runner's own would load what fits and ignore the rest.
         config.model.init_cfg = dict(type='Pretrained', checkpoint=config.load_from)

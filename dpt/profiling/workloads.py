@@ -54,7 +54,8 @@ class Workload:
 def build_model(config: Config, device: torch.device) -> BaseModel:
     """Build the config's model with random weights, which cost what trained ones do."""
     torch.manual_seed(0)
-    config.model.backbone.init_cfg = config.model.init_cfg = None
+    for part in (config.model.backbone, config.model):
+        part.pop('init_cfg', None)
     model = MODELS.build(config.model)
     model.init_weights()
     return model.to(device)

@@ -1,0 +1,96 @@
+"""The code of docs/extending.md, used as its readers would: trained, tested, resumed, exported, loaded."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from dpt.apis import Segmenter, inference_model, init_model
+from dpt.export import labels_from, load
+from dpt.structures import SegDataSample
+
+BLOCK = re.compile(r'^`(my_\w+\.py)`\n\n```python\n(.*?)^```$', re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture(scope='module')
+def project(repository: Path, run_tool: Callable, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write the files of the page, with a base of two iterations on eight images beside them."""
+    folder = tmp_path_factory.mktemp('project')
+    files: dict[str, str] = {}
+    for name, code in BLOCK.findall((repository / 'docs' / 'extending.md').read_text()):
+        files[name] = f'{files.get(name, "")}\n\n{code}'
+    assert set(files) == {'my_parts.py', 'my_config.py'}
+    for name, code in files.items():
+        (folder / name).write_text(code)
+    run_tool('tools/make_quickstart_data.py', folder / 'data', '--train', 8, '--val', 2)
+    loader = dict(num_workers=0, persistent_workers=False, dataset=dict(data_root=str(folder / 'data')))
+    (folder / 'configs').mkdir()
+    (folder / 'configs' / 'quickstart.py').write_text(
+        f'_base_ = [{str(repository / "configs" / "quickstart.py")!r}]\n'
+        'total_batch_size = 2\n'
+        'train_cfg = dict(max_iters=2, val_interval=2)\n'
+        'default_hooks = dict(logger=dict(interval=1), checkpoint=dict(interval=2))\n'
+        f'train_dataloader = dict({loader})\n'
+        f'val_dataloader = dict({loader})\n'
+        f'test_dataloader = dict({loader})\n'
+    )
+    run_tool('tools/train.py', folder / 'my_config.py', '--work-dir', folder / 'work')
+    return folder
+
+
+def scores(output: str) -> dict:
+    """Return the figures of the last line that starts with RESULT."""
+    return json.loads([line for line in output.splitlines() if line.startswith('RESULT ')][-1][7:])
+
+
+def logged(work_dir: Path) -> list[dict]:
+    """Return the lines of the training log that have a loss."""
+    lines = [json.loads(line) for file in work_dir.rglob('scalars.json') for line in file.open()]
+    return [line for line in lines if 'loss' in line]
+
+
+def test_own_parts_are_trained_and_their_fields_logged(project: Path) -> None:
+    weights = torch.load(project / 'work' / 'iter_2.pth', weights_only=True)['state_dict']
+    assert {'neck.fusion.2.gate.weight', 'backbone.stages.0.0.weight'} <= set(weights)
+    for line in logged(project / 'work'):
+        assert {'decode.loss_ce', 'decode.loss_soft_dice', 'labelled', 'weight_norm'} <= set(line)
+        assert line['loss'] == pytest.approx(line['decode.loss_ce'] + line['decode.loss_soft_dice'], rel=1e-4)
+
+
+def test_the_tools_test_the_same_model(project: Path, run_tool: Callable) -> None:
+    arguments = ('tools/test.py', project / 'my_config.py', project / 'work' / 'iter_2.pth', '--work-dir')
+    single = scores(run_tool(*arguments, project / 'test').stdout)
+    validated = [
+        json.loads(line) for file in (project / 'work').rglob('scalars.json') for line in file.open()
+    ]
+    assert single['mIoU'] == [line['mIoU'] for line in validated if 'mIoU' in line][-1]
+    assert 0 < scores(run_tool(*arguments, project / 'aug', '--aug-test').stdout)['mIoU'] < 100
+
+
+def test_resuming_goes_on_with_own_parts(project: Path, run_tool: Callable) -> None:
+    arguments = ('tools/train.py', project / 'my_config.py', '--work-dir', project / 'work', '--resume')
+    run_tool(*arguments, '--cfg-options', 'train_cfg.max_iters=3', 'train_cfg.val_interval=3')
+    assert sorted(line['iter'] for line in logged(project / 'work')) == [1, 2, 3]
+
+
+def test_exports_and_the_python_interface_agree(project: Path, run_tool: Callable) -> None:
+    config, checkpoint = project / 'my_config.py', project / 'work' / 'iter_2.pth'
+    picture = min((project / 'data' / 'images' / 'validation').iterdir())
+    export = ('tools/export.py', config, checkpoint, '--format', 'torch_export', '--check', picture)
+    run_tool(*export, '--out', project / 'my_model.pt2')
+    model = init_model(config, checkpoint, device='cpu')
+    image = cv2.imread(str(picture))
+    labels = inference_model(model, image).pred_sem_seg.data[0].numpy()
+    assert np.array_equal(Segmenter(checkpoint, config=config, device='cpu')(image).labels, labels)
+    # At the network's scale, as the exported graph takes it.
+    sample = SegDataSample(metainfo=dict(img_shape=image.shape[:2], ori_shape=image.shape[:2]))
+    batch = dict(inputs=[torch.from_numpy(image).permute(2, 0, 1)], data_samples=[sample])
+    with torch.no_grad():
+        plain = model.test_step(batch)[0].pred_sem_seg.data[0].numpy()
+    exported = labels_from(load(project / 'my_model.pt2', 'torch_export')(image[None]), image.shape[:2])
+    assert (exported != plain).mean() < 0.001
