@@ -1,7 +1,7 @@
 """Values that must never change: names, initial weights, loss, gradients and labels of a seeded tiny model.
 
-``golden.npz`` was written in float64 by the model as of November 2026, before it became plain PyTorch. Checkpoints,
-optimiser states and seeds of earlier versions depend on these values.
+``golden.npz`` was written in float64 by the model as of November 2026, before it became plain PyTorch.
+Checkpoints, optimiser states and seeds of earlier versions depend on these values.
 """
 
 import hashlib
