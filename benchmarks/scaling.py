@@ -26,8 +26,8 @@ from mmengine.model import BaseModel, MMDistributedDataParallel
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import init_default_scope
 
-from dpt.profiling import allocations, part_costs, training_flops
-from dpt.profiling.workloads import random_batch
+from dpt.extras.profiling import allocations, part_costs, training_flops
+from dpt.extras.profiling.workloads import random_batch
 from dpt.registry import MODELS
 
 SWEEPS = {

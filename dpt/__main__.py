@@ -5,7 +5,7 @@ import runpy
 import sys
 from pathlib import Path
 
-from dpt.shipped import shipped
+from dpt.config.load import shipped
 
 USAGE = """usage: dpt TOOL [arguments of the tool]     dpt TOOL --help tells them
        dpt where [configs|tools]           prints the folder where they are

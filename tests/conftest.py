@@ -95,7 +95,7 @@ def tool_module(repository: Path) -> Callable[[str], ModuleType]:
 @pytest.fixture(scope='session')
 def config_text() -> str:
     """The config of the tiny model, as training writes it into checkpoints."""
-    from dpt.engine.launch import load_config
+    from dpt.config.load import load_config
 
     return load_config(str(REPOSITORY / 'configs' / 'quickstart.py'), TINY).pretty_text
 

@@ -10,8 +10,8 @@ from mmengine.registry import PARAM_SCHEDULERS
 from mmengine.structures import PixelData
 
 from dpt.checkpoints.meta import config_values
-from dpt.engine.dataloaders import innermost_datasets
-from dpt.engine.launch import load_config
+from dpt.config.load import load_config
+from dpt.config.walk import innermost_datasets
 from dpt.registry import DATASETS, METRICS, MODELS, TRANSFORMS
 from dpt.structures import SegDataSample
 

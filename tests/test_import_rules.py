@@ -11,7 +11,6 @@ BASE = {'dpt', 'dpt.registry', 'dpt.structures'}
 RULES = {
     'registry.py': set(),
     'structures.py': set(),
-    'shipped.py': set(),
     'os_errors.py': set(),
     'models/layers.py': set(),
     'models/inference.py': set(),
@@ -29,9 +28,9 @@ RULES = {
     'visualization': BASE | {'dpt.evaluation', 'dpt.visualization'},
     'checkpoints': {'dpt.checkpoints'},
     # Parts come by config: what is measured is whatever the registry builds.
-    'profiling': BASE | {'dpt.profiling'},
+    'extras/profiling': BASE | {'dpt.extras.profiling'},
     # The log tells what share of the device's rate the model's arithmetic reaches.
-    'engine': BASE | {'dpt.checkpoints', 'dpt.engine', 'dpt.profiling', 'dpt.shipped', 'dpt.os_errors'},
+    'engine': BASE | {'dpt.checkpoints', 'dpt.engine', 'dpt.extras.profiling', 'dpt.config', 'dpt.os_errors'},
 }
 
 

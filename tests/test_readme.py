@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from dpt.engine.launch import load_config
+from dpt.config.load import load_config
 from dpt.registry import DATASETS, MODELS
 
 

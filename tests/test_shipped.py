@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 
 from dpt import shipped as module
-from dpt.engine.launch import load_config
-from dpt.shipped import find_config, shipped
+from dpt.config.load import find_config, load_config, shipped
 
 
 def test_a_checkout_has_them_beside_the_package(repository: Path) -> None:

@@ -12,10 +12,10 @@ Example:
 import argparse
 from pathlib import Path
 
-from dpt.engine.cli import one_line_errors
-from dpt.visualization.curves import draw_curves
-from dpt.visualization.figures import check_figure_file
-from dpt.visualization.logs import read_run, table
+from dpt.cli import one_line_errors
+from dpt.extras.logs import read_run, table
+from dpt.extras.report.curves import draw_curves
+from dpt.extras.report.figures import check_figure_file
 
 
 def parse_args() -> argparse.Namespace:

@@ -13,10 +13,10 @@ import argparse
 from pathlib import Path
 
 from dpt.apis.model import Preparation, init_model
-from dpt.engine.cli import add_config_options, one_line_errors
-from dpt.visualization.attention import attention_maps, draw_maps
-from dpt.visualization.browse import restore
-from dpt.visualization.figures import check_picture_file, write_picture
+from dpt.cli import add_config_options, one_line_errors
+from dpt.extras.attention import attention_maps, draw_maps
+from dpt.extras.browse import restore
+from dpt.extras.report.figures import check_picture_file, write_picture
 from dpt.visualization.overlay import contact_sheet
 
 

@@ -20,13 +20,15 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
-from dpt.engine.cli import add_config_options, one_line_errors
-from dpt.engine.launch import enable_amp, load_config
+from dpt.cli import add_config_options, one_line_errors
+from dpt.config.load import load_config
+from dpt.config.testing import use_test_time_augmentation
+from dpt.config.walk import without_annotations
+from dpt.engine.launch import enable_amp
 from dpt.engine.optim_wrapper import preferred_amp_dtype
-from dpt.engine.protocol import use_test_time_augmentation, without_annotations
-from dpt.profiling import workloads
-from dpt.profiling.picture import draw_shares
-from dpt.profiling.report import Limits, as_text, run
+from dpt.extras.profiling import workloads
+from dpt.extras.profiling.picture import draw_shares
+from dpt.extras.profiling.report import Limits, as_text, run
 
 MODES = ('train', 'infer', 'tta', 'data', 'metric')
 

@@ -17,12 +17,12 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
-from dpt.engine.cli import add_config_options, one_line_errors
-from dpt.engine.launch import load_config
+from dpt.cli import add_config_options, one_line_errors
+from dpt.config.load import load_config
 from dpt.engine.randomness import Draw, InfiniteSampler, SeededDataset
+from dpt.extras.browse import browse
+from dpt.extras.report.figures import check_picture_file, write_picture
 from dpt.registry import MODELS
-from dpt.visualization.browse import browse
-from dpt.visualization.figures import check_picture_file, write_picture
 from dpt.visualization.hook import spread
 
 

@@ -26,11 +26,11 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from dpt.datasets.check import Contents, Inspector, Record, inspect_files, open_dataset, read_all
-from dpt.datasets.check_report import as_dict, judge, judge_overlap, render
-from dpt.engine.cli import add_config_options, one_line_errors
-from dpt.engine.dataloaders import DATALOADERS, innermost_datasets
-from dpt.engine.launch import load_config
+from dpt.cli import add_config_options, one_line_errors
+from dpt.config.load import load_config
+from dpt.config.walk import DATALOADERS, innermost_datasets
+from dpt.extras.check_data.contents import Contents, Inspector, Record, inspect_files, open_dataset, read_all
+from dpt.extras.check_data.report import as_dict, judge, judge_overlap, render
 
 LINE_EVERY = 30
 """Seconds between lines of progress where the output is no terminal."""

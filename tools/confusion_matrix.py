@@ -12,10 +12,10 @@ Example:
 import argparse
 from pathlib import Path
 
-from dpt.engine.cli import one_line_errors
+from dpt.cli import one_line_errors
 from dpt.evaluation import Scores, segmentation_metrics
-from dpt.visualization.confusion import NORMALIZED, draw_class_bars, draw_confusion, worst_confusions
-from dpt.visualization.figures import check_figure_file
+from dpt.extras.report.confusion import NORMALIZED, draw_class_bars, draw_confusion, worst_confusions
+from dpt.extras.report.figures import check_figure_file
 
 
 def parse_args() -> argparse.Namespace:

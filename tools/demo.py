@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dpt.apis import PRECISIONS, Segmentation, Segmenter
-from dpt.engine.cli import one_line_errors
+from dpt.cli import one_line_errors
 
 if TYPE_CHECKING:
     import gradio

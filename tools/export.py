@@ -16,7 +16,7 @@ import numpy as np
 from dpt.apis import Segmenter
 from dpt.apis.model import first_test_dataset
 from dpt.apis.sources import find_files
-from dpt.engine.cli import add_config_options, one_line_errors
+from dpt.cli import add_config_options, one_line_errors
 from dpt.export import FORMATS, ExportedSegmentor, describe, labels_from, load, trace, write
 
 EXAMPLE = """example:

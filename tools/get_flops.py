@@ -14,9 +14,9 @@ import argparse
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
-from dpt.engine.cli import add_config_options, one_line_errors
-from dpt.engine.launch import load_config
-from dpt.profiling import PartCost, part_costs, training_flops
+from dpt.cli import add_config_options, one_line_errors
+from dpt.config.load import load_config
+from dpt.extras.profiling import PartCost, part_costs, training_flops
 
 
 def parse_args() -> argparse.Namespace:

@@ -22,16 +22,16 @@ from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
-from dpt.datasets.conversion.files import write_bytes
-from dpt.datasets.own.classes import Proposal, propose, read_classes
-from dpt.datasets.own.config import config_text
-from dpt.datasets.own.pairing import Pairs, pair
-from dpt.datasets.own.polygons import LabelmeReader, read_coco
-from dpt.datasets.own.readers import Reader, image_reader
-from dpt.datasets.own.split import split
-from dpt.datasets.own.survey import Survey, survey
-from dpt.datasets.own.write import check_target, reads_in_place, write_dataset
-from dpt.engine.cli import one_line_errors
+from dpt.cli import one_line_errors
+from dpt.extras.conversion.files import write_bytes
+from dpt.extras.own_data.classes import Proposal, propose, read_classes
+from dpt.extras.own_data.config import config_text
+from dpt.extras.own_data.pairing import Pairs, pair
+from dpt.extras.own_data.polygons import LabelmeReader, read_coco
+from dpt.extras.own_data.readers import Reader, image_reader
+from dpt.extras.own_data.split import split
+from dpt.extras.own_data.survey import Survey, survey
+from dpt.extras.own_data.write import check_target, reads_in_place, write_dataset
 from dpt.structures import IGNORE_INDEX
 
 CONFIGS = Path(__file__).resolve().parent.parent / 'configs'

@@ -18,11 +18,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, track
 
+from dpt.cli import one_line_errors
 from dpt.datasets import ade20k_archive
 from dpt.datasets.ade20k import URL, find_full_release
-from dpt.datasets.ade20k_archive import check_archive, check_folder, check_hash, download, unpack
-from dpt.datasets.ade20k_release import ARCHIVE
-from dpt.engine.cli import one_line_errors
+from dpt.extras.ade20k.archive import check_archive, check_folder, check_hash, download, unpack
+from dpt.extras.ade20k.release import ARCHIVE
 
 
 def parse_args() -> argparse.Namespace:

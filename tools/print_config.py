@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from dpt.engine.cli import add_config_options, one_line_errors
-from dpt.engine.config_origins import config_origins
+from dpt.cli import add_config_options, one_line_errors
+from dpt.config.origins import config_origins
 
 EXAMPLE = """example:
   python tools/print_config.py configs/quickstart.py

@@ -13,8 +13,8 @@ Example:
 import argparse
 from pathlib import Path
 
-from dpt.engine.cli import one_line_errors
-from dpt.visualization.report import make_report
+from dpt.cli import one_line_errors
+from dpt.extras.report.page import make_report
 
 
 def parse_args() -> argparse.Namespace:

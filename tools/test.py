@@ -12,15 +12,16 @@ import json
 from mmengine.dist import is_main_process
 
 from dpt.checkpoints import checkpoint_hash, load_model
-from dpt.engine.cli import add_common_arguments, one_line_errors, set_local_rank
-from dpt.engine.config_check import check_config
-from dpt.engine.launch import build_runner, load_config
-from dpt.engine.protocol import (
+from dpt.cli import add_common_arguments, one_line_errors, set_local_rank
+from dpt.config.check import check_config
+from dpt.config.load import load_config
+from dpt.config.testing import (
     describe_protocol,
     skip_absent_masks,
     use_test_time_augmentation,
     write_results,
 )
+from dpt.engine.launch import build_runner
 
 
 def parse_args() -> argparse.Namespace:

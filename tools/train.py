@@ -11,10 +11,11 @@ Example:
 
 import argparse
 
-from dpt.engine.cli import add_common_arguments, one_line_errors, set_local_rank
-from dpt.engine.config_check import check_config
+from dpt.cli import add_common_arguments, one_line_errors, set_local_rank
+from dpt.config.check import check_config
+from dpt.config.load import load_config
 from dpt.engine.exit import ends_for_sure
-from dpt.engine.launch import build_runner, enable_amp, load_config
+from dpt.engine.launch import build_runner, enable_amp
 from dpt.engine.signals import STOPPED, stopped_by_signal
 from dpt.engine.work_dir import locked_work_dir, saved_before_restart
 

@@ -10,7 +10,7 @@ from torch import nn
 
 import dpt  # noqa: F401 (registers the parts)
 from dpt.checkpoints import load_model
-from dpt.engine.protocol import use_test_time_augmentation
+from dpt.config.testing import use_test_time_augmentation
 from dpt.registry import DATASETS, METRICS, MODELS
 from dpt.structures import SegDataSample
 

@@ -11,8 +11,8 @@ import dpt.datasets  # noqa: F401  (registers, so that names can be looked up wi
 import dpt.models  # noqa: F401
 from dpt.checkpoints import dataset_meta, read_meta
 from dpt.checkpoints.meta import config_values
-from dpt.engine.launch import innermost_datasets
-from dpt.engine.mmseg_config import is_mmseg_config, translate_mmseg_config
+from dpt.config.mmseg import is_mmseg_config, translate_mmseg_config
+from dpt.config.walk import innermost_datasets
 from dpt.registry import DATASETS, MODELS, TRANSFORMS
 
 

@@ -13,10 +13,10 @@ from mmengine.registry import init_default_scope
 from mmengine.runner.amp import autocast
 
 from dpt.checkpoints import dataset_meta, load_model, read_meta
+from dpt.config.load import load_config
+from dpt.config.mmseg import is_mmseg_config, translate_mmseg_config
+from dpt.config.walk import innermost_datasets, without_annotations
 from dpt.datasets.bad_sample import name_sample
-from dpt.engine.launch import innermost_datasets, load_config
-from dpt.engine.mmseg_config import is_mmseg_config, translate_mmseg_config
-from dpt.engine.protocol import without_annotations
 from dpt.models import EncoderDecoder
 from dpt.registry import DATASETS, MODELS
 from dpt.structures import SegDataSample

@@ -3,8 +3,8 @@
 import os.path as osp
 from pathlib import Path
 
-from dpt.datasets.ade20k_release import ARCHIVE
 from dpt.datasets.segmentation import BaseSegDataset
+from dpt.extras.ade20k.release import ARCHIVE
 from dpt.registry import DATASETS
 
 URL = f'http://data.csail.mit.edu/places/ADEchallenge/{ARCHIVE}.zip'

@@ -15,7 +15,7 @@ from dpt.engine.run_info import RunInfoHook
 from dpt.engine.runtime_info import RuntimeInfoHook
 from dpt.engine.signals import StopSignalHook
 from dpt.engine.sync_buffers import SyncBuffersHook
-from dpt.engine.utilization import UtilizationHook
+from dpt.extras.profiling.utilization import UtilizationHook
 
 __all__ = [
     'AmpOptimWrapper',

@@ -1,46 +1,25 @@
 """From a config file and command-line arguments to a runner."""
 
-import difflib
 import importlib
-import inspect
 import os
 import sys
 from datetime import timedelta
-from pathlib import Path
 
 import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.runner import Runner
-from mmengine.utils import import_modules_from_strings
 from torch.distributed import PrefixStore, TCPStore
 
 from dpt.checkpoints import read_checkpoint
 from dpt.checkpoints.read import holds_unread
 from dpt.checkpoints.rules import MMSEG_DPT
+from dpt.config.load import TRANSLATION
+from dpt.config.walk import DATALOADERS
 from dpt.engine.checkpoint_files import find_resume
-from dpt.engine.config_file import read_config
-from dpt.engine.dataloaders import DATALOADERS, innermost_datasets
-from dpt.engine.mmseg_config import is_mmseg_config, is_mmseg_module, translate_mmseg_config
 from dpt.engine.optim_wrapper import preferred_amp_dtype
 from dpt.engine.quiet import QuietRunner
 from dpt.engine.work_dir import RESTARTS, restarted
-from dpt.shipped import find_config
 
-CONSUMED = set(inspect.signature(Runner.__init__).parameters) | {
-    'activation_checkpointing',
-    'compile',
-    'custom_imports',
-    'data_root',
-    'efficient_conv_bn_eval',
-    'find_unused_parameters',
-    'model_wrapper_cfg',
-    'rank_timeout',
-    'sync_bn',
-    'total_batch_size',
-    'tta_model',
-    'tta_pipeline',
-}
-"""Top-level keys of a config that are read after it was parsed; the others feed them while it is."""
 RANK_TIMEOUT = 600
 """Seconds, where the config has no ``rank_timeout``: as in configs/_base_/default_runtime.py."""
 COLLECTIVE_TIMEOUT = 3600
@@ -48,91 +27,8 @@ COLLECTIVE_TIMEOUT = 3600
 ENGINE_HOOKS = ('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint')
 """Default hooks that the engine adds by itself."""
 LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
-TRANSLATION = 'translated_from_mmseg'
-"""Key under which a translated config carries the account of it, a line each."""
 PROCESS_COUNT = dict(pytorch='WORLD_SIZE', slurm='SLURM_NTASKS', mpi='OMPI_COMM_WORLD_SIZE')
 """Environment variable in which each launcher tells the number of processes."""
-
-
-def _check_option(option: str, config: Config) -> None:
-    """Refuse an option whose key is unknown, or read while the config is parsed and never again."""
-    key = option.split('.')[0]
-    if key in CONSUMED:
-        return
-    if key in config:
-        raise ValueError(
-            f'--cfg-options {option}: {key} is read only while the config file is parsed, '
-            'so this would change nothing; set the keys that it feeds (such as '
-            'model.decode_head.num_classes or train_dataloader.dataset.pipeline), '
-            'or write a config with this one as _base_'
-        )
-    near = difflib.get_close_matches(key, [*config.keys(), *CONSUMED], n=1)
-    hint = f'; did you mean {near[0]}?' if near else ''
-    raise ValueError(f'--cfg-options {key}: no such key in the config{hint}')
-
-
-def load_config(path: str, options: dict | None = None, work_dir: str | None = None) -> Config:
-    """Read a config file, apply ``--cfg-options`` and set the work directory.
-
-    ``data_root`` given as an option replaces the config's own in every data set, where it was read already.
-
-    A config of MMSegmentation 1.x is translated after the options were applied, which are therefore in its
-    names, too. The lines about it are under the key ``translated_from_mmseg``.
-
-    Args:
-        path: Python config file; where there is none, the name of one that comes with this package.
-        options: Values by dotted key, as mmengine's ``DictAction`` parses them.
-        work_dir: Where the run writes; ``None`` for the config's own, or ``work_dirs/<name of the config>``.
-
-    Raises:
-        FileNotFoundError: If the config file is not there.
-        ValueError: If the file is no valid Python or its code fails, an option would change nothing, a module
-            of ``custom_imports`` cannot be imported, or MMSegmentation's config cannot be translated.
-    """
-    path = find_config(path)
-    config = read_config(path)
-    options = dict(options or {})
-    for option in options:
-        _check_option(option, config)
-    if 'data_root' in options:
-        _replace_data_root(config, options['data_root'])
-    config.merge_from_dict(options)
-    foreign = is_mmseg_config(config)
-    _import_custom_modules(config, foreign)
-    if foreign:
-        config, lines = translate_mmseg_config(config)
-        config[TRANSLATION] = lines
-    config.work_dir = work_dir or config.get('work_dir') or str(Path('work_dirs') / Path(path).stem)
-    return config
-
-
-def _import_custom_modules(config: Config, foreign: bool) -> None:
-    """Import what ``custom_imports`` names, but nothing of MMSegmentation's own for a config of it."""
-    wanted = config.get('custom_imports') or {}
-    names = wanted.get('imports') or []
-    names = [names] if isinstance(names, str) else names
-    names = [name for name in names if not (foreign and is_mmseg_module(name))]
-    folder = str(Path(config.filename).resolve().parent) if config.filename else ''
-    if names and folder and folder not in sys.path:
-        sys.path.append(folder)  # modules beside the config
-    try:
-        import_modules_from_strings(names, wanted.get('allow_failed_imports', False))
-    except ImportError as error:
-        raise ValueError(f'custom_imports={list(names)}: {error} ({error.__context__})') from error
-
-
-def _replace_data_root(config: Config, data_root: str) -> None:
-    previous = config.get('data_root')
-    loaders = [config[name] for name in DATALOADERS if config.get(name)]
-    own = [dataset for loader in loaders for dataset in innermost_datasets(loader.get('dataset'))]
-    matching = [dataset for dataset in own if dataset.get('data_root') == previous]
-    if not matching:
-        raise ValueError(
-            f'--cfg-options data_root={data_root}: no data set of the config has data_root={previous!r}, so '
-            'this would change nothing; set train_dataloader.dataset.data_root and those of the other loaders'
-        )
-    for dataset in matching:
-        dataset['data_root'] = data_root
 
 
 def enable_amp(config: Config) -> None:

@@ -29,7 +29,7 @@ class LogProcessor(_LogProcessor):
 
     Attributes:
         utilization: Floating-point operations of a training step an image, and those a second that the device
-            can do, from :class:`dpt.engine.utilization.UtilizationHook`; ``None`` for a line without MFU.
+            can do, from ``UtilizationHook``; ``None`` for a line without MFU.
         read_losses: What fetches losses that are still on a GPU, from
             :class:`dpt.engine.runtime_info.RuntimeInfoHook`.
     """

@@ -13,7 +13,8 @@ from mmengine.config import Config
 
 from dpt.apis import init_model
 from dpt.checkpoints import read_checkpoint
-from dpt.engine.launch import build_runner, load_config
+from dpt.config.load import load_config
+from dpt.engine.launch import build_runner
 
 CONVERTERS = 'tools/model_converters'
 

@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 
 from dpt.datasets import ade20k_archive, ade20k_release
-from dpt.datasets.ade20k_archive import check_archive, check_folder, download, unpack
-from dpt.datasets.ade20k_release import ARCHIVE, Split, checksum
+from dpt.extras.ade20k.archive import check_archive, check_folder, download, unpack
+from dpt.extras.ade20k.release import ARCHIVE, Split, checksum
 
 TOOL = 'tools/prepare_ade20k.py'
 SIZE = (7, 5)  # (width, height)

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from dpt.datasets.ade20k_release import SPLITS, compare_with_release
+from dpt.extras.ade20k.release import SPLITS, compare_with_release
 
 
 @pytest.fixture(scope='module', params=['training', 'validation'])

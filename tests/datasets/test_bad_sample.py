@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from torch.utils.data import DataLoader
 
+from dpt.cli import explain
 from dpt.datasets import BaseSegDataset
 from dpt.datasets.bad_sample import BadSampleError
-from dpt.engine.cli import explain
 from dpt.engine.randomness import Draw, SeededDataset, derived_seed
 
 PIPELINE = [

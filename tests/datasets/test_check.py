@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dpt.datasets.check import Inspector, find_step, inspect_files, open_dataset, read_all
-from dpt.datasets.check_report import histogram, judge, judge_overlap, render, trained_pixels
+from dpt.extras.check_data.contents import Inspector, find_step, inspect_files, open_dataset, read_all
+from dpt.extras.check_data.report import histogram, judge, judge_overlap, render, trained_pixels
 
 PIPELINE = [{'type': 'LoadImageFromFile'}, {'type': 'LoadAnnotations'}]
 
@@ -239,6 +239,6 @@ def _die(indices):
 
 
 def test_a_worker_that_dies_is_told(make_root, monkeypatch):
-    monkeypatch.setattr('dpt.datasets.check._work', _die)
+    monkeypatch.setattr('dpt.extras.check_data.contents._work', _die)
     with pytest.raises(ValueError, match='a process that reads images died, at .*a.jpg'):
         check(make_root('a'), workers=1)

@@ -14,7 +14,7 @@ from mmengine.config import Config
 from mmengine.registry import Registry
 
 from dpt import registry
-from dpt.engine.launch import CONSUMED
+from dpt.config.load import CONSUMED
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 PAGES = sorted(

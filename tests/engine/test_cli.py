@@ -5,7 +5,7 @@ import errno
 
 import pytest
 
-from dpt.engine.cli import add_common_arguments, explain, one_line_errors
+from dpt.cli import add_common_arguments, explain, one_line_errors
 
 FROM_WORKER = (
     'Caught ValueError in DataLoader worker process 0.\nOriginal Traceback (most recent call last):\n'

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from mmengine.config import Config
 
+from dpt.config.check import check_config
+from dpt.config.load import load_config
+from dpt.config.parts import check_parts, wrong_type
 from dpt.datasets import BaseSegDataset
-from dpt.engine.config_check import check_config
-from dpt.engine.config_parts import check_parts, wrong_type
-from dpt.engine.launch import load_config
 from dpt.registry import DATASETS, HOOKS, MODELS, OPTIMIZERS, PARAM_SCHEDULERS, TRANSFORMS
 
 ROOT = Path(__file__).resolve().parent.parent.parent / 'configs'

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from dpt.engine.config_file import read_config
+from dpt.config.load import read_config
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from dpt.engine.config_origins import COMMAND_LINE, TOOLS, TRANSLATED, config_origins
-from dpt.engine.launch import load_config
+from dpt.config.load import load_config
+from dpt.config.origins import COMMAND_LINE, TOOLS, TRANSLATED, config_origins
 
 
 @pytest.fixture

@@ -4,7 +4,8 @@ import signal
 
 import pytest
 
-from dpt.engine.dataloaders import begin_worker, innermost_datasets
+from dpt.config.walk import innermost_datasets
+from dpt.engine.dataloaders import begin_worker
 
 
 def test_data_sets_are_found_inside_wrappers() -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from mmengine.config import Config
 from test_mmseg_config import recipe
 
-from dpt.engine.mmseg_config import translate_mmseg_config
+from dpt.config.mmseg.translate import translate_mmseg_config
 
 EXAMPLES = int(os.environ.get('DPT_FUZZ_EXAMPLES', '0'))
 fuzz = settings(max_examples=EXAMPLES or 100, derandomize=not EXAMPLES, deadline=None, database=None)

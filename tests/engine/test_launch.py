@@ -9,9 +9,10 @@ import torch
 from mmengine.config import Config
 from mmengine.logging import HistoryBuffer
 
+from dpt.cli import one_line_errors, set_local_rank
+from dpt.config.load import load_config
 from dpt.engine import launch
-from dpt.engine.cli import one_line_errors, set_local_rank
-from dpt.engine.launch import build_runner, enable_amp, load_config
+from dpt.engine.launch import build_runner, enable_amp
 from dpt.registry import MODELS
 
 ADE = 'configs/dpt_vit-b16_512x512_160k_ade20k.py'

@@ -9,8 +9,8 @@ import torch
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 
-from dpt.engine.launch import load_config
-from dpt.engine.mmseg_config import is_mmseg_config, translate_mmseg_config
+from dpt.config.load import load_config
+from dpt.config.mmseg import is_mmseg_config, translate_mmseg_config
 from dpt.registry import DATASETS, MODELS
 
 PIPELINE = [

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 
-from dpt.engine.launch import load_config
-from dpt.engine.protocol import (
+from dpt.config.load import load_config
+from dpt.config.testing import (
     describe_protocol,
     skip_absent_masks,
     use_test_time_augmentation,

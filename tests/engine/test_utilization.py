@@ -10,9 +10,10 @@ import torch
 from mmengine.config import Config
 from mmengine.logging import MessageHub
 
+from dpt.config.load import load_config
 from dpt.engine import LogProcessor, UtilizationHook
-from dpt.engine.launch import build_runner, load_config
-from dpt.profiling import training_flops
+from dpt.engine.launch import build_runner
+from dpt.extras.profiling import training_flops
 
 
 class Log:
@@ -46,7 +47,9 @@ def test_the_step_is_counted_and_the_device_measured_in_the_type_of_the_run(
     config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = []
-    monkeypatch.setattr('dpt.engine.utilization.matrix_rate', lambda *what: asked.append(what) or 5e12)
+    monkeypatch.setattr(
+        'dpt.extras.profiling.utilization.matrix_rate', lambda *what: asked.append(what) or 5e12
+    )
     one = runner(config)
     one.optim_wrapper.cast_dtype = torch.bfloat16
     UtilizationHook().before_train(one)

@@ -10,8 +10,8 @@ import torch
 from mmengine.optim import build_optim_wrapper
 from torch import nn
 
-from dpt.profiling import Allocations, allocations, part_costs, training_flops
-from dpt.profiling.workloads import random_batch
+from dpt.extras.profiling import Allocations, allocations, part_costs, training_flops
+from dpt.extras.profiling.workloads import random_batch
 from dpt.registry import MODELS
 
 MIB = 1 << 20

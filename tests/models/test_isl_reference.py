@@ -27,7 +27,7 @@ from mmengine.config import Config
 
 from dpt.checkpoints import load_model
 from dpt.checkpoints.isl_rules import LAYOUTS, Layout
-from dpt.engine.launch import load_config
+from dpt.config.load import load_config
 from dpt.registry import MODELS
 
 REFERENCE = np.load(Path(__file__).with_name('isl_reference.npz'))

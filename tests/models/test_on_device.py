@@ -12,10 +12,10 @@ from mmengine.config import Config
 from mmengine.model import BaseModel
 from mmengine.optim import build_optim_wrapper
 
+from dpt.config.walk import without_annotations
 from dpt.engine.finite_steps import FiniteSteps
-from dpt.engine.protocol import without_annotations
-from dpt.profiling import workloads
-from dpt.profiling.workloads import random_batch
+from dpt.extras.profiling import workloads
+from dpt.extras.profiling.workloads import random_batch
 from dpt.registry import MODELS
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'

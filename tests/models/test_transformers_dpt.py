@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from dpt.checkpoints.convert import convert
 from dpt.checkpoints.format import Rule
-from dpt.engine.launch import load_config
+from dpt.config.load import load_config
 from dpt.models.segmentor import EncoderDecoder
 from dpt.registry import MODELS
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from dpt.engine.launch import load_config
-from dpt.profiling import flop_counter, part_costs, training_flops
+from dpt.config.load import load_config
+from dpt.extras.profiling import flop_counter, part_costs, training_flops
 from dpt.registry import MODELS
 
 

@@ -2,7 +2,7 @@
 
 import torch
 
-from dpt.profiling import TensorMemory, allocations
+from dpt.extras.profiling import TensorMemory, allocations
 
 KIB = 256  # floats
 

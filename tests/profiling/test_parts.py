@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from dpt.profiling.parts import parts_of, watch_parts
+from dpt.extras.profiling.parts import parts_of, watch_parts
 from dpt.registry import MODELS
 
 

@@ -4,9 +4,9 @@ import pytest
 import torch
 from mmengine.structures import PixelData
 
-from dpt.profiling import device, timing
-from dpt.profiling.device import AddedMemory, matrix_rate
-from dpt.profiling.timing import PartTimer, Timing, time_parts, time_step, timed_parts
+from dpt.extras.profiling import device, timing
+from dpt.extras.profiling.device import AddedMemory, matrix_rate
+from dpt.extras.profiling.timing import PartTimer, Timing, time_parts, time_step, timed_parts
 from dpt.registry import MODELS
 from dpt.structures import SegDataSample
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from dpt.profiling.workloads import random_batch
+from dpt.extras.profiling.workloads import random_batch
 
 
 @pytest.mark.parametrize('gpu', [False, True])

@@ -6,9 +6,9 @@ import cv2
 import numpy as np
 import pytest
 
+from dpt.config.check import check_config
+from dpt.config.load import load_config
 from dpt.datasets import CamVidDataset
-from dpt.engine.config_check import check_config
-from dpt.engine.launch import load_config
 from dpt.registry import DATASETS, MODELS
 
 TOOL = 'tools/new_dataset.py'

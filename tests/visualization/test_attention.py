@@ -5,10 +5,10 @@ import pytest
 import torch
 from torch import nn
 
+from dpt.extras.attention import attention_maps, attention_row, draw_maps, heat, readout_change
 from dpt.models.backbones.transformer_layer import MultiheadAttention
 from dpt.models.necks.reassemble import ReassembleBlocks
 from dpt.registry import MODELS
-from dpt.visualization.attention import attention_maps, attention_row, draw_maps, heat, readout_change
 
 
 @pytest.mark.parametrize('bias', [True, False])

@@ -5,9 +5,9 @@ import pytest
 import torch
 from mmengine.structures import PixelData
 
+from dpt.extras.browse import browse, seen
 from dpt.models import SegDataPreProcessor
 from dpt.structures import SegDataSample
-from dpt.visualization.browse import browse, seen
 
 CLASSES = ('sky', 'road', 'car')
 PALETTE = [[250, 0, 0], [0, 250, 0], [0, 0, 250]]

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from dpt.evaluation import Scores
-from dpt.visualization.report import make_report, spread_steps
+from dpt.extras.report.page import make_report, spread_steps
 
 IMAGES = [f'{name}.jpg' for name in 'abcdef']
 MIOU = [50.0, 10.0, 90.0, np.nan, 30.0, 70.0]

@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from dpt.visualization.curves import draw_curves, smooth
-from dpt.visualization.logs import read_run, table
+from dpt.extras.logs import read_run, table
+from dpt.extras.report.curves import draw_curves, smooth
 
 
 def train_line(step, loss, **more):

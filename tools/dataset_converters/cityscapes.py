@@ -11,8 +11,8 @@ from pathlib import Path
 
 from rich.progress import track
 
-from dpt.datasets.conversion import cityscapes
-from dpt.engine.cli import one_line_errors
+from dpt.cli import one_line_errors
+from dpt.extras.conversion import cityscapes
 
 
 def main() -> None:

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from rich.progress import track
 
-from dpt.datasets.conversion import pascal_voc
-from dpt.engine.cli import one_line_errors
+from dpt.cli import one_line_errors
+from dpt.extras.conversion import pascal_voc
 
 
 def main() -> None:

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from dpt.datasets.conversion.files import read_lines, write_bytes, write_lines, write_mask
+from dpt.extras.conversion.files import read_lines, write_bytes, write_lines, write_mask
 
 
 def test_a_mask_comes_back_as_written(tmp_path: Path) -> None:

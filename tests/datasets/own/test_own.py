@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dpt.datasets.own.classes import propose, read_classes
-from dpt.datasets.own.config import path_from
-from dpt.datasets.own.pairing import pair
-from dpt.datasets.own.polygons import LabelmeReader, read_coco
-from dpt.datasets.own.readers import image_reader
-from dpt.datasets.own.split import split
-from dpt.datasets.own.survey import survey
-from dpt.datasets.own.write import apply_table, check_target, reads_in_place, whole_folder, write_dataset
+from dpt.extras.own_data.classes import propose, read_classes
+from dpt.extras.own_data.config import path_from
+from dpt.extras.own_data.pairing import pair
+from dpt.extras.own_data.polygons import LabelmeReader, read_coco
+from dpt.extras.own_data.readers import image_reader
+from dpt.extras.own_data.split import split
+from dpt.extras.own_data.survey import survey
+from dpt.extras.own_data.write import apply_table, check_target, reads_in_place, whole_folder, write_dataset
 
 LABELS = np.array([[0, 1, 2, 255]], np.uint8).repeat(3, 0)
 

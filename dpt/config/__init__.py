@@ -1,0 +1,6 @@
+"""Load and check configs, and translate those of MMSegmentation."""
+
+from dpt.config.check import check_config
+from dpt.config.load import load_config
+
+__all__ = ['check_config', 'load_config']

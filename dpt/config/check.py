@@ -1,0 +1,262 @@
+"""Mistakes in a config, told with file and key before data are read or a model is built."""
+
+import copy
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.dataset import BaseDataset
+from mmengine.registry import DefaultScope
+
+from dpt.config.load import CONSUMED
+from dpt.config.parts import (
+    INNER,
+    LOADER_KEYS,
+    PARAMWISE_KEYS,
+    PLAIN_KEYS,
+    ROOTS,
+    Problem,
+    arguments,
+    check_keys,
+    check_parts,
+    is_own,
+    known_names,
+    lookup,
+    near,
+)
+from dpt.config.walk import DATALOADERS, named_datasets, walk
+from dpt.registry import DATASETS, MODELS, OPTIM_WRAPPER_CONSTRUCTORS, TRANSFORMS
+
+LOADERS_OF = dict(train=('train_dataloader', 'val_dataloader'), test=('test_dataloader',))
+"""The loaders that a task reads."""
+MODEL_PARTS = ('backbone', 'neck', 'decode_head', 'data_preprocessor', 'loss', 'auxiliary_loss')
+HEADS = ('model.decode_head', 'model.auxiliary_heads')
+LEVELS = ('CRITICAL', 'ERROR', 'WARNING', 'INFO', 'DEBUG', 'NOTSET')
+BUILD_ERRORS = (ValueError, TypeError, KeyError, AssertionError, OSError)
+
+
+def check_config(config: Config, task: str) -> None:
+    """Check a config as far as that is possible without reading data or building the model.
+
+    Args:
+        config: The config, with options merged.
+        task: ``'train'`` or ``'test'``: whose loaders, and in training whose weights, have to fit.
+
+    Raises:
+        ValueError: Something is wrong; the message has a line for each finding: file, dotted key, what is
+            wrong and, for a misspelt name, which is near.
+    """
+    with DefaultScope.overwrite_default_scope(config.get('default_scope') or 'dpt'):
+        problems = [*_check_top(config), *_check_loaders(config), *_check_rest(config)]
+        if not problems:  # what follows relies on parts that can be built
+            problems = [*_check_data(config, task), *_check_model(config, task)]
+    told: dict[str, str] = {}
+    for key, what in problems:
+        told.setdefault(what, key)  # a pipeline that several loaders share is told once
+    if told:
+        file = getattr(config, 'filename', None) or 'config'
+        raise ValueError('\n'.join(f'{file}: {key}: {what}' for what, key in told.items()))
+
+
+def _check_top(config: Config) -> Iterator[Problem]:
+    if not isinstance(config.get('model'), Mapping):
+        yield 'model', 'it is missing'
+    absent = CONSUMED - set(config)
+    for key in config:
+        # Any name may stand in a config to feed others, but hardly one that is nearly what is read.
+        turned = [name for name in absent if sorted(name) == sorted(key)]
+        hint = f'; did you mean {turned[0]}?' if turned else near(key, absent, cutoff=0.9)
+        if key not in CONSUMED and hint and not key[-1].isdigit():
+            yield key, f'nothing reads this key{hint}'
+    level = config.get('log_level')
+    if isinstance(level, str) and level not in LEVELS:
+        yield 'log_level', f'{level!r} is no level{near(level.upper(), LEVELS)}'
+    for key, names in PLAIN_KEYS.items():
+        yield from check_keys(lookup(config, key), key, names)
+
+
+def _check_loaders(config: Config) -> Iterator[Problem]:
+    for key in DATALOADERS:
+        loader = config.get(key) or {}
+        for place, dataset in named_datasets(loader.get('dataset'), f'{key}.dataset'):
+            if 'type' not in dataset:
+                yield place, "the key 'type' is missing"
+        yield from check_keys(loader, key, LOADER_KEYS)
+        for name, registry in INNER.items():
+            yield from check_parts(loader.get(name), f'{key}.{name}', registry)
+        for name, least in (('batch_size', 1), ('num_workers', 0)):
+            size = loader.get(name, least)
+            if not isinstance(size, int) or size < least:
+                yield f'{key}.{name}', f'{size!r} is no whole number from {least} on'
+    total = config.get('total_batch_size')
+    if total is not None and (not isinstance(total, int) or total < 1):
+        yield 'total_batch_size', f'{total!r} is no whole number from 1 on'
+
+
+def _check_rest(config: Config) -> Iterator[Problem]:
+    for key, registry in ROOTS.items():
+        value = config.get(key)
+        if key.endswith('_evaluator') and isinstance(value, Mapping) and 'metrics' in value:
+            value = value['metrics']
+        if key == 'optim_wrapper' and isinstance(value, Mapping):
+            if 'optimizer' not in value:  # several optimisers by name, for a constructor of its own
+                continue
+            value = {'type': 'OptimWrapper', **value}
+        yield from check_parts(value, key, registry)
+    for key in MODEL_PARTS:
+        part = lookup(config, f'model.{key}')
+        if isinstance(part, Mapping) and 'type' not in part:
+            yield f'model.{key}', "the key 'type' is missing"
+    yield from _check_groups(config)
+
+
+def _check_groups(config: Config) -> Iterator[Problem]:
+    constructor = lookup(config, 'optim_wrapper.constructor') or 'DefaultOptimWrapperConstructor'
+    known = known_names(OPTIM_WRAPPER_CONSTRUCTORS)
+    if isinstance(constructor, str) and OPTIM_WRAPPER_CONSTRUCTORS.get(constructor) is None:
+        yield 'optim_wrapper.constructor', f'{constructor!r} is not known{near(constructor, known)}'
+    if constructor != 'DefaultOptimWrapperConstructor':
+        return
+    key = 'optim_wrapper.paramwise_cfg'
+    yield from check_keys(lookup(config, key), key, PARAMWISE_KEYS)
+    for name, one in (lookup(config, f'{key}.custom_keys') or {}).items():
+        yield from check_keys(one, f'{key}.custom_keys.{name}', ('lr_mult', 'decay_mult'))
+
+
+def _check_data(config: Config, task: str) -> Iterator[Problem]:
+    counts: set[int] = set()
+    for loader in LOADERS_OF[task]:
+        for key, dataset in named_datasets((config.get(loader) or {}).get('dataset'), f'{loader}.dataset'):
+            yield from _check_pipeline(dataset.get('pipeline'), f'{key}.pipeline')
+            if loader != 'train_dataloader' and dataset.get('max_bad_samples'):
+                yield f'{key}.max_bad_samples', 'an evaluation counts every image: only training may skip'
+            kind = DATASETS.get(dataset['type']) if isinstance(dataset['type'], str) else dataset['type']
+            if not (isinstance(kind, type) and issubclass(kind, BaseDataset)):
+                continue
+            try:
+                built = DATASETS.build({**copy.deepcopy(dataset), 'pipeline': [], 'lazy_init': True})
+            except Exception as error:  # of a user's class it may be these two arguments that do not suit it
+                if is_own(kind):
+                    if not isinstance(error, BUILD_ERRORS):
+                        raise
+                    yield key, str(error)
+                continue
+            count = len(built.metainfo.get('classes') or ())
+            if count and count not in counts:
+                yield from _check_classes(config, count, key)
+            counts.add(count)
+    if task == 'test':
+        yield from _check_pipeline(config.get('tta_pipeline'), 'tta_pipeline')
+
+
+def _check_pipeline(pipeline: Any, key: str) -> Iterator[Problem]:
+    for number, transform in enumerate(pipeline or ()):
+        if isinstance(transform, Mapping):
+            try:
+                TRANSFORMS.build(copy.deepcopy(transform))  # some change what they are given
+            except BUILD_ERRORS as error:
+                yield f'{key}.{number}', str(error)
+
+
+def _check_classes(config: Config, count: int, dataset: str) -> Iterator[Problem]:
+    for key, part in walk(config.model, 'model'):
+        number, weight = part.get('num_classes'), part.get('class_weight')
+        # A backbone's own, as of its pretraining, is another matter.
+        if isinstance(number, int) and number != count and key.startswith(HEADS):
+            yield f'{key}.num_classes', f'{number}, but {dataset} has {count} classes'
+        if isinstance(weight, (list, tuple)) and len(weight) != count:
+            yield f'{key}.class_weight', f'{len(weight)} weights, but {dataset} has {count} classes'
+
+
+def _check_model(config: Config, task: str) -> Iterator[Problem]:
+    patch = _patch_size(config)
+    if patch:
+        yield from (_check_crops(config, patch) if task == 'train' else _check_test_size(config, patch))
+    if task == 'train':
+        yield from _check_files(config)
+
+
+def _patch_size(config: Config) -> int | None:
+    backbone = config.model.get('backbone') or {}
+    kind = MODELS.get(backbone['type']) if isinstance(backbone.get('type'), str) else backbone.get('type')
+    if not kind or not is_own(kind):  # who knows what another one does with a rest
+        return None
+    parameter = arguments(kind)[0].get('patch_size')
+    size = backbone.get('patch_size', parameter.default if parameter else None)
+    return size if isinstance(size, int) else None
+
+
+def _sides(value: Any) -> tuple[int, ...]:
+    return tuple(value) if isinstance(value, (list, tuple)) else (value, value)
+
+
+def _check_multiple(value: Any, key: str, patch: int) -> Iterator[Problem]:
+    if value is not None and any(side % patch for side in _sides(value)):
+        yield key, f'{value} is no multiple of model.backbone.patch_size={patch}'
+
+
+def _training_datasets(config: Config) -> Iterator[tuple[str, dict]]:
+    return named_datasets(lookup(config, 'train_dataloader.dataset'), 'train_dataloader.dataset')
+
+
+def _check_crops(config: Config, patch: int) -> Iterator[Problem]:
+    preprocessor = config.model.get('data_preprocessor') or {}
+    size, divisor = preprocessor.get('size'), preprocessor.get('size_divisor')
+    yield from _check_multiple(size, 'model.data_preprocessor.size', patch)
+    yield from _check_multiple(divisor, 'model.data_preprocessor.size_divisor', patch)
+    for place, dataset in _training_datasets(config):
+        for key, part in walk(dataset.get('pipeline'), f'{place}.pipeline'):
+            crop = part.get('crop_size') if part.get('type') == 'RandomCrop' else None
+            if crop is None:
+                continue
+            if size is not None and any(a > b for a, b in zip(_sides(crop), _sides(size), strict=True)):
+                yield f'{key}.crop_size', f'{crop} is larger than model.data_preprocessor.size={tuple(size)}'
+            if size is None and divisor is None:
+                yield from _check_multiple(crop, f'{key}.crop_size', patch)
+
+
+def _check_test_size(config: Config, patch: int) -> Iterator[Problem]:
+    for key in ('model.data_preprocessor.test_cfg.size_divisor', 'model.data_preprocessor.test_cfg.size'):
+        yield from _check_multiple(lookup(config, key), key, patch)
+    if lookup(config, 'model.test_cfg.mode') == 'slide':
+        yield from _check_multiple(
+            lookup(config, 'model.test_cfg.crop_size'), 'model.test_cfg.crop_size', patch
+        )
+
+
+def _check_files(config: Config) -> Iterator[Problem]:
+    """Weights that training starts from, where they are no address."""
+    if _absent(config.get('load_from')):
+        yield '--resume' if config.get('resume') else 'load_from', f'{config.load_from} does not exist'
+    missing = []
+    for key, part in walk(config.model, 'model'):
+        path = part.get('checkpoint') if key.endswith('.init_cfg') else None
+        replaced = (config.get('load_from') or config.get('resume')) and key == 'model.backbone.init_cfg'
+        if _absent(path) and not replaced:
+            what = (
+                f'{path} does not exist; the README says where weights come from, and {key}=None starts '
+                'from random ones'
+            )
+            missing.append((f'{key}.checkpoint', what))
+    yield from missing
+    if missing:  # whoever has to fetch weights is told at once about the data; else the data set tells it
+        yield from _check_folder(config)
+
+
+def _check_folder(config: Config) -> Iterator[Problem]:
+    """The folder of the first training images, for data sets that can say where it comes from."""
+    for key, dataset in _training_datasets(config):
+        built = DATASETS.build({**copy.deepcopy(dataset), 'pipeline': [], 'lazy_init': True})
+        prefix = getattr(built, 'data_prefix', {}).get('img_path')
+        if not prefix or getattr(built, 'backend_args', None) or not hasattr(built, 'explain_missing'):
+            continue
+        if not Path(prefix).is_dir():
+            yield key, built.explain_missing(prefix)
+            return
+
+
+def _absent(path: Any) -> bool:
+    return (
+        isinstance(path, (str, Path)) and bool(path) and '://' not in str(path) and not Path(path).is_file()
+    )

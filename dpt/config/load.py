@@ -1,0 +1,191 @@
+"""Read a config file, apply command-line options, import custom modules."""
+
+import difflib
+import inspect
+import sys
+import traceback
+from pathlib import Path
+
+from mmengine.config import Config
+from mmengine.runner import Runner
+from mmengine.utils import import_modules_from_strings
+
+import dpt
+from dpt.config.mmseg import is_mmseg_config, is_mmseg_module, translate_mmseg_config
+from dpt.config.walk import DATALOADERS, innermost_datasets
+
+CONSUMED = set(inspect.signature(Runner.__init__).parameters) | {
+    'activation_checkpointing',
+    'compile',
+    'custom_imports',
+    'data_root',
+    'efficient_conv_bn_eval',
+    'find_unused_parameters',
+    'model_wrapper_cfg',
+    'sync_bn',
+    'total_batch_size',
+    'tta_model',
+    'tta_pipeline',
+    'tta_ratios_of',
+}
+"""Top-level keys that are read after a config was parsed; other keys only serve the config file itself."""
+RETIRED_KEYS = ('rank_timeout',)
+RETIRED_HOOKS = ('CudnnSearchHook', 'RankWatchHook')
+"""What configs dumped by earlier versions may name and no longer exists; it is dropped with a warning."""
+TRANSLATION = 'translated_from_mmseg'
+"""Key under which a translated config lists what was translated, one line each."""
+PACKAGED = '.mim'
+"""Folder of an installed package that holds configs and tools, as in other packages based on mmengine."""
+
+
+def shipped(kind: str) -> Path:
+    """Return the folder of the configs or tools that come with this package, in a checkout or a wheel.
+
+    Args:
+        kind: ``'configs'`` or ``'tools'``.
+
+    Raises:
+        FileNotFoundError: If the folder does not exist.
+    """
+    package = Path(dpt.__file__).resolve().parent
+    for folder in (package / PACKAGED / kind, package.parent / kind):
+        if folder.is_dir():
+            return folder
+    raise FileNotFoundError(f'{kind} did not come with {package}: install dpt again, from its wheel')
+
+
+def find_config(path: str) -> str:
+    """Return ``path`` if it is a file, else the path of the shipped config of that name.
+
+    Raises:
+        FileNotFoundError: If there is neither.
+    """
+    if Path(path).is_file():
+        return path
+    try:
+        folder = shipped('configs')
+    except FileNotFoundError:
+        folder = Path('configs')
+    relative = Path(path)
+    if relative.parts[:1] == ('configs',):
+        relative = relative.relative_to('configs')
+    if not relative.is_absolute() and '..' not in relative.parts and (folder / relative).is_file():
+        return str(folder / relative)
+    raise FileNotFoundError(f'config file {path} does not exist; those of dpt are in {folder}')
+
+
+def read_config(path: str) -> Config:
+    """Read a config file without importing its ``custom_imports``.
+
+    Args:
+        path: Python, YAML or JSON file.
+
+    Raises:
+        OSError: If the file or one of its bases cannot be read.
+        ValueError: If the file is not valid Python or its code fails; the message names the line.
+    """
+    try:
+        return Config.fromfile(path, import_custom_modules=False)
+    except SyntaxError as error:
+        line = (error.text or '').strip()
+        raise ValueError(f'{path} or a base of it, line {error.lineno}: {error.msg}: {line}') from error
+    except Exception as error:  # the code of a config may raise anything
+        if isinstance(error, FileNotFoundError) or getattr(error, 'errno', None):
+            raise
+        kind = '' if isinstance(error, (ValueError, OSError)) else f'{type(error).__name__}: '
+        # mmengine runs a config's code under another file name, so only the line is known.
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        in_config = last.name == '<module>' and last.filename.endswith('.py') and last.line
+        place = f', or a base of it, line {last.lineno}: {last.line}' if in_config else ''
+        raise ValueError(f'config file {path}{place}: {kind}{error}') from error
+
+
+def load_config(path: str, options: dict | None = None, work_dir: str | None = None) -> Config:
+    """Read a config file, apply ``--cfg-options`` and set the work directory.
+
+    ``data_root`` given as an option replaces the config's own in every data set, where it was read already.
+
+    Configs of MMSegmentation 1.x are translated after the options were applied, so options use its names,
+    too. The lines about it are under the key ``translated_from_mmseg``.
+
+    Args:
+        path: Python config file, or the name of one that comes with this package.
+        options: Values by dotted key, as mmengine's ``DictAction`` parses them.
+        work_dir: Where the run writes; ``None`` for the config's own, or ``work_dirs/<name of the config>``.
+
+    Raises:
+        FileNotFoundError: If the config file does not exist.
+        ValueError: If the file is not valid Python or its code fails, an option would change nothing, a
+            module of ``custom_imports`` cannot be imported, or an MMSegmentation config cannot be translated.
+    """
+    path = find_config(path)
+    config = read_config(path)
+    options = dict(options or {})
+    for option in options:
+        _check_option(option, config)
+    if 'data_root' in options:
+        _replace_data_root(config, options['data_root'])
+    config.merge_from_dict(options)
+    _drop_retired(config)
+    foreign = is_mmseg_config(config)
+    _import_custom_modules(config, foreign)
+    if foreign:
+        config, lines = translate_mmseg_config(config)
+        config[TRANSLATION] = lines
+    config.work_dir = work_dir or config.get('work_dir') or str(Path('work_dirs') / Path(path).stem)
+    return config
+
+
+def _check_option(option: str, config: Config) -> None:
+    """Reject an option whose key is unknown or only read while the config file is parsed."""
+    key = option.split('.')[0]
+    if key in CONSUMED:
+        return
+    if key in config:
+        raise ValueError(
+            f'--cfg-options {option}: {key} is read only while the config file is parsed, '
+            'so this would change nothing; set the keys that it feeds (such as '
+            'model.decode_head.num_classes or train_dataloader.dataset.pipeline), '
+            'or write a config with this one as _base_'
+        )
+    near = difflib.get_close_matches(key, [*config.keys(), *CONSUMED], n=1)
+    hint = f'; did you mean {near[0]}?' if near else ''
+    raise ValueError(f'--cfg-options {key}: no such key in the config{hint}')
+
+
+def _replace_data_root(config: Config, data_root: str) -> None:
+    previous = config.get('data_root')
+    loaders = [config[name] for name in DATALOADERS if config.get(name)]
+    own = [dataset for loader in loaders for dataset in innermost_datasets(loader.get('dataset'))]
+    matching = [dataset for dataset in own if dataset.get('data_root') == previous]
+    if not matching:
+        raise ValueError(
+            f'--cfg-options data_root={data_root}: no data set of the config has data_root={previous!r}, so '
+            'this would change nothing; set train_dataloader.dataset.data_root and those of the other loaders'
+        )
+    for dataset in matching:
+        dataset['data_root'] = data_root
+
+
+def _drop_retired(config: Config) -> None:
+    """Drop what earlier versions wrote into dumped configs by themselves."""
+    for key in RETIRED_KEYS:
+        config.pop(key, None)
+    hooks = config.get('custom_hooks')
+    if hooks:
+        config.custom_hooks = [hook for hook in hooks if hook.get('type') not in RETIRED_HOOKS]
+
+
+def _import_custom_modules(config: Config, foreign: bool) -> None:
+    """Import the modules of ``custom_imports``, except MMSegmentation's own in its configs."""
+    wanted = config.get('custom_imports') or {}
+    names = wanted.get('imports') or []
+    names = [names] if isinstance(names, str) else names
+    names = [name for name in names if not (foreign and is_mmseg_module(name))]
+    folder = str(Path(config.filename).resolve().parent) if config.filename else ''
+    if names and folder and folder not in sys.path:
+        sys.path.append(folder)  # modules beside the config
+    try:
+        import_modules_from_strings(names, wanted.get('allow_failed_imports', False))
+    except ImportError as error:
+        raise ValueError(f'custom_imports={list(names)}: {error} ({error.__context__})') from error

@@ -1,0 +1,285 @@
+"""The model of a MMSegmentation config, taken apart: neck, head and loss out of its DPT head."""
+
+from collections.abc import Mapping
+
+from dpt.config.mmseg.keys import Keys
+
+_NORMS = ('BN', 'BN2d', 'SyncBN')
+_BACKBONE_KEYS = (
+    'patch_size',
+    'in_channels',
+    'embed_dims',
+    'num_layers',
+    'num_heads',
+    'mlp_ratio',
+    'drop_rate',
+    'attn_drop_rate',
+    'final_norm',
+    'interpolate_mode',
+    'with_cp',
+)
+"""Arguments of the ViT that have the same name, meaning and default there and here."""
+_BACKBONE_FIXED = (
+    ('with_cls_token', True),
+    ('out_origin', False),
+    ('patch_pad', 'corner'),
+    ('patch_norm', False),
+    ('pre_norm', False),
+    ('act_cfg', dict(type='GELU')),
+    ('num_fcs', 2),
+    ('frozen_exclude', ['all']),
+)
+"""Arguments of MMSegmentation's ViT that must have its default."""
+_LOSS_FIXED = (('use_sigmoid', False), ('use_mask', False), ('reduction', 'mean'))
+
+
+def translate_model(model: Mapping | None, lines: list[str]) -> dict:
+    """Return the model in this package's names.
+
+    Args:
+        model: ``model`` of the config.
+        lines: Takes what was translated, a line each.
+
+    Raises:
+        ValueError: If a value cannot be expressed here; the message begins with its key.
+    """
+    return _Model(Keys(model or {}, 'model', lines), lines).translated()
+
+
+class _Model:
+    """The parts of ``model`` while their keys are taken one by one."""
+
+    def __init__(self, model: Keys, lines: list[str]) -> None:
+        self.lines = lines
+        self.model = model
+        self.head = Keys(self.model.take('decode_head'), 'model.decode_head', lines)
+        self.backbone = Keys(self.model.take('backbone'), 'model.backbone', lines)
+
+    def translated(self) -> dict:
+        """Return the model in this package's names."""
+        self.model.expect('type', 'EncoderDecoder', default=None)
+        if self.model.take('neck', None) is not None:
+            raise ValueError(
+                'model.neck: a DPT of MMSegmentation has none; its settings are in model.decode_head'
+            )
+        backbone = self._backbone()
+        translated = dict(
+            type='EncoderDecoder',
+            data_preprocessor=self._preprocessor(),
+            backbone=backbone,
+            **self._decoder(backbone.get('embed_dims', 768)),
+            test_cfg=self._test_cfg(),
+        )
+        self._auxiliary()
+        for key in (
+            'auxiliary_heads',
+            'auxiliary_loss',
+        ):  # of this package: no MMSegmentation name says the same
+            if key in self.model.left:
+                translated[key] = self.model.take(key)
+        self.model.without_effect('train_cfg')
+        init = self.model.take('init_cfg', None)
+        if init is not None:
+            translated['init_cfg'] = _pretrained(init, 'model.init_cfg', self.lines)
+        self.model.close()
+        return translated
+
+    def _auxiliary(self) -> None:
+        if self.model.take('auxiliary_head', None):
+            raise ValueError(
+                'model.auxiliary_head cannot be translated: in MMSegmentation it reads the taps of the '
+                'backbone, which with a DPT are pairs that no head takes. Heads on the fused maps are set by '
+                "model.auxiliary_heads=[dict(type='FCNHead', in_channels=256, num_classes=..., in_index=1)]"
+            )
+
+    def _preprocessor(self) -> dict:
+        keys = Keys(self.model.take('data_preprocessor'), 'model.data_preprocessor', self.lines)
+        keys.expect('type', 'SegDataPreProcessor', default=None)
+        keys.expect('batch_augments', None)
+        translated = dict(type='SegDataPreProcessor', mean=keys.take('mean'), std=keys.take('std'))
+        # Both names mean the same there: the three channels are reversed.
+        reverse = [keys.take(name, False) for name in ('bgr_to_rgb', 'rgb_to_bgr')]
+        if all(reverse):
+            raise ValueError('model.data_preprocessor.rgb_to_bgr and .bgr_to_rgb are both set: set one')
+        translated['bgr_to_rgb'] = any(reverse)
+        for name in ('size', 'size_divisor', 'pad_val', 'seg_pad_val'):
+            if name in keys.left:
+                translated[name] = keys.take(name)
+        test = keys.take('test_cfg', None)
+        if test:
+            inner = Keys(test, 'model.data_preprocessor.test_cfg', self.lines)
+            translated['test_cfg'] = {k: inner.take(k) for k in ('size', 'size_divisor') if k in inner.left}
+            inner.close()
+        keys.close()
+        return translated
+
+    def _backbone(self) -> dict:
+        keys = self.backbone
+        keys.expect('type', 'VisionTransformer', default=None)
+        translated: dict = dict(type='VisionTransformer', norm_eps=self._norm_eps())
+        for name in _BACKBONE_KEYS:
+            if name in keys.left:
+                translated[name] = keys.take(name)
+        translated.update(self._differing())
+        translated['out_indices'] = keys.take('out_indices', -1)
+        if not isinstance(translated['out_indices'], list) or len(translated['out_indices']) != 4:
+            raise ValueError(f'model.backbone.out_indices={translated["out_indices"]!r}: a DPT has four taps')
+        keys.expect('output_cls_token', True, default=False, why=', as DPTHead needs it')
+        for name, default in _BACKBONE_FIXED:
+            keys.expect(name, default)
+        keys.without_effect('norm_eval')  # of batch norms, and a ViT has none
+        if 'patch_bias' not in keys.left:
+            self.lines.append(
+                'model.backbone.patch_bias: not set -> True, as in the published run; 1.2 dropped it. '
+                'Files without it load with zeros'
+            )
+        translated['patch_bias'] = keys.take('patch_bias', True)
+        init = self._init_cfg()
+        if init is not None:
+            translated['init_cfg'] = init
+        keys.close()
+        return translated
+
+    def _differing(self) -> dict:
+        """Arguments of the ViT that have the same name there and another meaning."""
+        keys = self.backbone
+        size = keys.take('img_size', 224)
+        translated = dict(img_size=size[0] if isinstance(size, list) and len(size) == 1 else size)
+        keys.expect('qkv_bias', True, why=', as without it the projection behind the attention has no bias')
+        if rate := keys.take('drop_path_rate', 0.0):
+            translated.update(drop_path_rate=rate, drop_path_attn=False)
+            self.lines.append(
+                f'model.backbone.drop_path_rate={rate}: of the feed-forward parts alone, as there'
+            )
+        return translated
+
+    def _norm_eps(self) -> float:
+        keys = Keys(self.backbone.take('norm_cfg', dict(type='LN')), 'model.backbone.norm_cfg', self.lines)
+        keys.expect('type', 'LN')
+        keys.expect('requires_grad', True)
+        given = 'eps' in keys.left
+        eps = keys.take('eps', 1e-5)
+        keys.close()
+        self.lines.append(f'model.backbone.norm_eps={eps}: {"of norm_cfg" if given else "the default there"}')
+        return eps
+
+    def _init_cfg(self) -> dict | None:
+        given = {
+            'model.pretrained': self.model.take('pretrained', None),
+            'model.backbone.pretrained': self.backbone.take('pretrained', None),
+            'model.backbone.init_cfg': self.backbone.take('init_cfg', None),
+        }
+        given = {key: value for key, value in given.items() if value is not None}
+        if len(given) > 1:
+            raise ValueError(f'{" and ".join(given)} are both set: the backbone starts from one file')
+        for key, value in given.items():
+            if isinstance(value, str):
+                self.lines.append(f'{key} -> model.backbone.init_cfg, {value}')
+                return dict(type='Pretrained', checkpoint=value)
+            return _pretrained(value, key, self.lines)
+        return None
+
+    def _decoder(self, width: int) -> dict:
+        """Take the neck, the head and the loss out of MMSegmentation's head."""
+        keys = self.head
+        keys.expect('type', 'DPTHead', default=None)
+        keys.expect('embed_dims', width, default=768, why=', the embed_dims of the backbone')
+        keys.expect('input_transform', 'multiple_select', default=None)
+        keys.expect('in_index', (0, 1, 2, 3), default=-1)
+        keys.without_effect('in_channels', 'patch_size', 'conv_cfg', 'threshold')
+        keys.expect('act_cfg', dict(type='ReLU'))
+        for name in ('expand_channels', 'align_corners'):
+            keys.expect(name, False)
+        keys.expect('sampler', None)
+        classes = self._num_classes()
+        keys.expect('init_cfg', None, dict(type='Normal', std=0.01, override=dict(name='conv_seg')))
+        channels, norm = keys.take('channels'), self._norm()
+        neck = dict(
+            type='DPTNeck',
+            in_channels=width,
+            channels=channels,
+            post_process_channels=keys.take('post_process_channels', [96, 192, 384, 768]),
+            readout_type=keys.take('readout_type', 'ignore'),
+            norm=norm,
+        )
+        head = dict(type='DPTHead', in_channels=channels, num_classes=classes, norm=norm)
+        head['dropout_ratio'] = keys.take('dropout_ratio', 0.1)
+        loss, ignore_index = self._loss(), keys.take('ignore_index', 255)
+        if ignore_index is None:
+            raise ValueError('model.decode_head.ignore_index=None cannot be translated: a label was expected')
+        keys.close()
+        self.lines.append(
+            'model.decode_head: split into model.neck (DPTNeck: reassemble, convs, fusion) and '
+            'model.decode_head (DPTHead: project, classifier)'
+        )
+        return dict(neck=neck, decode_head=head, loss=loss, ignore_index=ignore_index)
+
+    def _num_classes(self) -> int:
+        keys = self.head
+        classes = keys.take('num_classes')
+        if classes == 1:
+            raise ValueError(
+                'model.decode_head.num_classes=1 cannot be translated: a threshold is not supported, use two '
+                'classes'
+            )
+        keys.expect('out_channels', None, classes, why=', as a threshold is not supported')
+        return classes
+
+    def _norm(self) -> str | None:
+        norm = self.head.take('norm_cfg', dict(type='BN'))
+        if norm is None:
+            return None
+        keys = Keys(norm, 'model.decode_head.norm_cfg', self.lines)
+        name = keys.expect('type', *_NORMS, default=None)
+        keys.expect('requires_grad', True)
+        keys.expect('eps', 1e-5)
+        keys.expect('momentum', 0.1)
+        keys.close()
+        if name != 'BN':
+            self.lines.append(
+                f"model.decode_head.norm_cfg: {name} -> norm='BN', SyncBN where there are several GPUs"
+            )
+        return 'BN'
+
+    def _loss(self) -> dict:
+        path = 'model.decode_head.loss_decode'
+        loss = self.head.take('loss_decode', dict(type='CrossEntropyLoss'))
+        if isinstance(loss, list):
+            if len(loss) != 1:
+                raise ValueError(f'{path} cannot be translated: one loss was expected, not {len(loss)}')
+            loss, path = loss[0], f'{path}.0'
+        keys = Keys(loss, path, self.lines)
+        keys.expect('type', 'CrossEntropyLoss', default=None)
+        for name, default in _LOSS_FIXED:
+            keys.expect(name, default)
+        translated = dict(type='CrossEntropyLoss')
+        for name in ('class_weight', 'loss_weight', 'loss_name', 'avg_non_ignore'):
+            if name in keys.left:
+                translated[name] = keys.take(name)
+        keys.close()
+        if isinstance(translated.get('class_weight'), str):
+            raise ValueError(
+                f'{path}.class_weight={translated["class_weight"]!r}: write the numbers themselves'
+            )
+        self.lines.append(f'{path} -> model.loss')
+        return translated
+
+    def _test_cfg(self) -> dict:
+        keys = Keys(self.model.take('test_cfg', None) or dict(mode='whole'), 'model.test_cfg', self.lines)
+        translated = dict(mode=keys.expect('mode', 'whole', 'slide'))
+        for name in ('crop_size', 'stride'):
+            if name in keys.left:
+                translated[name] = keys.take(name)
+        keys.without_effect('rescale')
+        keys.close()
+        return translated
+
+
+def _pretrained(init: Mapping, path: str, lines: list[str]) -> dict:
+    keys = Keys(init, path, lines)
+    keys.expect('type', 'Pretrained', default=None)
+    translated = dict(type='Pretrained', checkpoint=keys.take('checkpoint'))
+    if path == 'model.init_cfg' and 'drop' in keys.left:  # ours, for another number of classes
+        translated['drop'] = keys.take('drop')
+    keys.close()
+    return translated

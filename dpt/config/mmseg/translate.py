@@ -1,0 +1,148 @@
+"""Configs of MMSegmentation 1.x, translated on loading.
+
+The data, schedule, hooks and evaluation of such a config mean the same here, so they are only checked. Its
+model is rewritten: there the DPT head holds what is a neck here, and each head its own loss. A value that
+cannot be expressed is an error that names the key; nothing is dropped silently.
+"""
+
+import copy
+from collections.abc import Iterator
+from typing import Any
+
+from mmengine.config import Config, ConfigDict
+
+from dpt.config.mmseg.model import translate_model
+from dpt.config.mmseg.parts import check_parts, reduces_zero_label
+from dpt.config.walk import innermost_datasets
+
+SCOPE = 'mmseg'
+_HEAD_KEYS = ('post_process_channels', 'readout_type', 'loss_decode', 'norm_cfg', 'in_index', 'embed_dims')
+_OLD_KEYS = ('lr_config', 'runner', 'optimizer_config', 'checkpoint_config', 'evaluation')
+
+
+def is_mmseg_config(config: Config) -> bool:
+    """Whether the scope is MMSegmentation's or, where none is set, the model is written in its way."""
+    scope = config.get('default_scope')
+    if scope in (None, 'mmengine'):
+        model = config.get('model') or {}
+        head = model.get('decode_head') or {}
+        return any(key in head for key in _HEAD_KEYS) or 'auxiliary_head' in model
+    return scope == SCOPE
+
+
+def translate_mmseg_config(config: Config) -> tuple[Config, list[str]]:
+    """Translate a merged config of MMSegmentation 1.x whose model is a DPT on a plain ViT.
+
+    Args:
+        config: The config, with ``--cfg-options`` in MMSegmentation's names already merged; left unchanged.
+
+    Returns:
+        The config in this package's names, and what was translated, a line each.
+
+    Raises:
+        ValueError: If a value cannot be expressed here; the message begins with its key.
+    """
+    old = [key for key in _OLD_KEYS if key in config]
+    if old:
+        raise ValueError(
+            f'{old[0]}: a key of MMSegmentation 0.x, whose configs are not read; use the 1.x one of the model'
+        )
+    if 'runner_type' in config:
+        raise ValueError(
+            f'runner_type={config.runner_type!r}: only the default runner of mmengine is used here'
+        )
+    try:
+        return _translate(copy.deepcopy(config))
+    except (AttributeError, TypeError, KeyError, IndexError) as error:
+        raise ValueError(
+            f'the config of MMSegmentation cannot be translated ({type(error).__name__}: {error}): a key is '
+            'missing, or a value is of another kind than in the configs that come with MMSegmentation'
+        ) from error
+
+
+def _translate(config: Config) -> tuple[Config, list[str]]:
+    lines = [f"default_scope: {config.get('default_scope')!r} -> 'dpt'"]
+    _strip_scope(config._cfg_dict)
+    config.default_scope = 'dpt'
+    lines += _drop_imports(config)
+    config.model = ConfigDict(translate_model(config.get('model'), lines))
+    check_parts(config, lines)
+    lines += _match_names(config)
+    lines += _complete(config)
+    return config, lines
+
+
+def is_mmseg_module(name: str) -> bool:
+    """Whether a module of ``custom_imports`` belongs to MMSegmentation itself."""
+    return name.split('.')[0] == SCOPE
+
+
+def _drop_imports(config: Config) -> list[str]:
+    imports = (config.get('custom_imports') or {}).get('imports') or []
+    imports = [imports] if isinstance(imports, str) else list(imports)
+    own = [name for name in imports if is_mmseg_module(name)]
+    if not own:
+        return []
+    config.custom_imports['imports'] = [name for name in imports if name not in own]
+    return [f'custom_imports: left out {", ".join(own)}']
+
+
+def _strip_scope(value: Any) -> None:
+    """Write ``type='mmseg.X'`` as ``type='X'`` at any depth, in place."""
+    if isinstance(value, dict):
+        if isinstance(value.get('type'), str):
+            value['type'] = value['type'].removeprefix(f'{SCOPE}.')
+        if value.get('_scope_') == SCOPE:
+            del value['_scope_']
+        for item in value.values():
+            _strip_scope(item)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            _strip_scope(item)
+
+
+def _match_names(config: Config) -> list[str]:
+    """Let the keys of ``paramwise_cfg`` match the names that parameters have there."""
+    wrapper = config.get('optim_wrapper') or {}
+    constructor = wrapper.get('constructor', 'DefaultOptimWrapperConstructor')
+    if constructor != 'DefaultOptimWrapperConstructor' or not (wrapper.get('paramwise_cfg') or {}):
+        return []
+    wrapper['constructor'] = 'MMSegOptimWrapperConstructor'
+    return [
+        "optim_wrapper.constructor='MMSegOptimWrapperConstructor': keys of paramwise_cfg match the names of "
+        'MMSegmentation, where the neck is a part of decode_head'
+    ]
+
+
+def _complete(config: Config) -> list[str]:
+    """Add what the tools expect, and say how the rest is to be understood."""
+    lines = []
+    config.setdefault('default_hooks', ConfigDict()).setdefault('run_info', dict(type='RunInfoHook'))
+    for mode in ('val', 'test'):
+        loader, evaluators = config.get(f'{mode}_dataloader'), config.get(f'{mode}_evaluator')
+        reduced = loader and any(map(reduces_zero_label, innermost_datasets(loader.get('dataset'))))
+        for evaluator in evaluators if isinstance(evaluators, list) else [evaluators]:
+            if reduced and evaluator and evaluator.get('type') == 'IoUMetric':
+                evaluator.setdefault('label_offset', 1)
+                lines.append(f'{mode}_evaluator.label_offset=1: label maps that --out writes count from 1')
+    if any('scale_factor' in step for step in _steps(config.get('tta_pipeline') or [])):
+        lines.append(
+            "tta_pipeline: stays: ratios are of the image's own size; behind the published figure they are "
+            'of the test scale'
+        )
+    batch = (config.get('train_dataloader') or {}).get('batch_size')
+    if batch is not None:
+        lines.append(f'train_dataloader.batch_size={batch} stays: it is per process, whatever their number')
+    wrapper = config.get('optim_wrapper') or {}
+    if wrapper.get('type') == 'AmpOptimWrapper' and not wrapper.get('dtype'):
+        lines.append('optim_wrapper.dtype: bfloat16 where the device computes in it, else float16')
+    return lines
+
+
+def _steps(pipeline: list) -> Iterator[dict]:
+    for step in pipeline:
+        if isinstance(step, (list, tuple)):
+            yield from _steps(list(step))
+        else:
+            yield step
+            yield from _steps(step.get('transforms') or [])

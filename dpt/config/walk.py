@@ -1,0 +1,64 @@
+"""Walks over the nested data sets and pipelines of a config."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+DATALOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
+
+
+def named_datasets(dataset: dict | None, key: str) -> Iterator[tuple[str, dict]]:
+    """Yield the data sets inside wrappers such as RepeatDataset and ConcatDataset, with their dotted keys.
+
+    Raises:
+        ValueError: If one is not a dict.
+    """
+    if dataset is None:
+        return
+    if not isinstance(dataset, Mapping):
+        raise ValueError(
+            f'{key}={dataset!r:.60}...: a data set must be a dict; several data sets are '
+            "dict(type='ConcatDataset', datasets=[...])"
+        )
+    if 'dataset' in dataset:
+        yield from named_datasets(dataset['dataset'], f'{key}.dataset')
+    elif 'datasets' in dataset:
+        for number, one in enumerate(dataset['datasets']):
+            yield from named_datasets(one, f'{key}.datasets.{number}')
+    else:
+        yield key, dataset
+
+
+def innermost_datasets(dataset: dict | None) -> list[dict]:
+    """Return the data sets inside wrappers: one of RepeatDataset, several of ConcatDataset."""
+    return [one for _, one in named_datasets(dataset, 'dataset')]
+
+
+def walk(value: Any, key: str = '') -> Iterator[tuple[str, dict]]:
+    """Yield every dict in a value, nested ones included, with its dotted key."""
+    if isinstance(value, Mapping):
+        yield key, value
+        items: Any = value.items()
+    else:
+        items = enumerate(value) if isinstance(value, (list, tuple)) else ()
+    for name, one in items:
+        yield from walk(one, f'{key}.{name}')
+
+
+def transforms_of(pipeline: list) -> list[dict]:
+    """Return the transforms of a pipeline, those inside ``TestTimeAug`` and other wrappers included."""
+    return [one for _, one in walk(pipeline) if 'type' in one]
+
+
+def without_annotations(pipeline: list) -> list:
+    """Return a pipeline without ``LoadAnnotations``, also inside ``TestTimeAug``."""
+    kept: list = []
+    for transform in pipeline:
+        if isinstance(transform, (list, tuple)):
+            views = without_annotations(list(transform))
+            if views:
+                kept.append(views)
+        elif transform['type'] == 'TestTimeAug':
+            kept.append(dict(transform, transforms=without_annotations(transform['transforms'])))
+        elif transform['type'] != 'LoadAnnotations':
+            kept.append(transform)
+    return kept

@@ -1,0 +1,238 @@
+"""What is measured: training steps, predictions, data loading and the metric of a config."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.dataset import Compose, pseudo_collate
+from mmengine.model import BaseModel
+from mmengine.optim import build_optim_wrapper
+from mmengine.runner import Runner
+from mmengine.structures import PixelData
+from torch.utils.data._utils.pin_memory import pin_memory
+
+from dpt.extras.profiling.flops import REST, part_costs, training_flops
+from dpt.extras.profiling.timing import PartTimer, timed_parts
+from dpt.registry import METRICS, MODELS
+from dpt.structures import SegDataSample
+
+Size = tuple[int, int]
+RESIZE = 'resize, argmax'
+
+
+@dataclass(frozen=True)
+class Workload:
+    """Something to time.
+
+    Attributes:
+        name: What it is.
+        step: What is repeated.
+        images: Images in a step.
+        watch: Context in which a timer is told of the parts of a step.
+        flops: Floating-point operations of a step; ``None`` where the arithmetic is not the point.
+        part_flops: Those of the forward pass, by part.
+        trained: The model, where it is trained.
+        rest: What is in none of the parts.
+        part_step: What is repeated for the shares of the parts, if not ``step``.
+    """
+
+    name: str
+    step: Callable[[], object]
+    images: int
+    watch: Callable[[PartTimer], AbstractContextManager]
+    flops: int | None = None
+    part_flops: dict[str, int] | None = None
+    trained: BaseModel | None = None
+    rest: str = REST
+    part_step: Callable[[], object] | None = None
+
+
+def build_model(config: Config, device: torch.device) -> BaseModel:
+    """Build the config's model with random weights, which cost what trained ones do."""
+    torch.manual_seed(0)
+    for part in (config.model.backbone, config.model):
+        part.pop('init_cfg', None)
+    model = MODELS.build(config.model)
+    model.init_weights()
+    return model.to(device)
+
+
+def random_batch(size: Size, batch_size: int, num_classes: int) -> dict:
+    """Draw images and labels as a data loader hands them over: uint8, in blocks of 16x16 pixels.
+
+    They lie in page-locked memory where there is a GPU, as those of the loaders do.
+    """
+    random = np.random.default_rng(0)
+    inputs, samples = [], []
+    for _ in range(batch_size):
+        inputs.append(torch.from_numpy(random.integers(0, 256, (3, *size), dtype=np.uint8)))
+        blocks = random.integers(0, min(num_classes, 255), (size[0] // 16 + 1, size[1] // 16 + 1))
+        label = np.kron(blocks, np.ones((16, 16), np.int64))[: size[0], : size[1]].astype(np.uint8)
+        sample = SegDataSample(gt_sem_seg=PixelData(data=torch.from_numpy(label)[None]))
+        sample.set_metainfo(dict(img_path='random.jpg', img_shape=size, ori_shape=size, flip=False))
+        samples.append(sample)
+    data = dict(inputs=inputs, data_samples=samples)
+    return pin_memory(data) if torch.cuda.is_available() else data
+
+
+def _classes(config: Config) -> int:
+    return config.model.decode_head.num_classes
+
+
+def _input_shape(model: BaseModel, data: dict, training: bool) -> tuple[int, int, int, int]:
+    """Return the shape BxCxHxW in which a batch reaches the network."""
+    return tuple(model.data_preprocessor(data, training)['inputs'].shape)
+
+
+def training(config: Config, model: BaseModel, size: Size, batch_size: int) -> Workload:
+    """Return a training step with the config's optimiser: transfer, forward, backward, update."""
+    wrapper = build_optim_wrapper(model, config.optim_wrapper)
+    data = random_batch(size, batch_size, _classes(config))
+
+    def step() -> object:
+        return model.train().train_step(data, wrapper)
+
+    @contextmanager
+    def watch(timer: PartTimer) -> Iterator[None]:
+        losses = [*model.loss_decode, *(model.loss_auxiliary if len(model.auxiliary_heads) else [])]
+        with ExitStack() as stack:
+            stack.enter_context(timed_parts(model, timer))
+            stack.enter_context(timer.method(model.data_preprocessor, 'forward', 'preprocess'))
+            for loss in losses:
+                stack.enter_context(timer.method(loss, 'forward', 'loss'))
+            stack.enter_context(timer.method(wrapper, 'backward', 'backward'))
+            for name in ('step', 'zero_grad'):
+                stack.enter_context(timer.method(wrapper, name, 'optimizer'))
+            yield
+
+    shape = _input_shape(model, data, True)
+    return Workload(
+        'train',
+        step,
+        batch_size,
+        watch,
+        flops=training_flops(config.model, shape),
+        part_flops={part.name: part.flops for part in part_costs(config.model, shape)},
+        trained=model,
+    )
+
+
+def inference(
+    config: Config, model: BaseModel, size: Size, batch_size: int, amp_dtype: torch.dtype | None
+) -> Workload:
+    """Return a prediction, from uint8 images to label maps at their size."""
+    data = random_batch(size, batch_size, _classes(config))
+    shape = _input_shape(model, data, False)
+    parts = {part.name: part.flops for part in part_costs(config.model, shape)}
+    step = _predicting(model, model, data, amp_dtype)
+    return Workload(
+        'infer',
+        step,
+        batch_size,
+        _watch(model),
+        flops=sum(parts.values()),
+        part_flops=parts,
+        rest=RESIZE,
+    )
+
+
+def test_time_augmentation(
+    config: Config, model: BaseModel, pipeline: list[dict], size: Size, amp_dtype: torch.dtype | None
+) -> Workload:
+    """Return the prediction of one image from all views of the config's ``tta_pipeline``.
+
+    Args:
+        config: The config, with ``tta_model``.
+        model: The segmentor.
+        pipeline: Its ``tta_pipeline``, without annotations.
+        size: (height, width) of the image as if on disk.
+        amp_dtype: Type of mixed precision, or ``None``.
+    """
+    array = random_batch(size, 1, 2)['inputs'][0].permute(1, 2, 0).numpy()
+    image = dict(img=array, img_path=None, img_shape=size, ori_shape=size)
+    steps = [step for step in pipeline if step['type'] != 'LoadImageFromFile']
+    data = pseudo_collate([Compose(steps)(image)])
+    views = [
+        _input_shape(model, dict(inputs=inputs, data_samples=samples), False)
+        for inputs, samples in zip(data['inputs'], data['data_samples'], strict=True)
+    ]
+    flops = {shape: sum(part.flops for part in part_costs(config.model, shape)) for shape in set(views)}
+    merging = MODELS.build(dict(config.tta_model, module=model)).to(model.data_preprocessor.device)
+    step = _predicting(merging, model, data, amp_dtype)
+    return Workload(
+        f'tta ({len(views)} views)',
+        step,
+        1,
+        _watch(model),
+        flops=sum(flops[view] for view in views),
+    )
+
+
+def _predicting(
+    predictor: BaseModel, model: BaseModel, data: dict, amp_dtype: torch.dtype | None
+) -> Callable[[], object]:
+    device = next(model.parameters()).device
+
+    def step() -> object:
+        autocast = torch.autocast(device.type, amp_dtype) if amp_dtype else nullcontext()
+        with torch.no_grad(), autocast:
+            return predictor.eval().test_step(data)
+
+    return step
+
+
+def _watch(model: BaseModel) -> Callable[[PartTimer], AbstractContextManager]:
+    @contextmanager
+    def watch(timer: PartTimer) -> Iterator[None]:
+        with timed_parts(model, timer), timer.method(model.data_preprocessor, 'forward', 'preprocess'):
+            yield
+
+    return watch
+
+
+def data_loading(loader_config: dict) -> Workload:
+    """Return the next batch of the training's data loader, with the config's number of workers.
+
+    Its parts are the transforms of one image, timed in this process.
+    """
+    loader = Runner.build_dataloader(loader_config, seed=0)
+    batches, samples = iter(loader), iter(loader.sampler)
+    dataset = _with_pipeline(loader.dataset)
+
+    @contextmanager
+    def watch(timer: PartTimer) -> Iterator[None]:
+        with ExitStack() as stack:
+            for transform in dataset.pipeline.transforms:
+                if hasattr(transform, 'transform'):  # what mmcv's transforms are called through
+                    stack.enter_context(timer.method(transform, 'transform', type(transform).__name__))
+            yield
+
+    return Workload(
+        'data',
+        lambda: next(batches),
+        loader.batch_size,
+        watch,
+        part_step=lambda: loader.dataset[next(samples)],
+    )
+
+
+def _with_pipeline(dataset: Any) -> Any:
+    """Return the data set that is inside of wrappers such as RepeatDataset."""
+    while not hasattr(dataset, 'pipeline'):
+        dataset = dataset.dataset if hasattr(dataset, 'dataset') else dataset.datasets[0]
+    return dataset
+
+
+def metric(config: Config, size: Size, device: torch.device) -> Workload:
+    """Return the accounting of one predicted label map, on the device where predictions are."""
+    evaluator = config.test_evaluator
+    evaluator = METRICS.build(evaluator[0] if isinstance(evaluator, list) else evaluator)
+    evaluator.dataset_meta = dict(classes=[f'class {i}' for i in range(_classes(config))])
+    maps = random_batch(size, 2, _classes(config))['data_samples']
+    predicted, truth = (sample.gt_sem_seg.data.to(device) for sample in maps)
+    both = dict(pred_sem_seg=dict(data=predicted), gt_sem_seg=dict(data=truth), img_path='random.jpg')
+    return Workload('metric', lambda: evaluator.process({}, [both]), 1, lambda _: nullcontext())
