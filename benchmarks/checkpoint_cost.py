@@ -13,9 +13,7 @@ from pathlib import Path
 
 import torch
 
-from dpt.engine.background import Background
-from dpt.engine.checkpoint_files import write_checkpoint
-from dpt.engine.checkpoint_state import HostCopies
+from dpt.engine.checkpointing import Background, HostCopies, write_checkpoint
 
 
 def seconds(work, *arguments: object) -> float:

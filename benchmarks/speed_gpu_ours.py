@@ -8,14 +8,14 @@ from pathlib import Path
 
 import speed_ours
 import torch
+from dpt.engine.exit import ends_for_sure
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from speed_common import Side, only_train
 from speed_gpu_common import AMP, Settings, main, shrunk, train
 
 from dpt.config.testing import use_test_time_augmentation
-from dpt.engine.exit import ends_for_sure
-from dpt.engine.launch import build_runner
+from dpt.engine import build_runner
 from dpt.extras.profiling import matrix_rate, training_flops, workloads
 from dpt.extras.profiling.timing import Timing, time_step
 from dpt.registry import DATASETS, MODELS

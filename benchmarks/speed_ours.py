@@ -16,7 +16,7 @@ from mmengine.structures import PixelData
 from speed_common import CLASSES, CLOCKS, SIZE, Nothing, Side, main, measure, prediction_and_truth, regions
 
 from dpt.datasets import BaseSegDataset
-from dpt.engine.launch import build_runner
+from dpt.engine import build_runner
 from dpt.models.inference import Geometry, label_map
 from dpt.registry import DATASETS, METRICS, MODELS
 from dpt.structures import SegDataSample

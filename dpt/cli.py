@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from mmengine.config import DictAction
 
-from dpt.engine.launch import LAUNCHERS
+from dpt.engine.distributed import LAUNCHERS
 from dpt.os_errors import explain_os_error
 
 WRONG_ARGUMENTS = re.compile(r'unexpected keyword argument|missing \d+ required')
@@ -51,11 +51,6 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--launcher', choices=LAUNCHERS, default='none', help='how processes were started')
     # torch.distributed.launch passes it; torchrun sets LOCAL_RANK instead.
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
-
-
-def set_local_rank(local_rank: int) -> None:
-    """Tell mmengine the local rank where the launcher did not; mpirun has a variable of its own."""
-    os.environ.setdefault('LOCAL_RANK', os.environ.get('OMPI_COMM_WORLD_LOCAL_RANK', str(local_rank)))
 
 
 def explain(error: Exception) -> str | None:

@@ -24,8 +24,8 @@ from dpt.cli import add_config_options, one_line_errors
 from dpt.config.load import load_config
 from dpt.config.testing import use_test_time_augmentation
 from dpt.config.walk import without_annotations
-from dpt.engine.launch import enable_amp
-from dpt.engine.optim_wrapper import preferred_amp_dtype
+from dpt.engine import enable_amp
+from dpt.engine.optim import preferred_amp_dtype
 from dpt.extras.profiling import workloads
 from dpt.extras.profiling.picture import draw_shares
 from dpt.extras.profiling.report import Limits, as_text, run

@@ -19,7 +19,7 @@ from mmengine.registry import init_default_scope
 
 from dpt.cli import add_config_options, one_line_errors
 from dpt.config.load import load_config
-from dpt.engine.randomness import Draw, InfiniteSampler, SeededDataset
+from dpt.engine.sampling import Draw, InfiniteSampler, SeededDataset
 from dpt.extras.browse import browse
 from dpt.extras.report.figures import check_picture_file, write_picture
 from dpt.registry import MODELS

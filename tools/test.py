@@ -12,16 +12,16 @@ import json
 from mmengine.dist import is_main_process
 
 from dpt.checkpoints import checkpoint_hash, load_model
-from dpt.cli import add_common_arguments, one_line_errors, set_local_rank
-from dpt.config.check import check_config
-from dpt.config.load import load_config
+from dpt.cli import add_common_arguments, one_line_errors
+from dpt.config import check_config, load_config
 from dpt.config.testing import (
     describe_protocol,
     skip_absent_masks,
     use_test_time_augmentation,
     write_results,
 )
-from dpt.engine.launch import build_runner
+from dpt.engine import build_runner
+from dpt.engine.distributed import set_local_rank
 
 
 def parse_args() -> argparse.Namespace:

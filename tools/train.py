@@ -11,12 +11,11 @@ Example:
 
 import argparse
 
-from dpt.cli import add_common_arguments, one_line_errors, set_local_rank
-from dpt.config.check import check_config
-from dpt.config.load import load_config
-from dpt.engine.exit import ends_for_sure
-from dpt.engine.launch import build_runner, enable_amp
-from dpt.engine.signals import STOPPED, stopped_by_signal
+from dpt.cli import add_common_arguments, one_line_errors
+from dpt.config import check_config, load_config
+from dpt.engine import build_runner, enable_amp
+from dpt.engine.distributed import set_local_rank
+from dpt.engine.stop import STOPPED, stopped_by_signal
 from dpt.engine.work_dir import locked_work_dir, saved_before_restart
 
 
@@ -38,19 +37,16 @@ def parse_args() -> argparse.Namespace:
 
 
 def main() -> None:
-    with ends_for_sure(), one_line_errors():
+    with one_line_errors():
         args = parse_args()
         set_local_rank(args.local_rank)
         config = load_config(args.config, args.cfg_options, args.work_dir)
         if args.amp:
             enable_amp(config)
         resume = 'auto' if saved_before_restart(config.work_dir) else args.resume
-        if resume:
-            config.resume = True
-            config.load_from = None if resume == 'auto' else resume
-        check_config(config, 'train')
+        check_config(config, 'train', resume)
         with locked_work_dir(config.work_dir, args.launcher):
-            runner = build_runner(config, args.launcher)
+            runner = build_runner(config, args.launcher, resume)
             runner.train()
         if stopped_by_signal(runner):
             raise SystemExit(STOPPED)

@@ -14,7 +14,7 @@ from mmengine.dist import get_rank
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from dpt.engine.non_finite_hook import files_of
+from dpt.engine.non_finite import files_of
 from dpt.registry import HOOKS
 
 

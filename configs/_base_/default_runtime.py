@@ -2,9 +2,9 @@ default_scope = 'dpt'
 env_cfg = dict(
     cudnn_benchmark=True,
     mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
-    dist_cfg=dict(backend='nccl', timeout=3600),  # seconds that a collective may take
+    dist_cfg=dict(backend='nccl', timeout=1800),  # seconds that a collective may take
 )
-rank_timeout = 600  # seconds without a sign of life, or behind the others, before a process is given up
+# Every hook that runs, with mmengine's RuntimeInfoHook. None leaves one out.
 default_hooks = dict(
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=50, log_metric_by_epoch=False),
@@ -16,10 +16,13 @@ default_hooks = dict(
     # The same images at every validation, as files in the work directory and in TensorBoard.
     visualization=dict(type='SegVisualizationHook', draw=True, num_images=4),
     run_info=dict(type='RunInfoHook'),
+    class_check=dict(type='ClassCheckHook'),
+    stop_signal=dict(type='StopSignalHook'),
+    sync_buffers=dict(type='SyncBuffersHook'),  # several CPU processes; GPUs use SyncBN
     non_finite=dict(type='NonFiniteHook', policy='skip', max_consecutive=10, max_total=1000),
 )
 vis_backends = [dict(type='LocalVisBackend'), dict(type='TensorboardVisBackend')]
-visualizer = dict(type='SegLocalVisualizer', name='visualizer', vis_backends=vis_backends)
+visualizer = dict(type='SegLocalVisualizer', vis_backends=vis_backends)
 log_processor = dict(type='LogProcessor', by_epoch=False)
 log_level = 'INFO'
 tta_model = dict(type='SegTTAModel')

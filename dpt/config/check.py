@@ -36,12 +36,13 @@ LEVELS = ('CRITICAL', 'ERROR', 'WARNING', 'INFO', 'DEBUG', 'NOTSET')
 BUILD_ERRORS = (ValueError, TypeError, KeyError, AssertionError, OSError)
 
 
-def check_config(config: Config, task: str) -> None:
+def check_config(config: Config, task: str, resume: str | None = None) -> None:
     """Check a config as far as that is possible without reading data or building the model.
 
     Args:
         config: The config, with options merged.
         task: ``'train'`` or ``'test'``: whose loaders, and in training whose weights, have to fit.
+        resume: What the training resumes from: a path, ``'auto'``, or ``None``.
 
     Raises:
         ValueError: Something is wrong; the message has a line for each finding: file, dotted key, what is
@@ -50,7 +51,7 @@ def check_config(config: Config, task: str) -> None:
     with DefaultScope.overwrite_default_scope(config.get('default_scope') or 'dpt'):
         problems = [*_check_top(config), *_check_loaders(config), *_check_rest(config)]
         if not problems:  # what follows relies on parts that can be built
-            problems = [*_check_data(config, task), *_check_model(config, task)]
+            problems = [*_check_data(config, task), *_check_model(config, task, resume)]
     told: dict[str, str] = {}
     for key, what in problems:
         told.setdefault(what, key)  # a pipeline that several loaders share is told once
@@ -169,12 +170,12 @@ def _check_classes(config: Config, count: int, dataset: str) -> Iterator[Problem
             yield f'{key}.class_weight', f'{len(weight)} weights, but {dataset} has {count} classes'
 
 
-def _check_model(config: Config, task: str) -> Iterator[Problem]:
+def _check_model(config: Config, task: str, resume: str | None) -> Iterator[Problem]:
     patch = _patch_size(config)
     if patch:
         yield from (_check_crops(config, patch) if task == 'train' else _check_test_size(config, patch))
     if task == 'train':
-        yield from _check_files(config)
+        yield from _check_files(config, resume)
 
 
 def _patch_size(config: Config) -> int | None:
@@ -225,14 +226,16 @@ def _check_test_size(config: Config, patch: int) -> Iterator[Problem]:
         )
 
 
-def _check_files(config: Config) -> Iterator[Problem]:
+def _check_files(config: Config, resume: str | None) -> Iterator[Problem]:
     """Weights that training starts from, where they are no address."""
-    if _absent(config.get('load_from')):
-        yield '--resume' if config.get('resume') else 'load_from', f'{config.load_from} does not exist'
+    load_from = None if resume == 'auto' else resume or config.get('load_from')
+    if _absent(load_from):
+        yield '--resume' if resume or config.get('resume') else 'load_from', f'{load_from} does not exist'
     missing = []
     for key, part in walk(config.model, 'model'):
         path = part.get('checkpoint') if key.endswith('.init_cfg') else None
-        replaced = (config.get('load_from') or config.get('resume')) and key == 'model.backbone.init_cfg'
+        starts_elsewhere = resume or load_from or config.get('resume')
+        replaced = starts_elsewhere and key == 'model.backbone.init_cfg'
         if _absent(path) and not replaced:
             what = (
                 f'{path} does not exist; the README says where weights come from, and {key}=None starts '

@@ -1,39 +1,35 @@
-"""What the runner needs beside mmengine's own parts."""
+"""What drives a training: runner, loop, checkpoints, optimiser, signals, several processes, log."""
 
-from dpt.engine.checkpoint_hook import CheckpointHook
-from dpt.engine.class_check import ClassCheckHook
-from dpt.engine.cudnn_search import CudnnSearchHook
-from dpt.engine.log_processor import LogProcessor
-from dpt.engine.loops import IterBasedTrainLoop
-from dpt.engine.non_finite_hook import NonFiniteHook
-from dpt.engine.optim_constructor import DefaultOptimWrapperConstructor
-from dpt.engine.optim_wrapper import AmpOptimWrapper, OptimWrapper
-from dpt.engine.pretrained import PretrainedInit
-from dpt.engine.randomness import InfiniteSampler, SeededDataset
-from dpt.engine.rank_watch import RankWatchHook
-from dpt.engine.run_info import RunInfoHook
-from dpt.engine.runtime_info import RuntimeInfoHook
-from dpt.engine.signals import StopSignalHook
-from dpt.engine.sync_buffers import SyncBuffersHook
-from dpt.extras.profiling.utilization import UtilizationHook
+from dpt.engine.checkpointing import CheckpointHook
+from dpt.engine.distributed import SyncBuffersHook
+from dpt.engine.hooks import ClassCheckHook, RunInfoHook
+from dpt.engine.logging import LogProcessor, RuntimeInfoHook
+from dpt.engine.loop import EpochBasedTrainLoop, IterBasedTrainLoop
+from dpt.engine.non_finite import NonFiniteHook
+from dpt.engine.optim import AmpOptimWrapper, DefaultOptimWrapperConstructor, OptimWrapper, enable_amp
+from dpt.engine.runner import PretrainedInit, Runner, build_runner
+from dpt.engine.sampling import DefaultSampler, InfiniteSampler, SeededDataset
+from dpt.engine.stop import StopSignalHook
 
 __all__ = [
     'AmpOptimWrapper',
     'CheckpointHook',
     'ClassCheckHook',
-    'CudnnSearchHook',
     'DefaultOptimWrapperConstructor',
+    'DefaultSampler',
+    'EpochBasedTrainLoop',
     'InfiniteSampler',
     'IterBasedTrainLoop',
     'LogProcessor',
     'NonFiniteHook',
     'OptimWrapper',
     'PretrainedInit',
-    'RankWatchHook',
     'RunInfoHook',
+    'Runner',
     'RuntimeInfoHook',
     'SeededDataset',
     'StopSignalHook',
     'SyncBuffersHook',
-    'UtilizationHook',
+    'build_runner',
+    'enable_amp',
 ]

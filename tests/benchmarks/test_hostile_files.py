@@ -14,7 +14,7 @@ from mmengine.config import Config
 from dpt.apis import init_model
 from dpt.checkpoints import read_checkpoint
 from dpt.config.load import load_config
-from dpt.engine.launch import build_runner
+from dpt.engine import build_runner
 
 CONVERTERS = 'tools/model_converters'
 

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 from dpt.cli import explain
 from dpt.datasets import BaseSegDataset
 from dpt.datasets.bad_sample import BadSampleError
-from dpt.engine.randomness import Draw, SeededDataset, derived_seed
+from dpt.engine.sampling import Draw, SeededDataset, derived_seed
 
 PIPELINE = [
     {'type': 'LoadImageFromFile'},

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from dpt.engine.background import Background
+from dpt.engine.checkpointing import Background
 
 
 def test_a_job_runs_meanwhile_and_the_next_one_waits_for_it() -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from dpt.engine.checkpoint_files import (
+from dpt.engine.checkpointing import (
     POINTER,
     damage,
     find_resume,
@@ -71,7 +71,7 @@ def test_a_truncated_file_is_damage(tmp_path: Path, kept: float) -> None:
 def test_a_failed_write_leaves_what_was_there(tmp_path: Path) -> None:
     code = (
         'import resource, torch; from pathlib import Path; '
-        'from dpt.engine.checkpoint_files import write_checkpoint; '
+        'from dpt.engine.checkpointing import write_checkpoint; '
         'resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000)); '
         f'path = Path({str(tmp_path / "iter_3.pth")!r}); '
         'write_checkpoint(dict(a=torch.ones(9)), path); write_checkpoint(dict(a=torch.ones(99_000)), path)'

@@ -11,7 +11,7 @@ from mmengine.config import Config
 from mmengine.logging import MessageHub
 from torch import nn
 
-from dpt.engine.checkpoint_hook import CheckpointHook
+from dpt.engine.checkpointing import CheckpointHook
 
 
 class Runner:
@@ -95,7 +95,7 @@ def test_an_old_checkpoint_is_deleted_only_after_the_new_one_stands(
     def full(content: dict, path: Path) -> None:
         raise OSError('no space left')
 
-    monkeypatch.setattr('dpt.engine.checkpoint_hook.write_checkpoint', full)
+    monkeypatch.setattr('dpt.engine.checkpointing.write_checkpoint', full)
     runner.train(4)
     with pytest.raises(OSError, match='no space left'):
         runner.files()
@@ -108,7 +108,7 @@ def test_a_failed_write_ends_the_training_soon(tmp_path: Path, monkeypatch: pyte
         raise OSError('no space left')
 
     runner = Runner(tmp_path, interval=10)
-    monkeypatch.setattr('dpt.engine.checkpoint_hook.write_checkpoint', full)
+    monkeypatch.setattr('dpt.engine.checkpointing.write_checkpoint', full)
     runner.train(10)
     runner.hook._background._pool.shutdown(wait=True)
     with pytest.raises(OSError, match='no space left'):
@@ -117,7 +117,7 @@ def test_a_failed_write_ends_the_training_soon(tmp_path: Path, monkeypatch: pyte
 
 def test_an_iteration_is_saved_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     written = []
-    monkeypatch.setattr('dpt.engine.checkpoint_hook.write_checkpoint', lambda _, path: written.append(path))
+    monkeypatch.setattr('dpt.engine.checkpointing.write_checkpoint', lambda _, path: written.append(path))
     runner = Runner(tmp_path)
     runner.train(3)
     runner.hook.save(runner, 3)  # a signal

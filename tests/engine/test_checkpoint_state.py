@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from dpt.engine.checkpoint_state import HostCopies, plain, plain_entries
+from dpt.engine.checkpointing import HostCopies, plain, plain_entries
 
 
 def test_plain_keeps_values_and_containers(tmp_path) -> None:

@@ -5,7 +5,7 @@ import signal
 import pytest
 
 from dpt.config.walk import innermost_datasets
-from dpt.engine.dataloaders import begin_worker
+from dpt.engine.stop import begin_worker
 
 
 def test_data_sets_are_found_inside_wrappers() -> None:

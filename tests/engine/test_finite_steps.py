@@ -7,7 +7,7 @@ import torch
 from mmengine.optim import OptimWrapper as PlainWrapper
 from torch import nn
 
-from dpt.engine.optim_wrapper import AmpOptimWrapper, OptimWrapper
+from dpt.engine.optim import AmpOptimWrapper, OptimWrapper
 
 
 class Model(nn.Module):

@@ -33,7 +33,7 @@ def test_the_classes_of_a_pretrained_backbone_are_its_own() -> None:
 
 def test_only_statistics_are_averaged(monkeypatch: pytest.MonkeyPatch) -> None:
     averaged: list[torch.Tensor] = []
-    monkeypatch.setattr('dpt.engine.sync_buffers.all_reduce_params', lambda b, op: averaged.extend(b))
+    monkeypatch.setattr('dpt.engine.distributed.all_reduce_params', lambda b, op: averaged.extend(b))
     model = nn.Sequential(nn.BatchNorm2d(3))
     model.register_buffer('mean', torch.ones(3))
     SyncBuffersHook().after_train_iter(SimpleNamespace(model=model), 0)

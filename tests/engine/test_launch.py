@@ -11,8 +11,7 @@ from mmengine.logging import HistoryBuffer
 
 from dpt.cli import one_line_errors, set_local_rank
 from dpt.config.load import load_config
-from dpt.engine import launch
-from dpt.engine.launch import build_runner, enable_amp
+from dpt.engine import build_runner, enable_amp, launch
 from dpt.registry import MODELS
 
 ADE = 'configs/dpt_vit-b16_512x512_160k_ade20k.py'
@@ -170,12 +169,12 @@ def test_the_log_line_is_ours_without_a_type(
     ade: Config, monkeypatch: pytest.MonkeyPatch, given: dict | None
 ) -> None:
     ade.log_processor = given
-    monkeypatch.setattr('dpt.engine.launch.Runner.from_cfg', lambda config: config)
+    monkeypatch.setattr('dpt.engine.runner.Runner.from_cfg', lambda config: config)
     assert build_runner(ade).log_processor == dict(by_epoch=False, type='LogProcessor')
 
 
 def test_any_default_hook_can_be_left_out(ade: Config, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr('dpt.engine.launch.Runner.from_cfg', lambda config: config)
+    monkeypatch.setattr('dpt.engine.runner.Runner.from_cfg', lambda config: config)
     ade.default_hooks.update(visualization=None, non_finite=None, timer=None)
     hooks = build_runner(ade).default_hooks
     assert not {'visualization', 'non_finite'} & set(hooks)

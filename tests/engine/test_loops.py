@@ -8,8 +8,8 @@ from mmengine.logging import MessageHub
 from torch import nn
 
 from dpt.engine import unwrapped
-from dpt.engine.loops import VALIDATED, IterBasedTrainLoop
-from dpt.engine.signals import ValidationStopped
+from dpt.engine.loop import VALIDATED, IterBasedTrainLoop
+from dpt.engine.stop import ValidationStopped
 
 
 class Swapped(Hook):

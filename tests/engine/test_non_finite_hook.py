@@ -11,7 +11,7 @@ from mmengine.config import Config
 from mmengine.logging import MessageHub
 
 from dpt.engine import non_finite_hook
-from dpt.engine.non_finite_hook import SKIPPED, NonFiniteError, NonFiniteHook
+from dpt.engine.non_finite import SKIPPED, NonFiniteError, NonFiniteHook
 
 SAMPLES = [SimpleNamespace(img_path='a.jpg'), SimpleNamespace(img_path='b.jpg')]
 

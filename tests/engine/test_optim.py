@@ -6,7 +6,7 @@ from mmengine.config import ConfigDict
 from mmengine.optim import build_optim_wrapper
 from torch import nn
 
-from dpt.engine.optim_wrapper import AmpOptimWrapper, preferred_amp_dtype
+from dpt.engine.optim import AmpOptimWrapper, preferred_amp_dtype
 
 
 class Model(nn.Module):

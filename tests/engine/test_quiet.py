@@ -5,7 +5,7 @@ import logging
 import pytest
 from mmengine.runner import Runner
 
-from dpt.engine.quiet import QuietRunner
+from dpt.engine.runner import QuietRunner
 
 
 class Losses:

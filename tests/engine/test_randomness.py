@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from dpt.engine.randomness import Draw, InfiniteSampler, SeededDataset, derived_seed
+from dpt.engine.sampling import Draw, InfiniteSampler, SeededDataset, derived_seed
 
 
 def drawn(sampler: InfiniteSampler, count: int) -> list[tuple[int, int]]:

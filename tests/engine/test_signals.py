@@ -10,8 +10,8 @@ from types import SimpleNamespace
 import pytest
 from torch.utils.data import DataLoader
 
-from dpt.engine.checkpoint_hook import CheckpointHook
-from dpt.engine.signals import StopSignalHook, StopSignals, ValidationStopped, stopped_by_signal
+from dpt.engine.checkpointing import CheckpointHook
+from dpt.engine.stop import StopSignalHook, StopSignals, ValidationStopped, stopped_by_signal
 
 
 class Wrapper:
@@ -111,7 +111,7 @@ def test_workers_outlive_a_signal_to_the_whole_job(hook: StopSignalHook) -> None
 
 def test_forks_leave_signals_to_the_process_they_belong_to() -> None:
     code = (
-        'import os, signal, time; from dpt.engine.signals import StopSignals\n'
+        'import os, signal, time; from dpt.engine.stop import StopSignals\n'
         'signals = StopSignals(); signals.install()\n'
         'child = os.fork()\n'
         'if child == 0:\n'

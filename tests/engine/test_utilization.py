@@ -11,8 +11,7 @@ from mmengine.config import Config
 from mmengine.logging import MessageHub
 
 from dpt.config.load import load_config
-from dpt.engine import LogProcessor, UtilizationHook
-from dpt.engine.launch import build_runner
+from dpt.engine import LogProcessor, UtilizationHook, build_runner
 from dpt.extras.profiling import training_flops
 
 
@@ -98,7 +97,7 @@ def test_every_training_has_the_hook(config: Config, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize('processes', [1, 4])
 def test_the_line_shows_the_share(monkeypatch: pytest.MonkeyPatch, processes: int) -> None:
-    monkeypatch.setattr('dpt.engine.log_processor.get_world_size', lambda: processes)
+    monkeypatch.setattr('dpt.engine.logging.get_world_size', lambda: processes)
     tag = dict(time=0.5, data_time=0.05)
     monkeypatch.setattr(
         'mmengine.runner.LogProcessor.get_log_after_iter', lambda *_: (dict(tag), 'Iter(train)')

@@ -13,7 +13,7 @@ from mmengine.model import BaseModel
 from mmengine.optim import build_optim_wrapper
 
 from dpt.config.walk import without_annotations
-from dpt.engine.finite_steps import FiniteSteps
+from dpt.engine.non_finite import FiniteSteps
 from dpt.extras.profiling import workloads
 from dpt.extras.profiling.workloads import random_batch
 from dpt.registry import MODELS

@@ -1,9 +1,12 @@
-"""Signals that ask a training to stop: the step is finished, a checkpoint saved, and the run can go on."""
+"""Signals that ask a training to stop: it finishes the step, saves a checkpoint and can be resumed."""
 
+import atexit
+import multiprocessing
 import os
 import signal
 import threading
 import time
+from collections.abc import Callable
 from functools import partial
 from types import FrameType
 
@@ -13,9 +16,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import distributed
 
-from dpt.engine.checkpoint_hook import CheckpointHook
-from dpt.engine.dataloaders import begin_worker
-from dpt.engine.exit import kill_workers_at_exit
+from dpt.engine.checkpointing import CheckpointHook
 from dpt.registry import HOOKS
 
 STOPPED = 75
@@ -24,12 +25,45 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 _SAME_SIGNAL = 1.0  # seconds; Ctrl-C reaches a process of torchrun from the terminal and from torchrun
 
 
-class ValidationStopped(Exception):  # noqa: N818 (no error)
-    """A signal has come during validation."""
+class ValidationStopped(Exception):  # noqa: N818 (not an error)
+    """A signal arrived during validation."""
+
+
+def begin_worker(then: Callable[[int], None] | None, worker: int) -> None:
+    """Let a worker of a data loader ignore the signals, which are for the run.
+
+    Slurm and the terminal signal every process of a job. A worker that ended would take the step that is to
+    be finished with it. Workers end with their main process.
+
+    Args:
+        then: The loader's own ``worker_init_fn``.
+        worker: Index of the worker.
+    """
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    if then is not None:
+        then(worker)
+
+
+def kill_workers_at_exit() -> None:
+    """Kill workers when Python exits.
+
+    multiprocessing sends them SIGTERM, which they ignore, and would then wait for one that hangs in reading.
+    """
+    atexit.unregister(_kill_workers)
+    atexit.register(_kill_workers)
+
+
+def _kill_workers() -> None:
+    if hasattr(signal, 'SIGCHLD'):
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch would raise an error for each worker
+    for worker in multiprocessing.active_children():
+        if worker.daemon:  # workers are daemons; other processes are the user's
+            worker.kill()
 
 
 class StopSignals:
-    """What has been asked by SIGTERM, SIGINT or SIGUSR1 so far; the second one ends the process at once."""
+    """Records the first SIGTERM, SIGINT or SIGUSR1; a second one ends the process at once."""
 
     def __init__(self) -> None:
         self.received: signal.Signals | None = None
@@ -38,12 +72,12 @@ class StopSignals:
         self._before: dict[int, object] = {}
 
     def install(self) -> None:
-        """Catch the signals from now on. Only the main thread can."""
+        """Catch the signals from now on, if this is the main thread: others cannot."""
         if threading.current_thread() is threading.main_thread() and not self._before:
             self._before = {number: signal.signal(number, self._handle) for number in _SIGNALS}
 
     def restore(self) -> None:
-        """Leave the signals to whom they belonged before."""
+        """Restore the handlers of before."""
         for number, handler in self._before.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
         self._before = {}
@@ -61,15 +95,15 @@ class StopSignals:
 
     @staticmethod
     def _end_at_the_next() -> None:
-        # Not by a handler of ours, which would wait for the operation that runs.
+        # A Python handler would run only after the current operation.
         for number in _SIGNALS:
             signal.signal(number, signal.SIG_DFL)
 
 
 class Agreement:
-    """Lets all processes learn in the same iteration that one of them has been asked to stop.
+    """Lets all processes stop after the same iteration when one of them was asked to.
 
-    The question travels beside the next step, over the CPUs (gloo), so that no device waits for it.
+    The answers are reduced over the CPUs (gloo) during the next step, so that no device waits for them.
     """
 
     def __init__(self) -> None:
@@ -77,7 +111,7 @@ class Agreement:
         self._asked: tuple[torch.Tensor, distributed.Work] | None = None
 
     def after_step(self, stop: bool) -> bool:
-        """Whether all stop now: because of what any process has answered one call ago."""
+        """Whether all processes stop now, because one of them answered ``True`` one call ago."""
         if self._group is None:
             return stop
         agreed = self.finish()
@@ -87,7 +121,7 @@ class Agreement:
         return agreed
 
     def now(self, stop: bool) -> bool:
-        """Whether all stop now: because of what any process answers in this call."""
+        """Whether all processes stop now, because one of them answers ``True`` in this call."""
         if self._group is None:
             return stop
         answer = torch.tensor([int(stop)])
@@ -95,12 +129,12 @@ class Agreement:
         return bool(answer.item())
 
     def wait_for_all(self) -> None:
-        """Wait until every process has come here."""
+        """Wait until every process calls this."""
         if self._group is not None:
             distributed.barrier(self._group)
 
     def finish(self) -> bool:
-        """Wait for the last question; return what was agreed."""
+        """Wait for the last answers; return whether all stop."""
         asked, self._asked = self._asked, None
         if asked is None:
             return False
@@ -112,8 +146,8 @@ class Agreement:
 class StopSignalHook(Hook):
     """On SIGTERM, SIGINT or SIGUSR1 (Slurm's warning): finish the step, save a checkpoint, end the training.
 
-    All processes stop after the same iteration. A validation is broken off, and made up for by the run that
-    resumes. A second signal ends the process at once, with nothing saved.
+    All processes stop after the same iteration. A validation is interrupted, and repeated by the resumed run.
+    A second signal ends the process at once, with nothing saved.
     """
 
     priority = 'LOWEST'  # after the checkpoint that this iteration may be due
@@ -125,18 +159,18 @@ class StopSignalHook(Hook):
         self._agreement: Agreement | None = None  # where a training runs
 
     def before_train(self, runner: Runner) -> None:
-        """Begin to listen, before the workers of the loaders are started."""
+        """Start to listen, before the workers of the loaders are started."""
         self._agreement = Agreement()
         kill_workers_at_exit()
         for loader in (runner.train_dataloader, runner.val_dataloader if runner.val_loop else None):
             if loader is not None:
-                loader.worker_init_fn = partial(begin_worker, loader.worker_init_fn, _SIGNALS)
+                loader.worker_init_fn = partial(begin_worker, loader.worker_init_fn)
         self.signals.install()
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: dict | None = None
     ) -> None:
-        """Stop if a process has been asked to, and no gradients are kept for the next iteration."""
+        """Stop if a process was asked to, and no gradients are accumulated for the next iteration."""
         if self._agreement is not None and self._agreement.after_step(self.signals.received is not None):
             self._agreed = True
         if self._agreed and runner.optim_wrapper.should_update():
@@ -145,7 +179,7 @@ class StopSignalHook(Hook):
     def after_val_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: object = None
     ) -> None:
-        """Break the validation off if a process has been asked to stop.
+        """Interrupt the validation if a process was asked to stop.
 
         Raises:
             ValidationStopped: For the training loop.
@@ -165,9 +199,9 @@ class StopSignalHook(Hook):
             return
         for hook in runner.hooks:
             if isinstance(hook, CheckpointHook):
-                hook.save(runner, runner.iter)
+                hook.save(runner)
         if self._agreement is not None:
-            # A process that ends with a status of its own makes its launcher end the one that still writes.
+            # When one process exits with another status than 0, torchrun kills the one that still writes.
             self._agreement.wait_for_all()
         name = self.signals.received.name if self.signals.received else 'a signal to another process'
         runner.logger.warning(f'{name}: stopped after iteration {runner.iter}, saved; go on with --resume')

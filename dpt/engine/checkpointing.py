@@ -1,0 +1,513 @@
+"""Checkpoints of a run: what is in them, how they are written and found, when they are saved."""
+
+import os
+import pickle
+import re
+import shutil
+import time
+import zipfile
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+import mmengine
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.dist import is_main_process
+from mmengine.hooks import CheckpointHook as _CheckpointHook
+from mmengine.runner import Runner
+
+from dpt.checkpoints.save import PARTIAL, whole_file, write_whole
+from dpt.engine.distributed import unwrapped
+from dpt.registry import HOOKS
+
+POINTER = 'last_checkpoint'
+"""Name of the file in the work directory that names the newest checkpoint, relative to that directory."""
+_NUMBERED = re.compile(r'(?!best_).*?\d+\.pth')
+
+
+class Resumable(NamedTuple):
+    """What a run goes on from, and what had to be passed over to find it."""
+
+    path: str
+    passed_over: tuple[str, ...] = ()
+
+
+def write_checkpoint(content: Mapping, path: Path) -> None:
+    """Write a checkpoint: whenever this ends, ``path`` is complete and on the disk, or as it was.
+
+    The file is a zip archive in which torch keeps a CRC-32 of every tensor and of the rest, so that
+    ``python -m zipfile -t FILE`` verifies it, and so does :func:`damage`.
+
+    Raises:
+        OSError: If it cannot be written, with what to do.
+    """
+    try:
+        with whole_file(path) as file:
+            torch.save(dict(content), file)
+    except (OSError, RuntimeError) as error:
+        # Where the disk is full, torch complains about its archive, on top of the error that says why.
+        cause = error if isinstance(error, OSError) else error.__context__ or error
+        free = shutil.disk_usage(path.parent).free >> 20
+        raise OSError(
+            f'{path}: the checkpoint could not be written ({cause}; {free} MiB are free there). '
+            'Those before it are untouched: make room, then go on with --resume'
+        ) from error
+
+
+def damage(path: Path) -> str | None:
+    """Return what is wrong with a checkpoint file, or ``None``; every byte that is loaded is verified."""
+    if path.stat().st_size == 0:
+        return 'it is empty'
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+                return None  # none of ours, and possibly endless: who loads it refuses it by name
+            if broken := archive.testzip():
+                return f'the checksum of {broken} in it is wrong'
+        # Torch's own reader looks at more of the directory; the tensors are not read again.
+        torch.load(path, map_location='meta', mmap=True, weights_only=True)
+    except pickle.UnpicklingError:
+        pass  # whole, but it asks for more than tensors: who loads it refuses it by name
+    except Exception as error:  # a damaged archive can fail in any way
+        return f'it is cut short or damaged ({str(error).split(". ")[0]})'
+    return None
+
+
+def write_pointer(work_dir: Path, checkpoint: Path) -> None:
+    """Let the work directory name its newest checkpoint; the name survives a move of the directory."""
+    write_whole(os.path.relpath(checkpoint, work_dir).encode(), work_dir / POINTER)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what a run that was killed while it wrote has left half-written."""
+    for partial in folder.glob(f'.*.pth.*{PARTIAL}'):
+        partial.unlink(missing_ok=True)
+
+
+def _pointed(work_dir: Path) -> Path | None:
+    pointer = work_dir / POINTER
+    if not pointer.is_file():
+        return None
+    named = Path(pointer.read_text(encoding='utf-8').strip())
+    # An absolute path is mmengine's; the folder may have moved since.
+    moved = work_dir / (named.name if named.is_absolute() else named)
+    return moved if moved.is_file() or not named.is_absolute() else named
+
+
+def _candidates(work_dir: Path) -> list[Path]:
+    """The checkpoint that the pointer names, then the others, newest iteration first."""
+    pointed = _pointed(work_dir)
+    folder = pointed.parent if pointed is not None else work_dir
+    numbered = [path for path in folder.glob('*.pth') if _NUMBERED.fullmatch(path.name)]
+    others = sorted(numbered, key=_finished, reverse=True)
+    first = [pointed] if pointed is not None else []
+    return first + [path for path in others if path != pointed]
+
+
+def _finished(path: Path) -> tuple[int, int]:
+    """Return the iterations that a checkpoint has finished, and the number in its name: its rank."""
+    number = int(re.findall(r'\d+', path.name)[-1])
+    try:
+        content = torch.load(path, map_location='meta', mmap=True, weights_only=True)
+        return int(content['meta']['iter']), number
+    except Exception:  # damaged: the name is all that is known
+        return number, number
+
+
+def find_resume(work_dir: str, resume: str = 'auto') -> Resumable:
+    """Return the checkpoint to resume from, verified.
+
+    Args:
+        work_dir: Work directory whose newest valid checkpoint ``'auto'`` means.
+        resume: ``'auto'`` or a path.
+
+    Raises:
+        FileNotFoundError: If there is none.
+        ValueError: If the given one, or each of those that there are, is damaged.
+    """
+    if resume != 'auto':
+        if not Path(resume).is_file():
+            raise FileNotFoundError(f'--resume {resume}: there is no such checkpoint')
+        if fault := damage(Path(resume)):
+            raise ValueError(f'--resume {resume}: {fault}; --resume auto takes the newest valid one')
+        return Resumable(resume)
+    passed_over: list[str] = []
+    for path in _candidates(Path(work_dir)):
+        fault = damage(path) if path.is_file() else 'it is not there'
+        if fault is None:
+            return Resumable(str(path), tuple(passed_over))
+        passed_over.append(f'{path}: {fault}')
+    if passed_over:
+        raise ValueError('--resume: no valid checkpoint: ' + '; '.join(passed_over))
+    raise FileNotFoundError(
+        f'--resume: there is no checkpoint in {work_dir}, so there is nothing to resume; '
+        'give --work-dir or the path of a checkpoint, or start without --resume'
+    )
+
+
+_PLAIN = (str, int, float, bool, type(None), torch.Tensor)
+
+
+def plain(value: object) -> object:
+    """Return a copy of ``value`` made of tensors, numbers, strings and plain containers.
+
+    Raises:
+        TypeError: If something else is in it.
+    """
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, np.ndarray):
+        return torch.from_numpy(value)
+    if isinstance(value, _PLAIN):
+        return value
+    if isinstance(value, Mapping):
+        return {plain(k): plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        items = [plain(v) for v in value]
+        return tuple(items) if type(value) is tuple else items
+    raise TypeError(f'{type(value).__name__} is not plain data')
+
+
+def plain_entries(entries: Mapping) -> dict:
+    """Return the entries whose values are plain data; the others belong to the running process alone."""
+    kept = {}
+    for key, value in entries.items():
+        try:
+            kept[key] = plain(value)
+        except TypeError:
+            continue
+    return kept
+
+
+class HostCopies:
+    """Copies of a run's tensors in this machine's memory, which is taken once and used again.
+
+    To take the memory anew each time would cost several times what the copy does. Where the tensors are on a
+    GPU the memory is page-locked, which its copies are fast with.
+    """
+
+    def __init__(self) -> None:
+        self._buffers: list[torch.Tensor] = []
+        self._used = 0
+
+    def of(self, content: dict) -> dict:
+        """Return ``content`` with copies of its tensors, which the next call overwrites."""
+        self._used = 0
+        copied = _map_tensors(content, self._copy)
+        del self._buffers[self._used :]
+        if torch.cuda.is_initialized():
+            torch.cuda.synchronize()
+        return copied
+
+    def _copy(self, tensor: torch.Tensor) -> torch.Tensor:
+        tensor = tensor.detach()
+        index, self._used = self._used, self._used + 1
+        buffer = self._buffers[index] if index < len(self._buffers) else None
+        if buffer is None or buffer.shape != tensor.shape or buffer.dtype != tensor.dtype:
+            buffer = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=tensor.is_cuda)
+            self._buffers[index : index + 1] = [buffer]
+        return buffer.copy_(tensor, non_blocking=True)
+
+
+def _map_tensors(value: object, change: Callable[[torch.Tensor], torch.Tensor]) -> dict:
+    """Return plain data in which each tensor is replaced by what ``change`` makes of it."""
+    mapped: object = value
+    if isinstance(value, torch.Tensor):
+        mapped = change(value)
+    elif isinstance(value, dict):
+        mapped = {key: _map_tensors(entry, change) for key, entry in value.items()}
+    elif isinstance(value, (list, tuple)):
+        mapped = type(value)(_map_tensors(entry, change) for entry in value)
+    return mapped  # type: ignore[return-value]
+
+
+@lru_cache(maxsize=1)
+def _config_text(config: Config) -> str:
+    return config.pretty_text  # formatted anew each time: tenths of a second
+
+
+def run_state(runner: Runner, meta: Mapping, *, optimizer: bool, param_scheduler: bool) -> dict:
+    """Return what a checkpoint holds, in the layout of mmengine's runner; its tensors are the live ones.
+
+    Args:
+        runner: The runner.
+        meta: ``epoch`` and ``iter`` that are finished, and what else belongs to this checkpoint.
+        optimizer: Whether the optimiser's state is in it.
+        param_scheduler: Whether the states of the schedules are.
+    """
+    model = unwrapped(runner.model)
+    state = dict(
+        meta=dict(
+            meta,
+            cfg=_config_text(runner.cfg),
+            seed=runner.seed,
+            experiment_name=runner.experiment_name,
+            time=time.strftime('%Y%m%d_%H%M%S'),
+            mmengine_version=mmengine.__version__,
+            dataset_meta=getattr(runner.train_dataloader.dataset, 'metainfo', None),
+        ),
+        state_dict=model.state_dict(),
+        # Without the history of the log, which grows with the run and is not stored.
+        message_hub=dict(runtime_info=dict(runner.message_hub.runtime_info)),
+    )
+    if optimizer:
+        state['optimizer'] = runner.optim_wrapper.state_dict()
+    if param_scheduler and runner.param_schedulers is not None:
+        state['param_schedulers'] = [schedule.state_dict() for schedule in runner.param_schedulers]
+    runner.call_hook('before_save_checkpoint', checkpoint=state)
+    return state
+
+
+class Background:
+    """One job at a time in a thread; what it raises is raised in the training.
+
+    A job that has begun is finished even if the program ends meanwhile, other than by a signal.
+    """
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix='checkpoint')
+        self._job: Future | None = None
+
+    def submit(self, job: Callable[[], None]) -> None:
+        """Start a job, after the one before it has ended."""
+        self.join()
+        self._job = self._pool.submit(job)
+
+    def check(self) -> None:
+        """Raise what the job has raised, if it has ended; wait for nothing."""
+        if self._job is not None and self._job.done():
+            self.join()
+
+    def join(self) -> None:
+        """Wait for the job and raise what it has raised."""
+        job, self._job = self._job, None
+        if job is not None:
+            job.result()
+
+
+@HOOKS.register_module()
+class CheckpointHook(_CheckpointHook):
+    """mmengine's checkpoint hook, with files that are whole, safe to load, and written beside the training.
+
+    The state is copied, and the copy is written by a thread: to a temporary file, which is renamed once it
+    is on the disk. Only then ``last_checkpoint`` names it and those that are no longer kept are deleted.
+    What goes wrong there ends the training with an error. The next save, and the end of the training, wait
+    for the thread.
+
+    The files hold nothing but tensors and plain values, so that they load under torch's safe
+    ``weights_only=True``. The smoothing windows of the training log are not stored: after a resume they start
+    anew. The best checkpoint, and a regular one of the same iteration, holds what its evaluation gave as
+    ``meta['metric']``.
+
+    Args:
+        interval: Iterations (or epochs) between checkpoints; -1 for none but the last.
+        by_epoch: Whether ``interval`` counts epochs.
+        save_optimizer: Whether the optimiser's state is stored; without it a run cannot be resumed.
+        save_param_scheduler: Whether the states of the schedules are.
+        out_dir: Folder in which one named like the work directory holds the checkpoints; the work directory
+            itself by default.
+        max_keep_ckpts: How many are kept, the best one not counted; -1 for all.
+        save_last: Whether the last iteration is saved whatever the interval.
+        save_best: Name of the metric (or metrics) whose best checkpoint is kept as well.
+        rule: ``'greater'`` or ``'less'`` for what is better; known for the usual metrics.
+        filename_tmpl: Name of a file with ``{}`` for the iteration; ``'iter_{}.pth'`` by default.
+        save_begin: First iteration that may be saved.
+    """
+
+    out_dir: str
+
+    def __init__(
+        self,
+        interval: int = -1,
+        by_epoch: bool = True,
+        *,
+        save_optimizer: bool = True,
+        save_param_scheduler: bool = True,
+        out_dir: str | None = None,
+        max_keep_ckpts: int = -1,
+        save_last: bool = True,
+        save_best: str | list[str] | None = None,
+        rule: str | list[str] | None = None,
+        filename_tmpl: str | None = None,
+        save_begin: int = 0,
+    ) -> None:
+        super().__init__(
+            interval,
+            by_epoch,
+            save_optimizer,
+            save_param_scheduler,
+            out_dir,
+            max_keep_ckpts,
+            save_last,
+            save_best,
+            rule,
+            filename_tmpl=filename_tmpl,
+            save_begin=save_begin,
+        )
+        self._background, self._copies = Background(), HostCopies()
+        self._saved_iter: int | None = None
+        self._metrics: Mapping | None = (
+            None  # of the evaluation that the weights being saved have just passed
+        )
+
+    def before_train(self, runner: Runner) -> None:
+        """Settle where checkpoints go, and clear away what a killed run has left half-written there.
+
+        Raises:
+            ValueError: If that is not a folder of this machine.
+        """
+        if '://' in str(self.out_dir):
+            raise ValueError(f'checkpoint.out_dir={self.out_dir}: expected a folder of the file system')
+        if self.out_dir is None:
+            self.out_dir = runner.work_dir
+        elif str(self.out_dir) != runner.work_dir:
+            self.out_dir = str(Path(self.out_dir) / Path(runner.work_dir).name)
+        if is_main_process():
+            remove_leftovers(Path(self.out_dir))
+        runner.logger.info(f'checkpoints go to {self.out_dir}')
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: dict | None = None
+    ) -> None:
+        """Save if it is time, and tell what went wrong with the last save."""
+        self._background.check()
+        super().after_train_iter(runner, batch_idx, data_batch, outputs)
+
+    def after_train(self, runner: Runner) -> None:
+        """Wait until the last checkpoint is written."""
+        self._background.join()
+
+    def save(self, runner: Runner) -> None:
+        """Save after the last iteration unless that was done, and wait until the file is written."""
+        if self._saved_iter != runner.iter:
+            # In the middle of an epoch, whose number would be that of the one before.
+            name = f'iter_{runner.iter}.pth' if self.by_epoch else self.filename_tmpl.format(runner.iter)
+            self._save(runner, name, dict(epoch=runner.epoch, iter=runner.iter))
+        self._background.join()
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Replace what could not be loaded safely, before a file is written."""
+        hub = checkpoint['message_hub']
+        runtime_info = plain_entries(hub['runtime_info'])
+        checkpoint['message_hub'] = dict(log_scalars={}, runtime_info=runtime_info, resumed_keys={})
+        if self._metrics is not None:
+            checkpoint['meta']['metric'] = plain_entries(self._metrics)
+        for key in ('meta', 'state_dict', 'optimizer', 'param_schedulers'):
+            if key in checkpoint:
+                checkpoint[key] = plain(checkpoint[key])
+
+    def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
+        self._save(runner, self.filename_tmpl.format(step), meta)
+
+    def _save(self, runner: Runner, name: str, meta: dict) -> None:
+        path = self._path(name)
+        outdated = self._keep(runner, name)
+        self._saved_iter = meta['iter']
+        runner.message_hub.update_info('last_ckpt', name)
+        if not is_main_process():
+            return
+        state = self._copy(runner, meta, whole=True)
+        pointer = Path(runner.work_dir)
+        self._background.submit(lambda: _write(state, path, outdated, pointer))
+
+    def _path(self, name: str) -> Path:
+        return Path(self.out_dir) / name
+
+    def _keep(self, runner: Runner, name: str) -> list[Path]:
+        """Record the new checkpoint, and return those that are deleted once it is written."""
+        info = runner.message_hub.runtime_info
+        earlier = [self.filename_tmpl.format(step) for step in info.get('keep_ckpt_ids', [])]  # mmengine's
+        known = [one for one in info.get('kept_checkpoints', earlier) if one != name] + [name]
+        count = self.max_keep_ckpts if self.max_keep_ckpts > 0 else len(known)
+        runner.message_hub.update_info('kept_checkpoints', known[-count:])
+        return [self._path(one) for one in known[:-count]]
+
+    def _copy(self, runner: Runner, meta: dict, *, whole: bool) -> dict:
+        self._background.join()  # it still writes the copies of before
+        optimizer, schedules = whole and self.save_optimizer, whole and self.save_param_scheduler
+        return self._copies.of(run_state(runner, meta, optimizer=optimizer, param_scheduler=schedules))
+
+    def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
+        if not self.save_best:
+            return
+        if 'auto' in self.key_indicators:
+            self._init_rule(self.rules, [next(iter(metrics))])
+        better = [key for key in self.key_indicators if self._improves(runner, key, metrics)]
+        if not better:
+            return
+        step = runner.epoch if self.by_epoch else runner.iter
+        replaced = [path for key in better for path in self._note_best(runner, key, metrics[key], step)]
+        if not is_main_process():
+            return
+        self._metrics = dict(metrics)
+        meta = dict(epoch=runner.epoch, iter=runner.iter)
+        # The regular checkpoint of this iteration was saved before it was known to be the best.
+        regular = self._saved_iter == runner.iter
+        state = self._copy(runner, meta, whole=regular)
+        self._metrics = None
+        weights = {key: state[key] for key in ('meta', 'state_dict', 'message_hub')}
+        paths = [self._path(self._best_name(key, step)) for key in better]
+        again = self._path(self.filename_tmpl.format(step)) if regular else None
+
+        def write() -> None:
+            for path in paths:
+                write_checkpoint(weights, path)
+            if again is not None:
+                write_checkpoint(state, again)
+            _remove(replaced)
+
+        self._background.submit(write)
+
+    def _best_keys(self, key: str) -> tuple[str, str]:
+        suffix = f'_{key}' if len(self.key_indicators) > 1 else ''
+        return f'best_score{suffix}', f'best_ckpt{suffix}'
+
+    def _best_name(self, key: str, step: int) -> str:
+        return f'best_{key}_{self.filename_tmpl.format(step)}'.replace('/', '_')
+
+    def _improves(self, runner: Runner, key: str, metrics: Mapping) -> bool:
+        if key not in metrics:
+            raise ValueError(f'checkpoint.save_best={key!r} is none of the metrics: {", ".join(metrics)}')
+        rule = self.rules[self.key_indicators.index(key)]
+        before = runner.message_hub.runtime_info.get(self._best_keys(key)[0], self.init_value_map[rule])
+        return metrics[key] is not None and self.is_better_than[key](metrics[key], before)
+
+    def _note_best(self, runner: Runner, key: str, score: float, step: int) -> list[Path]:
+        """Note the new best checkpoint, and return the one that it replaces."""
+        score_key, file_key = self._best_keys(key)
+        name = self._best_name(key, step)
+        before = Path(runner.message_hub.runtime_info.get(file_key) or name).name  # mmengine's are absolute
+        runner.message_hub.update_info(score_key, score)
+        runner.message_hub.update_info(file_key, name)
+        runner.logger.info(f'best {key} so far: {score:0.4f}; its checkpoint is {name}')
+        return [self._path(before)] if before != name else []
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Refuse a checkpoint of another model: the runner would load what fits and ignore the rest."""
+        model = runner.model.module if hasattr(runner.model, 'module') else runner.model
+        expected, found = set(model.state_dict()), set(checkpoint['state_dict'])
+        if expected != found:
+            raise ValueError(
+                'the checkpoint to resume from belongs to another model: missing '
+                f'{sorted(expected - found)[:5]}, unexpected {sorted(found - expected)[:5]}. '
+                'To start from its weights, set load_from instead of resuming.'
+            )
+        # Equal metainfo must be the same object, else the runner warns of a changed data set.
+        meta, dataset = checkpoint['meta'], runner.train_dataloader.dataset
+        if meta.get('dataset_meta') == plain(dataset.metainfo):
+            meta['dataset_meta'] = dataset.metainfo
+
+
+def _write(state: dict, path: Path, outdated: list[Path], work_dir: Path) -> None:
+    write_checkpoint(state, path)
+    write_pointer(work_dir, path)
+    _remove(outdated)
+
+
+def _remove(paths: list[Path]) -> None:
+    for path in paths:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,274 @@
+"""The training loop: what happens in an iteration, from top to bottom."""
+
+import bisect
+from collections.abc import Iterator
+
+from mmengine.dist import get_rank, get_world_size
+from mmengine.hooks import CheckpointHook, EarlyStoppingHook, LoggerHook
+from mmengine.runner import Runner
+from mmengine.runner.base_loop import BaseLoop
+from mmengine.runner.utils import calc_dynamic_intervals
+from torch import nn
+
+from dpt.engine.distributed import unwrapped
+from dpt.engine.sampling import seed_step
+from dpt.engine.stop import ValidationStopped
+from dpt.registry import LOOPS
+
+SAMPLES_SEEN = 'samples_seen'
+"""Entry of a checkpoint's message hub: the place in the order of the samples."""
+EPOCH_ITERATION = 'epoch_iteration'
+"""Entry likewise: iterations finished in the current epoch."""
+BATCH = 'samples_per_iteration'
+"""Entry likewise: samples of an iteration, those of all processes."""
+PROCESSES = 'processes'
+"""Entry likewise: number of processes."""
+VALIDATED = 'validated'
+"""Entry likewise: iteration after which the last validation began."""
+_READ_METRICS = (CheckpointHook, EarlyStoppingHook, LoggerHook)  # and complain if there are none
+
+
+class TrainLoop(BaseLoop):
+    """Training by iterations or epochs that resumes exactly.
+
+    Every random draw follows from the seed and the iteration, or the place in the order of the samples. A
+    resumed run enters that order at its place: no batches are loaded only to be thrown away.
+
+    ``total_batch_size`` of the config is shared by the processes unless the loader has a ``batch_size``.
+
+    Raises:
+        ValueError: If the sampler cannot be entered anywhere, or the processes cannot share the total batch.
+    """
+
+    by_epoch: bool
+
+    def __init__(
+        self,
+        runner: Runner,
+        dataloader: dict,
+        length: int,
+        val_begin: int,
+        val_interval: int,
+        dynamic_intervals: list[tuple[int, int]] | None,
+    ) -> None:
+        dataloader = dict(dataloader, dataset=dict(type='SeededDataset', dataset=dataloader['dataset']))
+        dataloader.setdefault('batch_size', _shared_batch_size(runner))
+        sampler = dict(dataloader.get('sampler') or dict(type='InfiniteSampler'))
+        if sampler.get('type') == 'DefaultSampler':
+            sampler.setdefault('round_up', True)
+        super().__init__(runner, dict(dataloader, sampler=sampler))
+        self.sampler = self.dataloader.batch_sampler.sampler
+        if not hasattr(self.sampler, 'start_at'):
+            raise ValueError(
+                f'train_dataloader.sampler.type={sampler.get("type")!r}: a resumed run could not enter its '
+                "order; use 'InfiniteSampler' or 'DefaultSampler'"
+            )
+        if not len(self.dataloader):
+            raise ValueError('train_dataloader.drop_last=True: the data set has fewer images than a batch')
+        self.length = length
+        self.val_begin, self.val_interval = val_begin, val_interval
+        self.dynamic_milestones, self.dynamic_intervals = calc_dynamic_intervals(
+            val_interval, dynamic_intervals
+        )
+        self.stop_training = False
+        self._epoch = self._iter = self._epoch_iter = 0
+        self.place = self.batch_start = 0
+        self.runner.visualizer.dataset_meta = self.dataloader.dataset.metainfo
+
+    @property
+    def epoch(self) -> int:
+        """Epochs that are finished."""
+        return self._epoch
+
+    @property
+    def iter(self) -> int:
+        """Iterations that are finished."""
+        return self._iter
+
+    @property
+    def max_epochs(self) -> int:
+        """Epochs of the whole training; 1 if it counts iterations."""
+        return self.length if self.by_epoch else 1
+
+    @property
+    def max_iters(self) -> int:
+        """Iterations of the whole training."""
+        return self.length * len(self.dataloader) if self.by_epoch else self.length
+
+    @property
+    def samples_per_iteration(self) -> int:
+        """Samples of an iteration, those of all processes."""
+        return self.dataloader.batch_sampler.batch_size * get_world_size()
+
+    @property
+    def _finished(self) -> int:
+        return self._epoch if self.by_epoch else self._iter
+
+    def run(self) -> nn.Module:
+        """Train from the current iteration to the last."""
+        runner = self.runner
+        runner.call_hook('before_train')
+        self._restore_place()
+        batches = self._batches()
+        self._validate_if_due()  # if the run was stopped before it could
+        runner.call_hook('before_train_epoch')
+        runner.model.train()
+        while self._finished < self.length and not self.stop_training:
+            self._train_iteration(next(batches))
+            if self.by_epoch and self._epoch_iter >= len(self.dataloader):
+                self._end_epoch()
+            if not self.stop_training:
+                self._validate_if_due()
+        if not self.by_epoch:
+            runner.call_hook('after_train_epoch')
+        runner.call_hook('after_train')
+        return runner.model
+
+    def _train_iteration(self, batch: dict) -> None:
+        """Forward, backward and step on one batch, with the hooks around them."""
+        runner = self.runner
+        index = self._epoch_iter if self.by_epoch else self._iter
+        if not (runner.model.training and unwrapped(runner.model).training):  # a hook or a validation
+            runner.model.train()
+        self.batch_start = self.place
+        self.place = self.sampler.advance(self.place, self.samples_per_iteration)
+        runner.message_hub.update_info(SAMPLES_SEEN, self.place)
+        runner.message_hub.update_info(EPOCH_ITERATION, self._epoch_iter + 1)
+        seed_step(runner.seed, self._iter, get_rank())
+        runner.call_hook('before_train_iter', batch_idx=index, data_batch=batch)
+        outputs = runner.model.train_step(batch, optim_wrapper=runner.optim_wrapper)
+        runner.call_hook('after_train_iter', batch_idx=index, data_batch=batch, outputs=outputs)
+        self._iter += 1
+        self._epoch_iter += 1
+
+    def _end_epoch(self) -> None:
+        runner = self.runner
+        runner.message_hub.update_info(EPOCH_ITERATION, 0)
+        runner.call_hook('after_train_epoch')
+        self._epoch += 1
+        self._epoch_iter = 0
+        if self._epoch < self.length and not self.stop_training:
+            runner.call_hook('before_train_epoch')
+
+    def _batches(self) -> Iterator[dict]:
+        """Yield batches without end, from the place where the run stands."""
+        while True:
+            self.sampler.start_at(self.place)
+            yield from self.dataloader  # with an endless sampler this never ends
+            self.place = self.sampler.next_pass(self.place)  # drop_last may have left some samples
+
+    def _restore_place(self) -> None:
+        """Find the place in the order of the samples, and warn of what makes a resumed run differ."""
+        runner, hub = self.runner, self.runner.message_hub
+        self.sampler.seed = runner.seed  # of the run that is resumed
+        now = self.samples_per_iteration
+        self.place = hub.get_info(SAMPLES_SEEN, self._iter * now)
+        self._epoch_iter = hub.get_info(EPOCH_ITERATION, 0) if self.by_epoch else 0
+        before = hub.get_info(BATCH) or (self.place / self._iter if self._iter else now)
+        hub.update_info(BATCH, now)
+        if before != now:
+            runner.logger.warning(
+                f'{before:g} images an iteration so far, {now} from now on: the run continues at its place '
+                'in the order of the samples, but the learning rate was chosen for another batch'
+            )
+        processes = get_world_size()
+        before = hub.get_info(PROCESSES, processes)
+        if before != processes:
+            runner.logger.warning(
+                f'{before} processes so far, {processes} from now on: the order of the samples continues, '
+                'but dropout and the batches of batch norm differ from those of an uninterrupted run'
+            )
+        hub.update_info(PROCESSES, processes)
+
+    def _validate_if_due(self) -> None:
+        """Validate if it is time and has not been done."""
+        runner, done = self.runner, self._finished
+        interval = self.dynamic_intervals[bisect.bisect(self.dynamic_milestones, done + 1) - 1]
+        due = done >= max(self.val_begin, 1) and (done % interval == 0 or done == self.length)
+        if runner.val_loop is None or not due or (self.by_epoch and self._epoch_iter):
+            return
+        if runner.message_hub.get_info(VALIDATED, -1) == self._iter:
+            return
+        runner.message_hub.update_info(VALIDATED, self._iter)
+        try:
+            runner.val_loop.run()
+        except ValidationStopped:
+            for hook in runner.hooks:  # take back what they changed for the validation (EMAHook: weights)
+                if not isinstance(hook, _READ_METRICS):
+                    hook.after_val_epoch(runner, metrics={})
+            runner.message_hub.update_info(VALIDATED, -1)  # the resumed run begins with it
+
+
+def _shared_batch_size(runner: Runner) -> int:
+    """Return the batch size of each process.
+
+    Raises:
+        ValueError: If the config has no batch size, or the processes cannot share it equally.
+    """
+    total, processes = runner.cfg.get('total_batch_size'), get_world_size()
+    file = f'{runner.cfg.filename}: ' if runner.cfg.filename else ''
+    if total is None:
+        raise ValueError(f'{file}set total_batch_size (all processes) or train_dataloader.batch_size (each)')
+    if total % processes:
+        raise ValueError(
+            f'{file}total_batch_size={total} cannot be shared equally by {processes} processes; '
+            'set total_batch_size or train_dataloader.batch_size'
+        )
+    return total // processes
+
+
+@LOOPS.register_module()
+class IterBasedTrainLoop(TrainLoop):
+    """:class:`TrainLoop` that counts iterations.
+
+    Args:
+        runner: The runner.
+        dataloader: Config of the data loader.
+        max_iters: Iterations of the whole training.
+        val_begin: First iteration that a validation may follow.
+        val_interval: Iterations between validations.
+        dynamic_intervals: Pairs (iteration, interval): from that iteration on, validate at that interval.
+    """
+
+    by_epoch = False
+
+    def __init__(
+        self,
+        runner: Runner,
+        dataloader: dict,
+        max_iters: int,
+        val_begin: int = 1,
+        val_interval: int = 1000,
+        dynamic_intervals: list[tuple[int, int]] | None = None,
+    ) -> None:
+        super().__init__(runner, dataloader, max_iters, val_begin, val_interval, dynamic_intervals)
+
+
+@LOOPS.register_module()
+class EpochBasedTrainLoop(TrainLoop):
+    """:class:`TrainLoop` that counts epochs, of ``len(dataloader)`` iterations each.
+
+    With ``DefaultSampler`` the last iteration of an epoch may have fewer samples, as in mmengine. With
+    ``InfiniteSampler`` every iteration is full, and the last of an epoch may begin the next pass.
+
+    Args:
+        runner: The runner.
+        dataloader: Config of the data loader.
+        max_epochs: Epochs of the whole training.
+        val_begin: First epoch that a validation may follow.
+        val_interval: Epochs between validations.
+        dynamic_intervals: Pairs (epoch, interval): from that epoch on, validate at that interval.
+    """
+
+    by_epoch = True
+
+    def __init__(
+        self,
+        runner: Runner,
+        dataloader: dict,
+        max_epochs: int,
+        val_begin: int = 1,
+        val_interval: int = 1,
+        dynamic_intervals: list[tuple[int, int]] | None = None,
+    ) -> None:
+        super().__init__(runner, dataloader, max_epochs, val_begin, val_interval, dynamic_intervals)

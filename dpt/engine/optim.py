@@ -1,0 +1,141 @@
+"""Mixed precision on every device, steps that stay finite, and parameter groups."""
+
+import logging
+
+import torch
+from mmengine.config import Config
+from mmengine.logging import MMLogger
+from mmengine.optim import AmpOptimWrapper as _AmpOptimWrapper
+from mmengine.optim import DefaultOptimWrapperConstructor as _DefaultOptimWrapperConstructor
+from mmengine.optim import OptimWrapper as _OptimWrapper
+from torch import nn
+
+from dpt.engine.non_finite import FiniteSteps
+from dpt.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS
+
+
+def preferred_amp_dtype() -> torch.dtype:
+    """Return bfloat16 where the device computes in it (every CPU does), else float16."""
+    # Older GPUs such as V100 emulate it, far slower than float16.
+    if torch.cuda.is_available() and not torch.cuda.is_bf16_supported(including_emulation=False):
+        return torch.float16
+    return torch.bfloat16
+
+
+@OPTIM_WRAPPERS.register_module()
+class OptimWrapper(FiniteSteps, _OptimWrapper):
+    """mmengine's wrapper, which takes no step that is not finite."""
+
+
+@OPTIM_WRAPPERS.register_module()
+class AmpOptimWrapper(FiniteSteps, _AmpOptimWrapper):
+    """mmengine's wrapper for automatic mixed precision, which also runs on a CPU and takes finite steps only.
+
+    Args:
+        loss_scale: ``'dynamic'``, a fixed scale, or arguments of ``torch.amp.GradScaler``. Only float16 needs
+            and gets a scaler.
+        dtype: ``'bfloat16'``, ``'float16'``, or ``None`` for the better one that the device has.
+        **kwargs: Arguments of :class:`mmengine.optim.OptimWrapper`.
+    """
+
+    def __init__(
+        self, loss_scale: str | float | dict = 'dynamic', dtype: str | torch.dtype | None = None, **kwargs
+    ) -> None:
+        # Not the parent's constructor, which refuses to run without a GPU.
+        _OptimWrapper.__init__(self, **kwargs)
+        if isinstance(dtype, str):
+            if dtype not in ('bfloat16', 'float16'):
+                raise ValueError(f"optim_wrapper.dtype={dtype!r} must be 'bfloat16', 'float16' or None")
+            dtype = getattr(torch, dtype)
+        self.cast_dtype = dtype or preferred_amp_dtype()
+        device = 'cuda' if torch.cuda.is_available() else 'cpu'
+        if device == 'cpu' and self.cast_dtype is not torch.bfloat16:
+            raise ValueError(f'optim_wrapper.dtype={dtype} needs a GPU: on a CPU use bfloat16 or None')
+        if isinstance(loss_scale, str) and loss_scale != 'dynamic':
+            raise ValueError(
+                f"optim_wrapper.loss_scale={loss_scale!r} must be 'dynamic', a number or a dict of arguments"
+            )
+        options = dict(loss_scale) if isinstance(loss_scale, dict) else {}
+        if isinstance(loss_scale, (int, float)):
+            options['init_scale'] = float(loss_scale)
+        self._scale_update_param = options['init_scale'] if isinstance(loss_scale, (int, float)) else None
+        self.loss_scaler = torch.amp.GradScaler(device, enabled=self.cast_dtype is torch.float16, **options)
+
+    def load_state_dict(self, state_dict: dict) -> None:
+        """Load the optimiser's state, and a scaler's if one was saved: a bf16 run may go on in fp16."""
+        if not state_dict.get('loss_scaler'):
+            state_dict = {key: value for key, value in state_dict.items() if key != 'loss_scaler'}
+        super().load_state_dict(state_dict)
+
+
+def enable_amp(config: Config) -> None:
+    """Switch the optimiser wrapper to mixed precision, in the better type that the device has.
+
+    Raises:
+        ValueError: If the config has another optimiser wrapper.
+    """
+    wrapper = config.optim_wrapper
+    if wrapper.get('type', 'OptimWrapper') not in ('OptimWrapper', 'AmpOptimWrapper'):
+        raise ValueError(f'--amp cannot replace optim_wrapper.type={wrapper.type!r}')
+    wrapper.type = 'AmpOptimWrapper'
+    wrapper.setdefault('dtype', str(preferred_amp_dtype()).removeprefix('torch.'))
+
+
+def merge_groups(groups: list[dict]) -> list[dict]:
+    """Join groups that differ in nothing but their parameters, in order of first appearance."""
+    merged: dict[str, dict] = {}
+    for group in groups:
+        settings = {key: value for key, value in group.items() if key != 'params'}
+        kept = merged.setdefault(repr(sorted(settings.items())), dict(settings, params=[]))
+        kept['params'].extend(group['params'])
+    return list(merged.values())
+
+
+@OPTIM_WRAPPER_CONSTRUCTORS.register_module()
+class DefaultOptimWrapperConstructor(_DefaultOptimWrapperConstructor):
+    """mmengine's rules (``paramwise_cfg``), with one group per learning rate and decay, not per tensor.
+
+    Few groups are what fused optimisers are fast with, and one line tells them instead of hundreds.
+    """
+
+    def __call__(self, model: nn.Module) -> OptimWrapper:
+        """Build the wrapper of an optimiser whose groups are plain dicts.
+
+        Those of the engine are of the config, whose every look-up costs five times as much.
+        """
+        wrapper = super().__call__(model)
+        groups = wrapper.optimizer.param_groups
+        groups[:] = [{name: group[name] for name in group} for group in groups]
+        return wrapper
+
+    def add_params(
+        self, params: list[dict], module: nn.Module, prefix: str = '', is_dcn_module: bool | None = None
+    ) -> None:
+        """Append the groups of ``module`` to ``params``."""
+        if prefix:
+            super().add_params(params, module, prefix, is_dcn_module)
+            return
+        logger = MMLogger.get_current_instance()
+        level = logger.level
+        logger.setLevel(logging.ERROR)  # mmengine reports every tensor
+        try:
+            super().add_params(params, module, prefix, is_dcn_module)
+        finally:
+            logger.setLevel(level)
+        params[:] = merge_groups(params)
+        for group in params:
+            lr, decay = group.get('lr', self.base_lr), group.get('weight_decay', self.base_wd)
+            logger.info(f'optimiser: {len(group["params"])} tensors, lr {lr}, decay {decay}')
+
+
+@OPTIM_WRAPPER_CONSTRUCTORS.register_module()
+class MMSegOptimWrapperConstructor(DefaultOptimWrapperConstructor):
+    """Rules in MMSegmentation's names, where ``decode_head`` holds what is the neck here.
+
+    A key such as ``head`` of ``custom_keys`` thus reaches the neck, too, and ``neck`` reaches nothing.
+    """
+
+    def add_params(  # noqa: D102
+        self, params: list[dict], module: nn.Module, prefix: str = '', is_dcn_module: bool | None = None
+    ) -> None:
+        super().add_params(params, module, 'decode_head' if prefix == 'neck' else prefix, is_dcn_module)

@@ -1,0 +1,227 @@
+"""From a config to a runner."""
+
+import importlib
+import logging
+import sys
+
+import torch
+from mmengine.config import Config, ConfigDict
+from mmengine.dist import is_distributed
+from mmengine.hooks import Hook
+from mmengine.logging import MMLogger
+from mmengine.model import convert_sync_batchnorm
+from mmengine.runner import Runner as _Runner
+from mmengine.runner.base_loop import BaseLoop
+from mmengine.visualization import Visualizer
+from torch import nn
+from torch.utils.data import DataLoader
+
+from dpt.checkpoints import load_backbone, load_model, read_checkpoint
+from dpt.checkpoints.read import holds_unread
+from dpt.checkpoints.rules import MMSEG_DPT
+from dpt.config.load import TRANSLATION
+from dpt.engine.checkpointing import find_resume
+from dpt.engine.distributed import LAUNCHERS, start_processes, unwrapped
+from dpt.engine.logging import is_no_table
+from dpt.registry import WEIGHT_INITIALIZERS
+
+FROM_IMAGES = ('backbone', 'backbone.patch_embed', 'backbone.stem')
+"""Modules whose input is the image, which has no gradient."""
+
+
+def build_runner(config: Config, launcher: str = 'none', resume: str | None = None) -> 'Runner':
+    """Build the runner; the same config serves a CPU, one GPU and many.
+
+    Nothing is added to the config: what runs in a training stands in it and in ``dpt/engine/loop.py``.
+
+    Args:
+        config: The config.
+        launcher: How the processes were started: one of ``LAUNCHERS``.
+        resume: ``'auto'`` for the newest checkpoint of the work directory, or the path of a checkpoint;
+            ``None`` for what the config says (``resume``, ``load_from``).
+
+    Raises:
+        ValueError: If the launcher cannot work here, or the checkpoint cannot be resumed.
+        FileNotFoundError: If there is nothing to resume from.
+    """
+    if launcher not in LAUNCHERS:
+        raise ValueError(f'launcher={launcher!r} must be one of {", ".join(LAUNCHERS)}')
+    if resume is None and config.get('resume'):
+        resume = config.get('load_from') or 'auto'
+    found = None
+    if resume:  # before anything is built or written
+        found = find_resume(config.work_dir, resume)
+        _check_resumable(found.path)
+    config.launcher = launcher
+    runner = Runner.from_cfg(config)
+    if found:
+        runner._resume, runner._load_from = True, found.path
+        for checkpoint in found.passed_over:
+            runner.logger.warning(f'not resumed from {checkpoint}')
+    if config.get(TRANSLATION):
+        runner.logger.info('\n  '.join(['config translated from MMSegmentation', *config[TRANSLATION]]))
+    return runner
+
+
+def _check_resumable(path: str) -> None:
+    content = read_checkpoint(path)
+    if MMSEG_DPT.fits(content.get('state_dict') or {}) or holds_unread(content):
+        raise ValueError(
+            f'{path} was written by MMSegmentation or another runner: its optimiser and log cannot be '
+            'resumed here. To start from its weights, set load_from instead of resuming.'
+        )
+    lacking = [name for name in ('meta', 'optimizer') if name not in content]
+    if lacking:  # mmengine would continue with a new optimiser and say nothing
+        raise ValueError(
+            f'{path} has no {" and no ".join(lacking)}, as published and best checkpoints: training cannot '
+            'go on from it as it was. To start from its weights, set load_from instead of resuming.'
+        )
+
+
+class Runner(_Runner):
+    """mmengine's runner, for one process or many, on CPUs and GPUs.
+
+    - Several CPU processes work (gloo), and BN becomes SyncBN on several GPUs unless the config has
+      ``sync_bn``.
+    - Loaders without workers, and those of evaluations, get the settings that they need.
+    - Checkpoints are loaded strictly and resumed from the newest valid one.
+    - A run that trains writes its config, as given, into the work directory.
+    - ``compile`` compiles the losses of the model. mmengine would compile whole steps, and again whenever the
+      size of images or the learning rate changes.
+    - Tables of hundreds of lines go to the log file only.
+    """
+
+    def setup_env(self, env_cfg: dict) -> None:
+        """Set up the environment, and the process group if there is one."""
+        if self.distributed and not is_distributed():
+            start_processes(self.launcher, env_cfg.get('dist_cfg') or {})
+        super().setup_env(env_cfg)
+
+    def _log_env(self, env_cfg: dict) -> None:
+        try:
+            importlib.import_module('torchvision')  # mmengine does so, to log its version
+        except ModuleNotFoundError:
+            pass
+        except (ImportError, RuntimeError, OSError):  # it does not match this torch
+            sys.modules['torchvision'] = None  # type: ignore[assignment]
+        super()._log_env(env_cfg)
+
+    def build_logger(self, log_level: int | str = 'INFO', log_file: str | None = None, **kwargs) -> MMLogger:
+        """Build the logger."""
+        logger = super().build_logger(log_level, log_file, **kwargs)
+        for handler in logger.handlers:
+            if not isinstance(handler, logging.FileHandler):
+                handler.addFilter(is_no_table)
+        return logger
+
+    def build_visualizer(self, visualizer: Visualizer | dict | None = None) -> Visualizer:
+        """Build the visualizer; a second run in the same process gets another one than the first."""
+        if isinstance(visualizer, dict):
+            name = f'{visualizer.get("name", "visualizer")}_{self.experiment_name}'
+            visualizer = ConfigDict(visualizer, name=name)
+        return super().build_visualizer(visualizer)
+
+    def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
+        """Wrap the model for several processes."""
+        if self.distributed and torch.cuda.is_available():
+            if 'sync_bn' not in self.cfg:
+                model = convert_sync_batchnorm(model, 'torch')
+        elif self.distributed and model_wrapper_cfg is None:
+            model_wrapper_cfg = dict(type='MMDistributedDataParallel', device_ids=None)
+        return super().wrap_model(model_wrapper_cfg, model)
+
+    def register_default_hooks(self, hooks: dict[str, Hook | dict] | None = None) -> None:
+        """Register the default hooks; ``None`` removes any of them, not just mmengine's own."""
+        engine_hooks = ('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint')
+        hooks = hooks or {}
+        kept = {name: hook for name, hook in hooks.items() if hook is not None or name in engine_hooks}
+        super().register_default_hooks(kept)
+
+    def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:
+        """Build the training loop; ``by_epoch`` without ``type`` chooses one, as in mmengine."""
+        if isinstance(loop, dict) and 'by_epoch' in loop and 'type' not in loop:
+            kind = 'EpochBasedTrainLoop' if loop['by_epoch'] else 'IterBasedTrainLoop'
+            loop = dict({key: value for key, value in loop.items() if key != 'by_epoch'}, type=kind)
+        return super().build_train_loop(loop)
+
+    @staticmethod
+    def build_dataloader(
+        dataloader: DataLoader | dict, seed: int | None = None, diff_rank_seed: bool = False
+    ) -> DataLoader:
+        """Build a data loader, with what follows from its other settings and from the device."""
+        if isinstance(dataloader, dict):
+            dataloader = dict(dataloader)
+            if dataloader.get('num_workers') == 0:
+                dataloader['persistent_workers'] = False
+            dataloader.setdefault('pin_memory', torch.cuda.is_available())
+        return _Runner.build_dataloader(dataloader, seed, diff_rank_seed)
+
+    def _init_model_weights(self) -> None:
+        model = unwrapped(self.model)
+        if self._resume or self._load_from:
+            # These weights would be overwritten, and their files need not be there.
+            for part in (model, getattr(model, 'backbone', None)):
+                if getattr(part, 'init_cfg', None) is not None:
+                    part.init_cfg = None
+        super()._init_model_weights()
+
+    def load_or_resume(self) -> None:
+        """Load ``load_from`` strictly, or resume; mmengine would load what fits and ignore the rest."""
+        if self._has_loaded:
+            return
+        if self._resume:
+            self.resume(self._load_from or find_resume(self.work_dir).path)
+        elif self._load_from:
+            load_model(unwrapped(self.model), self._load_from)
+        self._has_loaded = True
+
+    def dump_config(self) -> None:
+        """Do nothing when the runner is built: a test must not replace the config of the training."""
+
+    def train(self) -> nn.Module:
+        """Train.
+
+        Raises:
+            ValueError: If ``activation_checkpointing`` names a module whose input has no gradient: with
+                mmengine's recomputation the module itself would silently get none.
+        """
+        names = self.cfg.get('activation_checkpointing') or ()
+        for name in [names] if isinstance(names, str) else names:
+            if name in FROM_IMAGES:
+                raise ValueError(
+                    f'activation_checkpointing={names!r}: {name} would not be trained. Set '
+                    'model.backbone.with_cp=True, or name modules inside, such as backbone.layers.0'
+                )
+        super().dump_config()
+        return super().train()
+
+    def _maybe_compile(self, target: str) -> None:
+        model = unwrapped(self.model)
+        options = self.cfg.get('compile')
+        if options is None or options is False or not hasattr(model, 'compile_losses'):
+            super()._maybe_compile(target)
+        elif target == 'train_step':
+            model.compile_losses(**(options if isinstance(options, dict) else {}))
+            self.logger.info('the losses are compiled in the first iteration, which takes minutes')
+
+
+@WEIGHT_INITIALIZERS.register_module('Pretrained')
+class PretrainedInit:
+    """``init_cfg=dict(type='Pretrained', ...)``: load a backbone or a whole model strictly.
+
+    Args:
+        checkpoint: Path or URL; a backbone may be in the keys of any supported source.
+        drop: Key prefixes that are not loaded into a whole model, such as ``['decode_head.conv_seg']`` for
+            another number of classes.
+    """
+
+    def __init__(self, checkpoint: str, drop: list[str] | tuple[str, ...] = ()) -> None:
+        self.checkpoint = checkpoint
+        self.drop = tuple(drop)
+
+    def __call__(self, module: nn.Module) -> None:
+        """Load into ``module``."""
+        if hasattr(module, 'decode_head'):
+            load_model(module, self.checkpoint, drop=self.drop)
+        else:
+            load_backbone(module, self.checkpoint)
