@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, track
 
 from dpt.cli import one_line_errors
-from dpt.datasets import ade20k_archive
+from dpt.extras.ade20k import archive
 from dpt.datasets.ade20k import URL, find_full_release
 from dpt.extras.ade20k.archive import check_archive, check_folder, check_hash, download, unpack
 from dpt.extras.ade20k.release import ARCHIVE
@@ -36,7 +36,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--url', default=URL, help=f'another address (default: {URL})')
     parser.add_argument(
         '--sha1',
-        default=ade20k_archive.SHA1,
+        default=archive.SHA1,
         metavar='HASH',
         help='SHA-1 that it must have, any for an archive packed anew (default: the published)',
     )
@@ -44,7 +44,7 @@ def parse_args() -> argparse.Namespace:
 
 
 @contextmanager
-def progress_of(what: str) -> Iterator[ade20k_archive.Told]:
+def progress_of(what: str) -> Iterator[archive.Told]:
     """Show bytes that are done."""
     columns = (TextColumn(what), BarColumn(), DownloadColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty()) as progress:
@@ -92,7 +92,7 @@ def main() -> None:
             print(f'{file}: the files of the release are all in it{hashed}')
             unpack(file, args.root, shown('unpack'))
         wrong = check_folder(folder, shown('verify'))
-        counts = ' and '.join(f'{split.count:,} {name}' for name, split in ade20k_archive.FOLDERS.items())
+        counts = ' and '.join(f'{split.count:,} {name}' for name, split in archive.FOLDERS.items())
         print('\n'.join(wrong) if wrong else f'{folder}: complete, {counts} images, names and sizes fit')
         raise SystemExit(1 if wrong else 0)
 

@@ -35,7 +35,7 @@ def innermost_datasets(dataset: dict | None) -> list[dict]:
 
 def walk(value: Any, key: str = '') -> Iterator[tuple[str, dict]]:
     """Yield every dict in a value, nested ones included, with its dotted key."""
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         yield key, value
         items: Any = value.items()
     else:

@@ -91,6 +91,8 @@ class Runner(_Runner):
     - Tables of hundreds of lines go to the log file only.
     """
 
+    _has_loaded: bool
+
     def setup_env(self, env_cfg: dict) -> None:
         """Set up the environment, and the process group if there is one."""
         if self.distributed and not is_distributed():
@@ -160,10 +162,10 @@ class Runner(_Runner):
         model = unwrapped(self.model)
         if self._resume or self._load_from:
             # These weights would be overwritten, and their files need not be there.
-            for part in (model, getattr(model, 'backbone', None)):
-                if getattr(part, 'init_cfg', None) is not None:
-                    part.init_cfg = None
+            for part in (model, getattr(model, 'backbone', model)):
+                part.init_cfg = None
         super()._init_model_weights()
+
 
     def load_or_resume(self) -> None:
         """Load ``load_from`` strictly, or resume; mmengine would load what fits and ignore the rest."""
