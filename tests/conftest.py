@@ -93,6 +93,12 @@ def tool_module(repository: Path) -> Callable[[str], ModuleType]:
 
 
 @pytest.fixture(scope='session')
+def tiny_options() -> dict:
+    """Options that make the quickstart's model tiny."""
+    return TINY
+
+
+@pytest.fixture(scope='session')
 def config_text() -> str:
     """The config of the tiny model, as training writes it into checkpoints."""
     from dpt.config.load import load_config

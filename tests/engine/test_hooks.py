@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from dpt.engine import ClassCheckHook, CudnnSearchHook, SyncBuffersHook
+from dpt.engine import ClassCheckHook, SyncBuffersHook
 
 
 def runner(num_classes: int, classes: tuple[str, ...]) -> SimpleNamespace:
@@ -34,18 +34,8 @@ def test_the_classes_of_a_pretrained_backbone_are_its_own() -> None:
 def test_only_statistics_are_averaged(monkeypatch: pytest.MonkeyPatch) -> None:
     averaged: list[torch.Tensor] = []
     monkeypatch.setattr('dpt.engine.distributed.all_reduce_params', lambda b, op: averaged.extend(b))
+    monkeypatch.setattr('dpt.engine.distributed.get_world_size', lambda: 2)
     model = nn.Sequential(nn.BatchNorm2d(3))
     model.register_buffer('mean', torch.ones(3))
     SyncBuffersHook().after_train_iter(SimpleNamespace(model=model), 0)
     assert [id(b) for b in averaged] == [id(model[0].running_mean), id(model[0].running_var)]
-
-
-@pytest.mark.parametrize('asked', [False, True])
-def test_cudnn_searches_in_training_alone(asked: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.backends.cudnn, 'benchmark', asked)
-    hook = CudnnSearchHook()
-    for before, after in ((hook.before_val, hook.after_val), (hook.before_test, hook.after_test)):
-        before(SimpleNamespace())
-        assert torch.backends.cudnn.benchmark is False
-        after(SimpleNamespace())
-        assert torch.backends.cudnn.benchmark is asked

@@ -1,0 +1,186 @@
+"""Trainings by iterations and epochs: order of samples, resuming, stopping, validation, logs."""
+
+import json
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.hooks import Hook
+
+from dpt.engine import Runner
+from dpt.engine.stop import stopped_by_signal
+from dpt.registry import HOOKS
+
+Train = Callable[..., Runner]
+ITERATIONS = {'train_cfg': dict(_delete_=True, type='IterBasedTrainLoop', max_iters=8, val_interval=8)}
+EPOCHS = {
+    'train_cfg': dict(_delete_=True, type='EpochBasedTrainLoop', max_epochs=2, val_interval=2),
+    'param_scheduler': [dict(type='PolyLR', eta_min=0.0, power=1.0, by_epoch=True, begin=0, end=2)],
+    'default_hooks.checkpoint.by_epoch': True,
+    'log_processor.by_epoch': True,
+}
+SHUFFLED = {'train_dataloader.sampler': dict(type='DefaultSampler', shuffle=True)}
+ENDLESS = {'train_dataloader.sampler': dict(type='InfiniteSampler', shuffle=True)}
+DROPPING = {'train_dataloader.drop_last': True}
+
+
+@HOOKS.register_module()
+class Recorder(Hook):
+    """Record the images of each iteration and the hooks' calls; send SIGTERM after an iteration."""
+
+    images: list[list[str]] = []
+    calls: list[str] = []
+    stop_after: int | None = None
+
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | None = None) -> None:
+        self.images.append([Path(one.img_path).stem for one in data_batch['data_samples']])
+        self.calls.append(f'iter {batch_idx}')
+        assert runner.model.training
+
+    def after_train_iter(self, runner: Runner, batch_idx: int, *_: object, **__: object) -> None:
+        if self.stop_after == runner.iter + 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def before_train_epoch(self, runner: Runner) -> None:
+        self.calls.append(f'epoch {runner.epoch} begins')
+
+    def after_train_epoch(self, runner: Runner) -> None:
+        self.calls.append(f'epoch {runner.epoch} ends')
+
+    def before_val(self, runner: Runner) -> None:
+        self.calls.append(f'validation after {runner.iter}')
+
+
+@pytest.fixture
+def recorder(monkeypatch: pytest.MonkeyPatch) -> type[Recorder]:
+    for name, value in (('images', []), ('calls', []), ('stop_after', None)):
+        monkeypatch.setattr(Recorder, name, value)
+    return Recorder
+
+
+RECORD = {'custom_hooks': [dict(type='Recorder')]}
+
+
+def weights(folder: Path, name: str) -> dict:
+    return torch.load(folder / name, weights_only=True)['state_dict']
+
+
+def equal(one: dict, other: dict) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+
+
+@pytest.mark.parametrize(
+    ('options', 'middle', 'last'),
+    [
+        ({**ITERATIONS, **ENDLESS}, 'iter_3.pth', 'iter_8.pth'),
+        ({**ITERATIONS, **SHUFFLED}, 'iter_3.pth', 'iter_8.pth'),
+        ({**ITERATIONS, **SHUFFLED, **DROPPING}, 'iter_3.pth', 'iter_8.pth'),
+        ({**EPOCHS, **ENDLESS}, 'epoch_1.pth', 'epoch_2.pth'),
+        ({**EPOCHS, **SHUFFLED}, 'epoch_1.pth', 'epoch_2.pth'),
+        ({**EPOCHS, **SHUFFLED, **DROPPING}, 'epoch_1.pth', 'epoch_2.pth'),
+    ],
+    ids=['iterations', 'iterations-finite', 'iterations-drop', 'epochs-endless', 'epochs', 'epochs-drop'],
+)
+def test_resumed_trainings_equal_uninterrupted_ones(
+    options: dict, middle: str, last: str, train: Train, tmp_path: Path, recorder: type[Recorder]
+) -> None:
+    train(tmp_path / 'a', **options, **RECORD)
+    whole, recorder.images = recorder.images, []
+    train(tmp_path / 'b', str(tmp_path / 'a' / middle), **options, **RECORD)
+    assert recorder.images
+    assert recorder.images == whole[-len(recorder.images) :]
+    assert equal(weights(tmp_path / 'a', last), weights(tmp_path / 'b', last))
+
+
+@pytest.mark.parametrize(
+    ('options', 'last'), [({**ITERATIONS, **ENDLESS}, 'iter_8.pth'), ({**EPOCHS, **SHUFFLED}, 'epoch_2.pth')]
+)
+def test_stopped_trainings_resume_exactly(
+    options: dict, last: str, train: Train, tmp_path: Path, recorder: type[Recorder]
+) -> None:
+    train(tmp_path / 'a', **options)
+    recorder.stop_after = 6  # in the middle of the second epoch
+    stopped = train(tmp_path / 'b', **options, **RECORD)
+    assert stopped_by_signal(stopped)
+    assert stopped.iter == 6
+    assert (tmp_path / 'b' / 'last_checkpoint').read_text() == 'iter_6.pth'
+    recorder.stop_after = None
+    resumed = train(tmp_path / 'b', 'auto', **options)
+    assert not stopped_by_signal(resumed)
+    assert equal(weights(tmp_path / 'a', last), weights(tmp_path / 'b', last))
+
+
+def test_epochs_call_hooks_as_mmengine_does(train: Train, tmp_path: Path, recorder: type[Recorder]) -> None:
+    train(tmp_path, **EPOCHS, **SHUFFLED, **RECORD)
+    epochs = [
+        [f'epoch {i} begins', 'iter 0', 'iter 1', 'iter 2', 'iter 3', f'epoch {i} ends'] for i in range(2)
+    ]
+    assert recorder.calls == [*epochs[0], *epochs[1], 'validation after 8']
+    first, second = recorder.images[:4], recorder.images[4:]
+    assert [len(batch) for batch in first] == [2, 2, 2, 2]  # rounded up, as mmengine does
+    assert len({name for batch in first for name in batch}) == 7
+    assert first != second
+
+
+def test_a_resumed_epoch_continues_where_it_stopped(
+    train: Train, tmp_path: Path, recorder: type[Recorder]
+) -> None:
+    recorder.stop_after = 2
+    train(tmp_path, **EPOCHS, **SHUFFLED, **RECORD)
+    recorder.stop_after, recorder.calls = None, []
+    train(tmp_path, 'auto', **EPOCHS, **SHUFFLED, **RECORD)
+    assert recorder.calls[:4] == ['epoch 0 begins', 'iter 2', 'iter 3', 'epoch 0 ends']
+    assert not (tmp_path / 'iter_2.pth').exists() or (tmp_path / 'epoch_2.pth').exists()
+
+
+@pytest.mark.parametrize(
+    ('given', 'validations'),
+    [
+        (dict(by_epoch=False, max_iters=6, val_interval=4), [4, 6]),
+        (dict(by_epoch=True, max_epochs=2), [4, 8]),
+        (dict(type='IterBasedTrainLoop', max_iters=6, val_begin=5, val_interval=2), [6]),
+        (dict(type='IterBasedTrainLoop', max_iters=8, val_interval=4, dynamic_intervals=[(5, 2)]), [4, 6, 8]),
+    ],
+)
+def test_validations_come_when_the_config_says(
+    given: dict, validations: list[int], train: Train, tmp_path: Path, recorder: type[Recorder]
+) -> None:
+    runner = train(tmp_path, **dict(EPOCHS, train_cfg=dict(given, _delete_=True)), **RECORD)
+    found = [int(call.split()[-1]) for call in recorder.calls if call.startswith('validation')]
+    assert found == validations
+    assert type(runner.train_loop).__module__ == 'dpt.engine.loop'
+
+
+def test_logs_of_epochs_know_their_iteration(train: Train, tmp_path: Path) -> None:
+    options = {**EPOCHS, **SHUFFLED, 'default_hooks.logger.log_metric_by_epoch': True}
+    train(tmp_path, **options)
+    lines = [json.loads(line) for file in tmp_path.rglob('scalars.json') for line in file.open()]
+    assert [line['iter'] for line in lines if 'loss' in line] == list(range(1, 9))
+    assert [line['epoch'] for line in lines if 'loss' in line] == [1, 1, 1, 1, 2, 2, 2, 2]
+    assert [line['iter'] for line in lines if 'mIoU' in line] == [8]
+
+
+def test_batches_are_those_of_the_config_or_an_error(train: Train, tmp_path: Path) -> None:
+    runner = train(tmp_path, **{**ITERATIONS, 'train_dataloader.batch_size': 3})
+    assert runner.train_dataloader.batch_size == 3
+    with pytest.raises(ValueError, match='set total_batch_size'):
+        train(tmp_path, **ITERATIONS, total_batch_size=None)
+    with pytest.raises(ValueError, match='fewer images than a batch'):
+        train(tmp_path, **ITERATIONS, **DROPPING, total_batch_size=16)
+
+
+def test_processes_must_share_the_total_batch(
+    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr('dpt.engine.loop.get_world_size', lambda: 3)
+    with pytest.raises(ValueError, match='total_batch_size=2 cannot be shared equally by 3 processes'):
+        train(tmp_path, **ITERATIONS)
+
+
+def test_samplers_that_cannot_be_entered_are_refused(train: Train, tmp_path: Path) -> None:
+    options = {**ITERATIONS, 'train_dataloader.sampler': dict(type='mmengine.DefaultSampler', _delete_=True)}
+    with pytest.raises(ValueError, match="use 'InfiniteSampler' or 'DefaultSampler'"):
+        train(tmp_path, **options)
