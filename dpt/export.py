@@ -19,13 +19,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils import fuse_conv_bn_eval
+from torch.nn.modules.batchnorm import _BatchNorm
 
 import dpt
 from dpt.checkpoints.save import write_whole
-from dpt.models import EncoderDecoder
+from dpt.models import EncoderDecoder, SegDataPreProcessor
 from dpt.models.inference import resize
-from dpt.models.layers import ConvModule
 
 FORMATS = {'onnx': '.onnx', 'torch_export': '.pt2'}
 OPSET = 18  # the first whose Resize says how it treats antialiasing
@@ -44,7 +43,8 @@ class ExportedSegmentor(nn.Module):
         half: Whether the network computes in float16; input and output stay the same.
 
     Raises:
-        ValueError: If the model predicts from windows or pads every image to one size.
+        ValueError: If the model predicts from windows, pads every image to one size, or preprocesses in its
+            own way.
     """
 
     mean: Tensor
@@ -58,12 +58,17 @@ class ExportedSegmentor(nn.Module):
                 'depends on the image; use --cfg-options model.test_cfg.mode=whole'
             )
         preprocessor = model.data_preprocessor
+        if type(preprocessor).forward is not SegDataPreProcessor.forward:
+            raise ValueError(
+                f'{type(preprocessor).__name__} has its own forward, which cannot be exported: the graph '
+                'normalises and pads as SegDataPreProcessor does'
+            )
         size, divisor = preprocessor.test_padding
         if size is not None:
             raise ValueError(
                 f'data_preprocessor.test_cfg.size={tuple(size)} cannot be exported: use size_divisor'
             )
-        self.model = _without_norms(model).half() if half else model
+        self.model = _in_half(model) if half else model
         self.dtype = torch.float16 if half else torch.float32
         self.divisor = divisor or 1
         self.pad_val, self.bgr_to_rgb = preprocessor.pad_val, preprocessor.bgr_to_rgb
@@ -88,17 +93,28 @@ class ExportedSegmentor(nn.Module):
         return logits.index_select(2, rows).index_select(3, columns)
 
 
-def _without_norms(model: EncoderDecoder) -> EncoderDecoder:
-    """Return a copy whose batch norms are part of the convolutions before them.
+class _Float32(nn.Module):
+    """A norm that computes in float32 inside a model in half precision."""
+
+    def __init__(self, norm: nn.Module) -> None:
+        super().__init__()
+        self.norm = norm
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(x.float()).to(x.dtype)
+
+
+def _in_half(model: EncoderDecoder) -> EncoderDecoder:
+    """Return a copy in float16 whose norms stay in float32.
 
     The statistics of a trained model need not fit into float16: a variance above 65504 would be infinite
     there, and the channel lost.
     """
-    folded = copy.deepcopy(model)
-    for part in folded.modules():
-        if isinstance(part, ConvModule) and part.bn is not None:
-            part.conv, part.bn = fuse_conv_bn_eval(part.conv, part.bn), None
-    return folded
+    half = copy.deepcopy(model).half()
+    for name, part in model.named_modules():
+        if isinstance(part, (_BatchNorm, nn.GroupNorm)):
+            half.set_submodule(name, _Float32(copy.deepcopy(part)))
+    return half
 
 
 def describe(model: EncoderDecoder, pipeline: list[dict]) -> dict[str, Any]:
@@ -184,7 +200,8 @@ def _patch_size(graph: ExportedSegmentor) -> int:
     """Return the side of a patch; of a backbone without patches, the multiple that images are padded to."""
     embedding = getattr(graph.model.backbone, 'patch_embed', None)
     if embedding is not None:
-        return getattr(embedding, 'patch_size', 16)
+        size = getattr(embedding, 'patch_size', 16)
+        return max(size) if isinstance(size, (tuple, list)) else size
     return graph.divisor if graph.divisor > 1 else 32
 
 

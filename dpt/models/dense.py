@@ -21,7 +21,10 @@ def build_part(name: str, config: dict | nn.Module) -> nn.Module:
     try:
         return MODELS.build(config)
     except (ValueError, TypeError) as error:
-        raise type(error)(f'model.{name}: {error}') from error
+        kind = (
+            ValueError if isinstance(error, ValueError) else TypeError
+        )  # subclasses may need other arguments
+        raise kind(f'model.{name}: {error}') from error
 
 
 class DensePredictor(BaseModel):
@@ -73,7 +76,7 @@ class DensePredictor(BaseModel):
         return self.neck(self.backbone(inputs))
 
     def _logits(self, inputs: Tensor) -> Tensor:
-        return self.decode_head(self.extract_feat(inputs))
+        return self.forward(inputs, mode='tensor')
 
     def restorable_strips(
         self, inputs: Tensor, data_samples: Sequence[SegDataSample]
@@ -88,6 +91,8 @@ class DensePredictor(BaseModel):
             function that brings them, or some of their classes, to those rows; (height, width) of the largest
             map that it makes on the way.
         """
+        if len(data_samples) != len(inputs):
+            raise ValueError(f'{len(inputs)} images, but {len(data_samples)} data samples')
         input_shape = (inputs.shape[-2], inputs.shape[-1])
         logits = self._logits(inputs).split(1) if self.test_cfg['mode'] == 'whole' else None
         for i, sample in enumerate(data_samples):
@@ -127,6 +132,14 @@ def _checked_test_cfg(test_cfg: dict) -> dict:
         raise ValueError("model.test_cfg with mode='slide' needs crop_size and stride")
     for name in ('crop_size', 'stride') if mode == 'slide' else ():
         value = test_cfg[name]
-        if isinstance(value, int) or len(value) != 2:
-            raise ValueError(f'model.test_cfg.{name}={value} must be a pair (vertical, horizontal)')
+        pair = isinstance(value, (tuple, list)) and len(value) == 2
+        if not pair or not all(isinstance(length, int) and length > 0 for length in value):
+            raise ValueError(
+                f'model.test_cfg.{name}={value} must be two positive whole numbers (vertical, horizontal)'
+            )
+    if mode == 'slide' and any(s > c for s, c in zip(test_cfg['stride'], test_cfg['crop_size'], strict=True)):
+        raise ValueError(
+            f'model.test_cfg.stride={test_cfg["stride"]} must be at most crop_size={test_cfg["crop_size"]}, '
+            'else pixels between the windows are not predicted'
+        )
     return dict(test_cfg, mode=mode)

@@ -13,8 +13,8 @@ FLIP_DIMS = {'horizontal': (-1,), 'vertical': (-2,), 'diagonal': (-2, -1)}
 
 CLASSES_AT_A_TIME = 16
 CHUNK_BYTES = 256 << 20
-"""How many classes, and bytes of them, are resized at a time: bilinear resizing treats each class alone, and
-the logits of all classes at the size of a large image take gigabytes."""
+"""How many classes, and bytes of one image's, are resized at a time: bilinear resizing treats each class
+alone, and the logits of all classes at the size of a large image take gigabytes."""
 
 
 def resize(x: Tensor, size: Size) -> Tensor:

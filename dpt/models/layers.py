@@ -82,12 +82,13 @@ def pad_to_multiple(x: Tensor, divisor: int) -> Tensor:
 
 
 def sizes_differ(size: Sequence, other: Sequence) -> bool:
-    """Return whether two sizes differ, or may differ while a graph for any size is exported.
+    """Return whether two sizes differ, or may differ while a graph for any size is traced or exported.
 
-    With ``if sizes_differ(a, b): resize``, a graph exported for any size contains the resizing, which changes
-    nothing between equal sizes.
+    With ``if sizes_differ(a, b): resize``, such a graph contains the resizing, which changes nothing between
+    equal sizes.
     """
-    symbolic = any(isinstance(length, torch.SymInt) for length in (*size, *other))
+    lengths = (*size, *other)
+    symbolic = torch.jit.is_tracing() or any(isinstance(length, torch.SymInt) for length in lengths)
     return symbolic or tuple(size) != tuple(other)
 
 

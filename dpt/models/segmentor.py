@@ -67,9 +67,11 @@ class EncoderDecoder(DensePredictor):
         )
         heads = enumerate(auxiliary_heads or [])
         self.auxiliary_heads = nn.ModuleList(build_part(f'auxiliary_heads.{i}', head) for i, head in heads)
-        self.loss_decode = _build_losses('loss', loss or dict(type='CrossEntropyLoss'))
+        self.loss_decode = _build_losses('loss', dict(type='CrossEntropyLoss') if loss is None else loss)
         default = dict(type='CrossEntropyLoss', loss_weight=0.2)
-        self.loss_auxiliary = _build_losses('auxiliary_loss', auxiliary_loss or default)
+        self.loss_auxiliary = _build_losses(
+            'auxiliary_loss', default if auxiliary_loss is None else auxiliary_loss
+        )
         self.ignore_index = ignore_index
 
     def forward(
@@ -84,7 +86,7 @@ class EncoderDecoder(DensePredictor):
                 ``'predict'`` for data samples with ``pred_sem_seg``.
         """
         if mode == 'tensor':
-            return self._logits(inputs)
+            return _logits_of(self.decode_head, 'decode_head', self.extract_feat(inputs))
         if mode == 'loss':
             if data_samples is None:
                 raise ValueError("mode='loss' needs data_samples with gt_sem_seg")
@@ -117,10 +119,13 @@ class EncoderDecoder(DensePredictor):
     def _losses(self, inputs: Tensor, target: Tensor) -> dict[str, Tensor]:
         target = target.long()  # BxHxW
         maps = self.extract_feat(inputs)
-        losses = self._head_losses('decode', self.decode_head(maps), target, self.loss_decode)
+        losses = self._head_losses(
+            'decode', _logits_of(self.decode_head, 'decode_head', maps), target, self.loss_decode
+        )
         for i, head in enumerate(self.auxiliary_heads):
             prefix = 'aux' if len(self.auxiliary_heads) == 1 else f'aux_{i}'
-            losses.update(self._head_losses(prefix, head(maps), target, self.loss_auxiliary))
+            logits = _logits_of(head, f'auxiliary_heads.{i}', maps)
+            losses.update(self._head_losses(prefix, logits, target, self.loss_auxiliary))
         return losses
 
     def _head_losses(
@@ -132,9 +137,15 @@ class EncoderDecoder(DensePredictor):
             if getattr(loss, 'takes_coarse_logits', False):
                 given = logits
             else:
-                given = fine = resize(logits, size) if fine is None else fine
+                given = fine = resize(logits.float(), size) if fine is None else fine
             options = dict(ignore_index=self.ignore_index) if _takes_ignore_index(loss) else {}
-            found[f'{prefix}.{_loss_name(loss)}'] = loss(given, target, **options)
+            value = loss(given, target, **options)
+            if not isinstance(value, Tensor) or value.numel() != 1:
+                shape = (
+                    f'a tensor of shape {tuple(value.shape)}' if isinstance(value, Tensor) else type(value)
+                )
+                raise ValueError(f'{type(loss).__name__} must return a scalar tensor, but returned {shape}')
+            found[f'{prefix}.{_loss_name(loss)}'] = value
         found[f'{prefix}.acc_seg'] = accuracy(logits, target, self.ignore_index)
         return found
 
@@ -154,6 +165,15 @@ class EncoderDecoder(DensePredictor):
             if with_logits:
                 sample.seg_logits = PixelData(data=_stacked(logits[i]))
         return data_samples
+
+
+def _logits_of(head: nn.Module, name: str, maps: Sequence[Tensor]) -> Tensor:
+    """Return the logits of a head, checked: one line for whoever writes a head is better than a traceback."""
+    logits = head(maps)
+    if not isinstance(logits, Tensor) or logits.dim() != 4:
+        found = f'shape {tuple(logits.shape)}' if isinstance(logits, Tensor) else type(logits).__name__
+        raise ValueError(f'model.{name} must return logits of shape BxKxhxw, got {found}')
+    return logits
 
 
 def _stacked(strips: Sequence[tuple[int, Tensor]]) -> Tensor:
@@ -180,7 +200,9 @@ def accuracy(logits: Tensor, target: Tensor, ignore_index: int) -> Tensor:
 
 
 def _build_losses(name: str, config: dict | list[dict]) -> nn.ModuleList:
-    configs = config if isinstance(config, (list, tuple)) else [config]
+    configs = config if isinstance(config, (list, tuple, nn.ModuleList)) else [config]
+    if not len(configs):
+        raise ValueError(f'model.{name} is an empty list: name at least one loss, or leave it out')
     losses = nn.ModuleList(build_part(name, one) for one in configs)
     names = [_loss_name(loss) for loss in losses]
     if len(set(names)) < len(names):

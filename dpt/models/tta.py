@@ -4,7 +4,7 @@ from mmengine.model import BaseTTAModel
 from mmengine.structures import PixelData
 from torch import Tensor
 
-from dpt.models.inference import label_map, restored
+from dpt.models.inference import Geometry, label_map, restored
 from dpt.registry import MODELS
 from dpt.structures import SegDataSample
 
@@ -39,7 +39,9 @@ class SegTTAModel(BaseTTAModel):
         for i, rows, strip, restore, size in self.module.restorable_strips(**view):
             scores = restored(strip, restore, size)
             if i not in totals:
-                height = view['data_samples'][i].metainfo['ori_shape'][0]
+                shape = view['inputs'].shape
+                meta = view['data_samples'][i].metainfo
+                height = Geometry.of(meta, (shape[-2], shape[-1])).ori_shape[0]
                 totals[i] = scores.new_zeros(1, scores.shape[1], height, scores.shape[-1])
             totals[i][..., rows, :] += scores.softmax(dim=1)
 

@@ -9,9 +9,12 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from mmengine.structures import PixelData
 
 from dpt.apis import Segmenter, inference_model, init_model
+from dpt.engine.launch import load_config
 from dpt.export import labels_from, load
+from dpt.registry import MODELS
 from dpt.structures import SegDataSample
 
 BLOCK = re.compile(r'^`(my_\w+\.py)`\n\n```python\n(.*?)^```$', re.MULTILINE | re.DOTALL)
@@ -76,6 +79,24 @@ def test_resuming_goes_on_with_own_parts(project: Path, run_tool: Callable) -> N
     arguments = ('tools/train.py', project / 'my_config.py', '--work-dir', project / 'work', '--resume')
     run_tool(*arguments, '--cfg-options', 'train_cfg.max_iters=3', 'train_cfg.val_interval=3')
     assert sorted(line['iter'] for line in logged(project / 'work')) == [1, 2, 3]
+
+
+def test_a_fusion_block_of_its_own_trains_in_a_vit(project: Path) -> None:
+    config = load_config(str(project / 'my_config.py'))  # imports my_parts
+    vit = dict(type='VisionTransformer', img_size=32, patch_size=8, embed_dims=24, num_layers=4, num_heads=3)
+    config.model.backbone = dict(vit, out_indices=(0, 1, 2, 3))
+    config.model.neck = dict(
+        type='GatedDPTNeck', in_channels=24, channels=32, post_process_channels=(8, 8, 8, 8)
+    )
+    model = MODELS.build(config.model)
+    losses = model.loss(torch.randn(2, 3, 64, 64), [labelled(64), labelled(64)])
+    model.parse_losses(losses)[0].backward()
+    gates = [block.gate.weight.grad for block in model.neck.fusion_blocks[1:]]
+    assert all(gradient.abs().sum() > 0 for gradient in gates)
+
+
+def labelled(side: int) -> SegDataSample:
+    return SegDataSample(gt_sem_seg=PixelData(data=torch.randint(0, 6, (1, side, side))))
 
 
 def test_exports_and_the_python_interface_agree(project: Path, run_tool: Callable) -> None:

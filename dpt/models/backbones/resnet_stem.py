@@ -17,7 +17,7 @@ def pad_same(x: Tensor, kernel_size: int, stride: int, value: float = 0.0) -> Te
     """Pad as TensorFlow's 'SAME': H / stride rounded up comes out; the odd pixel at the bottom and right."""
 
     def total(length: int) -> int:
-        # Decided here, so that an exported graph of any size pads by constants.
+        # The branch is taken when a graph is traced, so an exported graph pads by constants.
         return max(kernel_size - (length % stride or stride), 0)
 
     height, width = total(x.shape[-2]), total(x.shape[-1])

@@ -85,6 +85,9 @@ class VisionTransformer(BaseModule):
         ValueError: If sizes do not fit each other; the message names the argument.
     """
 
+    embedding_modules: tuple[str, ...] = ('patch_embed', 'drop_after_pos')
+    """Children in front of the layers, which ``frozen_stages`` freezes from 0 on."""
+
     def __init__(
         self,
         img_size: int | tuple[int, int] = 224,
@@ -114,6 +117,8 @@ class VisionTransformer(BaseModule):
     ) -> None:
         super().__init__(init_cfg=init_cfg)
         height, width = image_size(img_size)
+        if min(height, width) < patch_size:
+            raise ValueError(f'img_size={img_size} must be at least patch_size={patch_size}')
         self.native_grid = (height // patch_size, width // patch_size)
         self.embed_dims = embed_dims
         self.out_indices = tuple(out_indices)
@@ -167,10 +172,11 @@ class VisionTransformer(BaseModule):
         if not self.init_cfg or self.init_cfg.get('type') != 'Pretrained':
             nn.init.trunc_normal_(self.pos_embed, std=0.02)
             nn.init.trunc_normal_(self.cls_token, std=0.02)
-            for module in self.modules():
+            for module in self.layers.modules():
                 if isinstance(module, nn.Linear):
                     nn.init.trunc_normal_(module.weight, std=0.02)
-                    nn.init.zeros_(module.bias)
+                    if module.bias is not None:
+                        nn.init.zeros_(module.bias)
                 elif isinstance(module, MultiheadAttention):
                     nn.init.trunc_normal_(module.in_proj_weight, std=0.02)
         super().init_weights()
@@ -178,7 +184,7 @@ class VisionTransformer(BaseModule):
     def _frozen_modules(self) -> list[nn.Module]:
         if self.frozen_stages < 0:
             return []
-        embeddings = [module for name, module in self.named_children() if name not in ('layers', 'ln1')]
+        embeddings = [module for name, module in self.named_children() if name in self.embedding_modules]
         return [*embeddings, *self.layers[: self.frozen_stages]]
 
     def _freeze(self) -> None:

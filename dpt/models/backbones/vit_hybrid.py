@@ -32,11 +32,13 @@ class HybridVisionTransformer(VisionTransformer):
             with which DPT-Hybrid was trained; current timm adds 1e-8 to the variance instead.
         out_indices: Transformer layers whose output is handed on, 0-based, ascending.
         vit: The other arguments of :class:`VisionTransformer`, but ``patch_size``. ``frozen_stages`` counts
-            transformer layers and freezes the stem from 0 on; ``with_cp`` recomputes the stem, too.
+            transformer layers and freezes the stem from 0 on; ``with_cp`` recomputes the three stages, too.
 
     Raises:
         ValueError: If sizes do not fit each other; the message names the argument.
     """
+
+    embedding_modules = ('patch_embed', 'drop_after_pos', 'stem', 'stages')
 
     def __init__(
         self,
@@ -93,7 +95,6 @@ class HybridVisionTransformer(VisionTransformer):
         x = self.stem(pad_to_multiple(x, STRIDE))
         maps = []
         for stage in self.stages:
-            for block in stage.get_submodule('blocks').children():
-                x = self._run(block, x, frozen=self.frozen_stages >= 0)
+            x = self._run(stage, x, frozen=self.frozen_stages >= 0)
             maps.append(x)
         return (maps[0], maps[1], *super().forward(maps[2]))

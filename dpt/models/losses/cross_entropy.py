@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from dpt.models.layers import sizes_differ
 from dpt.registry import MODELS
 
 CLASSES_AT_A_TIME = 16
@@ -25,7 +26,7 @@ class CrossEntropyLoss(nn.Module):
         loss_weight: Factor of the result.
         avg_non_ignore: Whether the mean is over labelled pixels only. ``False``, as in the published recipe,
             counts ignored pixels in the denominator.
-        loss_name: Key under which the loss is logged; it must begin with ``loss_``.
+        loss_name: Key under which the loss is logged; it must contain ``loss``, else it is not summed.
     """
 
     takes_coarse_logits = True
@@ -40,8 +41,6 @@ class CrossEntropyLoss(nn.Module):
         loss_name: str = 'loss_ce',
     ) -> None:
         super().__init__()
-        if not loss_name.startswith('loss_'):
-            raise ValueError(f"loss_name={loss_name!r} must begin with 'loss_', else it would not be summed")
         weight = None if class_weight is None else torch.tensor(tuple(class_weight), dtype=torch.float32)
         self.register_buffer('class_weight', weight, persistent=False)
         self.loss_weight = loss_weight
@@ -59,7 +58,9 @@ class CrossEntropyLoss(nn.Module):
         Returns:
             Scalar, float32.
         """
-        weight = self.class_weight
+        weight = None if self.class_weight is None else self.class_weight.float()
+        if logits.shape[0] != target.shape[0]:
+            raise ValueError(f'{logits.shape[0]} images have logits, but {target.shape[0]} have labels')
         if weight is not None and len(weight) != logits.shape[1]:
             raise ValueError(
                 f'class_weight has {len(weight)} entries but the head predicts {logits.shape[1]} classes'
@@ -70,7 +71,7 @@ class CrossEntropyLoss(nn.Module):
         total = (pixelwise_cross_entropy(logits, target) * pixel_weight).sum()
         count: Tensor | int
         if weight is not None:
-            count = pixel_weight.sum().clamp(min=torch.finfo(weight.dtype).tiny)
+            count = pixel_weight.sum().clamp(min=torch.finfo(torch.float32).tiny)
         elif self.avg_non_ignore:
             count = pixel_weight.sum().clamp(min=1)
         else:
@@ -82,7 +83,8 @@ def pixelwise_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
     """Return ``cross_entropy(interpolate(logits), target, reduction='none')``, a few classes at a time.
 
     The backward pass resizes each chunk of classes once more instead of keeping it. Plain autograd, so that
-    second derivatives, autocast and compilers work.
+    second derivatives, autocast and compilers work; ``torch.func`` transforms do not, as they do not support
+    ``torch.utils.checkpoint``.
 
     Args:
         logits: Tensor of shape BxKxhxw, resized bilinearly with align_corners=False.
@@ -116,5 +118,7 @@ def _log_sum_exp_and_own(logits: Tensor, index: Tensor) -> tuple[Tensor, Tensor]
         logits: Tensor of shape Bxkxhxw, a chunk of the classes.
         index: Int64 tensor of shape BxHxW, from 0 to k - 1.
     """
-    fine = F.interpolate(logits.float(), size=index.shape[-2:], mode='bilinear', align_corners=False)
+    fine, size = logits.float(), index.shape[-2:]
+    if sizes_differ(fine.shape[-2:], size):
+        fine = F.interpolate(fine, size=size, mode='bilinear', align_corners=False)
     return fine.logsumexp(dim=1), fine.gather(1, index[:, None])[:, 0]

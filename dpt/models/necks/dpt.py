@@ -89,22 +89,6 @@ class DPTNeck(BaseModule):
             FeatureFusionBlock(channels, norm, lateral=i > 0) for i in range(4)
         )
 
-    def _check(self, taps: Sequence) -> None:
-        if len(taps) != 4:
-            raise ValueError(f'DPTNeck needs four taps, got {len(taps)}: set backbone.out_indices')
-        readout = self.reassemble_blocks.readout_type
-        for level, tap in enumerate(taps):
-            is_map, identity = isinstance(tap, Tensor), level in self.reassemble_blocks.identity_levels
-            if identity and not is_map:
-                raise ValueError(
-                    f'tap {level} of the backbone has a class token, so it may not be in identity_levels'
-                )
-            if is_map and not identity and readout != 'ignore':
-                raise ValueError(
-                    f'tap {level} of the backbone is a map alone: readout_type={readout!r} needs '
-                    "backbone.output_cls_token=True, or use 'ignore'; maps of a stem go into identity_levels"
-                )
-
     def forward(self, taps: Sequence) -> tuple[Tensor, ...]:
         """Fuse the taps.
 
@@ -120,7 +104,8 @@ class DPTNeck(BaseModule):
             ValueError: If there are not four taps, the readout needs class tokens that are missing, or a
                 level of ``identity_levels`` has one.
         """
-        self._check(taps)
+        if len(taps) != 4:
+            raise ValueError(f'DPTNeck needs four taps, got {len(taps)}: set backbone.out_indices')
         laterals = [conv(x) for conv, x in zip(self.convs, self.reassemble_blocks(taps), strict=True)]
         path = self.fusion_blocks[0](laterals[3])
         fused = [path]

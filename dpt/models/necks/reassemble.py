@@ -69,6 +69,17 @@ class ReassembleBlocks(nn.Module):
 
     def forward(self, taps: Sequence) -> list[Tensor]:
         """Return the four maps, finest first."""
+        for level, tap in enumerate(taps):
+            is_map, identity = isinstance(tap, Tensor), level in self.identity_levels
+            if identity and not is_map:
+                raise ValueError(
+                    f'tap {level} of the backbone has a class token, so it may not be in identity_levels'
+                )
+            if is_map and not identity and self.readout_type != 'ignore':
+                raise ValueError(
+                    f'tap {level} of the backbone is a map alone: readout_type={self.readout_type!r} needs '
+                    "backbone.output_cls_token=True, or use 'ignore'; maps of a stem go into identity_levels"
+                )
         return [
             tap
             if level in self.identity_levels

@@ -61,8 +61,6 @@ def test_half_precision_logits_are_summed_in_float32(case) -> None:
 def test_wrong_arguments_are_errors(case) -> None:
     with pytest.raises(ValueError, match='class_weight has 2 entries'):
         CrossEntropyLoss([1.0, 2.0])(*case, 255)
-    with pytest.raises(ValueError, match='loss_name'):
-        CrossEntropyLoss(loss_name='ce')
 
 
 def test_accuracy_is_the_share_of_labelled_pixels(case) -> None:
