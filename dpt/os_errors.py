@@ -8,11 +8,11 @@ OS_REMEDIES = {
     errno.ENOTDIR: 'a part of that path is a file, where a folder is needed: give another path',
     errno.EISDIR: 'it is a folder, where a file is needed: give the path of a file',
     errno.ENOENT: 'check the path, or make the folder first',
-    errno.EACCES: 'this user may not: change the rights (chmod), or give another path',
-    errno.EPERM: 'this user may not: change the rights (chmod), or give another path',
-    errno.EROFS: 'it lies on a file system that cannot be written: give another path',
+    errno.EACCES: "check the file's permissions, or give another path",
+    errno.EPERM: "check the file's permissions, or give another path",
+    errno.EROFS: 'the file system is read-only: give another path',
     errno.ENOSPC: 'the disk is full: make room, or give a path on another disk',
-    errno.EDQUOT: 'your share of the disk is used up: make room, or give a path on another disk',
+    errno.EDQUOT: 'the disk quota is used up: make room, or give a path on another disk',
     errno.ENAMETOOLONG: 'the name is too long for this file system: give a shorter one',
 }
 """What to do about an error that the system names by number."""

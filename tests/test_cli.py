@@ -6,6 +6,7 @@ import errno
 import pytest
 
 from dpt.cli import add_common_arguments, explain, one_line_errors
+from dpt.registry import MODELS
 
 FROM_WORKER = (
     'Caught ValueError in DataLoader worker process 0.\nOriginal Traceback (most recent call last):\n'
@@ -55,3 +56,11 @@ def test_an_option_without_value_is_shown(capsys: pytest.CaptureFixture) -> None
         parser.parse_args(['--cfg-options', 'a=1', 'foo'])
     assert '--cfg-options foo: expected KEY=VALUE' in capsys.readouterr().err
     assert parser.parse_args(['--cfg-options', 'a=1', 'b.c=(2,3)']).cfg_options == {'a': 1, 'b.c': (2, 3)}
+
+
+def test_wrong_arguments_are_one_line_but_bugs_are_not(capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit), one_line_errors():
+        MODELS.build(dict(type='DPTHead', in_channels=4, num_classes=2, norm_cfg=None))
+    assert "DPTHead.__init__() got an unexpected keyword argument 'norm_cfg'" in capsys.readouterr().err
+    with pytest.raises(TypeError), one_line_errors():
+        len(1)  # type: ignore[arg-type]

@@ -23,8 +23,8 @@ BATCH = 'samples_per_iteration'
 """Entry likewise: samples of an iteration, those of all processes."""
 PROCESSES = 'processes'
 """Entry likewise: number of processes."""
-VALIDATED = 'validated'
-"""Entry likewise: iteration after which the last validation began."""
+VALIDATED = 'last_validation'  # not 'val...': mmengine would log it beside the metrics
+"""Entry likewise: iteration after which the last validation began; ``'validated'`` in earlier versions."""
 _READ_METRICS = (CheckpointHook, EarlyStoppingHook, LoggerHook)  # and complain if there are none
 
 
@@ -187,16 +187,17 @@ class TrainLoop(BaseLoop):
         due = done >= max(self.val_begin, 1) and (done % interval == 0 or done == self.length)
         if runner.val_loop is None or not due or (self.by_epoch and self._epoch_iter):
             return
-        if runner.message_hub.get_info(VALIDATED, -1) == self._iter:
+        hub = runner.message_hub
+        if hub.get_info(VALIDATED, hub.get_info('validated', -1)) == self._iter:
             return
-        runner.message_hub.update_info(VALIDATED, self._iter)
+        hub.update_info(VALIDATED, self._iter)
         try:
             runner.val_loop.run()
         except ValidationStopped:
             for hook in runner.hooks:  # take back what they changed for the validation (EMAHook: weights)
                 if not isinstance(hook, _READ_METRICS):
                     hook.after_val_epoch(runner, metrics={})
-            runner.message_hub.update_info(VALIDATED, -1)  # the resumed run begins with it
+            hub.update_info(VALIDATED, -1)  # the resumed run begins with it
 
 
 def _shared_batch_size(runner: Runner) -> int:

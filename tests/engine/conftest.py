@@ -1,5 +1,6 @@
 """A tiny training in this process."""
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -44,7 +45,7 @@ def tiny(repository: Path, scenes: Path, tiny_options: dict) -> Callable[..., Co
         )
         path = str(repository / 'configs' / 'quickstart.py')
         loaded = load_config(path, given, str(work_dir))
-        loaded.merge_from_dict(options)
+        loaded.merge_from_dict(copy.deepcopy(options))
         return loaded
 
     return config

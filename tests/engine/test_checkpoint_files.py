@@ -27,7 +27,8 @@ CONTENT = dict(state_dict=dict(weight=torch.arange(5000.0), bias=torch.ones(7)),
 def run(tmp_path: Path) -> Path:
     """A work directory with checkpoints of three iterations, of which the pointer names the last."""
     for iteration in (4, 8, 12):
-        write_checkpoint(CONTENT, tmp_path / f'iter_{iteration}.pth')
+        content = dict(CONTENT, meta=dict(iter=iteration))
+        write_checkpoint(content, tmp_path / f'iter_{iteration}.pth')
     write_checkpoint(CONTENT, tmp_path / 'best_mIoU_iter_99.pth')
     write_pointer(tmp_path, tmp_path / 'iter_12.pth')
     return tmp_path

@@ -120,8 +120,8 @@ def test_an_iteration_is_saved_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr('dpt.engine.checkpointing.write_checkpoint', lambda _, path: written.append(path))
     runner = Runner(tmp_path)
     runner.train(3)
-    runner.hook.save(runner, 3)  # a signal
-    runner.hook.save(runner, 3)
+    runner.hook.save(runner)  # a signal
+    runner.hook.save(runner)
     assert [path.name for path in written] == ['iter_2.pth', 'iter_3.pth']
 
 

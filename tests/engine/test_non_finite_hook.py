@@ -10,7 +10,7 @@ import torch
 from mmengine.config import Config
 from mmengine.logging import MessageHub
 
-from dpt.engine import non_finite_hook
+from dpt.engine import non_finite
 from dpt.engine.non_finite import SKIPPED, NonFiniteError, NonFiniteHook
 
 SAMPLES = [SimpleNamespace(img_path='a.jpg'), SimpleNamespace(img_path='b.jpg')]
@@ -33,7 +33,7 @@ class Runner:
             state_dict=torch.optim.SGD(self.model.parameters()).state_dict,
         )
         self.train_dataloader = SimpleNamespace(dataset=None)
-        self.train_loop = SimpleNamespace(samples_per_iteration=2)
+        self.train_loop = SimpleNamespace(batch_start=6)
 
     def call_hook(self, name: str, checkpoint: dict) -> None:
         pass
@@ -108,6 +108,6 @@ def test_the_answer_of_a_gpu_is_read_when_its_copy_is_there(monkeypatch: pytest.
         flag.fill_(True)
 
     on_gpu = SimpleNamespace(is_cuda=True, to=lambda device, non_blocking: flag)
-    answer = non_finite_hook._to_host(on_gpu)
+    answer = non_finite._to_host(on_gpu)
     assert not done
     assert answer()

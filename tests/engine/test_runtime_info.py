@@ -7,7 +7,8 @@ import torch
 from mmengine.logging import MessageHub
 from mmengine.runner import LogProcessor as PlainLogProcessor
 
-from dpt.engine import LogProcessor, RuntimeInfoHook, runtime_info
+from dpt.engine import LogProcessor, RuntimeInfoHook
+from dpt.engine import logging as engine_logging
 
 
 def runner(processor: object, name: str) -> SimpleNamespace:
@@ -25,7 +26,7 @@ def runner(processor: object, name: str) -> SimpleNamespace:
 @pytest.fixture
 def waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take tensors for such as are on a GPU."""
-    monkeypatch.setattr(runtime_info, '_is_waited_for', lambda value: isinstance(value, torch.Tensor))
+    monkeypatch.setattr(engine_logging, '_is_waited_for', lambda value: isinstance(value, torch.Tensor))
 
 
 def step(hook: RuntimeInfoHook, run: SimpleNamespace, iteration: int) -> None:
@@ -56,7 +57,7 @@ def test_losses_on_a_gpu_wait_for_the_log_line(waits: None) -> None:
 
 
 def test_losses_are_not_kept_without_limit(waits: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runtime_info, 'MOST_UNREAD', 3)
+    monkeypatch.setattr(engine_logging, 'MOST_UNREAD', 3)
     hook, run = RuntimeInfoHook(), runner(LogProcessor(by_epoch=False), 'many')
     for iteration in range(4):
         step(hook, run, iteration)
@@ -73,7 +74,7 @@ def test_what_is_on_the_host_beside_a_gpu_is_kept_as_a_number(monkeypatch: pytes
     def is_on_gpu(value: object) -> bool:
         return isinstance(value, torch.Tensor) and value.dim() == 0
 
-    monkeypatch.setattr(runtime_info, '_is_waited_for', is_on_gpu)
+    monkeypatch.setattr(engine_logging, '_is_waited_for', is_on_gpu)
     hook, run = RuntimeInfoHook(), runner(LogProcessor(by_epoch=False), 'both')
     step(hook, run, 1)
     # Tensors of two devices could not be read at once.

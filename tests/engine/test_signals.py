@@ -81,7 +81,7 @@ def test_no_process_ends_before_the_checkpoint_is_written(hook: StopSignalHook) 
         def __init__(self) -> None:
             pass
 
-        def save(self, runner: object, iteration: int) -> None:
+        def save(self, runner: object) -> None:
             done.append('saved')
 
     class Others:

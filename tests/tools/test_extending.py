@@ -12,7 +12,7 @@ import torch
 from mmengine.structures import PixelData
 
 from dpt.apis import Segmenter, inference_model, init_model
-from dpt.engine.launch import load_config
+from dpt.config import load_config
 from dpt.export import labels_from, load
 from dpt.registry import MODELS
 from dpt.structures import SegDataSample
