@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn.utils import fuse_conv_bn_eval
 
 import dpt
-from dpt.checkpoints.save import write_whole
+from dpt.checkpoints.write import write_whole
 from dpt.models import EncoderDecoder
 from dpt.models.inference import resize
 from dpt.models.layers import ConvModule

@@ -17,9 +17,9 @@ from torch import Tensor
 
 import dpt
 from dpt.checkpoints import dataset_meta, read_checkpoint, read_state_dict
+from dpt.checkpoints.formats import MODEL_FORMATS, recognise
 from dpt.checkpoints.meta import meta_of
-from dpt.checkpoints.rules import MODEL_FORMATS, recognise
-from dpt.checkpoints.save import check_target, serialise, write_whole
+from dpt.checkpoints.write import check_target, serialise, write_whole
 from dpt.os_errors import explain_os_error
 
 EXAMPLE = """example:

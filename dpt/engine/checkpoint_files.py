@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import torch
 
-from dpt.checkpoints.save import PARTIAL, whole_file, write_whole
+from dpt.checkpoints.write import PARTIAL, whole_file, write_whole
 
 POINTER = 'last_checkpoint'
 """Name of the file in the work directory that names the newest checkpoint, relative to that directory."""

@@ -11,8 +11,8 @@ from mmengine.runner import Runner
 from torch.distributed import PrefixStore, TCPStore
 
 from dpt.checkpoints import read_checkpoint
+from dpt.checkpoints.formats import MMSEG_DPT
 from dpt.checkpoints.read import holds_unread
-from dpt.checkpoints.rules import MMSEG_DPT
 from dpt.config.load import TRANSLATION
 from dpt.config.walk import DATALOADERS
 from dpt.engine.checkpoint_files import find_resume
