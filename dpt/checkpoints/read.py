@@ -165,7 +165,8 @@ def checkpoint_hash(path: str | Path) -> str:
     The hash of a sharded checkpoint is over its index and all its shards, in the order of their names.
     """
     file = _local_file(path)
-    return sha256(file, *(_shards(_weight_map(file), file) if _suffix(file.name) == _INDEX else ()))[:8]
+    shards = _shards(file) if _suffix(file.name) == _INDEX else {}
+    return sha256(file, *sorted(set(shards.values())))[:8]
 
 
 def _suffix(name: str) -> str:
@@ -280,25 +281,22 @@ def _read_safetensors(file: Path) -> dict[str, Any]:
 
 def _read_shards(index: Path) -> dict[str, Any]:
     """Read all shards that an index names, as :func:`_read_safetensors` does one file."""
-    weight_map = _weight_map(index)
+    shards = _shards(index)
     tensors: dict[str, Tensor] = {}
     meta: dict[str, str] = {}
-    for shard in _shards(weight_map, index):
+    for shard in sorted(set(shards.values())):
         content = _read_safetensors(shard)
-        named = {key for key, name in weight_map.items() if name == shard.name}
-        odd = sorted(named ^ content['state_dict'].keys())
-        if odd:
+        named = {key for key, file in shards.items() if file == shard}
+        if odd := sorted(named ^ content['state_dict'].keys()):
             where = 'lacks' if odd[0] in named else 'holds, against the index,'
-            raise ValueError(
-                f'{index}: its shard {shard.name} {where} {odd[0]}: get all files from one source'
-            )
+            raise ValueError(f'{index}: its shard {shard.name} {where} {odd[0]}: get all files anew')
         tensors.update(content['state_dict'])
         meta.update(content['meta'])
-    return {'state_dict': {key: tensors[key] for key in weight_map}, 'meta': meta}
+    return {'state_dict': {key: tensors[key] for key in shards}, 'meta': meta}
 
 
-def _weight_map(index: Path) -> dict[str, str]:
-    """The name of the shard of each tensor."""
+def _shards(index: Path) -> dict[str, Path]:
+    """The file of each tensor, which exists beside the index."""
     try:
         content = json.loads(index.read_bytes())
     except (ValueError, RecursionError) as error:
@@ -312,18 +310,9 @@ def _weight_map(index: Path) -> dict[str, str]:
                 f'{index}: {key} is in {name!r}, expected the name of a .safetensors file in the same '
                 'folder. Nothing was read; get the index from a source that you trust'
             )
-    return weight_map
-
-
-def _shards(weight_map: Mapping[str, str], index: Path) -> list[Path]:
-    names = sorted(set(weight_map.values()))
-    missing = [name for name in names if not index.with_name(name).is_file()]
-    if missing:
-        raise FileNotFoundError(
-            f'{index}: its shard {missing[0]} is missing, with it {len(missing)} of {len(names)}; put all '
-            'shards beside the index'
-        )
-    return [index.with_name(name) for name in names]
+        if not index.with_name(name).is_file():
+            raise FileNotFoundError(f'{index}: its shard {name} is missing; put all shards beside the index')
+    return {key: index.with_name(name) for key, name in weight_map.items()}
 
 
 _READERS: dict[str, Callable[[Path], dict[str, Any]]] = {

@@ -35,22 +35,6 @@ def same(one: dict, other: dict) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
 
 
-@pytest.mark.parametrize(
-    'wrap',
-    [
-        lambda weights: weights,
-        lambda weights: {'state_dict': weights, 'meta': {'epoch': 3}},
-        lambda weights: {'model': weights, 'optimizer': {'state': {}}},
-        lambda weights: {'state_dict': {f'module.{key}': value for key, value in weights.items()}},
-    ],
-    ids=['bare', 'state_dict', 'model', 'module'],
-)
-def test_containers_and_wrappers_are_removed(tmp_path, wrap):
-    weights = {'a.weight': torch.rand(2, 3), 'a.bias': torch.rand(2).half()}
-    torch.save(wrap(weights), tmp_path / 'x.pth')
-    assert same(read_state_dict(str(tmp_path / 'x.pth')), weights)
-
-
 def test_wrappers_of_torch_are_removed(tmp_path):
     inner = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
     for wrapped in (torch.compile(inner), AveragedModel(inner), AveragedModel(nn.DataParallel(inner))):

@@ -5,7 +5,7 @@ from typing import TypeVar
 
 from .mmseg import DPT, MMSEG_DPT
 from .table import Format, Report, convert, first
-from .vit import FOREIGN_VITS, MMSEG_VIT, OWN_IN_MODEL, TIMM_HYBRID, TIMM_VIT, TRAINED_VIT, why_not
+from .vit import FOREIGN_VITS, MMSEG_VIT, TIMM_HYBRID, TIMM_VIT, TRAINED_VIT, why_not
 
 __all__ = [
     'BACKBONE_FORMATS',
@@ -32,7 +32,7 @@ BACKBONE_FORMATS = (TIMM_HYBRID, *FOREIGN_VITS, MMSEG_VIT, TRAINED_VIT)
 
 # For files that hold exactly the module's own names, whatever parts it has.
 OWN_MODELS = (DPT,)
-OWN_BACKBONES = (MMSEG_VIT, DPT, OWN_IN_MODEL)
+OWN_BACKBONES = (DPT, TRAINED_VIT)
 
 
 def recognise(keys: Collection[str], formats: tuple[Format, ...]) -> Format:

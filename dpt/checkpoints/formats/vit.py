@@ -3,7 +3,6 @@
 import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -192,40 +191,18 @@ HUGGING_FACE = (
 FOREIGN_VITS = (MAE, DINOV2, TIMM_VIT, DINO, GOOGLE_VIT, TORCHVISION_VIT, *HUGGING_FACE)
 """Plain ViTs in others' keys. The first two have every key of the third's signature."""
 
-_OURS = (
-    'cls_token',
-    'pos_embed',
-    'patch_embed.projection.*',
-    'layers.#.ln#.*',
-    'layers.#.attn.attn.in_proj_*',
-    'layers.#.attn.attn.out_proj.*',
-    'layers.#.ffn.layers.0.0.*',
-    'layers.#.ffn.layers.1.*',
-    'layers.#.ls#.gamma',
-    'ln1.*',
-    'stem.**',  # of a hybrid
-    'stages.**',
-)
-
-MMSEG_VIT = Format(
-    'MMSegmentation',
-    ('patch_embed.projection.weight', 'layers.0.ln1.weight'),
-    {key: key for key in _OURS},
-)
+MMSEG_VIT = Format('MMSegmentation', ('patch_embed.projection.weight', 'layers.0.ln1.weight'), {'**': '**'})
 """Bare backbone keys, as ``vit2mmseg.py`` writes them. VisionTransformer has the same names."""
 
 TRAINED_VIT = Format(
     'trained model',
     tuple(f'backbone.{key}' for key in MMSEG_VIT.signature),
-    {f'backbone.{key}': key for key in _OURS},
+    {'backbone.**': '**'},
     dict.fromkeys(
         ('neck.**', 'decode_head.**', 'auxiliary_head.**', 'auxiliary_heads.**'), 'not part of the backbone'
     ),
 )
 """The backbone inside a whole trained model of this package or of MMSegmentation."""
-
-OWN_IN_MODEL = replace(TRAINED_VIT, keys={'backbone.**': '**'})
-"""A backbone of any kind inside a whole model, for files that have exactly the module's names."""
 
 _REFUSED = {
     r'dpt\..+': "a whole DPT in Hugging Face's keys; isl2dpt.py reads the original's files",
@@ -275,8 +252,7 @@ def check_complete(tensors: Mapping[str, Tensor]) -> None:
     """
     if 'cls_token' not in tensors:
         raise ValueError(
-            'VisionTransformer does not support ViTs without a class token, such as the visual tower of '
-            'SigLIP'
+            'VisionTransformer does not support ViTs without a class token, such as that of SigLIP'
         )
     modules = ('ln1', 'attn.attn.out_proj', 'ln2', 'ffn.layers.0.0', 'ffn.layers.1')
     names = dict.fromkeys(f'{module}.{name}' for module in modules for name in ('weight', 'bias'))
@@ -300,7 +276,7 @@ def check_complete(tensors: Mapping[str, Tensor]) -> None:
     if position.ndim != 3 or math.isqrt(position.shape[1]) ** 2 == position.shape[1]:
         raise ValueError(
             f'the position embedding is of shape {"x".join(map(str, position.shape))}: it has no entry for '
-            'the class token (as in DeiT III), which VisionTransformer does not support'
+            'the class token (as in DeiT III)'
         )
 
 
@@ -341,14 +317,12 @@ def backbone_settings(
     if num_heads is None:
         usual = f'{width // 64} here' if width % 64 == 0 else f'and {width} is not a multiple of 64'
         lines.append(
-            f'num_heads: not in the file; heads of 64 channels are usual, {usual} (ViT-H has 16 heads of '
-            '80): see where the weights come from'
+            f'num_heads: not in the file; heads of 64 channels are usual, {usual} (ViT-H has 16 heads of 80)'
         )
     if grid * grid != patches:
         lines.append(f'img_size: (height, width) of the pretraining images, which made {patches} patches')
     if source.mean_std is None:
-        where = 'see where they come from'
-        lines.append(f'data_preprocessor: mean and std differ between models of this source: {where}')
+        lines.append('data_preprocessor: mean and std differ between models of this source: look them up')
     else:
         mean, std = map(list, source.mean_std)
         lines.append(f'data_preprocessor=dict(mean={mean}, std={std})')
