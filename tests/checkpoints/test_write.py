@@ -113,6 +113,7 @@ def test_config_text_is_read_as_data():
         ("a = 1\nb = __import__('os').mkdir('made')", "line 2 is not plain data: \"__import__('os')"),
         ('import os', 'line 1 is not plain data'),
         ('a = dict(**b)', 'not plain data'),
+        ("a = dict(**{'b': 1})", 'not plain data'),
         ('a.b = 1', 'not plain data'),
         ('a = [x for x in y]', 'not plain data'),
         ('a = (', 'not a config as text'),
