@@ -23,7 +23,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from dpt.apis import PRECISIONS, Segmentation, Segmenter
 from dpt.apis.sources import File, Video, find_files
-from dpt.checkpoints.save import write_whole
+from dpt.checkpoints.write import write_whole
 from dpt.cli import add_config_options, one_line_errors
 
 EXAMPLE = """example:

@@ -1,4 +1,4 @@
-"""Make a checkpoint fit to be handed on: weights, class names, colours, metric and config, and nothing else.
+"""Publish a checkpoint: keep weights, class names, colours, metric and config, and drop everything else.
 
 The file is named by its content: DST name-xxxxxxxx.safetensors has the first 8 digits of its SHA-256.
 
@@ -16,10 +16,11 @@ from typing import Any
 from torch import Tensor
 
 import dpt
-from dpt.checkpoints import dataset_meta, read_checkpoint, read_state_dict
+from dpt.checkpoints import dataset_meta, read_checkpoint
+from dpt.checkpoints.formats import MODEL_FORMATS, recognise
 from dpt.checkpoints.meta import meta_of
-from dpt.checkpoints.rules import MODEL_FORMATS, recognise
-from dpt.checkpoints.save import check_target, serialise, write_whole
+from dpt.checkpoints.read import unwrappings
+from dpt.checkpoints.write import check_target, serialise, write_whole
 from dpt.os_errors import explain_os_error
 
 EXAMPLE = """example:
@@ -29,7 +30,7 @@ EXAMPLE = """example:
 
 @dataclass(frozen=True)
 class Published:
-    """The file that was written, and in words what it holds and what was left out."""
+    """The file that was written, and lines about what it holds and what was left out."""
 
     path: Path
     kept: list[str]
@@ -41,7 +42,7 @@ def parse_args() -> argparse.Namespace:
         description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('checkpoint', help='checkpoint of a whole model: a path or http(s) address')
-    parser.add_argument('dst', help='name.safetensors or name.pth; the hash is put behind the name')
+    parser.add_argument('dst', help='name.safetensors or name.pth; the hash is appended to the name')
     return parser.parse_args()
 
 
@@ -49,18 +50,15 @@ def publish(checkpoint: str, dst: Path) -> Published:
     """Write the weights and the metadata worth keeping.
 
     Raises:
-        FileNotFoundError: there is no checkpoint.
-        ValueError: it cannot be read or is no whole model, or ``dst`` is no place for the result.
-        FileExistsError: this very model has been published there.
+        FileNotFoundError: the checkpoint does not exist.
+        ValueError: it cannot be read or is not a whole model, or ``dst`` is not a valid target.
+        FileExistsError: the same model has been published there.
         OSError: the result cannot be written.
     """
     check_target(dst, checkpoint)
-    content, state_dict = read_checkpoint(checkpoint), read_state_dict(checkpoint)
-    try:
-        recognise(state_dict, MODEL_FORMATS)
-    except ValueError as error:
-        raise ValueError(f'{checkpoint}: {error}') from None
+    content = read_checkpoint(checkpoint)
     meta = meta_of(content, checkpoint)
+    state_dict = whole_model(checkpoint, meta)
     kept = kept_meta(meta)
     data = serialise(state_dict, kept, dst.suffix)
     target = dst.with_name(f'{dst.stem}-{hashlib.sha256(data).hexdigest()[:8]}{dst.suffix}')
@@ -68,6 +66,25 @@ def publish(checkpoint: str, dst: Path) -> Published:
         raise FileExistsError(f'{target} exists, and published files are never overwritten')
     write_whole(data, target)
     return Published(target, describe(state_dict, kept), left_out(content, meta, kept))
+
+
+def whole_model(checkpoint: str, meta: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The weights, without wrappers, of a model whatever its parts are.
+
+    Raises:
+        ValueError: neither the names of the weights nor a config shows that this is a whole model.
+    """
+    candidates = [state_dict for state_dict, _ in unwrappings(checkpoint)]
+    for state_dict in candidates:
+        if {'backbone', 'decode_head'} <= {key.partition('.')[0] for key in state_dict}:
+            return state_dict
+    if isinstance(meta.get('cfg'), str):  # trained by a config: the names are those of a model of the user
+        return candidates[0]
+    try:
+        recognise(candidates[-1], MODEL_FORMATS)
+    except ValueError as error:
+        raise ValueError(f'{checkpoint}: {error}') from None
+    return candidates[-1]
 
 
 def kept_meta(meta: Mapping[str, Any]) -> dict[str, Any]:
@@ -86,7 +103,7 @@ def kept_meta(meta: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def describe(state_dict: Mapping[str, Tensor], kept: Mapping[str, Any]) -> list[str]:
-    """A line for each thing that was kept, and for each that would have been, had it been there."""
+    """A line for each kind of content, also where the checkpoint does not have it."""
     size = sum(tensor.numel() * tensor.element_size() for tensor in state_dict.values())
     names = kept.get('dataset_meta', {})
     metric = ', '.join(f'{key} {value}' for key, value in kept.get('metric', {}).items())

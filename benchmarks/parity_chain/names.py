@@ -12,10 +12,9 @@ def renamed(theirs: Mapping[str, T]) -> dict[str, T]:
     Raises:
         ValueError: If the table does not know a key.
     """
-    from dpt.checkpoints.convert import convert
-    from dpt.checkpoints.rules import MMSEG_DPT
+    from dpt.checkpoints.formats import MMSEG_DPT, convert
 
-    ours, report = convert(theirs, MMSEG_DPT.rules)
+    ours, report = convert(theirs, MMSEG_DPT)
     if report.unmapped:
         raise ValueError(f'unknown to the table of names: {", ".join(report.unmapped[:5])}')
     return ours

@@ -1,10 +1,10 @@
-"""Weights from files: read safely, renamed by tables, loaded strictly; and back, whole or not at all."""
+"""Checkpoints: safe reading, conversion by key tables, strict loading, atomic writing."""
 
-from .convert import Report, convert
+from .formats import Report, convert
 from .load import load_backbone, load_model
 from .meta import dataset_meta, read_meta
 from .read import checkpoint_hash, read_checkpoint, read_state_dict
-from .save import save_weights
+from .write import save_weights
 
 __all__ = [
     'Report',

@@ -1,4 +1,4 @@
-"""Checkpoints from the web: a file is in the cache only if it is whole and what it is called."""
+"""Downloads checkpoints into torch's cache, where a file is only if it is complete and valid."""
 
 import hashlib
 import http.client
@@ -18,20 +18,20 @@ _DATE = re.compile(r'(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])')
 
 
 def download(url: str, name: str, read: Callable[[Path], object]) -> Path:
-    """The file behind an http(s) address, which is downloaded once.
+    """Return the cached file of an http(s) address; download it if it is not there.
 
-    It gets its name in the cache only when it has arrived in full, fits the hash in its name, if there is
-    one, and can be read. Several processes that download it at once do not disturb each other.
+    The file gets its name in the cache only when it has arrived in full, fits the hash in its name, if there
+    is one, and can be read. Several processes may download it at once.
 
     Args:
         url: the address.
         name: name of the file, with its suffix.
-        read: reads it, and raises ValueError where it is no checkpoint.
+        read: reads it, and raises ValueError where it is not a checkpoint.
 
     Raises:
-        ValueError: it cannot be downloaded, or is not the checkpoint that it is called.
+        ValueError: it cannot be downloaded, or is not the checkpoint that its name says.
     """
-    # Many servers call every file "model.safetensors": the address's hash keeps them apart.
+    # Many servers call every file "model.safetensors": a hash of the address keeps them apart.
     folder = Path(torch.hub.get_dir()) / 'checkpoints'
     target = folder / f'{hashlib.sha256(url.encode()).hexdigest()[:8]}-{name}'
     if target.exists():
@@ -40,14 +40,19 @@ def download(url: str, name: str, read: Callable[[Path], object]) -> Path:
     partial = target.with_name(f'{target.name}.{uuid.uuid4().hex}.partial')
     try:
         kind = _fetch(url, partial)
-        _check_hash(url, name, partial)
+        named = _HASH.search(name)
+        if named and not _DATE.fullmatch(named[1]) and not (digest := sha256(partial)).startswith(named[1]):
+            raise ValueError(
+                f'{url}: the name says that the SHA-256 begins with {named[1]}, and that of the '
+                f'{partial.stat().st_size:,} bytes received begins with {digest[: len(named[1])]}: it is '
+                'another file, and was not kept. Fetch it again, or from another source'
+            )
         try:
             read(partial)
         except ValueError as error:
             cause = str(error).removeprefix(f'{partial}: ')
             raise ValueError(
-                f'{url}: what the server sent ({kind}) is no checkpoint that can be used, and was not kept: '
-                f'{cause}'
+                f'{url}: what the server sent ({kind}) is not a usable checkpoint, and was not kept: {cause}'
             ) from None
         partial.replace(target)
     finally:
@@ -56,35 +61,22 @@ def download(url: str, name: str, read: Callable[[Path], object]) -> Path:
 
 
 def _fetch(url: str, partial: Path) -> str:
-    """Write what the server sends to ``partial``; return the kind that the server calls it."""
+    """Write what the server sends to ``partial``; return its content type."""
     try:
         request = urllib.request.Request(url, headers={'User-Agent': 'dpt'})
         with urllib.request.urlopen(request, timeout=_TIMEOUT) as response, partial.open('xb') as file:
             shutil.copyfileobj(response, file, 1 << 20)
             announced = response.headers.get('Content-Length')
-            kind = response.headers.get('Content-Type') or 'of no kind'
+            kind = response.headers.get('Content-Type') or 'of unknown type'
         received = partial.stat().st_size
         if announced is not None and received != int(announced):
             raise OSError(f'the connection ended after {received} of {announced} bytes')
     except (OSError, ValueError, http.client.HTTPException) as error:
         raise ValueError(
             f'{url}: download failed ({error}); check the address and the network, or fetch the file '
-            f'by other means and give its path'
+            'by other means and give its path'
         ) from error
     return kind
-
-
-def _check_hash(url: str, name: str, file: Path) -> None:
-    match = _HASH.search(name)
-    if match is None or _DATE.fullmatch(match[1]):
-        return
-    digest = sha256(file)
-    if not digest.startswith(match[1]):
-        raise ValueError(
-            f'{url}: the name says that the SHA-256 begins with {match[1]}, and that of the '
-            f'{file.stat().st_size:,} bytes received begins with {digest[: len(match[1])]}: not the file '
-            'that it is called, and not kept. Fetch it again, or from another source'
-        )
 
 
 def sha256(*files: Path) -> str:

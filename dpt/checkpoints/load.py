@@ -1,6 +1,8 @@
-"""Strict loading: everything is checked before the first tensor is copied, so nothing is half loaded."""
+"""Loads weights strictly: all are checked before the first is copied, so nothing is half loaded."""
 
 import logging
+import math
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -9,49 +11,50 @@ import torch
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
-from .compare import compare, explain, list_differences
-from .convert import Report, convert, convert_known
-from .read import checkpoint_hash, read_checkpoint, read_state_dict, unwrappings
-from .rules import BACKBONE_FORMATS, MMSEG_DPT, MODEL_FORMATS, OWN_BACKBONES, OWN_MODELS, Format
-
-__all__ = ['checkpoint_hash', 'load_backbone', 'load_model', 'read_checkpoint', 'read_state_dict']
-
-_FINAL_NORM = ('ln1.weight', 'ln1.bias')
-_NO_FINAL_NORM = 'the model has no final norm'
-_PATCH_BIAS = 'patch_embed.projection.bias'
+from .formats import (
+    BACKBONE_FORMATS,
+    MMSEG_DPT,
+    MODEL_FORMATS,
+    OWN_BACKBONES,
+    OWN_MODELS,
+    Format,
+    Report,
+    convert,
+    convert_known,
+    first,
+)
+from .read import unwrappings
 
 
 def load_backbone(module: nn.Module, path: str | Path, *, logger: logging.Logger | None = None) -> Report:
-    """Fill a backbone with pretrained weights, in its own keys or those of any source that is known.
+    """Load pretrained weights into a backbone, in its own keys or those of any known source.
 
-    A file whose keys are the module's own loads into any module. Other sources are vision transformers, for
-    a ``VisionTransformer``. A whole trained model will do as well: its backbone is taken. A final norm in the
-    file is knowingly left out where the module has none.
+    A file whose keys are the module's own loads into any module. The other sources are vision transformers,
+    for ``VisionTransformer``. From a whole trained model the backbone is taken. A final norm in the file is
+    left out if the module has none.
 
     Args:
         module: the backbone; unchanged if anything is raised.
         path: a path or http(s) address of any file that :func:`read_checkpoint` reads.
-        logger: where the one line about what was loaded goes; mmengine's current logger if None.
+        logger: gets the one line about what was loaded; mmengine's current logger if None.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file is unreadable, of no known source, holds NaN or infinite values, or does not fit
-            the module exactly; the message lists the keys and the settings that would make it fit.
+        FileNotFoundError: the file does not exist.
+        ValueError: the file is unreadable, of an unknown source, holds NaN or infinite values, or does not
+            fit the module exactly; the message lists the keys and the settings that would make it fit.
     """
     expected = module.state_dict()
-    found, report, is_mmseg = _read_converted(path, expected, OWN_BACKBONES, BACKBONE_FORMATS)
-    if not any(key in expected for key in _FINAL_NORM):
-        sources = [source for source, target in report.mapped.items() if target in _FINAL_NORM]
-        report = _drop(report, dict.fromkeys(sources, _NO_FINAL_NORM))
-        found = {key: found[key] for key in report.mapped.values()}
-    filled = _zero_patch_bias(found, expected, _PATCH_BIAS) if is_mmseg else {}
-    return _fill(module, path, expected, found, report, filled, prefix='', logger=logger)
+    found, report = _read_converted(path, expected, OWN_BACKBONES, BACKBONE_FORMATS)
+    norm = {'ln1.weight', 'ln1.bias'}
+    if not norm & expected.keys():
+        report = _drop(report, norm, 'the model has no final norm')
+    return _fill(module, path, found, report, '', logger)
 
 
 def load_model(
     module: nn.Module, path: str | Path, *, drop: tuple[str, ...] = (), logger: logging.Logger | None = None
 ) -> Report:
-    """Fill a whole model from a checkpoint of this package or of MMSegmentation's DPT.
+    """Load a checkpoint of this package or of MMSegmentation's DPT into a whole model.
 
     A file whose keys are the model's own, apart from ``drop``, loads whatever parts the model is made of.
     MMSegmentation 1.2.0 and later have no bias in the patch projection; a model that has one gets zeros
@@ -60,44 +63,35 @@ def load_model(
     Args:
         module: the model; unchanged if anything is raised.
         path: as for :func:`load_backbone`.
-        drop: leading parts of the model's names, such as ``'decode_head.conv_seg'``, up to a dot. Tensors of
-            the file under them are not loaded, and the model keeps its own.
-        logger: where the one line about what was loaded goes; mmengine's current logger if None.
+        drop: beginnings of the model's names, such as ``'decode_head.conv_seg'``, up to a dot. Tensors of the
+            file under them are not loaded, and the model keeps its own.
+        logger: gets the one line about what was loaded; mmengine's current logger if None.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        FileNotFoundError: the file does not exist.
         ValueError: as :func:`load_backbone`, and where an entry of ``drop`` is in neither file nor model.
     """
     if isinstance(drop, str):
         raise ValueError(f'drop={drop!r} must be a tuple of key prefixes, such as ({drop!r},)')
     expected = module.state_dict()
-    found, report, is_mmseg = _read_converted(path, expected, OWN_MODELS, MODEL_FORMATS, drop)
+    found, report = _read_converted(path, expected, OWN_MODELS, MODEL_FORMATS, drop)
     for prefix in drop:
         if not any(_under(key, (prefix,)) for key in (*expected, *found)):
             raise ValueError(f'{path}: drop={prefix!r} is the beginning of no key in the file or the model')
-    dropped = {source: 'on request' for source, target in report.mapped.items() if _under(target, drop)}
-    report = replace(_drop(report, dropped), kept=tuple(key for key in expected if _under(key, drop)))
-    found = {key: found[key] for key in report.mapped.values()}
-    wanted = {key: tensor for key, tensor in expected.items() if key not in report.kept}
-    filled = _zero_patch_bias(found, wanted, f'backbone.{_PATCH_BIAS}') if is_mmseg else {}
-    return _fill(module, path, expected, found, report, filled, prefix='backbone.', logger=logger)
+    report = _drop(report, {key for key in found if _under(key, drop)}, 'on request')
+    report = replace(report, kept=tuple(key for key in expected if _under(key, drop)))
+    return _fill(module, path, found, report, 'backbone.', logger)
 
 
 def _under(key: str, prefixes: tuple[str, ...]) -> bool:
     return any(key == prefix or key.startswith(prefix.rstrip('.') + '.') for prefix in prefixes)
 
 
-def _drop(report: Report, reasons: Mapping[str, str]) -> Report:
-    """Move source keys from the mapped to the dropped."""
-    mapped = {source: target for source, target in report.mapped.items() if source not in reasons}
-    return replace(report, mapped=mapped, dropped={**report.dropped, **reasons})
-
-
-def _zero_patch_bias(
-    found: Mapping[str, Tensor], expected: Mapping[str, Tensor], key: str
-) -> dict[str, Tensor]:
-    """The zeros that stand for the patch bias which MMSegmentation dropped, where the model has one."""
-    return {key: torch.zeros_like(expected[key])} if key in expected and key not in found else {}
+def _drop(report: Report, targets: set[str], reason: str) -> Report:
+    """Move the source keys of ``targets`` from the mapped to the dropped."""
+    mapped = {source: target for source, target in report.mapped.items() if target not in targets}
+    dropped = {source: reason for source in report.mapped if source not in mapped}
+    return replace(report, mapped=mapped, dropped={**report.dropped, **dropped})
 
 
 def _read_converted(
@@ -106,52 +100,59 @@ def _read_converted(
     own: tuple[Format, ...],
     formats: tuple[Format, ...],
     drop: tuple[str, ...] = (),
-) -> tuple[dict[str, Tensor], Report, bool]:
-    """Our tensors, what became of the file's, and whether it is a whole DPT of MMSegmentation.
+) -> tuple[dict[str, Tensor], Report]:
+    """The file's tensors under the module's names, and what became of its keys.
 
-    The module's own names come first (``own``), inside as many wrappers as they fit in: only a file in other
-    names is a matter of ``formats``, without any wrapper.
+    The module's own names are tried first (``own``), inside as many wrappers as they fit in. The other
+    ``formats`` are tried only if they do not fit, without any wrapper.
     """
     wanted = {key: tensor for key, tensor in expected.items() if not _under(key, drop)}
-    named = []
+    nearest: dict[str, Tensor] = {}
     for state_dict, taken in unwrappings(path):
         for one in own:
-            converted, report = convert(state_dict, one.rules)
-            if not report.unmapped and {key for key in converted if not _under(key, drop)} == wanted.keys():
-                return converted, replace(report, source=one.name, unwrapped=taken), False
-            named.append(converted)
+            converted, report = convert(state_dict, one)
+            present = {key: tensor for key, tensor in converted.items() if not _under(key, drop)}
+            if not report.unmapped and present.keys() == wanted.keys():
+                return converted, replace(report, unwrapped=taken)
+            present.update({key: state_dict[key] for key in report.unmapped})
+            nearest = max(nearest, present, key=lambda tensors: len(wanted.keys() & tensors.keys()))
     try:
         converted, report = convert_known(state_dict, formats)
-        return converted, replace(report, unwrapped=taken), MMSEG_DPT.fits(state_dict)
     except ValueError as error:
         text = f'{path}: {error}'
-    nearest = max(named, key=lambda tensors: len(wanted.keys() & tensors.keys()))
-    if wanted.keys() & nearest.keys() and not any(one.fits(state_dict) for one in formats):
-        present = {key: tensor for key, tensor in nearest.items() if not _under(key, drop)}
-        listed = list_differences(compare(wanted, present), wanted, present)
-        text += f"\nAgainst the model's own names:\n{listed}"
-    raise ValueError(text)
+        if wanted.keys() & nearest.keys() and not any(one.fits(state_dict) for one in formats):
+            text += f"\nAgainst the model's own names:\n{_listed(wanted, nearest)}"
+        raise ValueError(text) from None
+    return converted, replace(report, unwrapped=taken)
 
 
 def _fill(
     module: nn.Module,
     path: str | Path,
-    expected: Mapping[str, Tensor],
     found: Mapping[str, Tensor],
     report: Report,
-    filled: Mapping[str, Tensor],
-    *,
     prefix: str,
     logger: logging.Logger | None,
 ) -> Report:
-    settled = {*report.kept, *filled}
-    wanted = {key: tensor for key, tensor in expected.items() if key not in settled}
-    differences = compare(wanted, found)
-    if differences:
-        text = explain(differences, wanted, found, prefix)
-        raise ValueError(f'{path} ({report.source} keys) does not fit the model; nothing was loaded.\n{text}')
-    _check_finite(path, expected, found)
+    """Check the mapped tensors of ``found`` against the module, then copy them and log one line."""
+    expected = module.state_dict()
+    found = {key: found[key] for key in report.mapped.values()}
     kept = {key: expected[key] for key in report.kept}
+    filled: dict[str, Tensor] = {}
+    bias = f'{prefix}patch_embed.projection.bias'
+    if (
+        MMSEG_DPT.fits({**report.mapped, **report.dropped})
+        and bias in expected
+        and bias not in {**found, **kept}
+    ):
+        filled = {bias: torch.zeros_like(expected[bias])}
+    wanted = {key: tensor for key, tensor in expected.items() if key not in {**kept, **filled}}
+    if text := _listed(wanted, found):
+        lines = [text, *(f'-> {hint}' for hint in _hints(wanted, found, prefix))]
+        raise ValueError(
+            f'{path} ({report.source} keys) does not fit the model; nothing was loaded.\n' + '\n'.join(lines)
+        )
+    _check_finite(path, expected, found)
     module.load_state_dict({**found, **filled, **kept}, strict=True)
     notes = [f'{report.source} keys']
     if report.unwrapped:
@@ -159,7 +160,9 @@ def _fill(
     if filled:
         notes.append('patch bias absent: zeros')
     if report.dropped:
-        notes.append(f'dropped: {_brief(report.dropped)}')
+        reasons = list(report.dropped.values())
+        counted = [f'{reasons.count(reason)} keys ({reason})' for reason in dict.fromkeys(reasons)]
+        notes.append(f'dropped: {", ".join(report.dropped if len(reasons) <= 6 else counted)}')
     if report.kept:
         notes.append(f"kept the model's own: {', '.join(report.kept)}")
     line = f'loaded {len(found)}/{len(expected)} tensors from {path} ({"; ".join(notes)})'
@@ -168,13 +171,9 @@ def _fill(
 
 
 def _check_finite(path: str | Path, expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
-    """Refuse weights with NaN or infinite values, except constants that the model itself holds.
-
-    Raises:
-        ValueError: naming the first such tensor.
-    """
+    """Raise ValueError for NaN or infinite weights, except constants that the model itself holds."""
     for key, tensor in found.items():
-        # torch.isfinite knows no float8
+        # torch.isfinite does not support float8
         finite = torch.isfinite(tensor.float() if tensor.element_size() == 1 else tensor)
         if finite.all() or torch.equal(tensor, expected[key].to(tensor)):
             continue
@@ -186,9 +185,76 @@ def _check_finite(path: str | Path, expected: Mapping[str, Tensor], found: Mappi
         )
 
 
-def _brief(dropped: Mapping[str, str], limit: int = 6) -> str:
-    """The dropped keys by name while they are few, else counted by reason."""
-    if len(dropped) <= limit:
-        return ', '.join(dropped)
-    reasons = list(dropped.values())
-    return ', '.join(f'{reasons.count(reason)} keys ({reason})' for reason in dict.fromkeys(reasons))
+def _mismatched(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> list[str]:
+    """Keys of other shape, or floating point on one side only; precision may differ."""
+    return [
+        key
+        for key, one in expected.items()
+        if key in found
+        and (one.shape != found[key].shape or one.is_floating_point() != found[key].is_floating_point())
+    ]
+
+
+def _listed(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:
+    """The keys of each kind of difference, one line a kind; empty if there is none."""
+
+    def kind(tensor: Tensor) -> str:
+        return f'{"x".join(map(str, tensor.shape)) or "scalar"} {str(tensor.dtype).removeprefix("torch.")}'
+
+    sections = {
+        'missing in the file': [key for key in expected if key not in found],
+        'not in the model': [key for key in found if key not in expected],
+        'of another shape': [
+            f'{key}: {kind(found[key])} in the file, {kind(expected[key])} in the model'
+            for key in _mismatched(expected, found)
+        ],
+    }
+    return '\n'.join(f'{len(keys)} {title}: {first(keys)}' for title, keys in sections.items() if keys)
+
+
+# Key of the backbone: (setting where the file lacks it, setting where the model lacks it)
+_SWITCHES = {
+    r'patch_embed\.projection\.bias': ('patch_bias=False', 'patch_bias=True'),
+    r'layers\.\d+\.attn\.attn\.in_proj_bias': ('qkv_bias=False', 'qkv_bias=True'),
+    r'layers\.\d+\.ls[12]\.gamma': ('layer_scale_init=None', 'layer_scale_init=1e-5'),
+    r'ln1\.(weight|bias)': ('final_norm=False', 'final_norm=True'),
+}
+
+
+def _hints(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], prefix: str) -> list[str]:
+    """The known remedies for the differences; ``prefix`` is that of the backbone's keys."""
+    mismatched = _mismatched(expected, found)
+    settings, hints = [], []
+    projection, position = f'{prefix}patch_embed.projection.weight', f'{prefix}pos_embed'
+    patch = found[projection].shape[-1] if projection in found and found[projection].ndim == 4 else 0
+    if projection in mismatched and patch:
+        for name, axis in (('patch_size', -1), ('embed_dims', 0), ('in_channels', 1)):
+            if expected[projection].shape[axis] != found[projection].shape[axis]:
+                settings.append(f'{name}={found[projection].shape[axis]}')
+    if position in mismatched and found[position].ndim == 3:
+        count = found[position].shape[1]
+        grid = math.isqrt(count - 1) if count else 0
+        if not grid or grid * grid != count - 1:
+            hints.append(f'{position} holds {count} positions, not a class token and a square grid')
+        elif patch and count != expected[position].shape[1]:
+            settings.append(f'img_size={grid * patch}')
+    norm = re.compile(re.escape(prefix) + r'layers\.\d+\.ln1\.weight')
+    layers, in_file = (sum(map(bool, map(norm.fullmatch, tensors))) for tensors in (expected, found))
+    if in_file not in (0, layers):
+        settings.append(f'num_layers={in_file}')
+    else:
+        for pattern, (if_missing, if_unexpected) in _SWITCHES.items():
+            full = re.compile(re.escape(prefix) + pattern)
+            if any(full.fullmatch(key) for key in expected.keys() - found.keys()):
+                settings.append(if_missing)
+            if any(full.fullmatch(key) for key in found.keys() - expected.keys()):
+                settings.append(if_unexpected)
+    classifier = 'decode_head.conv_seg.weight'
+    if classifier in mismatched and len(found[classifier]) != len(expected[classifier]):
+        hints.append(
+            f'the file was trained for {len(found[classifier])} classes, the model has '
+            f"{len(expected[classifier])}: to keep the model's own classifier, load with "
+            "drop=('decode_head.conv_seg',), in a config model.init_cfg=dict(type='Pretrained', "
+            "checkpoint=PATH, drop=['decode_head.conv_seg'])"
+        )
+    return [f'the file fits with model.backbone.{setting} in the config' for setting in settings] + hints

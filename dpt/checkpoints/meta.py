@@ -1,4 +1,4 @@
-"""What stands beside the weights in a checkpoint: class names, colours, metric, config."""
+"""Reads what is beside the weights in a checkpoint: class names, colours, metric, config."""
 
 import ast
 import json
@@ -12,7 +12,7 @@ _JSON = ('dataset_meta', 'metric', 'iter')  # written as JSON where metadata are
 
 
 def read_meta(path: str | Path) -> dict[str, Any]:
-    """Read the metadata of a checkpoint; empty where it has none.
+    """Read the metadata of a checkpoint; empty if it has none.
 
     Raises:
         FileNotFoundError, ValueError: as :func:`dpt.checkpoints.read_checkpoint`, and where metadata of a
@@ -61,54 +61,22 @@ def dataset_meta(meta: Mapping[str, Any]) -> dict[str, Any] | None:
     return {**readable, 'classes': tuple(readable['classes'])}
 
 
-def model_config(meta: Mapping[str, Any]) -> dict[str, Any]:
-    """The ``model`` of the config that stands in a checkpoint as text, read without running it.
-
-    Values other than literals and ``dict(...)`` are None; empty where there is no such config.
-    """
-    text = meta.get('cfg')
-    try:
-        tree = ast.parse(text) if isinstance(text, str) else ast.Module([], [])
-    except (SyntaxError, ValueError, RecursionError):
-        return {}
-    for node in tree.body:
-        if isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == ['model']:
-            value = _literal(node.value)
-            return value if isinstance(value, dict) else {}
-    return {}
-
-
-def _literal(node: ast.expr) -> Any:
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == 'dict':
-        return {keyword.arg: _literal(keyword.value) for keyword in node.keywords if keyword.arg}
-    if isinstance(node, (ast.List, ast.Tuple)):
-        return [_literal(item) for item in node.elts]
-    try:
-        return ast.literal_eval(node)
-    except ValueError:
-        return None
-
-
 def config_values(text: str) -> dict[str, Any]:
-    """Read a whole config that stands in a checkpoint as text, as data: nothing in it is run.
+    """Read a config that a checkpoint holds as text, as data: nothing in it is run.
 
     Args:
         text: assignments of numbers, strings, booleans, None, lists, tuples, dicts, ``dict(key=value)`` and
             ``dict({key: value})``, as mmengine's ``Config.pretty_text`` writes them.
 
     Raises:
-        ValueError: anything else stands in it; the message shows the line.
+        ValueError: the text holds anything else; the message shows the line.
     """
     try:
-        tree = ast.parse(text)
         values: dict[str, Any] = {}
-        for node in tree.body:
-            if not isinstance(node, ast.Assign) or not all(
-                isinstance(name, ast.Name) for name in node.targets
-            ):
-                raise _no_data(node)
-            value = _data(node.value)
-            values.update({ast.unparse(name): value for name in node.targets})
+        for node in ast.parse(text).body:
+            if not isinstance(node, ast.Assign) or not all(isinstance(one, ast.Name) for one in node.targets):
+                raise _not_data(node)
+            values.update(dict.fromkeys(map(ast.unparse, node.targets), _data(node.value)))
         return values
     except (SyntaxError, RecursionError, MemoryError) as error:
         raise ValueError(f'not a config as text ({type(error).__name__})') from None
@@ -117,7 +85,7 @@ def config_values(text: str) -> dict[str, Any]:
 def _data(node: ast.expr) -> Any:
     if isinstance(node, ast.Call) and ast.unparse(node.func) == 'dict':
         if not node.keywords and len(node.args) == 1 and isinstance(node.args[0], ast.Dict):
-            return _data(node.args[0])  # where keys are no identifiers: dict({'backbone.pos_embed': ...})
+            return _data(node.args[0])  # where keys are not identifiers: dict({'backbone.pos_embed': ...})
         if not node.args and all(keyword.arg for keyword in node.keywords):
             return {str(keyword.arg): _data(keyword.value) for keyword in node.keywords}
     elif isinstance(node, (ast.List, ast.Tuple)):
@@ -131,8 +99,8 @@ def _data(node: ast.expr) -> Any:
             return ast.literal_eval(node)
         except ValueError:
             pass
-    raise _no_data(node)
+    raise _not_data(node)
 
 
-def _no_data(node: ast.stmt | ast.expr) -> ValueError:
+def _not_data(node: ast.stmt | ast.expr) -> ValueError:
     return ValueError(f'line {node.lineno} is not plain data: {ast.unparse(node)[:60]!r}')

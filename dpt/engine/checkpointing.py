@@ -20,7 +20,7 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook as _CheckpointHook
 from mmengine.runner import Runner
 
-from dpt.checkpoints.save import PARTIAL, whole_file, write_whole
+from dpt.checkpoints.write import PARTIAL, whole_file, write_whole
 from dpt.engine.distributed import unwrapped
 from dpt.registry import HOOKS
 

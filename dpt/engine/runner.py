@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 
 from dpt.checkpoints import load_backbone, load_model, read_checkpoint
 from dpt.checkpoints.read import holds_unread
-from dpt.checkpoints.rules import MMSEG_DPT
+from dpt.checkpoints.formats import MMSEG_DPT
 from dpt.config.load import TRANSLATION
 from dpt.engine.checkpointing import find_resume
 from dpt.engine.distributed import LAUNCHERS, start_processes, unwrapped

@@ -1,6 +1,7 @@
-"""Files are read without running them; what cannot be used says so in one line."""
+"""Files are read without running them; what cannot be used is refused in one line."""
 
 import hashlib
+import json
 import os
 import pickle
 import struct
@@ -12,9 +13,11 @@ import pytest
 import torch
 from mmengine.logging import MessageHub
 from safetensors.torch import save_file
+from tiny_checkpoints import Holder, assert_holds, model_shapes, random_tensors, refused
 from torch import nn
+from torch.optim.swa_utils import AveragedModel
 
-from dpt.checkpoints import checkpoint_hash, read_checkpoint, read_state_dict
+from dpt.checkpoints import checkpoint_hash, load_model, read_checkpoint, read_state_dict
 from dpt.checkpoints.read import holds_unread
 
 
@@ -28,57 +31,49 @@ class Payload:
         return os.mkdir, (str(self.path),)
 
 
-def _same(one: dict, other: dict) -> bool:
+def same(one: dict, other: dict) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
 
 
-@pytest.mark.parametrize(
-    'wrap',
-    [
-        lambda weights: weights,
-        lambda weights: {'state_dict': weights, 'meta': {'epoch': 3}},
-        lambda weights: {'model': weights, 'optimizer': {'state': {}}},
-        lambda weights: {'state_dict': {f'module.{key}': value for key, value in weights.items()}},
-    ],
-    ids=['bare', 'state_dict', 'model', 'module'],
-)
-def test_containers_and_wrappers_are_taken_off(tmp_path, wrap):
-    weights = {'a.weight': torch.rand(2, 3), 'a.bias': torch.rand(2).half()}
-    torch.save(wrap(weights), tmp_path / 'x.pth')
-    assert _same(read_state_dict(tmp_path / 'x.pth'), weights)
+def test_wrappers_of_torch_are_removed(tmp_path):
+    inner = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
+    for wrapped in (torch.compile(inner), AveragedModel(inner), AveragedModel(nn.DataParallel(inner))):
+        torch.save(wrapped.state_dict(), tmp_path / 'x.pth')
+        assert same(read_state_dict(tmp_path / 'x.pth'), inner.state_dict())
 
 
-def test_a_module_prefix_on_some_keys_is_a_name_like_any_other(tmp_path):
-    weights = {'module.a': torch.rand(2), 'b': torch.rand(2)}
-    torch.save(weights, tmp_path / 'x.pt')
-    assert _same(read_state_dict(str(tmp_path / 'x.pt')), weights)
+@pytest.mark.parametrize('key', ['model.a', '_orig_mod.a', 'module.a', 'n_averaged'])
+def test_prefix_on_some_keys_is_a_name(tmp_path, key):
+    weights = {key: torch.rand(2), 'b': torch.rand(2)}
+    torch.save(weights, tmp_path / 'x.pth')
+    assert same(read_state_dict(tmp_path / 'x.pth'), weights)
+
+
+@pytest.mark.parametrize('suffix', ['.bin', '.ckpt', '.pth.tar', '.PTH.TAR', '.pt'])
+@pytest.mark.parametrize('zipped', [True, False])
+def test_files_of_torch_under_other_names(tmp_path, suffix, zipped):
+    path, made = tmp_path / f'x{suffix}', tmp_path / 'made'
+    content = {'state_dict': {'a': torch.rand(3)}, 'meta': {'classes': ['sky']}}
+    torch.save(content, path, _use_new_zipfile_serialization=zipped)
+    assert same(read_state_dict(path), content['state_dict'])
+    assert read_checkpoint(path)['meta'] == {'classes': ['sky']}
+    torch.save({**content, 'hook': Payload(made)}, path, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(ValueError, match=rf'{path.name}: refused, because it asks for \w+\.mkdir'):
+        read_checkpoint(path)
+    path.write_bytes(pickle.dumps(Payload(made)))
+    with pytest.raises(ValueError, match=path.name):
+        read_checkpoint(path)
+    assert not made.exists()
 
 
 def test_safetensors_with_metadata(tmp_path):
     weights = {'a': torch.rand(2, 3), 'b': torch.arange(4)}
     save_file(weights, tmp_path / 'x.safetensors', metadata={'source': 'here'})
     assert read_checkpoint(tmp_path / 'x.safetensors')['meta'] == {'source': 'here'}
-    assert _same(read_state_dict(tmp_path / 'x.safetensors'), weights)
+    assert same(read_state_dict(tmp_path / 'x.safetensors'), weights)
 
 
-def test_read_checkpoint_keeps_what_stands_beside_the_weights(tmp_path):
-    torch.save({'state_dict': {'a': torch.ones(1)}, 'meta': {'classes': ['sky']}}, tmp_path / 'x.pth')
-    assert read_checkpoint(tmp_path / 'x.pth')['meta'] == {'classes': ['sky']}
-
-
-def test_a_payload_is_refused_and_does_not_run(tmp_path):
-    path, made = tmp_path / 'x.pth', tmp_path / 'made'
-    torch.save({'state_dict': {'a': torch.ones(1)}, 'meta': Payload(made)}, path)
-    with pytest.raises(ValueError, match=r'x\.pth: refused, because it asks for \w+\.mkdir') as caught:
-        read_state_dict(path)
-    assert not made.exists()
-    assert 'weights_only' not in str(caught.value)
-    assert caught.value.__suppress_context__
-    pickle.loads(pickle.dumps(Payload(made)))
-    assert made.exists(), 'the payload is one: unpickled carelessly it does run'
-
-
-def _save_as_runner(path: Path, **extra: object) -> dict[str, torch.Tensor]:
+def save_as_runner(path: Path, **extra: object) -> dict[str, torch.Tensor]:
     """Write a file as mmengine's runner does: with the whole message hub, log of past values included."""
     hub = MessageHub('test')
     for value in (0.5, np.float32(0.25), torch.tensor(0.125)):
@@ -86,41 +81,28 @@ def _save_as_runner(path: Path, **extra: object) -> dict[str, torch.Tensor]:
     for key, value in dict(iter=2, rate=np.float64(1e-4), order=np.arange(3)).items():
         hub.update_info(key, value)
     weights = {'a.weight': torch.rand(2, 3)}
-    meta = {'cfg': "default_scope = 'mmseg'", 'iter': 2, 'dataset_meta': {'classes': ('sky', 'road')}}
+    meta = {'cfg': "default_scope = 'mmseg'", 'dataset_meta': {'classes': ('sky', 'road')}}
     content = dict(meta=meta, state_dict=weights, message_hub=hub.state_dict(), optimizer={'state': {}})
     torch.save({**content, **extra}, path)
     return weights
 
 
-def test_a_file_of_mmengines_runner_is_read_without_its_log(tmp_path):
+def test_files_of_mmengines_runner_are_read_without_log(tmp_path):
     path = tmp_path / 'iter_2.pth'
-    weights = _save_as_runner(path)
+    weights = save_as_runner(path)
     with pytest.raises(pickle.UnpicklingError, match='HistoryBuffer|getattr|numpy'):
         torch.load(path, weights_only=True)
-    assert _same(read_state_dict(path), weights)
+    assert same(read_state_dict(path), weights)
     content = read_checkpoint(path)
-    assert content['meta'] == {
-        'cfg': "default_scope = 'mmseg'",
-        'iter': 2,
-        'dataset_meta': {'classes': ('sky', 'road')},
-    }
+    assert content['meta']['dataset_meta'] == {'classes': ('sky', 'road')}
     assert content['message_hub']['runtime_info']['iter'] == 2
     assert holds_unread(content['message_hub'])
     assert not holds_unread({**content, 'message_hub': None})
 
 
-def test_names_of_older_numpy_are_known(tmp_path):
-    # numpy 1 calls its module numpy.core, numpy 2 numpy._core: each name is 12 characters and one apart.
-    content = pickle.dumps({'meta': np.arange(3), 'a': np.float64(1)}, protocol=2)
-    older = content.replace(b'numpy._core.', b'numpy.core.')
-    for name, data in (('new', content), ('old', older)):
-        torch.save({'a': torch.ones(1)}, tmp_path / f'{name}.pth')
-        _replace_pickle(tmp_path / f'{name}.pth', data)
-        assert holds_unread(read_checkpoint(tmp_path / f'{name}.pth')['meta'])
-
-
-def _replace_pickle(path: Path, data: bytes) -> None:
-    """Put another pickle into a torch archive, as somebody who means harm would."""
+def replace_pickle(path: Path, data: bytes) -> None:
+    """Put another pickle into a torch archive, as an attacker would."""
+    torch.save({'a': torch.ones(1)}, path)
     with zipfile.ZipFile(path) as archive:
         entries = {name: archive.read(name) for name in archive.namelist()}
     (name,) = [name for name in entries if name.endswith('data.pkl')]
@@ -130,17 +112,24 @@ def _replace_pickle(path: Path, data: bytes) -> None:
             archive.writestr(entry, body)
 
 
-def _call(function: bytes, *arguments: bytes) -> bytes:
+@pytest.mark.parametrize('module', [b'numpy._core.', b'numpy.core.'], ids=['numpy 2', 'numpy 1'])
+def test_values_of_both_numpy_versions_are_skipped(tmp_path, module):
+    content = pickle.dumps({'meta': np.arange(3), 'a': np.float64(1)}, protocol=2)
+    replace_pickle(tmp_path / 'x.pth', content.replace(b'numpy._core.', module))
+    assert holds_unread(read_checkpoint(tmp_path / 'x.pth')['meta'])
+
+
+def call(function: bytes, *arguments: bytes) -> bytes:
     """Opcodes of a call: function and arguments are opcodes themselves, the result is left on the stack."""
     return function + b'(' + b''.join(arguments) + b'tR'
 
 
-def _text(value: str) -> bytes:
+def text(value: str) -> bytes:
     return b'X' + struct.pack('<I', len(value)) + value.encode()
 
 
 GETATTR, HISTORY = b'cbuiltins\ngetattr\n', b'cmmengine.logging.history_buffer\nHistoryBuffer\n'
-TENSOR = b'ctorch\nFloatStorage\n'
+IMPORT, TENSOR = b'cbuiltins\n__import__\n', b'ctorch\nFloatStorage\n'
 
 
 @pytest.mark.parametrize(
@@ -148,73 +137,58 @@ TENSOR = b'ctorch\nFloatStorage\n'
     [
         b'cos\nmkdir\n',
         b'cposix\nmkdir\n',
-        b'cbuiltins\n__import__\n',
+        IMPORT,
         b'cmmengine.logging.history_buffer\nnp\n',
         b'cbuiltins\neval\n',
-        _call(GETATTR, b'cos\n__dict__\n', _text('mkdir')),
-        _call(GETATTR, TENSOR, _text('__init__')),
-        _call(GETATTR, _call(GETATTR, TENSOR, _text('__class__')), _text('__subclasses__')),
-        _call(GETATTR, HISTORY, _text('__init__')),
-        _call(GETATTR, _call(HISTORY), _text('mkdir')),
-        _call(b'cnumpy._core.multiarray\n_reconstruct\n', b'cnumpy\nndarray\n'),
+        call(GETATTR, b'cos\n__dict__\n', text('mkdir')),
+        call(GETATTR, TENSOR, text('__init__')),
+        call(GETATTR, call(GETATTR, TENSOR, text('__class__')), text('__subclasses__')),
+        call(GETATTR, HISTORY, text('__init__')),
+        call(GETATTR, call(HISTORY), text('mkdir')),
+        call(b'cnumpy._core.multiarray\n_reconstruct\n', b'cnumpy\nndarray\n'),
     ],
 )
-def test_no_way_leads_from_the_stand_ins_to_a_function(tmp_path, lead):
+def test_stand_ins_lead_to_no_function(tmp_path, lead):
     path, made = tmp_path / 'x.pth', tmp_path / 'made'
-    torch.save({'a': torch.ones(1)}, path)
-    _replace_pickle(path, b'\x80\x02' + _call(lead, _text(str(made))) + b'.')
+    replace_pickle(path, b'\x80\x02' + call(lead, text(str(made))) + b'.')
     with pytest.raises(ValueError, match=r'x\.pth: refused, because it asks for') as caught:
         read_checkpoint(path)
     assert 'weights_only' not in str(caught.value)
+    assert caught.value.__suppress_context__
     assert not made.exists()
 
 
-def test_such_calls_do_run_where_pickles_are_trusted(tmp_path):
-    made = tmp_path / 'made'
-    pickle.loads(
-        _call(
-            _call(GETATTR, _call(b'cbuiltins\n__import__\n', _text('os')), _text('mkdir')), _text(str(made))
-        )
-        + b'.'
-    )
-    assert made.exists()
+def test_such_calls_run_where_pickles_are_trusted(tmp_path):
+    lead = call(GETATTR, call(IMPORT, text('os')), text('mkdir'))
+    pickle.loads(call(lead, text(str(tmp_path / 'made'))) + b'.')
+    pickle.loads(pickle.dumps(Payload(tmp_path / 'made too')))
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 @pytest.mark.parametrize('name', ['__setstate__', 'update', 'mean'])
-def test_what_a_file_calls_on_a_stand_in_does_nothing(tmp_path, name):
-    path = tmp_path / 'x.pth'
-    torch.save({'a': torch.ones(1)}, path)
-    value = _call(GETATTR, _call(HISTORY, _text('x')), _text(name)) + b'}' + _text('__class__') + b'K\x01sb'
-    _replace_pickle(path, b'\x80\x02}' + _text('log') + value + b's.')
-    content = read_checkpoint(path)['log']
+def test_stand_in_keeps_nothing(tmp_path, name):
+    value = call(GETATTR, call(HISTORY, text('x')), text(name)) + b'}' + text('__class__') + b'K\x01sb'
+    replace_pickle(tmp_path / 'x.pth', b'\x80\x02}' + text('log') + value + b's.')
+    content = read_checkpoint(tmp_path / 'x.pth')['log']
     assert type(content).__name__ == 'NotRead'
     assert not hasattr(content, '__dict__')
 
 
-def test_a_payload_beside_a_log_is_refused(tmp_path):
-    made = tmp_path / 'made'
-    _save_as_runner(tmp_path / 'x.pth', hook=Payload(made))
+def test_payload_beside_a_log_is_refused(tmp_path):
+    save_as_runner(tmp_path / 'x.pth', hook=Payload(tmp_path / 'made'))
     with pytest.raises(ValueError, match=r'x\.pth: refused, because it asks for \w+\.mkdir'):
         read_checkpoint(tmp_path / 'x.pth')
-    assert not made.exists()
+    assert not (tmp_path / 'made').exists()
 
 
-@pytest.mark.parametrize(
-    'content', [nn.Linear(2, 2), {'state_dict': nn.Linear(2, 2)}], ids=['model', 'inside']
-)
-def test_a_pickled_model_is_refused(tmp_path, content):
-    torch.save(content, tmp_path / 'x.pth')
-    with pytest.raises(ValueError, match='Linear'):
-        read_state_dict(tmp_path / 'x.pth')
-
-
-@pytest.mark.parametrize('suffix', ['.pth', '.safetensors'])
+@pytest.mark.parametrize('suffix', ['.pth', '.safetensors', '.npz'])
 @pytest.mark.parametrize('keep', [0, 20, 2000, -10], ids=['empty', 'start', 'half', 'almost'])
-def test_a_truncated_file_is_named(tmp_path, suffix, keep):
-    path = tmp_path / f'x{suffix}'
-    weights = {'a': torch.rand(1000)}
+def test_truncated_files_are_named(tmp_path, suffix, keep):
+    path, weights = tmp_path / f'x{suffix}', {'a': torch.rand(1000)}
     if suffix == '.pth':
         torch.save(weights, path)
+    elif suffix == '.npz':
+        np.savez(path, a=weights['a'].numpy())
     else:
         save_file(weights, path)
     path.write_bytes(path.read_bytes()[:keep])
@@ -223,31 +197,30 @@ def test_a_truncated_file_is_named(tmp_path, suffix, keep):
     assert '\n' not in str(caught.value)
 
 
-def test_an_error_page_is_not_a_checkpoint(tmp_path):
-    (tmp_path / 'x.pth').write_text('<html>404</html>')
-    with pytest.raises(ValueError, match='error page'):
-        read_state_dict(tmp_path / 'x.pth')
-
-
 @pytest.mark.parametrize(
-    ('content', 'message'),
+    ('content', 'words'),
     [
         ({'epoch': 3, 'a': torch.ones(1)}, "'epoch' is a int"),
         ({'state_dict': {'a': [1, 2]}}, "'a' is a list"),
         ({'state_dict': {}}, 'it is empty'),
         ({}, 'it is empty'),
         ([torch.ones(1)], 'holds a list'),
+        (nn.Linear(2, 2), 'Linear'),
+        ({'state_dict': nn.Linear(2, 2)}, 'Linear'),
+        (b'<html>404</html>', 'error page'),
+        (b'hello\n', '(not a torch checkpoint; 6 bytes)'),
     ],
 )
-def test_what_is_no_state_dict_says_what_it_is(tmp_path, content, message):
-    torch.save(content, tmp_path / 'x.pth')
-    with pytest.raises(ValueError, match=message) as caught:
-        read_state_dict(tmp_path / 'x.pth')
-    assert 'x.pth' in str(caught.value)
+def test_other_content_is_described(tmp_path, content, words):
+    path = tmp_path / 'x.pth'
+    path.write_bytes(content) if isinstance(content, bytes) else torch.save(content, path)
+    with pytest.raises(ValueError, match=r'x\.pth: ') as caught:
+        read_state_dict(path)
+    assert words in str(caught.value)
 
 
 def test_missing_and_unsuitable_paths(tmp_path):
-    with pytest.raises(FileNotFoundError, match='nowhere.pth: no such checkpoint'):
+    with pytest.raises(FileNotFoundError, match=r'nowhere\.pth: no such checkpoint'):
         read_state_dict(tmp_path / 'nowhere.pth')
     (tmp_path / 'folder.pth').mkdir()
     with pytest.raises(ValueError, match='not a file'):
@@ -258,11 +231,146 @@ def test_missing_and_unsuitable_paths(tmp_path):
 
 def test_hash_is_the_beginning_of_sha256(tmp_path):
     (tmp_path / 'x.pth').write_bytes(b'weights' * 300_000)
-    digest = hashlib.sha256(b'weights' * 300_000).hexdigest()
-    assert checkpoint_hash(tmp_path / 'x.pth') == digest[:8]
+    assert checkpoint_hash(tmp_path / 'x.pth') == hashlib.sha256(b'weights' * 300_000).hexdigest()[:8]
 
 
-def test_a_text_file_is_no_checkpoint(tmp_path: Path) -> None:
-    (tmp_path / 'text.pth').write_text('hello, I am no picture\n')
-    with pytest.raises(ValueError, match=r'text\.pth: cannot be read \(not a torch checkpoint; 23 bytes\)'):
-        read_checkpoint(tmp_path / 'text.pth')
+class TestNpz:
+    @pytest.mark.parametrize(
+        ('arrays', 'words'),
+        [
+            ({'a': np.array([{}], dtype=object)}, 'x.npz: refused, because it holds pickled objects'),
+            ({'a': np.array(['text'])}, 'x.npz: a holds <U4'),
+        ],
+    )
+    def test_other_arrays_than_numbers_are_refused(self, tmp_path, arrays, words):
+        np.savez(tmp_path / 'x.npz', **arrays)
+        with pytest.raises(ValueError, match='x') as caught:
+            read_state_dict(tmp_path / 'x.npz')
+        assert words in str(caught.value)
+
+    def test_single_array_is_refused(self, tmp_path):
+        with (tmp_path / 'x.npz').open('wb') as file:
+            np.save(file, np.zeros(3))
+        with pytest.raises(ValueError, match=r'x\.npz: cannot be read'):
+            read_state_dict(tmp_path / 'x.npz')
+
+
+class TestSize:
+    """Content that is far larger than its file."""
+
+    def test_zip_bomb_is_refused_by_its_directory(self, tmp_path):
+        with zipfile.ZipFile(tmp_path / 'x.npz', 'w', zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr('a.npy', bytes(66 << 20))
+        with pytest.raises(ValueError, match=r'x\.npz: refused, .* would become 69,206,016 when unpacked'):
+            read_checkpoint(tmp_path / 'x.npz')
+
+    def test_compressed_weights_are_read(self, tmp_path):
+        random = np.random.default_rng(0).standard_normal((64, 64)).astype(np.float32)
+        np.savez_compressed(tmp_path / 'x.npz', a=random, b=np.zeros(10**6))
+        assert set(read_checkpoint(tmp_path / 'x.npz')) == {'a', 'b'}
+
+    @pytest.mark.parametrize('nest', [lambda x: {'a': x}, lambda x: {'state_dict': {'a': [x]}}])
+    def test_expanded_tensors_count_in_full(self, tmp_path, nest):
+        torch.save(nest(torch.ones(1).expand(64 << 20)), tmp_path / 'x.pth')
+        with pytest.raises(ValueError, match='when copied'):
+            read_checkpoint(tmp_path / 'x.pth')
+        torch.save(nest(torch.ones(3, 1).expand(3, 1000)), tmp_path / 'x.pth')
+        read_checkpoint(tmp_path / 'x.pth')
+
+    def test_tied_weights_may_be_named_twice(self, tmp_path):
+        tied = torch.rand(16 << 20)
+        torch.save({'a': tied, 'b': tied}, tmp_path / 'x.pth')
+        assert read_state_dict(tmp_path / 'x.pth').keys() == {'a', 'b'}
+
+    def test_nested_lists_are_visited_once(self, tmp_path):
+        doubled = [1]
+        for _ in range(200):
+            doubled = [doubled, doubled]
+        torch.save({'meta': doubled}, tmp_path / 'x.pth')
+        assert not holds_unread(read_checkpoint(tmp_path / 'x.pth'))
+        deep: list = []
+        for _ in range(100_000):
+            deep = [deep]
+        assert not holds_unread(deep)
+
+
+SHARDS = ('model-00001-of-00002.safetensors', 'model-00002-of-00002.safetensors')
+
+
+class TestShards:
+    @pytest.fixture
+    def shards(self, tmp_path):
+        """A model in two shards: (folder, index, tensors)."""
+        tensors = random_tensors(model_shapes())
+        keys = list(tensors)
+        weight_map = dict.fromkeys(keys[::2], SHARDS[0]) | dict.fromkeys(keys[1::2], SHARDS[1])
+        for name in SHARDS:
+            part = {key: tensors[key] for key in keys if weight_map[key] == name}
+            save_file(part, tmp_path / name, metadata={'format': 'pt'})
+        index = tmp_path / 'model.safetensors.index.json'
+        self.write_index(index, weight_map)
+        return tmp_path, index, tensors
+
+    @staticmethod
+    def write_index(index, weight_map):
+        index.write_text(json.dumps({'metadata': {'total_size': 1}, 'weight_map': weight_map}))
+
+    def change_index(self, index, **weights):
+        self.write_index(index, json.loads(index.read_text())['weight_map'] | weights)
+
+    @pytest.mark.parametrize('given', [0, 1], ids=['folder', 'index'])
+    def test_sharded_weights_load(self, shards, given):
+        module = Holder(model_shapes())
+        load_model(module, shards[given])
+        assert_holds(module, shards[2])
+        assert read_checkpoint(shards[given])['meta'] == {'format': 'pt'}
+
+    def test_missing_shard_is_named_in_one_line(self, shards):
+        (shards[0] / SHARDS[1]).unlink()
+        with pytest.raises(FileNotFoundError, match=f'its shard {SHARDS[1]} is missing') as caught:
+            read_checkpoint(shards[0])
+        assert str(shards[1]) in str(caught.value)
+        assert '\n' not in str(caught.value)
+
+    @pytest.mark.parametrize(
+        'name',
+        ['../x.safetensors', '/tmp/x.safetensors', 'a\\x.safetensors', 'x.pth', 'x\0.safetensors', '', 3],
+    )
+    def test_shards_elsewhere_are_refused(self, shards, name):
+        folder, index, tensors = shards
+        save_file(tensors, folder.parent / 'x.safetensors')
+        self.change_index(index, **{'backbone.pos_embed': name})
+        refused(load_model, Holder(model_shapes()), index, 'backbone.pos_embed is in', 'same folder')
+
+    def test_index_of_other_shards_is_refused(self, shards):
+        _, index, _ = shards
+        self.change_index(index, extra=SHARDS[0])
+        refused(load_model, Holder(model_shapes()), index, f'{SHARDS[0]} lacks extra')
+        self.write_index(index, {'backbone.cls_token': SHARDS[0]})
+        refused(load_model, Holder(model_shapes()), index, f'{SHARDS[0]} holds, against the index')
+
+    @pytest.mark.parametrize(
+        ('content', 'words'), [('<html>', 'not JSON'), ('[' * 100_000, 'not JSON'), ('{}', 'no weight_map')]
+    )
+    def test_damaged_index_is_refused(self, shards, content, words):
+        shards[1].write_text(content)
+        assert '\n' not in refused(load_model, Holder(model_shapes()), shards[1], words)
+
+    def test_folder_without_one_index_is_refused(self, shards):
+        folder, index, _ = shards
+        (folder / 'other.safetensors.index.json').write_bytes(index.read_bytes())
+        names = 'other.safetensors.index.json', index.name
+        refused(load_model, Holder(model_shapes()), folder, *names)
+        (folder / 'empty').mkdir()
+        refused(load_model, Holder(model_shapes()), folder / 'empty', 'it has none')
+
+    def test_index_on_the_web_is_refused(self):
+        address = 'https://localhost/model.safetensors.index.json'
+        refused(load_model, Holder(model_shapes()), address, 'not read from the web')
+
+    def test_hash_covers_all_shards(self, shards):
+        folder, index, tensors = shards
+        before = checkpoint_hash(folder)
+        assert before == checkpoint_hash(index)
+        save_file({key: torch.zeros_like(tensors[key]) for key in list(tensors)[1::2]}, folder / SHARDS[1])
+        assert checkpoint_hash(folder) != before

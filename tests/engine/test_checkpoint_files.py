@@ -88,7 +88,7 @@ def test_a_kill_while_writing_leaves_the_old_file_and_a_leftover_that_is_removed
     path = tmp_path / 'iter_3.pth'
     write_checkpoint(CONTENT, path)
     code = (
-        'import time, torch; from pathlib import Path; from dpt.checkpoints.save import whole_file\n'
+        'import time, torch; from pathlib import Path; from dpt.checkpoints.write import whole_file\n'
         f'with whole_file(Path({str(path)!r})) as file:\n'
         '    file.write(b"half"); file.flush(); time.sleep(60)'
     )

@@ -26,7 +26,7 @@ from isl_formula import (
 from mmengine.config import Config
 
 from dpt.checkpoints import load_model
-from dpt.checkpoints.isl_rules import LAYOUTS, Layout
+from dpt.checkpoints.formats.isl import LAYOUTS, Layout
 from dpt.config.load import load_config
 from dpt.registry import MODELS
 

@@ -9,7 +9,7 @@ from make_mmseg_reference import CHANNELS, CLASSES, POST_PROCESS, READOUTS, SIZE
 from mmengine.structures import PixelData
 
 from dpt.checkpoints import convert
-from dpt.checkpoints.rules import MMSEG_DPT
+from dpt.checkpoints.formats import MMSEG_DPT
 from dpt.registry import MODELS
 from dpt.structures import SegDataSample
 
@@ -76,5 +76,5 @@ def test_every_parameter_has_the_reference_s_name_but_for_the_neck() -> None:
     assert 'decode_head.reassemble_blocks.readout_projects.0.0.weight' in names
     assert 'decode_head.fusion_blocks.3.res_conv_unit1.conv1.bn.running_var' in names
     assert not any('fusion_blocks.0.res_conv_unit1' in name for name in names)
-    mapped, _ = convert({mmseg_name(name): tensor for name, tensor in ours.items()}, MMSEG_DPT.rules)
+    mapped, _ = convert({mmseg_name(name): tensor for name, tensor in ours.items()}, MMSEG_DPT)
     assert mapped.keys() == ours.keys()  # the loader maps them back

@@ -8,8 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dpt.checkpoints.convert import convert
-from dpt.checkpoints.format import Rule
+from dpt.checkpoints.formats import Format, convert
 from dpt.config.load import load_config
 from dpt.models.segmentor import EncoderDecoder
 from dpt.registry import MODELS
@@ -32,64 +31,51 @@ LAYERS = 6
 TAPS = {PLAIN: (0, 2, 3, 5), HYBRID: (2, 4)}
 LEVELS = {PLAIN: (8, 16, 24, 40), HYBRID: (*STAGES[:2], 24, 40)}
 
-_BN = r'(weight|bias|running_mean|running_var|num_batches_tracked)'
-_WB = r'(weight|bias)'
-_FINAL_NORM = 'the taps lie before the final norm'
-_NO_LATERAL = 'the coarsest fusion block has no lateral'
-
-_STAGES = r'dpt\.embeddings\.backbone\.bit\.encoder\.stages\.(\d)\.layers\.(\d+)\.'
-_STEM = (
-    Rule(r'dpt\.embeddings\.backbone\.bit\.embedder\.convolution\.weight', 'backbone.stem.conv.weight'),
-    Rule(rf'dpt\.embeddings\.backbone\.bit\.embedder\.norm\.{_WB}', r'backbone.stem.norm.\1'),
-    Rule(_STAGES + r'conv([123])\.weight', r'backbone.stages.\1.blocks.\2.conv\3.weight'),
-    Rule(_STAGES + rf'norm([123])\.{_WB}', r'backbone.stages.\1.blocks.\2.norm\3.\4'),
-    Rule(_STAGES + r'downsample\.conv\.weight', r'backbone.stages.\1.blocks.\2.downsample.conv.weight'),
-    Rule(_STAGES + rf'downsample\.norm\.{_WB}', r'backbone.stages.\1.blocks.\2.downsample.norm.\3'),
+_BIT = 'dpt.embeddings.backbone.bit.'
+_STAGES = f'{_BIT}encoder.stages.#.layers.#.'
+_LAYER, _OUR_LAYER = 'dpt.encoder.layer.#.', 'backbone.layers.#.'
+_REASSEMBLE, _OUR_REASSEMBLE = 'neck.reassemble_stage.', 'neck.reassemble_blocks.'
+_FUSION = 'neck.fusion_stage.layers.#.'
+_UNIT = 'neck.fusion_blocks.#.res_conv_unit#.conv#.'
+TABLE = Format(
+    'transformers',
+    (),
+    {
+        f'{_BIT}embedder.convolution.weight': 'backbone.stem.conv.weight',
+        f'{_BIT}embedder.norm.*': 'backbone.stem.norm.*',
+        f'{_STAGES}conv#.weight': 'backbone.stages.#.blocks.#.conv#.weight',
+        f'{_STAGES}norm#.*': 'backbone.stages.#.blocks.#.norm#.*',
+        f'{_STAGES}downsample.conv.weight': 'backbone.stages.#.blocks.#.downsample.conv.weight',
+        f'{_STAGES}downsample.norm.*': 'backbone.stages.#.blocks.#.downsample.norm.*',
+        'dpt.embeddings.cls_token': 'backbone.cls_token',
+        'dpt.embeddings.position_embeddings': 'backbone.pos_embed',
+        'dpt.embeddings.projection.*': 'backbone.patch_embed.projection.*',
+        'dpt.embeddings.patch_embeddings.projection.*': 'backbone.patch_embed.projection.*',
+        f'{_LAYER}attention.attention.{{query,key,value}}.*': f'{_OUR_LAYER}attn.attn.in_proj_*',
+        f'{_LAYER}attention.output.dense.*': f'{_OUR_LAYER}attn.attn.out_proj.*',
+        f'{_LAYER}intermediate.dense.*': f'{_OUR_LAYER}ffn.layers.0.0.*',
+        f'{_LAYER}output.dense.*': f'{_OUR_LAYER}ffn.layers.1.*',
+        f'{_LAYER}layernorm_before.*': f'{_OUR_LAYER}ln1.*',
+        f'{_LAYER}layernorm_after.*': f'{_OUR_LAYER}ln2.*',
+        f'{_REASSEMBLE}readout_projects.#.0.*': f'{_OUR_REASSEMBLE}readout_projects.#.0.*',
+        f'{_REASSEMBLE}layers.#.projection.*': f'{_OUR_REASSEMBLE}projects.#.conv.*',
+        f'{_REASSEMBLE}layers.#.resize.*': f'{_OUR_REASSEMBLE}resize_layers.#.*',
+        'neck.convs.#.weight': 'neck.convs.#.conv.weight',
+        f'{_FUSION}projection.*': 'neck.fusion_blocks.#.project.conv.*',
+        f'{_FUSION}residual_layer#.convolution#.weight': f'{_UNIT}conv.weight',
+        f'{_FUSION}residual_layer#.batch_norm#.*': f'{_UNIT}bn.*',
+        'head.head.0.weight': 'decode_head.project.conv.weight',
+        'head.head.1.*': 'decode_head.project.bn.*',
+        'head.head.4.*': 'decode_head.conv_seg.*',
+        'auxiliary_head.head.0.weight': 'auxiliary_heads.0.project.conv.weight',
+        'auxiliary_head.head.1.*': 'auxiliary_heads.0.project.bn.*',
+        'auxiliary_head.head.4.*': 'auxiliary_heads.0.conv_seg.*',
+    },
+    {
+        'dpt.layernorm.*': 'the taps lie before the final norm',
+        'neck.fusion_stage.layers.0.residual_layer1.**': 'the coarsest fusion block has no lateral',
+    },
 )
-_LAYER = r'dpt\.encoder\.layer\.(\d+)\.'
-_VIT = (
-    Rule(r'dpt\.embeddings\.cls_token', 'backbone.cls_token'),
-    Rule(r'dpt\.embeddings\.position_embeddings', 'backbone.pos_embed'),
-    Rule(
-        rf'dpt\.embeddings\.(?:patch_embeddings\.)?projection\.{_WB}', r'backbone.patch_embed.projection.\1'
-    ),
-    Rule(
-        _LAYER + rf'attention\.attention\.(?P<part>query|key|value)\.{_WB}',
-        r'backbone.layers.\1.attn.attn.in_proj_\3',
-        parts=('query', 'key', 'value'),
-    ),
-    Rule(_LAYER + rf'attention\.output\.dense\.{_WB}', r'backbone.layers.\1.attn.attn.out_proj.\2'),
-    Rule(_LAYER + rf'intermediate\.dense\.{_WB}', r'backbone.layers.\1.ffn.layers.0.0.\2'),
-    Rule(_LAYER + rf'output\.dense\.{_WB}', r'backbone.layers.\1.ffn.layers.1.\2'),
-    Rule(_LAYER + rf'layernorm_before\.{_WB}', r'backbone.layers.\1.ln1.\2'),
-    Rule(_LAYER + rf'layernorm_after\.{_WB}', r'backbone.layers.\1.ln2.\2'),
-    Rule(rf'dpt\.layernorm\.{_WB}', None, _FINAL_NORM),
-)
-_REASSEMBLE = r'neck\.reassemble_stage\.'
-_FUSION = r'neck\.fusion_stage\.layers\.(\d)\.'
-_UNIT = r'neck.fusion_blocks.\1.res_conv_unit\2.conv\3.'
-_NECK = (
-    Rule(
-        _REASSEMBLE + rf'readout_projects\.(\d)\.0\.{_WB}', r'neck.reassemble_blocks.readout_projects.\1.0.\2'
-    ),
-    Rule(_REASSEMBLE + rf'layers\.(\d)\.projection\.{_WB}', r'neck.reassemble_blocks.projects.\1.conv.\2'),
-    Rule(_REASSEMBLE + rf'layers\.(\d)\.resize\.{_WB}', r'neck.reassemble_blocks.resize_layers.\1.\2'),
-    Rule(r'neck\.convs\.(\d)\.weight', r'neck.convs.\1.conv.weight'),
-    Rule(r'neck\.fusion_stage\.layers\.0\.residual_layer1\..+', None, _NO_LATERAL),
-    Rule(_FUSION + rf'projection\.{_WB}', r'neck.fusion_blocks.\1.project.conv.\2'),
-    Rule(_FUSION + r'residual_layer([12])\.convolution([12])\.weight', _UNIT + 'conv.weight'),
-    Rule(_FUSION + rf'residual_layer([12])\.batch_norm([12])\.{_BN}', _UNIT + r'bn.\4'),
-)
-_HEADS = tuple(
-    rule
-    for theirs, ours in ((r'head\.head', 'decode_head'), (r'auxiliary_head\.head', 'auxiliary_heads.0'))
-    for rule in (
-        Rule(rf'{theirs}\.0\.weight', f'{ours}.project.conv.weight'),
-        Rule(rf'{theirs}\.1\.{_BN}', rf'{ours}.project.bn.\1'),
-        Rule(rf'{theirs}\.4\.{_WB}', rf'{ours}.conv_seg.\1'),
-    )
-)
-RULES = (*_STEM, *_VIT, *_NECK, *_HEADS)
 
 
 def reference(config: str, readout: str) -> Any:
@@ -181,7 +167,7 @@ def our_model(repository: Path, config: str, readout: str) -> EncoderDecoder:
 
 def load(ours: nn.Module, theirs: nn.Module) -> None:
     """Give our model the reference's weights; no key of either may be left."""
-    converted, report = convert(theirs.state_dict(), RULES)
+    converted, report = convert(theirs.state_dict(), TABLE)
     assert report.unmapped == ()
     unused = r'dpt\.layernorm\..+|neck\.fusion_stage\.layers\.0\.residual_layer1\..+'
     assert set(report.dropped) == {key for key in theirs.state_dict() if re.fullmatch(unused, key)}

@@ -1,7 +1,4 @@
-"""The way back to MMSegmentation: every key by its name there, bit by bit, or a refusal with the reason."""
-
-import importlib.util
-import sys
+"""Conversion to MMSegmentation: the same bits under its keys, or a refusal with the reason."""
 
 import pytest
 import torch
@@ -14,15 +11,13 @@ META = {'dataset_meta': {'classes': ('a', 'b'), 'palette': [[0, 0, 0], [1, 1, 1]
 
 
 @pytest.fixture
-def run(repository, monkeypatch, capsys):
-    """Run ``main`` with arguments; return the exit code, stdout and stderr."""
-    spec = importlib.util.spec_from_file_location('dpt2mmseg', repository / TOOL)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+def run(tool_main, capsys):
+    """Run the tool with arguments; return the exit code, stdout and stderr."""
+    main = tool_main(TOOL)
 
     def call(*args):
-        monkeypatch.setattr(sys, 'argv', ['dpt2mmseg.py', *map(str, args)])
-        code = module.main()
+        capsys.readouterr()
+        code = main(*args)
         return code, *capsys.readouterr()
 
     return call
@@ -50,7 +45,7 @@ def build(repository):
 
 @pytest.mark.parametrize('patch_bias', [True, False])
 @pytest.mark.parametrize('final_norm', [True, False])
-def test_there_and_back_is_bit_equal(run, build, tmp_path, patch_bias, final_norm):
+def test_round_trip_is_bit_equal(run, build, tmp_path, patch_bias, final_norm):
     options = dict(backbone__patch_bias=patch_bias, backbone__final_norm=final_norm)
     model = build(**options)
     torch.save({'state_dict': model.state_dict(), 'meta': META}, tmp_path / 'ours.pth')
@@ -71,7 +66,7 @@ def test_there_and_back_is_bit_equal(run, build, tmp_path, patch_bias, final_nor
         assert torch.equal(tensor, model.state_dict()[key]), key
 
 
-def test_auxiliary_heads_are_dropped_by_name(run, build, tmp_path):
+def test_auxiliary_heads_are_dropped(run, build, tmp_path):
     head = dict(type='FCNHead', in_channels=48, in_index=1, channels=8, num_classes=6)
     model = build(auxiliary_heads=[head])
     torch.save(model.state_dict(), tmp_path / 'ours.pth')
@@ -82,7 +77,7 @@ def test_auxiliary_heads_are_dropped_by_name(run, build, tmp_path):
     assert not any('auxiliary' in key for key in read_state_dict(tmp_path / 'theirs.pth'))
 
 
-def test_what_mmsegmentation_has_not_is_refused_with_the_reason(run, build, tmp_path, repository):
+def test_unsupported_models_are_refused_with_the_reason(run, build, tmp_path, repository):
     target = tmp_path / 'theirs.pth'
     plain = build()
 
@@ -96,7 +91,7 @@ def test_what_mmsegmentation_has_not_is_refused_with_the_reason(run, build, tmp_
 
     refused('no LayerScale', build(backbone__layer_scale_init=1.0).state_dict())
     normed = build(backbone__norm_taps=True)
-    refused('norms no tap but the last', normed.state_dict(), normed.cfg.pretty_text)
+    refused('normalises no tap but the last', normed.state_dict(), normed.cfg.pretty_text)
     enlarged = build(decode_head__upsample_factor=2)
     refused('does not enlarge its logits', enlarged.state_dict(), enlarged.cfg.pretty_text)
     refused('hybrid', {**plain.state_dict(), 'backbone.stem.conv.weight': torch.ones(1)})
@@ -104,7 +99,7 @@ def test_what_mmsegmentation_has_not_is_refused_with_the_reason(run, build, tmp_
     refused('not a DPT of this package', {'conv1.weight': torch.ones(1)})
 
 
-def test_other_mistakes_are_one_line(run, build, tmp_path):
+def test_mistakes_are_one_line(run, build, tmp_path):
     torch.save(build().state_dict(), tmp_path / 'ours.pth')
     assert run(tmp_path / 'ours.pth', tmp_path / 'theirs.pth')[0] == 0
     for source, target, word in (
@@ -118,9 +113,9 @@ def test_other_mistakes_are_one_line(run, build, tmp_path):
         assert word in stderr
 
 
-def test_the_norm_of_every_tap_is_pointed_out_where_no_config_tells(run, build, tmp_path):
+def test_norm_of_every_tap_is_mentioned_without_config(run, build, tmp_path):
     torch.save(build(backbone__norm_taps=True).state_dict(), tmp_path / 'ours.pth')
     assert (
-        'trained with norm_taps=True would predict otherwise'
+        'with norm_taps=True the model would predict something else'
         in run(tmp_path / 'ours.pth', tmp_path / 'theirs.pth')[1]
     )

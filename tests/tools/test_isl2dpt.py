@@ -1,37 +1,23 @@
-"""The converter of the original DPT's files as a user runs it, and what it refuses. Numbers: tests/models."""
-
-import importlib.util
-import os
-import subprocess
-import sys
+"""The converter of the original DPT's files, and what it refuses. Its numbers are in tests/models."""
 
 import pytest
 import torch
 
 from dpt.checkpoints import read_checkpoint, read_state_dict
-from dpt.checkpoints.isl_rules import BASE, HYBRID, LARGE, LAYOUTS, recognise_layout
+from dpt.checkpoints.formats.isl import BASE, HYBRID, LARGE, LAYOUTS, recognise_layout
 
 TOOL = 'tools/model_converters/isl2dpt.py'
 CLASSIFIER = ('scratch.output_conv.4.weight', 'auxlayer.4.weight')
 
 
-@pytest.fixture(scope='module')
-def tool(repository):
-    """The tool as a module, to run many cases in one process."""
-    spec = importlib.util.spec_from_file_location('isl2dpt', repository / TOOL)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules['isl2dpt'] = module  # where dataclasses look up their annotations
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture
-def run(tool, monkeypatch, capsys):
-    """Run ``main`` with arguments; return the exit code, stdout and stderr."""
+def run(tool_main, capsys):
+    """Run the tool with arguments; return the exit code, stdout and stderr."""
+    main = tool_main(TOOL)
 
     def call(*args):
-        monkeypatch.setattr(sys, 'argv', ['isl2dpt.py', *map(str, args)])
-        code = tool.main()
+        capsys.readouterr()
+        code = main(*args)
         return code, *capsys.readouterr()
 
     return call
@@ -67,12 +53,12 @@ def test_every_key_is_mapped_or_knowingly_dropped(run, tmp_path, layout, contain
         assert torch.equal(result[ours], source[theirs]), ours
 
 
-def test_the_table_gives_the_reasons_of_what_is_dropped(run, tmp_path) -> None:
+def test_table_gives_the_reasons_of_dropped_keys(run, tmp_path) -> None:
     torch.save(original(HYBRID), tmp_path / 'original.pt')
     code, stdout, _ = run(tmp_path / 'original.pt', '--dry-run')
     assert code == 0
     for key, reason in (
-        ('pretrained.model.norm.weight', 'throws it away'),
+        ('pretrained.model.norm.weight', 'ignores it'),
         ('pretrained.model.head.weight', 'classifier of the pretraining task'),
         ('scratch.refinenet4.resConfUnit1.conv1.weight', 'no lateral'),
     ):
@@ -83,20 +69,11 @@ def test_the_table_gives_the_reasons_of_what_is_dropped(run, tmp_path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ['original.pt']
 
 
-def test_other_classes_are_told(run, tmp_path) -> None:
+def test_advice_fits_the_model(run, run_tool, tmp_path) -> None:
     torch.save(original(LARGE, classes=7), tmp_path / 'original.pt')
-    _, stdout, _ = run(tmp_path / 'original.pt', '--dry-run')
-    assert 'heads of 7 classes' in stdout
-
-
-def test_as_a_user_runs_it(repository, tmp_path) -> None:
+    assert 'heads of 7 classes' in run(tmp_path / 'original.pt', '--dry-run')[1]
     torch.save(original(BASE), tmp_path / 'original.pt')
-    environment = {**os.environ, 'PYTHONPATH': str(repository), 'OMP_NUM_THREADS': '1'}
-    command = [sys.executable, repository / TOOL, tmp_path / 'original.pt', tmp_path / 'model.safetensors']
-    done = subprocess.run(
-        list(map(str, command)), env=environment, capture_output=True, text=True, timeout=120, check=False
-    )
-    assert (done.returncode, done.stderr) == (0, '')
+    done = run_tool(TOOL, tmp_path / 'original.pt', tmp_path / 'model.safetensors')
     assert "'model.backbone.out_indices=(2,5,8,11)'" in done.stdout
     assert len(read_state_dict(tmp_path / 'model.safetensors')) == 298 - 16
 
@@ -149,7 +126,7 @@ def test_mistakes_about_files_are_one_line(run, tmp_path) -> None:
         assert stderr.count('\n') == 1
 
 
-def test_layouts_are_told_apart_by_the_whole_set_of_keys() -> None:
+def test_layouts_are_recognised_by_all_their_keys() -> None:
     for layout in LAYOUTS:
         keys = layout.keys()
         assert len(keys) == len(set(keys))

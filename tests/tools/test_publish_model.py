@@ -7,12 +7,35 @@ import pytest
 import torch
 
 from dpt.apis import init_model
-from dpt.checkpoints import read_checkpoint, read_meta, read_state_dict
+from dpt.checkpoints import load_model, read_checkpoint, read_meta, read_state_dict
 
 
 @pytest.fixture(scope='module')
 def best(trained):
     return next(trained.glob('best_mIoU_iter_*.pth'))
+
+
+@pytest.fixture
+def run(tool_main, capsys):
+    """Run the tool in this process; return the exit code, stdout and stderr."""
+    main = tool_main('tools/publish_model.py')
+
+    def call(*args):
+        capsys.readouterr()
+        code = main(*args)
+        return code, *capsys.readouterr()
+
+    return call
+
+
+def module_of(keys):
+    """A module with parameters of size 2 under names such as ``backbone.stem.weight``."""
+    module = torch.nn.Module()
+    for key in keys:
+        outer, inner, _ = key.split('.')
+        parent = module._modules.setdefault(outer, torch.nn.Module())
+        parent.add_module(inner, torch.nn.LayerNorm(2, bias=False))
+    return module
 
 
 def publish(run_tool, source, target, status=0):
@@ -24,7 +47,7 @@ def publish(run_tool, source, target, status=0):
 
 
 @pytest.mark.parametrize('suffix', ['.safetensors', '.pth'])
-def test_weights_and_what_belongs_to_them_are_kept(run_tool, trained, best, tmp_path, suffix):
+def test_weights_and_their_metadata_are_kept(run_tool, trained, best, tmp_path, suffix):
     stdout, path = publish(run_tool, best, tmp_path / 'new' / f'dpt_tiny{suffix}')
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     assert path.name == f'dpt_tiny-{digest[:8]}{suffix}'
@@ -42,7 +65,7 @@ def test_weights_and_what_belongs_to_them_are_kept(run_tool, trained, best, tmp_
     assert 'dropped: message_hub, meta.' in stdout
 
 
-def test_a_regular_checkpoint_loses_its_optimizer(run_tool, trained, tmp_path):
+def test_optimizer_is_dropped(run_tool, trained, tmp_path):
     source = trained / 'iter_4.pth'
     stdout, path = publish(run_tool, source, tmp_path / 'x.pth')
     assert 'optimizer' in stdout.partition('dropped')[2]
@@ -59,14 +82,40 @@ def test_nothing_is_overwritten(run_tool, best, tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_what_is_no_whole_model_is_refused(run_tool, tmp_path):
-    torch.save({'conv1.weight': torch.ones(1)}, tmp_path / 'resnet.pth')
-    stderr = publish(run_tool, tmp_path / 'resnet.pth', tmp_path / 'x.pth', status=1)
-    assert stderr.count('\n') == 1
-    assert 'resnet.pth: looked for' in stderr
+@pytest.mark.parametrize(
+    ('keys', 'meta'),
+    [
+        (('backbone.stem.weight', 'decode_head.classify.weight'), {}),  # the user's backbone and head
+        (('net.stem.weight', 'net.classify.weight'), {'cfg': "model = dict(type='Mine')\n"}),
+        (('model.stem.weight', 'model.classify.weight'), {'cfg': "model = dict(type='Mine')\n"}),
+    ],
+    ids=['own parts', 'own model', 'named like a wrapper'],
+)
+@pytest.mark.parametrize('wrapper', ['', 'module.'])
+def test_models_with_own_parts_are_published(run, tmp_path, keys, meta, wrapper):
+    weights = {f'{wrapper}{key}': torch.rand(2) for key in keys}
+    torch.save({'state_dict': weights, 'meta': meta}, tmp_path / 'own.pth')
+    assert run(tmp_path / 'own.pth', tmp_path / 'out' / 'x.safetensors')[0] == 0
+    (path,) = (tmp_path / 'out').iterdir()
+    module = module_of(keys)
+    load_model(module, path)
+    assert all(torch.equal(value, weights[wrapper + key]) for key, value in module.state_dict().items())
+    assert read_meta(path).get('cfg') == meta.get('cfg')
 
 
-def test_the_published_file_tests_as_the_checkpoint_does(run_tool, tiny_config, best, tmp_path):
+@pytest.mark.parametrize(
+    ('key', 'words'),
+    [('conv1.weight', 'looked for'), ('backbone.stem.weight', 'looked for')],
+    ids=['another network', 'backbone alone'],
+)
+def test_other_files_are_refused(run, tmp_path, key, words):
+    torch.save({key: torch.ones(1)}, tmp_path / 'other.pth')
+    code, _, stderr = run(tmp_path / 'other.pth', tmp_path / 'x.pth')
+    assert (code, stderr.count('\n')) == (1, 1)
+    assert f'other.pth: {words}' in stderr
+
+
+def test_published_file_has_the_same_result(run_tool, tiny_config, best, tmp_path):
     _, path = publish(run_tool, best, tmp_path / 'x.safetensors')
     results = [
         run_tool('tools/test.py', tiny_config, one, '--work-dir', tmp_path / 'test').stdout.splitlines()[-1]

@@ -21,28 +21,24 @@ from dpt.checkpoints import (
     read_state_dict,
     save_weights,
 )
-from dpt.checkpoints.format import Rule
-from dpt.checkpoints.inverse import inverse
-from dpt.checkpoints.meta import model_config
-from dpt.checkpoints.rules import DPT, MMSEG_DPT
-from dpt.checkpoints.save import check_target
+from dpt.checkpoints.formats.mmseg import DPT, MMSEG_DPT, TO_MMSEG
+from dpt.checkpoints.meta import config_values
+from dpt.checkpoints.write import check_target
 from dpt.os_errors import explain_os_error
 
 EXAMPLE = """example:
   python tools/model_converters/dpt2mmseg.py work_dirs/mine/best_mIoU_iter_16000.pth mmseg/dpt.pth
 """
-AUXILIARY = 'auxiliary head of training, of another layout there, without effect on predictions'
-RULES = (Rule(r'auxiliary_heads?\..+', None, AUXILIARY), *inverse(MMSEG_DPT.rules))
 PATCH_BIAS = 'backbone.patch_embed.projection.bias'
 
-# Keys of ours that have no place there.
+# Keys that MMSegmentation's DPT does not have.
 REFUSED_KEYS = (
     (r'backbone\.layers\.\d+\.ls[12]\.gamma', 'its VisionTransformer has no LayerScale (layer_scale_init)'),
     (r'backbone\.(stem|stages)\..+', 'it has no hybrid backbone with a ResNet stem'),
 )
 # (part of the model, setting, the value that MMSegmentation has, what differs otherwise)
 REFUSED_SETTINGS: tuple[tuple[str, str, Any, str], ...] = (
-    ('backbone', 'norm_taps', False, 'its VisionTransformer norms no tap but the last'),
+    ('backbone', 'norm_taps', False, 'its VisionTransformer normalises no tap but the last'),
     ('neck', 'identity_levels', [], 'its head reassembles every level'),
     ('decode_head', 'upsample_factor', 1, 'its head does not enlarge its logits'),
 )
@@ -53,19 +49,19 @@ def parse_args() -> argparse.Namespace:
         description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('src', help='checkpoint of dpt: a path or http(s) address')
-    parser.add_argument('dst', help='file to write, .pth; its folder is made')
+    parser.add_argument('dst', help='file to write, .pth; its folder is created')
     return parser.parse_args()
 
 
 def check_model(keys: Mapping[str, Tensor], model: Mapping[str, Any]) -> None:
-    """Make sure that MMSegmentation's DPT computes what this model does.
+    """Check that MMSegmentation's DPT computes what this model does.
 
     Args:
         keys: of the checkpoint.
-        model: of the config in the checkpoint; empty where it has none.
+        model: of the config in the checkpoint; empty if it has none.
 
     Raises:
-        ValueError: it has no such model; the message says why.
+        ValueError: it does not; the message says why.
     """
     if MMSEG_DPT.fits(keys):
         raise ValueError("the keys are MMSegmentation's already, there is nothing to convert")
@@ -74,13 +70,23 @@ def check_model(keys: Mapping[str, Tensor], model: Mapping[str, Any]) -> None:
     for pattern, reason in REFUSED_KEYS:
         found = [key for key in keys if re.fullmatch(pattern, key)]
         if found:
-            raise ValueError(f'MMSegmentation cannot hold it: {reason}; {len(found)} keys such as {found[0]}')
+            raise ValueError(
+                f'MMSegmentation does not support it: {reason}; {len(found)} keys such as {found[0]}'
+            )
     for part, name, theirs, reason in REFUSED_SETTINGS:
         ours = (model.get(part) or {}).get(name, theirs)
         if ours != theirs:
             raise ValueError(
-                f'MMSegmentation cannot hold it: {reason}, and the model has {part}.{name}={ours}'
+                f'MMSegmentation does not support it: {reason}, and the model has {part}.{name}={ours}'
             )
+
+
+def model_config(meta: Mapping[str, Any]) -> dict[str, Any]:
+    """The ``model`` of the config that a checkpoint holds as text; empty if there is no such config."""
+    try:
+        return config_values(meta['cfg'])['model']
+    except (KeyError, TypeError, ValueError):
+        return {}
 
 
 def convert_back(src: str) -> tuple[dict[str, Tensor], Report, dict[str, Any]]:
@@ -90,21 +96,22 @@ def convert_back(src: str) -> tuple[dict[str, Tensor], Report, dict[str, Any]]:
         The tensors in MMSegmentation's keys, what became of each key, and the metadata of ``src``.
 
     Raises:
-        FileNotFoundError: there is no ``src``.
-        ValueError: it cannot be read, or MMSegmentation has no such model.
+        FileNotFoundError: ``src`` does not exist.
+        ValueError: it cannot be read, or MMSegmentation does not support the model.
     """
     state_dict, meta = read_state_dict(src), read_meta(src)
     try:
         check_model(state_dict, model_config(meta))
-        converted, report = convert(state_dict, RULES)
+        converted, report = convert(state_dict, TO_MMSEG)
     except ValueError as error:
         raise ValueError(f'{src}: {error}') from None
     if report.unmapped:
         raise ValueError(
-            f'{src}: MMSegmentation cannot hold it: its DPT has nothing for {", ".join(report.unmapped[:20])}'
+            f'{src}: MMSegmentation does not support it: its DPT has nothing for '
+            f'{", ".join(report.unmapped[:20])}'
         )
-    again, _ = convert(converted, MMSEG_DPT.rules)
-    assert all(again[ours] is state_dict[ours] for ours in report.mapped), 'the way back is not the inverse'
+    again, _ = convert(converted, MMSEG_DPT)
+    assert all(again[ours] is state_dict[ours] for ours in report.mapped), 'the table is not invertible'
     return converted, report, meta
 
 
@@ -115,12 +122,12 @@ def notes(converted: Mapping[str, Tensor], model: Mapping[str, Any]) -> list[str
     if PATCH_BIAS in converted:
         lines.append(
             'backbone.patch_bias=True: without it MMSegmentation 1.2 has no bias in the patch projection, '
-            'ignores the one in this file, and predicts otherwise'
+            'ignores the one in this file, and predicts something else'
         )
     if 'backbone.ln1.weight' in converted:
         lines.append('backbone.final_norm=True: the file has a final norm')
         if not backbone:
-            lines.append('no config in the file: a model trained with norm_taps=True would predict otherwise')
+            lines.append('no config in the file: with norm_taps=True the model would predict something else')
     eps = backbone.get('norm_eps') or 'norm_eps of your config'
     return [*lines, f"backbone.norm_cfg=dict(type='LN', eps={eps}): its default is 1e-5"]
 

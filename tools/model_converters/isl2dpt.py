@@ -11,9 +11,9 @@ from pathlib import Path
 from torch import Tensor
 
 from dpt.checkpoints import Report, checkpoint_hash, read_state_dict, save_weights
-from dpt.checkpoints.convert import convert_known
-from dpt.checkpoints.isl_rules import Layout, recognise_layout
-from dpt.checkpoints.save import check_target
+from dpt.checkpoints.formats import convert as convert_keys
+from dpt.checkpoints.formats.isl import Layout, recognise_layout
+from dpt.checkpoints.write import check_target
 from dpt.os_errors import explain_os_error
 
 EXAMPLE = """example:
@@ -38,7 +38,7 @@ def parse_args() -> argparse.Namespace:
         description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('src', help='file of the original: a path or http(s) address, .pt or .pth')
-    parser.add_argument('dst', nargs='?', help='file to write, .pth or .safetensors; its folder is made')
+    parser.add_argument('dst', nargs='?', help='file to write, .pth or .safetensors; its folder is created')
     parser.add_argument('--dry-run', action='store_true', help='print the table and write nothing')
     args = parser.parse_args()
     if args.dst is None and not args.dry_run:
@@ -50,13 +50,13 @@ def convert(src: str) -> Conversion:
     """Read and convert ``src``.
 
     Raises:
-        FileNotFoundError: there is no ``src``.
+        FileNotFoundError: ``src`` does not exist.
         ValueError: it cannot be read, or is not a segmentation model of the original.
     """
     state_dict = read_state_dict(src)
     try:
         layout = recognise_layout(state_dict)
-        tensors, report = convert_known(state_dict, (layout.format(),))
+        tensors, report = convert_keys(state_dict, layout.format())
     except ValueError as error:
         raise ValueError(f'{src}: {error}') from None
     return Conversion(tensors, report, layout, len(tensors['decode_head.conv_seg.weight']))
@@ -66,7 +66,7 @@ def advice(conversion: Conversion, dst: Path | None) -> str:
     """The command that tests the model."""
     options = conversion.layout.options
     command = f'python tools/test.py {conversion.layout.config} {dst or "CHECKPOINT"}'
-    if options:  # in quotes: a shell takes parentheses for its own
+    if options:  # quoted, since parentheses mean something else to a shell
         command += f' --cfg-options {" ".join(map(repr, options))}'
     if conversion.num_classes != ADE20K_CLASSES:
         command += (

@@ -1,6 +1,6 @@
-"""Rename the keys of a plain ViT to those of MMSegmentation's and our VisionTransformer.
+"""Rename the keys of a plain ViT to those of VisionTransformer, here and in MMSegmentation.
 
-Known are timm, DeiT, DINO, DINOv2, MAE, Google's .npz files, torchvision, and Hugging Face's ViT, ViTMAE and
+It reads timm, DeiT, DINO, DINOv2, MAE, Google's .npz files, torchvision, and Hugging Face's ViT, ViTMAE and
 DINOv2.
 
 Exit status: 0 if done, 1 for a mistake, 2 for a wrong argument.
@@ -15,12 +15,18 @@ from pathlib import Path
 from torch import Tensor
 
 from dpt.checkpoints import Report, checkpoint_hash, read_state_dict, save_weights
-from dpt.checkpoints.convert import convert_known
-from dpt.checkpoints.format import Format
+from dpt.checkpoints.formats import convert_known
+from dpt.checkpoints.formats.table import Format
+from dpt.checkpoints.formats.vit import (
+    DEIT_DISTILLED,
+    FOREIGN_VITS,
+    GOOGLE_VIT,
+    MMSEG_VIT,
+    backbone_settings,
+    check_complete,
+)
 from dpt.checkpoints.read import choice_of_weights
-from dpt.checkpoints.save import check_target
-from dpt.checkpoints.vit_formats import DEIT_DISTILLED, FOREIGN_VITS, GOOGLE_VIT, MMSEG_VIT
-from dpt.checkpoints.vit_settings import backbone_settings, check_complete
+from dpt.checkpoints.write import check_target
 from dpt.os_errors import explain_os_error
 
 EXAMPLE = """example:
@@ -31,7 +37,7 @@ The result goes into a config as
 """
 NO_DISTILLATION = (
     'left out: the distillation token and its position. Class token and patches attended to it in '
-    'every layer, so the features are no longer those of the distilled model: training has to make up for it'
+    'every layer, so the features are no longer those of the distilled model: training has to compensate'
 )
 
 
@@ -51,7 +57,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         'src', help='weights of a plain ViT: a path or http(s) address, .pth, .pt, .safetensors or .npz'
     )
-    parser.add_argument('dst', nargs='?', help='file to write, .pth or .safetensors; its folder is made')
+    parser.add_argument('dst', nargs='?', help='file to write, .pth or .safetensors; its folder is created')
     parser.add_argument('--dry-run', action='store_true', help='print the table and write nothing')
     parser.add_argument(
         '--drop-dist-token',
@@ -68,7 +74,7 @@ def convert(src: str, drop_dist_token: bool = False) -> Conversion:
     """Read and convert ``src``.
 
     Raises:
-        FileNotFoundError: there is no ``src``.
+        FileNotFoundError: ``src`` does not exist.
         ValueError: it cannot be read or is not a plain ViT of a known source.
     """
     state_dict = read_state_dict(src)
@@ -89,7 +95,7 @@ def convert(src: str, drop_dist_token: bool = False) -> Conversion:
 
 
 def _heads(state_dict: Mapping[str, Tensor], source: Format) -> int | None:
-    """The number of attention heads, which Google's files alone show."""
+    """The number of attention heads, which only Google's files show."""
     if source is not GOOGLE_VIT:
         return None
     return state_dict['Transformer/encoderblock_0/MultiHeadDotProductAttention_1/query/kernel'].shape[1]

@@ -5,7 +5,7 @@ import timm
 import torch
 
 from dpt.checkpoints import convert
-from dpt.checkpoints.rules import TIMM_VIT
+from dpt.checkpoints.formats import TIMM_VIT
 from dpt.models.backbones import VisionTransformer
 from dpt.models.layers import DropPath
 
@@ -26,7 +26,7 @@ def timm_vit(**arguments) -> torch.nn.Module:
 def test_taps_are_timm_s_before_the_final_norm(layer_scale: float | None) -> None:
     theirs = timm_vit(init_values=layer_scale)
     ours = VisionTransformer(**TINY, layer_scale_init=layer_scale).eval()
-    state_dict, _ = convert(theirs.state_dict(), TIMM_VIT.rules)
+    state_dict, _ = convert(theirs.state_dict(), TIMM_VIT)
     ours.load_state_dict({key: value for key, value in state_dict.items() if not key.startswith('ln1.')})
     image = torch.randn(2, 3, 32, 32)
     with torch.no_grad():
@@ -133,7 +133,7 @@ def test_final_norm_applies_to_the_last_tap_alone() -> None:
 def test_every_tap_may_pass_the_final_norm_as_timm_hands_them_on() -> None:
     theirs = timm_vit()
     ours = VisionTransformer(**TINY, norm_taps=True).eval()
-    ours.load_state_dict(convert(theirs.state_dict(), TIMM_VIT.rules)[0])
+    ours.load_state_dict(convert(theirs.state_dict(), TIMM_VIT)[0])
     image = torch.randn(2, 3, 32, 32)
     with torch.no_grad():
         expected = theirs.get_intermediate_layers(

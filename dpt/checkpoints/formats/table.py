@@ -1,0 +1,189 @@
+"""Key tables: how a source names the tensors of a model, and renaming by such a table."""
+
+import functools
+import re
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, TypeVar
+
+import torch
+from torch import Tensor
+
+T = TypeVar('T')
+
+_PLACEHOLDER = re.compile(r'(\*\*|[*#]|\{.*?\})')
+_REGEX = {'#': r'(\d+)', '*': '(weight|bias|running_mean|running_var|num_batches_tracked)', '**': '(.+)'}
+
+
+class Changed(NamedTuple):
+    """A target key whose tensor is not only renamed.
+
+    Args:
+        key: the target key.
+        ndim: number of dimensions of the source's tensor.
+        function: turns it into ours.
+    """
+
+    key: str
+    ndim: int
+    function: Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Format:
+    """A source of checkpoints and its key table.
+
+    A key of the table is a pattern for whole source keys: ``#`` stands for a number, ``*`` for the name of a
+    parameter or statistic such as ``weight``, ``**`` for any rest. The placeholders of the target take the
+    same values in the same order, so a table that only renames is inverted by swapping keys and values.
+    Source keys that match ``{a,b,c}`` are concatenated along the first axis in that order. The first match
+    decides.
+
+    Args:
+        name: how messages call it.
+        signature: keys that every such file has, the most characteristic one last.
+        keys: source pattern to target key.
+        dropped: source pattern to the reason why such keys are left out; looked at before ``keys``.
+        mean_std: (mean, std) of its pixels in units of 0 to 255; None if models of the source differ.
+        norm_eps: epsilon of its layer norms.
+    """
+
+    name: str
+    signature: tuple[str, ...]
+    keys: Mapping[str, str | Changed]
+    dropped: Mapping[str, str] = field(default_factory=dict)
+    mean_std: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+    norm_eps: float = 1e-6
+
+    def fits(self, keys: Collection[str]) -> bool:
+        """Whether ``keys`` contain the whole signature."""
+        return all(key in keys for key in self.signature)
+
+
+@dataclass(frozen=True)
+class Report:
+    """What became of every key of a file.
+
+    Args:
+        source: name of the recognised format.
+        mapped: source key to target key.
+        dropped: source key to the reason why it is left out.
+        unmapped: source keys that the table does not cover.
+        kept: keys of the module that were left as they were on request.
+        unwrapped: the container and the prefixes that were removed; the source keys above lack them.
+    """
+
+    source: str = ''
+    mapped: Mapping[str, str] = field(default_factory=dict)
+    dropped: Mapping[str, str] = field(default_factory=dict)
+    unmapped: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
+    unwrapped: tuple[str, ...] = ()
+
+    def table(self) -> str:
+        """One row for each kind of key, all layers of the transformer in one, then the totals."""
+        outcomes = {**self.mapped, **{key: f'dropped: {reason}' for key, reason in self.dropped.items()}}
+        outcomes.update(dict.fromkeys(self.unmapped, 'NOT MAPPED'))
+        rows: dict[tuple[str, str], int] = {}
+        for source, outcome in outcomes.items():
+            row = (_any_layer(source), _any_layer(outcome))
+            rows[row] = rows.get(row, 0) + 1
+        width = max((len(source) for source, _ in rows), default=0)
+        lines = [f'{count:4d} x {source:<{width}} -> {outcome}' for (source, outcome), count in rows.items()]
+        totals = f'{len(outcomes)} keys: {len(self.mapped)} mapped, {len(self.dropped)} dropped'
+        totals += f', {len(self.unmapped)} not mapped' if self.unmapped else ''
+        return '\n'.join((*lines, totals))
+
+
+def _any_layer(key: str) -> str:
+    number = r'\b((?:decoder_)?(?:blocks|layers?)\.|encoder_layer_|encoderblock_)\d+'
+    return re.sub(number, r'\1*', key, count=1)
+
+
+def convert(state_dict: Mapping[str, T], source: Format) -> tuple[dict[str, T], Report]:
+    """Rename the keys of ``state_dict``.
+
+    Keys that the table does not cover are left out and reported as unmapped: whether that is an error is the
+    caller's decision.
+
+    Raises:
+        ValueError: two source keys have the same target, one of several that make a target is missing, or a
+            tensor to be changed has another number of dimensions than the table says.
+    """
+    claims: dict[str, tuple[str, dict[str, str]]] = {}  # target: (pattern, {part: source key})
+    mapped: dict[str, str] = {}
+    dropped: dict[str, str] = {}
+    unmapped: list[str] = []
+    for key in state_dict:
+        if found := _match(source.dropped, key):
+            dropped[key] = source.dropped[found[0]]
+        elif found := _match(source.keys, key):
+            pattern, values, part = found
+            entry = source.keys[pattern]
+            pieces = _PLACEHOLDER.split(entry.key if isinstance(entry, Changed) else entry)
+            pieces[1::2] = values
+            target = ''.join(pieces)
+            claimed_by, claim = claims.setdefault(target, (pattern, {}))
+            if claimed_by != pattern or part in claim:
+                other = claim.get(part) or next(iter(claim.values()))
+                raise ValueError(
+                    f'both {other} and {key} become {target}: the file holds one tensor too many'
+                )
+            claim[part] = key
+            mapped[key] = target
+        else:
+            unmapped.append(key)
+    converted: dict[str, Any] = {}
+    for target, (pattern, keys) in claims.items():
+        parts = _parts(pattern)
+        if lacking := [part for part in parts if part not in keys]:
+            raise ValueError(
+                f'{target} is made of {", ".join(parts)}, and the file lacks {", ".join(lacking)} '
+                f'beside {", ".join(keys.values())}'
+            )
+        made: list[Any] = [
+            _changed(state_dict[keys[part]], keys[part], source.keys[pattern]) for part in parts
+        ]
+        converted[target] = torch.cat(made) if len(made) > 1 else made[0]
+    return converted, Report(source.name, mapped, dropped, tuple(unmapped))
+
+
+def _match(table: Mapping[str, Any], key: str) -> tuple[str, list[str], str] | None:
+    """The first pattern that matches ``key``, the values of its placeholders, and that of ``{a,b,c}``."""
+    for pattern in table:
+        match = _compiled(pattern).fullmatch(key)
+        if match is not None:
+            values, part = list(match.groups()), match.groupdict().get('part', '')
+            if part:
+                values.pop(match.re.groupindex['part'] - 1)
+            return pattern, values, part
+    return None
+
+
+@functools.cache
+def _compiled(pattern: str) -> re.Pattern[str]:
+    pieces = _PLACEHOLDER.split(pattern)
+    pieces[::2] = map(re.escape, pieces[::2])
+    pieces[1::2] = (_REGEX.get(piece) or f'(?P<part>{"|".join(_parts(piece))})' for piece in pieces[1::2])
+    return re.compile(''.join(pieces))
+
+
+def _parts(pattern: str) -> list[str]:
+    match = re.search(r'\{(.*?)\}', pattern)
+    return match[1].split(',') if match else ['']
+
+
+def _changed(tensor: Any, key: str, entry: str | Changed) -> Any:
+    if isinstance(entry, str):
+        return tensor
+    if tensor.ndim != entry.ndim:
+        raise ValueError(
+            f'{key} is of shape {"x".join(map(str, tensor.shape))}, expected {entry.ndim} dimensions'
+        )
+    return entry.function(tensor)
+
+
+def first(keys: Collection[str], count: int = 20) -> str:
+    """The first keys of a long list, and the number of the others."""
+    rest = len(keys) - count
+    return ', '.join([*keys][:count]) + (f' and {rest} more' if rest > 0 else '')
