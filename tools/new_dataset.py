@@ -17,13 +17,13 @@ import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from dpt.extras.conversion.files import write_bytes
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
 from dpt.cli import one_line_errors
-from dpt.extras.conversion.files import write_bytes
 from dpt.extras.own_data.classes import Proposal, propose, read_classes
 from dpt.extras.own_data.config import config_text
 from dpt.extras.own_data.pairing import Pairs, pair

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from dpt.apis import Segmenter
+from dpt.apis import Predictor
 from dpt.export import ExportedSegmentor
 
 onnxruntime = pytest.importorskip('onnxruntime')
@@ -32,7 +32,7 @@ def onnx_file(main, model_file, pictures, tmp_path_factory):
 
 def test_onnxruntime_computes_any_size_and_batch(onnx_file, model_file):
     session = onnxruntime.InferenceSession(str(onnx_file), providers=['CPUExecutionProvider'])
-    graph = ExportedSegmentor(Segmenter(model_file, device='cpu').model).eval()
+    graph = ExportedSegmentor(Predictor(model_file, device='cpu').model).eval()
     random = np.random.default_rng(0)
     for shape in ((1, 120, 160), (3, 97, 131), (2, 65, 250), (1, 224, 64)):
         image = random.integers(0, 256, (*shape, 3), dtype=np.uint8)
@@ -54,7 +54,7 @@ def test_it_is_served_without_torch_and_gives_our_labels(
     )
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
     labels = cv2.imread(str(tmp_path / 'labels.png'), cv2.IMREAD_UNCHANGED)
-    expected = Segmenter(model_file, device='cpu')(pictures / 'a.png')
+    expected = Predictor(model_file, device='cpu')(pictures / 'a.png')
     assert labels.shape == expected.labels.shape
     assert (labels != expected.labels).mean() < 1e-3  # ties alone
     name, share = next(iter(expected.areas().items()))

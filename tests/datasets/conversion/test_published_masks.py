@@ -7,9 +7,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from dpt.extras.conversion.files import write_lines
 
 from dpt.extras.conversion import cityscapes, pascal_context, pascal_voc
-from dpt.extras.conversion.files import write_lines
 
 CITY_TOOL = 'tools/dataset_converters/cityscapes.py'
 VOC_TOOL = 'tools/dataset_converters/voc_aug.py'
