@@ -1,43 +1,29 @@
 """Masks of Cityscapes, SBD and PASCAL in Detail, made small and converted by the tools."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-from dpt.extras.conversion.files import write_lines
 
-from dpt.extras.conversion import cityscapes, pascal_context, pascal_voc
+from dpt.extras.files import write_lines
 
 CITY_TOOL = 'tools/dataset_converters/cityscapes.py'
 VOC_TOOL = 'tools/dataset_converters/voc_aug.py'
 CONTEXT_TOOL = 'tools/dataset_converters/pascal_context.py'
 
 
-@pytest.fixture
-def run(tool_module: Callable, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
-    def call(path: str, *arguments: object) -> int:
-        monkeypatch.setattr('sys.argv', [path, *map(str, arguments)])
-        try:
-            return tool_module(path).main() or 0
-        except SystemExit as stop:
-            return int(stop.code or 0)
-
-    return call
-
-
 def read(path: Path) -> np.ndarray:
     return cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
 
 
-def test_cityscapes(run, tmp_path: Path, capsys) -> None:
+def test_cityscapes(tool_main, tmp_path: Path, capsys) -> None:
     folder = tmp_path / 'gtFine' / 'val' / 'ulm'
     folder.mkdir(parents=True)
     source = folder / 'ulm_000000_000019_gtFine_labelIds.png'
     cv2.imwrite(str(source), np.arange(34, dtype=np.uint8).reshape(2, 17))
-    assert run(CITY_TOOL, tmp_path) == 0
+    assert tool_main(CITY_TOOL)(tmp_path) == 0
     assert 'val: 1 masks of 500' in capsys.readouterr().out
     trained = read(folder / 'ulm_000000_000019_gtFine_labelTrainIds.png').ravel().tolist()
     # The published table: label id -> train id; all others are ignored.
@@ -47,12 +33,12 @@ def test_cityscapes(run, tmp_path: Path, capsys) -> None:
     assert read(source).max() == 33
 
 
-def test_cityscapes_says_what_it_needs(run, tmp_path: Path, capsys) -> None:
-    assert run(CITY_TOOL, tmp_path) == 1
+def test_cityscapes_names_missing_and_damaged_files(tool_main, tool_module, tmp_path: Path, capsys) -> None:
+    assert tool_main(CITY_TOOL)(tmp_path) == 1
     assert 'unpack gtFine_trainvaltest.zip' in capsys.readouterr().err
     (tmp_path / 'a_labelIds.png').write_bytes(b'no picture')
     with pytest.raises(ValueError, match='a_labelIds.png is not a grey PNG of label ids'):
-        cityscapes.convert(tmp_path / 'a_labelIds.png')
+        tool_module(CITY_TOOL).convert(tmp_path / 'a_labelIds.png')
 
 
 @pytest.fixture
@@ -72,8 +58,8 @@ def voc(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_voc(run, voc: Path, capsys) -> None:
-    assert run(VOC_TOOL, voc / 'VOC2012', voc / 'SBD') == 0
+def test_voc(tool_main, voc: Path, capsys) -> None:
+    assert tool_main(VOC_TOOL)(voc / 'VOC2012', voc / 'SBD') == 0
     told = capsys.readouterr().out
     assert 'aug.txt: 1, trainaug.txt: 3' in told
     assert 'note: the complete data sets give 10582' in told
@@ -83,16 +69,16 @@ def test_voc(run, voc: Path, capsys) -> None:
     assert (lists / 'trainaug.txt').read_text() == 'a\nc\nonly_voc\n'
 
 
-def test_voc_says_what_it_needs(run, tmp_path: Path, capsys) -> None:
+def test_voc_names_missing_and_damaged_files(tool_main, tool_module, tmp_path: Path, capsys) -> None:
     pytest.importorskip('scipy')
-    assert run(VOC_TOOL, tmp_path, tmp_path) == 1
+    assert tool_main(VOC_TOOL)(tmp_path, tmp_path) == 1
     assert 'unpack benchmark.tgz of SBD' in capsys.readouterr().err
     (tmp_path / 'a.mat').write_bytes(b'no mat file')
     with pytest.raises(ValueError, match='a.mat is not a mask of SBD'):
-        pascal_voc.convert(tmp_path / 'a.mat', tmp_path)
+        tool_module(VOC_TOOL).convert(tmp_path / 'a.mat', tmp_path)
 
 
-def test_pascal_context(run, tmp_path: Path, capsys) -> None:
+def test_pascal_context(tool_main, tool_module, tmp_path: Path, capsys) -> None:
     mask = pytest.importorskip('pycocotools.mask')
 
     def run_length(*columns: int) -> dict:
@@ -113,7 +99,7 @@ def test_pascal_context(run, tmp_path: Path, capsys) -> None:
     ]
     content = dict(images=images, annos_segmentation=annotations)
     (tmp_path / 'trainval_merged.json').write_text(json.dumps(content))
-    assert run(CONTEXT_TOOL, tmp_path) == 0
+    assert tool_main(CONTEXT_TOOL)(tmp_path) == 0
     assert 'train: 1 of 4998 masks' in capsys.readouterr().out
     masks = tmp_path / 'SegmentationClassContext'
     assert sorted(path.name for path in masks.iterdir()) == ['2008_000002.png', '2008_000003.png']
@@ -121,12 +107,12 @@ def test_pascal_context(run, tmp_path: Path, capsys) -> None:
     lists = tmp_path / 'ImageSets' / 'SegmentationContext'
     assert (lists / 'val.txt').read_text() == '2008_000003\n'
     with pytest.raises(ValueError, match='category 7 is none of the 59'):
-        pascal_context.paint(images[0], [dict(annotations[0], category_id=7)])
+        tool_module(CONTEXT_TOOL).paint(images[0], [dict(annotations[0], category_id=7)])
 
 
-def test_pascal_context_says_what_it_needs(run, tmp_path: Path, capsys) -> None:
-    assert run(CONTEXT_TOOL, tmp_path) == 1
+def test_pascal_context_names_missing_and_wrong_files(tool_main, tmp_path: Path, capsys) -> None:
+    assert tool_main(CONTEXT_TOOL)(tmp_path) == 1
     assert 'get trainval_merged.json of PASCAL in Detail' in capsys.readouterr().err
     (tmp_path / 'other.json').write_text('{}')
-    assert run(CONTEXT_TOOL, tmp_path, '--json', tmp_path / 'other.json') == 1
+    assert tool_main(CONTEXT_TOOL)(tmp_path, '--json', tmp_path / 'other.json') == 1
     assert 'other.json is not trainval_merged.json' in capsys.readouterr().err

@@ -1,9 +1,10 @@
-"""Downloading, checking and unpacking ADE20K, with a stand-in archive and a server on this machine."""
+"""Download, check, unpack and verify ADE20K, with a small archive and a server on this machine."""
 
 import functools
 import hashlib
 import http.server
 import io
+import json
 import shutil
 import threading
 import zipfile
@@ -13,29 +14,33 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from dpt.datasets import ade20k_archive, ade20k_release
-from dpt.extras.ade20k.archive import check_archive, check_folder, download, unpack
-from dpt.extras.ade20k.release import ARCHIVE, Split, checksum
+from dpt.extras import ade20k
+from dpt.extras.ade20k import (
+    ARCHIVE,
+    Split,
+    check_archive,
+    check_folder,
+    checksum,
+    compare_with_release,
+    download,
+    unpack,
+)
 
 TOOL = 'tools/prepare_ade20k.py'
-SIZE = (7, 5)  # (width, height)
+SIZE = (5, 7)  # (height, width)
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def _small_release(monkeypatch: pytest.MonkeyPatch) -> None:
     """A release of 3 and 2 images."""
-
-    def small(prefix: str, count: int) -> Split:
-        lines = [f'{prefix}{number:08d}.jpg {SIZE[0]}x{SIZE[1]}' for number in range(1, count + 1)]
-        return Split(prefix, count, (checksum(lines),))
-
-    splits = (small('ADE_train_', 3), small('ADE_val_', 2))
-    monkeypatch.setattr(ade20k_release, 'SPLITS', splits)
-    folders = dict(zip(('training', 'validation'), splits, strict=True))
-    monkeypatch.setattr(ade20k_archive, 'FOLDERS', folders)
+    splits = {}
+    for name, prefix, count in (('training', 'ADE_train_', 3), ('validation', 'ADE_val_', 2)):
+        names = [f'{prefix}{number:08d}.jpg' for number in range(1, count + 1)]
+        splits[name] = Split(prefix, count, (checksum((image, SIZE) for image in names),))
+    monkeypatch.setattr(ade20k, 'SPLITS', splits)
 
 
-def picture(suffix: str, size: tuple[int, int] = SIZE) -> bytes:
+def picture(suffix: str, size: tuple[int, int] = SIZE[::-1]) -> bytes:
     file = io.BytesIO()
     Image.new('RGB' if suffix == '.jpg' else 'L', size).save(file, 'JPEG' if suffix == '.jpg' else 'PNG')
     return file.getvalue()
@@ -43,7 +48,7 @@ def picture(suffix: str, size: tuple[int, int] = SIZE) -> bytes:
 
 def contents() -> dict[str, bytes]:
     found = {f'{ARCHIVE}/sceneCategories.txt': b'ADE_train_00000001 street\n'}
-    for folder, split in ade20k_archive.FOLDERS.items():
+    for folder, split in ade20k.SPLITS.items():
         for number in range(1, split.count + 1):
             stem = split.name(number)[:-4]
             for kind, suffix in (('images', '.jpg'), ('annotations', '.png')):
@@ -100,7 +105,7 @@ def serve(tmp_path: Path) -> Iterator[Callable]:
 
 
 @pytest.mark.parametrize('ranges', [True, False])
-def test_a_download_that_was_cut_goes_on(serve, tmp_path: Path, ranges: bool) -> None:
+def test_an_interrupted_download_continues(serve, tmp_path: Path, ranges: bool) -> None:
     content, target = bytes(range(256)) * 40, tmp_path / 'new' / 'a.zip'
     url, handler = serve(content, ranges=ranges, cut=4000)
     with pytest.raises(ValueError, match='4,000 bytes are kept in .*a.zip.part: run this again'):
@@ -115,7 +120,7 @@ def test_a_download_that_was_cut_goes_on(serve, tmp_path: Path, ranges: bool) ->
     assert [path.name for path in target.parent.iterdir()] == ['a.zip']
 
 
-def test_a_part_that_is_complete_or_too_long(serve, tmp_path: Path) -> None:
+def test_a_complete_or_too_long_part_is_handled(serve, tmp_path: Path) -> None:
     url, handler = serve(b'x' * 100)
     for kept in (b'x' * 100, b'y' * 200):
         (tmp_path / 'a.part').write_bytes(kept)
@@ -123,26 +128,20 @@ def test_a_part_that_is_complete_or_too_long(serve, tmp_path: Path) -> None:
     assert handler.asked == ['bytes=100-', 'bytes=200-', None]
 
 
-def test_a_server_that_is_not_there(tmp_path: Path) -> None:
+def test_an_unreachable_server_is_reported(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match='download failed .* give it as --archive FILE'):
         download('http://127.0.0.1:9/a.zip', tmp_path / 'a.zip')
 
 
-def test_the_tool_downloads_unpacks_and_verifies(
-    serve, tool_module, tmp_path: Path, monkeypatch, capsys
-) -> None:
+@pytest.mark.usefixtures('_small_release')
+def test_the_tool_downloads_unpacks_and_verifies(serve, tool_main, tmp_path: Path, capsys) -> None:
     archive = make_zip(tmp_path / 'served.zip', contents())
     url, handler = serve(archive.read_bytes())
 
-    def run(*arguments: object) -> int:
-        monkeypatch.setattr('sys.argv', [TOOL, '--root', str(tmp_path / 'ade'), *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            tool_module(TOOL).main()
-        return int(stop.value.code or 0)
-
+    run = functools.partial(tool_main(TOOL), '--root', tmp_path / 'ade')
     assert run('--url', url) == 1
     told = capsys.readouterr().err
-    assert f'{ade20k_archive.SHA1} was expected' in told
+    assert f'{ade20k.SHA1} was expected' in told
     assert '--sha1 any' in told
     assert not (tmp_path / 'ade' / ARCHIVE).exists()
     sha1 = hashlib.sha1(archive.read_bytes()).hexdigest()
@@ -164,19 +163,16 @@ def test_the_tool_downloads_unpacks_and_verifies(
     assert run('--archive', tmp_path / 'nowhere.zip') == 0  # the folder is there
 
 
-def test_a_page_that_came_in_place_of_the_archive_can_be_got_rid_of(
-    serve, tool_module, tmp_path: Path, monkeypatch, capsys
-) -> None:
+def test_a_web_page_instead_of_the_archive_is_refused(serve, tool_main, tmp_path: Path, capsys) -> None:
     url, _ = serve(b'<html>log in first</html>')
-    monkeypatch.setattr('sys.argv', [TOOL, '--root', str(tmp_path / 'ade'), '--url', url])
-    with pytest.raises(SystemExit):
-        tool_module(TOOL).main()
-    told = capsys.readouterr().err
-    assert 'is not a complete zip file' in told
-    assert f'move {tmp_path / "ade" / f"{ARCHIVE}.zip"} away' in told
+    assert tool_main(TOOL)('--root', tmp_path / 'ade', '--url', url) == 1
+    error = capsys.readouterr().err
+    assert 'is not a complete zip file' in error
+    assert f'move {tmp_path / "ade" / f"{ARCHIVE}.zip"} away' in error
 
 
-def test_other_archives_are_told(tmp_path: Path) -> None:
+@pytest.mark.usefixtures('_small_release')
+def test_other_archives_are_refused(tmp_path: Path) -> None:
     full = make_zip(
         tmp_path / 'full.zip', {'ADE20K_2021_17_01/images/ADE/training/a/ADE_train_00000001_seg.png': b''}
     )
@@ -193,8 +189,9 @@ def test_other_archives_are_told(tmp_path: Path) -> None:
         check_archive(tmp_path / 'page.zip')
 
 
+@pytest.mark.usefixtures('_small_release')
 @pytest.mark.parametrize('name', ['../evil.txt', '/evil.txt', f'{ARCHIVE}/../../evil.txt', 'C:/evil.txt'])
-def test_nothing_is_written_outside(tmp_path: Path, name: str) -> None:
+def test_entries_outside_the_folder_are_refused(tmp_path: Path, name: str) -> None:
     archive = make_zip(tmp_path / 'a' / 'evil.zip', {**contents(), name: b'evil'})
     for step in (check_archive, lambda file: unpack(file, tmp_path / 'a' / 'b')):
         with pytest.raises(ValueError, match='not safe to unpack'):
@@ -203,7 +200,8 @@ def test_nothing_is_written_outside(tmp_path: Path, name: str) -> None:
     assert not list((tmp_path / 'a' / 'b').iterdir())
 
 
-def test_a_damaged_file_leaves_no_folder(tmp_path: Path) -> None:
+@pytest.mark.usefixtures('_small_release')
+def test_a_damaged_archive_leaves_no_folder(tmp_path: Path) -> None:
     archive = make_zip(tmp_path / 'a.zip', contents())
     content = bytearray(archive.read_bytes())
     content[content.index(b'\x89PNG') + 20] ^= 1
@@ -214,7 +212,8 @@ def test_a_damaged_file_leaves_no_folder(tmp_path: Path) -> None:
     assert not list((tmp_path / 'ade').iterdir())
 
 
-def test_an_empty_folder_and_masks_that_are_missing_are_told(tmp_path: Path) -> None:
+@pytest.mark.usefixtures('_small_release')
+def test_empty_folders_and_missing_masks_are_reported(tmp_path: Path) -> None:
     assert len(check_folder(tmp_path)) == 2
     folder = unpack(make_zip(tmp_path / 'a.zip', contents()), tmp_path)
     assert check_folder(folder) == []
@@ -222,3 +221,39 @@ def test_an_empty_folder_and_masks_that_are_missing_are_told(tmp_path: Path) -> 
     assert check_folder(folder) == ['training: 1 images have no mask, the first ADE_train_00000003']
     with pytest.raises(ValueError, match='exists: move it away'):
         unpack(tmp_path / 'a.zip', tmp_path)
+
+
+# The lists of the release's authors
+
+
+@pytest.fixture(scope='module', params=['training', 'validation'])
+def listed(request, ade_sample_root: Path) -> dict[str, tuple[int, int]]:
+    """(height, width) by name."""
+    lines = (ade_sample_root / f'{request.param}.odgt').read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    return {row['fpath_img'].rsplit('/', 1)[1]: (row['height'], row['width']) for row in rows}
+
+
+def test_a_complete_split_has_no_problem(listed) -> None:
+    assert compare_with_release(listed) == []
+    assert compare_with_release(dict(reversed(listed.items()))) == []
+    assert compare_with_release({**listed, min(listed): None}) == []  # unreadable, not resized
+
+
+def test_missing_extra_and_resized_images_are_reported(listed) -> None:
+    names = sorted(listed)
+    partial = {name: size for name, size in listed.items() if name not in (names[1], names[1500])}
+    (line,) = compare_with_release(partial)
+    assert line == f'2 of {len(names):,} images are missing, the first {names[1]}'
+    height, width = listed[names[1200]]
+    for size in ((width + 1, height), (height, width + 1), (2 * height, 2 * width)):
+        (line,) = compare_with_release({**listed, names[1200]: size})
+        assert line.startswith(f'sizes of {names[1000]} to {names[1999]} differ')
+    (line,) = compare_with_release({**listed, names[0].replace('00000001', '00099999'): (4, 4)})
+    assert 'full ADE20K release, the wrong archive' in line
+
+
+def test_other_names_and_mixed_splits_are_reported() -> None:
+    assert 'not named as in ADEChallengeData2016, such as a.jpg' in compare_with_release({'a.jpg': (4, 4)})[0]
+    mixed = {split.name(1): (4, 4) for split in ade20k.SPLITS.values()}
+    assert compare_with_release(mixed) == ['the folder mixes images of training and validation']
