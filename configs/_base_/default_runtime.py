@@ -7,6 +7,7 @@ env_cfg = dict(
 rank_timeout = 600  # seconds without a sign of life, or behind the others, before a process is given up
 default_hooks = dict(
     timer=dict(type='IterTimerHook'),
+    utilization=dict(type='dpt.extras.profiling.UtilizationHook'),  # mfu in the log
     logger=dict(type='LoggerHook', interval=50, log_metric_by_epoch=False),
     param_scheduler=dict(type='ParamSchedulerHook'),
     checkpoint=dict(

@@ -15,7 +15,6 @@ from dpt.engine.run_info import RunInfoHook
 from dpt.engine.runtime_info import RuntimeInfoHook
 from dpt.engine.signals import StopSignalHook
 from dpt.engine.sync_buffers import SyncBuffersHook
-from dpt.extras.profiling.utilization import UtilizationHook
 
 __all__ = [
     'AmpOptimWrapper',
@@ -35,5 +34,4 @@ __all__ = [
     'SeededDataset',
     'StopSignalHook',
     'SyncBuffersHook',
-    'UtilizationHook',
 ]

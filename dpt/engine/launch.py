@@ -156,7 +156,7 @@ def build_runner(config: Config, launcher: str = 'none') -> Runner:
         FileNotFoundError: If the config says ``resume`` and there is nothing to resume from.
     """
     config.launcher = launcher
-    names = ('ClassCheckHook', 'UtilizationHook', 'CudnnSearchHook', 'StopSignalHook')
+    names = ('ClassCheckHook', 'CudnnSearchHook', 'StopSignalHook')
     own = [dict(type=name) for name in names]
     hooks = [*(config.get('custom_hooks') or []), *own]
     config.setdefault('default_hooks', {}).setdefault('non_finite', dict(type='NonFiniteHook'))

@@ -33,7 +33,7 @@ def test_training_logs_progress_and_keeps_what_it_was_made_with(trained: Path) -
         'loss:',
         'decode.acc_seg:',
         'images/s:',
-        'MFU:',
+        'mfu:',
         'data wait:',
         'memory:',
     ):
