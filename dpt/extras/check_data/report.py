@@ -7,7 +7,7 @@ import numpy as np
 
 from dpt.datasets.ade20k import ADE20KDataset
 from dpt.datasets.transforms.loading import label_table
-from dpt.extras.ade20k.release import compare_with_release
+from dpt.extras.ade20k import compare_with_release
 from dpt.extras.check_data.contents import Contents
 
 SHOWN = 5
