@@ -19,7 +19,7 @@ CORE = {
     'dpt.evaluation',
 }
 CORE |= {'dpt.export', 'dpt.hub', 'dpt.models', 'dpt.os_errors', 'dpt.registry', 'dpt.structures'}
-CORE |= {'dpt.visualization'}
+CORE |= {'dpt.evaluation', 'dpt.visualization'}
 RULES = {
     'registry.py': set(),
     'structures.py': set(),

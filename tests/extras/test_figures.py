@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dpt.extras.report.confusion import draw_class_bars, draw_confusion, shares, worst_confusions
+from dpt.extras.report.figures import draw_class_bars, draw_confusion, shares, worst_confusions
 
 CONFUSION = np.array([[90, 10, 0], [30, 20, 0], [0, 0, 0]])
 CLASSES = ['sky', 'road', 'never']

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dpt.extras.logs import read_run, table
-from dpt.extras.report.curves import draw_curves, smooth
+from dpt.extras.report.figures import draw_curves, smooth
 
 
 def train_line(step, loss, **more):
