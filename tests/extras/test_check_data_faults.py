@@ -1,4 +1,4 @@
-"""Reading a whole data set: every kind of fault is found in a folder where it was put."""
+"""Faults of every kind are found in a data set."""
 
 import io
 import os
@@ -8,33 +8,21 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dpt.extras.check_data.contents import Inspector, find_step, inspect_files, open_dataset, read_all
-from dpt.extras.check_data.report import histogram, judge, judge_overlap, render, trained_pixels
+from dpt.extras.check_data import as_dict, check_dataset, judge_overlap, render
 
 PIPELINE = [{'type': 'LoadImageFromFile'}, {'type': 'LoadAnnotations'}]
 
 
-def config(root, **kwargs):
-    return {
+def check(root, workers=0, name='train_dataloader', **options):
+    config = {
         'type': 'BaseSegDataset',
         'data_root': str(root),
         'data_prefix': {'img_path': 'images', 'seg_map_path': 'annotations'},
         'metainfo': {'classes': tuple('vwxyz')},
         'pipeline': PIPELINE,
-        **kwargs,
+        **options,
     }
-
-
-def check(root, workers=0, training=True, name='train_dataloader', **kwargs):
-    given = config(root, **kwargs)
-    contents = open_dataset(given, name)
-    if contents.dataset is not None:
-        masks = not given.get('test_mode')
-        inspect_files(contents, masks)
-        for record in read_all(Inspector(contents.dataset, given['pipeline'], masks), workers):
-            contents.add(record)
-        judge(contents, training)
-    return contents
+    return check_dataset(config, name, workers)
 
 
 def jpeg(root, name, picture, **options):
@@ -56,10 +44,10 @@ def cut_short(root):
     path.write_bytes(path.read_bytes()[:-40])
 
 
-def exif(root):
+def exif(root, name='b'):
     tags = Image.Exif()
     tags[274] = 6
-    jpeg(root, 'b', GREY, exif=tags)
+    jpeg(root, name, GREY, exif=tags)
 
 
 FAULTS = {
@@ -86,14 +74,14 @@ def test_each_fault_is_found_by_kind_and_file(make_root, kind):
     FAULTS[kind](root)
     if kind == 'mask is a JPEG':
         (root / 'annotations/c.png').unlink()
-    found = check(root, training=False).faults
+    found = check(root, name='val_dataloader').faults
     found.pop('reduce_zero_label', None)  # which label 5 of 5 classes gives reason to suspect
     assert list(found) == [kind]
     (message,) = found[kind]
     assert f'/{"d" if kind == "broken link" else "b"}.' in message
 
 
-def test_a_sound_data_set_has_no_fault_and_the_same_contents_with_workers(make_root):
+def test_workers_find_the_same_in_a_sound_data_set(make_root):
     root = make_root(*'abcde', 'sub/f')
     one, two = check(root), check(root, workers=2)
     assert (one.faults, one.notes) == ({}, {})
@@ -105,7 +93,7 @@ def test_a_sound_data_set_has_no_fault_and_the_same_contents_with_workers(make_r
 
 
 @pytest.mark.parametrize('mode', ['L', 'CMYK', 'RGBA', '16-bit'])
-def test_images_of_other_colours_are_counted_not_faults(make_root, mode):
+def test_image_modes_are_counted(make_root, mode):
     root = make_root('a', 'b')
     if mode == '16-bit':
         jpeg(root, 'b', Image.fromarray(np.zeros((21, 34), np.uint16)), format='PNG')
@@ -117,7 +105,7 @@ def test_images_of_other_colours_are_counted_not_faults(make_root, mode):
     assert len(found.modes) == 2
 
 
-def test_an_exif_orientation_is_a_note_and_a_fault_where_the_mask_does_not_fit(make_root):
+def test_exif_orientation_is_a_note(make_root):
     root = make_root('a', 'b')
     exif(root)
     found = check(root)
@@ -133,14 +121,14 @@ def test_16_bit_masks_of_labels_in_range_are_read(make_root):
     assert check(root).faults == {}
 
 
-def test_a_mask_without_labels_is_a_note_or_by_config_a_fault(make_root):
+def test_unlabelled_masks_are_notes_or_by_config_faults(make_root):
     root = make_root('a', 'b')
     mask(root, 'b', np.full((21, 34), 255, np.uint8))
     assert 'b.png' in check(root).notes['no labelled pixel'][0]
     assert 'b.png' in check(root, allow_unlabelled=False).faults['no labelled pixel'][0]
 
 
-def test_files_that_nothing_uses_and_names_that_repeat_are_noted(make_root):
+def test_unused_files_and_repeated_names_are_noted(make_root):
     root = make_root('a', 'b', 'sub/a')
     os.replace(root / 'images/b.jpg', root / 'images/b.JPG')
     notes = check(root).notes
@@ -149,13 +137,13 @@ def test_files_that_nothing_uses_and_names_that_repeat_are_noted(make_root):
     assert notes['same name'] == ['2 images are called a, in different folders']
 
 
-def test_a_split_that_lists_an_image_twice_is_a_fault(make_root):
+def test_images_listed_twice_are_faults(make_root):
     root = make_root('a', 'b')
     (root / 'train.txt').write_text('a\nb\na\n')
     assert 'a.jpg is listed 2 times' in check(root, ann_file='train.txt').faults['listed twice'][0]
 
 
-def test_images_that_are_trained_on_and_evaluated_are_a_fault(make_root):
+def test_images_both_trained_on_and_evaluated_are_faults(make_root):
     root = make_root('a', 'b')
     (root / 'val.txt').write_text('b\n')
     training, validation = check(root), check(root, ann_file='val.txt', name='val_dataloader')
@@ -166,7 +154,7 @@ def test_images_that_are_trained_on_and_evaluated_are_a_fault(make_root):
 
 
 @pytest.mark.parametrize('missing', ['images', 'annotations'])
-def test_what_cannot_be_listed_is_a_fault(make_root, missing):
+def test_missing_folders_are_faults(make_root, missing):
     root = make_root('a')
     (root / missing).rename(root / 'elsewhere')
     found = check(root)
@@ -177,17 +165,14 @@ def test_what_cannot_be_listed_is_a_fault(make_root, missing):
 def test_a_test_set_without_masks_needs_none(make_root):
     root = make_root('a')
     (root / 'annotations/a.png').unlink()
-    assert check(root, test_mode=True, training=False).faults == {}
+    assert check(root, test_mode=True, name='test_dataloader').faults == {}
 
 
-# --- what only the whole data set shows
-
-
-def test_classes_never_seen_are_a_fault_in_training_and_a_note_elsewhere(make_root):
+def test_absent_classes_are_faults_in_training_only(make_root):
     root = make_root('a')
     mask(root, 'a', np.minimum(LABELS, 3).astype(np.uint8))
     assert check(root).faults == {'class never seen': ['class 4 (z) has no pixel']}
-    assert list(check(root, training=False).notes) == ['class never seen']
+    assert list(check(root, name='val_dataloader').notes) == ['class never seen']
 
 
 def test_labels_that_count_from_1_are_suspected(make_root):
@@ -201,7 +186,7 @@ def test_labels_that_count_from_1_are_suspected(make_root):
     assert check(root, reduce_zero_label=True).faults == {}
 
 
-def test_labels_that_count_from_0_are_suspected_where_0_is_dropped(make_root):
+def test_labels_that_count_from_0_are_suspected(make_root):
     root = make_root('a')
     mask(root, 'a', LABELS.astype(np.uint8))
     (why,) = check(root, reduce_zero_label=True).faults['reduce_zero_label']
@@ -209,36 +194,39 @@ def test_labels_that_count_from_0_are_suspected_where_0_is_dropped(make_root):
     assert 'needs reduce_zero_label=False' in why
 
 
-def test_the_histogram_goes_from_the_disk_to_what_is_trained(make_root):
+def test_labels_are_listed_with_their_trained_label(make_root):
     root = make_root('a')
     labels = (np.arange(21 * 34).reshape(21, 34) % 6).astype(np.uint8)
     mask(root, 'a', labels)
     found = check(root, reduce_zero_label=True)
-    rows = {row['label']: (row['trained'], row['name'], row['pixels']) for row in histogram(found)}
+    rows = {row['label']: (row['trained'], row['name'], row['pixels']) for row in as_dict(found)['labels']}
     count = [int((labels == label).sum()) for label in range(6)]
     assert rows[0] == (255, '(no label)', count[0])
     assert rows[5] == (4, 'z', count[5])
-    assert trained_pixels(found).tolist() == count[1:]
+    assert f'{5:>8} {4:>8} {100 * count[5] / labels.size:>9.3f} {1:>7}  z' in render(found)
 
 
-def test_the_steps_of_the_pipeline_are_used_wherever_they_stand():
+def test_loading_steps_inside_wrappers_are_used(make_root):
+    root = make_root('a')
+    exif(root, 'a')
+    mask(root, 'a', LABELS.astype(np.uint8))
     step = {'type': 'LoadImageFromFile', 'color_type': 'color_ignore_orientation'}
     nested = [{'type': 'TestTimeAug', 'transforms': [[{'type': 'Resize'}], [step]]}]
-    assert find_step(nested, 'LoadImageFromFile') == step
-    assert find_step([], 'LoadAnnotations') == {'type': 'LoadAnnotations'}
+    assert check(root, pipeline=nested).faults == {}
+    assert list(check(root).faults) == ['sizes differ']
 
 
-def test_a_setting_that_contradicts_is_an_error_not_a_fault_of_the_files(make_root):
+def test_contradicting_settings_are_an_error(make_root):
     pipeline = [PIPELINE[0], {'type': 'LoadAnnotations', 'reduce_zero_label': True}]
     with pytest.raises(ValueError, match='contradicts the data set'):
         check(make_root('a'), pipeline=pipeline)
 
 
-def _die(indices):
+def _die(index):
     os._exit(3)
 
 
-def test_a_worker_that_dies_is_told(make_root, monkeypatch):
-    monkeypatch.setattr('dpt.extras.check_data.contents._work', _die)
+def test_a_dead_worker_is_reported(make_root, monkeypatch):
+    monkeypatch.setattr('dpt.extras.check_data._inspect', _die)
     with pytest.raises(ValueError, match='a process that reads images died, at .*a.jpg'):
         check(make_root('a'), workers=1)
