@@ -12,6 +12,7 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 
 from mmengine.config import Config
@@ -92,9 +93,7 @@ def main() -> None:
             raise FileNotFoundError(f'--json {args.json}: the folder does not exist')
         with DefaultScope.overwrite_default_scope(config.get('default_scope') or 'dpt'):
             found = [
-                check_dataset(
-                    one, name, args.workers, lambda records, total, name=name: shown(records, total, name)
-                )
+                check_dataset(one, name, args.workers, partial(shown, name=name))
                 for name, one in datasets_of(config)
             ]
         for one in found:

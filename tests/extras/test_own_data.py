@@ -9,14 +9,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from dpt.extras.own_data.annotations import LabelmeReader, image_reader, pair, read_coco
 from dpt.extras.own_data.classes import propose, read_classes
 from dpt.extras.own_data.config import path_from
-from dpt.extras.own_data.pairing import pair
-from dpt.extras.own_data.polygons import LabelmeReader, read_coco
-from dpt.extras.own_data.readers import image_reader
-from dpt.extras.own_data.split import split
-from dpt.extras.own_data.survey import survey
-from dpt.extras.own_data.write import apply_table, check_target, reads_in_place, whole_folder, write_dataset
+from dpt.extras.own_data.dataset import (
+    apply_table,
+    check_target,
+    reads_in_place,
+    split,
+    survey,
+    whole_folder,
+    write_dataset,
+)
 
 LABELS = np.array([[0, 1, 2, 255]], np.uint8).repeat(3, 0)
 
@@ -56,13 +60,13 @@ def test_annotations_are_found_by_name_and_common_end(photos, end: str) -> None:
     assert pairs.notes == ['1 images without annotation are left out, such as alone.jpg']
 
 
-def test_jpeg_masks_are_refused_with_the_reason(photos) -> None:
+def test_jpeg_masks_are_refused(photos) -> None:
     images, folder = photos(masks(LABELS), 'a', end='.jpg')
     with pytest.raises(ValueError, match='JPEG files are no masks, their compression .* save them as PNG'):
         pair(images, folder)
 
 
-def test_folders_that_do_not_fit_are_told(photos, tmp_path: Path) -> None:
+def test_folders_without_common_names_are_refused(photos, tmp_path: Path) -> None:
     images, folder = photos(masks(LABELS), 'a')
     (folder / 'a.png').rename(folder / 'z.png')
     with pytest.raises(ValueError, match=r'no file of .*masks is named as an image of .*z.png beside a.jpg'):
@@ -71,9 +75,9 @@ def test_folders_that_do_not_fit_are_told(photos, tmp_path: Path) -> None:
         pair(images, tmp_path / 'nowhere')
 
 
-def test_index_masks_that_count_from_0_are_read_where_they_are(photos) -> None:
+def test_index_masks_from_0_are_read_in_place(photos) -> None:
     pairs, reader, found = look(*photos(masks(LABELS)))
-    proposal = propose(found, reader)
+    proposal = propose(found.pixels, reader)
     assert proposal.classes == ['class_0', 'class_1', 'class_2']
     assert proposal.table == {0: 0, 1: 1, 2: 2, 255: 255}
     assert reads_in_place(pairs, proposal)
@@ -82,9 +86,9 @@ def test_index_masks_that_count_from_0_are_read_where_they_are(photos) -> None:
     assert dict(found.pixels) == dict.fromkeys((0, 1, 2, 255), 6)
 
 
-def test_label_0_for_none_becomes_reduce_zero_label(photos) -> None:
+def test_an_ignored_label_0_becomes_reduce_zero_label(photos) -> None:
     _, reader, found = look(*photos(masks(LABELS)))
-    proposal = propose(found, reader, read_classes('road,car'), ['0', '255'])
+    proposal = propose(found.pixels, reader, read_classes('road,car'), ['0', '255'])
     assert (proposal.classes, proposal.table[1]) == (['road', 'car'], 0)
     assert proposal.in_place
     assert proposal.reduce_zero_label
@@ -92,14 +96,14 @@ def test_label_0_for_none_becomes_reduce_zero_label(photos) -> None:
 
 def test_labels_with_gaps_are_converted(photos) -> None:
     _, reader, found = look(*photos(masks(LABELS * 10)))  # 0, 10, 20, 246
-    proposal = propose(found, reader, ignore=['246'])
+    proposal = propose(found.pixels, reader, ignore=['246'])
     assert not proposal.in_place
     assert apply_table(LABELS * 10, proposal.table).tolist() == LABELS.tolist()
 
 
 def test_black_and_white_masks_have_two_classes(photos) -> None:
     _, reader, found = look(*photos(masks(np.array([[0, 0, 255, 255]] * 3, np.uint8))))
-    proposal = propose(found, reader)
+    proposal = propose(found.pixels, reader)
     assert (proposal.classes, proposal.table) == (['background', 'foreground'], {0: 0, 255: 1})
     assert not proposal.in_place
 
@@ -111,7 +115,7 @@ def test_a_palette_gives_the_colours(photos) -> None:
         image.save(path)
 
     _, reader, found = look(*photos(indices))
-    proposal = propose(found, reader)
+    proposal = propose(found.pixels, reader)
     assert proposal.palette == [(9, 8, 7), (10, 20, 30), (1, 2, 3)]
     assert proposal.in_place
 
@@ -122,13 +126,13 @@ def test_colours_become_classes_in_the_order_of_the_file(photos, tmp_path: Path)
     (tmp_path / 'labels.txt').write_text('# names\n0 0 255 sky blue\nred: 255,0,0\n0,0,0 night\n')
     wanted = read_classes(str(tmp_path / 'labels.txt'))
     with pytest.raises(ValueError, match='no name for 1 colours of the masks: 9,9,9'):
-        propose(found, reader, wanted)
-    proposal = propose(found, reader, wanted, ['#090909'])
+        propose(found.pixels, reader, wanted)
+    proposal = propose(found.pixels, reader, wanted, ['#090909'])
     assert proposal.classes == ['sky blue', 'red', 'night']
     assert proposal.palette == [(0, 0, 255), (255, 0, 0), (0, 0, 0)]
     labels = apply_table(reader.read(tmp_path / 'masks' / 'a.png', (3, 4)), proposal.table)
     assert labels.tolist() == [[2, 1, 0, 255]] * 3
-    assert propose(found, reader).classes[0] == 'colour_000000'
+    assert propose(found.pixels, reader).classes[0] == 'colour_000000'
 
 
 def test_a_name_with_several_colours_is_one_class(photos, tmp_path: Path) -> None:
@@ -137,7 +141,7 @@ def test_a_name_with_several_colours_is_one_class(photos, tmp_path: Path) -> Non
     (tmp_path / 'labels.txt').write_text(
         '9 9 9 car\n0 0 255 Void\n255 0 0 car\n0 0 0 road\n1 1 1 Void\n2 2 2 train\n'
     )
-    proposal = propose(found, reader, read_classes(str(tmp_path / 'labels.txt')), ['Void'])
+    proposal = propose(found.pixels, reader, read_classes(str(tmp_path / 'labels.txt')), ['Void'])
     assert (proposal.classes, proposal.palette) == (
         ['car', 'road', 'train'],
         [(9, 9, 9), (0, 0, 0), (2, 2, 2)],
@@ -150,7 +154,7 @@ def test_a_name_with_several_colours_is_one_class(photos, tmp_path: Path) -> Non
         read_classes(str(tmp_path / 'labels.txt'))
 
 
-def test_slips_in_names_and_what_is_ignored_are_told(photos, tmp_path: Path) -> None:
+def test_mistakes_in_names_are_explained(photos, tmp_path: Path) -> None:
     pairs, reader, found = look(
         *photos(masks(np.array([[[0, 0, 0], [255, 0, 0], [0, 0, 255]]] * 3, np.uint8)))
     )
@@ -163,12 +167,12 @@ def test_slips_in_names_and_what_is_ignored_are_told(photos, tmp_path: Path) -> 
     (tmp_path / 'labels.txt').write_text('0 0 255 road\n255 0 0 car\n0 0 0 Void\n')
     wanted = read_classes(str(tmp_path / 'labels.txt'))
     with pytest.raises(ValueError, match=r'--ignore void: .*; did you mean Void\?'):
-        propose(found, reader, wanted, ['void'])
+        propose(found.pixels, reader, wanted, ['void'])
     with pytest.raises(ValueError, match='several have spaces between them: Void car'):
-        propose(found, reader, wanted, ['Void,car'])
+        propose(found.pixels, reader, wanted, ['Void,car'])
 
 
-def test_paths_of_the_config_are_those_of_the_user(tmp_path: Path, monkeypatch) -> None:
+def test_paths_in_the_config_are_relative_if_possible(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / 'elsewhere' / 'data').mkdir(parents=True)
     assert path_from(Path('data/own'), Path('data/photos')) == '../photos'
@@ -179,7 +183,7 @@ def test_paths_of_the_config_are_those_of_the_user(tmp_path: Path, monkeypatch) 
     assert path_from(Path('data/own'), Path('data/photos')) == '../photos'
 
 
-def test_photographs_are_no_masks(photos) -> None:
+def test_photographs_are_refused_as_masks(photos) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
     images, folder = photos(masks(noise), 'a')
     cv2.imwrite(str(images / 'a.jpg'), np.zeros((40, 40, 3), np.uint8))
@@ -187,7 +191,7 @@ def test_photographs_are_no_masks(photos) -> None:
         look(images, folder)
 
 
-def test_pairs_of_two_sizes_are_problems(photos) -> None:
+def test_different_sizes_are_problems(photos) -> None:
     images, folder = photos(masks(LABELS))
     cv2.imwrite(str(folder / 'b.png'), np.zeros((4, 3), np.uint8))
     (folder / 'a.png').write_bytes(b'\x89PNG')
@@ -210,7 +214,7 @@ def test_labelme_polygons_are_painted_in_order(photos) -> None:
     reader = LabelmeReader.scan(pairs)
     assert reader.names == {0: 'background', 1: 'door', 2: 'wall'}
     assert reader.read(folder / 'a.json', (3, 4)).tolist() == [[2, 2, 1, 1]] * 3
-    proposal = propose(survey(pairs, reader, 1), reader)
+    proposal = propose(survey(pairs, reader, 1).pixels, reader)
     assert proposal.classes == ['door', 'wall']  # nothing is uncovered
     assert '2 shapes that cover no area' in pairs.notes[0]
     (folder / 'b.json').write_text('{}')
@@ -218,7 +222,7 @@ def test_labelme_polygons_are_painted_in_order(photos) -> None:
         LabelmeReader.scan(pairs)
 
 
-def test_coco_polygons_and_run_lengths(photos, tmp_path: Path) -> None:
+def test_coco_polygons_and_run_lengths_are_painted(photos, tmp_path: Path) -> None:
     mask = pytest.importorskip('pycocotools.mask')
     images, _ = photos(masks(LABELS), 'a')
     covered = np.zeros((3, 4), np.uint8, order='F')
@@ -235,7 +239,7 @@ def test_coco_polygons_and_run_lengths(photos, tmp_path: Path) -> None:
     )
     (tmp_path / 'coco.json').write_text(json.dumps(content))
     pairs, reader = read_coco(images, tmp_path / 'coco.json')
-    proposal = propose(survey(pairs, reader, 1), reader)
+    proposal = propose(survey(pairs, reader, 1).pixels, reader)
     assert proposal.classes == ['background', 'ant', 'cat']
     assert reader.read(Path('a.jpg'), (3, 4)).tolist() == [[0, 1, 1, 2]] * 3
     (tmp_path / 'coco.json').write_text('{"images": []}')
@@ -243,7 +247,7 @@ def test_coco_polygons_and_run_lengths(photos, tmp_path: Path) -> None:
         read_coco(images, tmp_path / 'coco.json')
 
 
-def test_more_images_move_no_other() -> None:
+def test_new_images_move_no_others() -> None:
     few = [f'{number}.jpg' for number in range(200)]
     many = [*few, *(f'new_{number}.png' for number in range(200))]
     before, after = split(few, 0.2, 0), split(many, 0.2, 0)
@@ -254,18 +258,18 @@ def test_more_images_move_no_other() -> None:
     assert len(split(['a.jpg', 'b.jpg'], 0.01, 0)['validation']) == 1
 
 
-def test_folders_called_train_and_val_are_the_split() -> None:
+def test_folders_named_train_and_val_define_the_split() -> None:
     lists = split(['train/b.jpg', 'train/a.jpg', 'val/c.jpg', 'test/d.jpg'], 0.2, 0)
     assert lists == dict(
         training=['train/a.jpg', 'train/b.jpg'], validation=['val/c.jpg'], test=['test/d.jpg']
     )
 
 
-def test_images_of_several_suffixes_get_masks_of_their_full_names(photos, tmp_path: Path) -> None:
+def test_images_with_several_suffixes_get_converted_masks(photos, tmp_path: Path) -> None:
     images, folder = photos(masks(LABELS))
     (images / 'b.jpg').rename(images / 'b.JPG')
     pairs, reader, found = look(images, folder)
-    proposal = propose(found, reader)
+    proposal = propose(found.pixels, reader)
     assert proposal.in_place
     assert not reads_in_place(pairs, proposal)
     lists = dict(training=['a.jpg'], validation=['b.JPG'])
@@ -275,7 +279,7 @@ def test_images_of_several_suffixes_get_masks_of_their_full_names(photos, tmp_pa
     assert (tmp_path / 'out' / 'splits' / 'validation.txt').read_text() == 'b.JPG\n'
 
 
-def test_a_folder_of_the_user_is_never_the_target(photos, tmp_path: Path) -> None:
+def test_folders_of_the_user_are_never_replaced(photos, tmp_path: Path) -> None:
     images, folder = photos(masks(LABELS))
     for out in (images, images / 'new', tmp_path):
         with pytest.raises(ValueError, match='would mix with'):
@@ -285,7 +289,7 @@ def test_a_folder_of_the_user_is_never_the_target(photos, tmp_path: Path) -> Non
         check_target(tmp_path / 'other', (images, folder), True)
 
 
-def test_a_folder_is_whole_or_as_it_was(tmp_path: Path) -> None:
+def test_an_interrupted_folder_is_unchanged(tmp_path: Path) -> None:
     (tmp_path / 'out').mkdir()
     (tmp_path / 'out' / 'old').touch()
 
