@@ -1,5 +1,7 @@
 """The visualizer, as hooks and users call it."""
 
+from unittest.mock import Mock
+
 import cv2
 import numpy as np
 import pytest
@@ -7,7 +9,7 @@ import torch
 from mmengine.structures import PixelData
 from mmengine.visualization import Visualizer
 
-from dpt.registry import VISUALIZERS
+from dpt.registry import VISBACKENDS, VISUALIZERS
 from dpt.structures import SegDataSample
 from dpt.visualization import SegLocalVisualizer
 
@@ -38,14 +40,14 @@ def visualizer():
 
 @pytest.fixture
 def panels_and_legend(monkeypatch):
-    """What is handed to be composed: titles and names."""
+    """Titles and names that are composed."""
     seen = {}
 
     def record(panels, names, colours):
         seen.update(titles=[title for title, _ in panels], names=list(names), colours=colours.tolist())
         return np.zeros((1, 1, 3), np.uint8)
 
-    monkeypatch.setattr('dpt.visualization.local_visualizer.compose', record)
+    monkeypatch.setattr('dpt.visualization.visualizer.compose', record)
     return seen
 
 
@@ -81,7 +83,7 @@ def test_panels_follow_what_there_is(visualizer, panels_and_legend, truth, predi
     assert panels_and_legend['colours'] == [PALETTE[k] for k in names]
 
 
-def test_truth_without_a_label_does_not_crash(visualizer, panels_and_legend):
+def test_truth_without_labels_is_drawn(visualizer, panels_and_legend):
     visualizer.render(IMAGE, data_sample(halves(255, 255), halves(0, 0)))
     assert panels_and_legend['titles'][-1] == 'errors (nothing labelled)'
 
@@ -110,14 +112,14 @@ def test_backends_get_the_picture_in_rgb(tmp_path):
     np.testing.assert_array_equal(written, visualizer.render(IMAGE, sample))
 
 
-def test_data_set_replaces_classes_and_may_lack_colours(visualizer, panels_and_legend):
+def test_dataset_meta_replaces_classes(visualizer, panels_and_legend):
     visualizer.dataset_meta = dict(classes=('a', 'b', 'c', 'd', 'e'))
     visualizer.render(IMAGE, data_sample(prediction=halves(4, 0)))
     assert panels_and_legend['names'] == ['a', 'e']
     assert visualizer.dataset_meta['classes'][4] == 'e'
 
 
-def test_missing_classes_are_asked_for():
+def test_labels_without_classes_are_refused():
     with pytest.raises(ValueError, match='classes'):
         SegLocalVisualizer().render(IMAGE, data_sample(prediction=halves(0, 1)))
 
@@ -140,7 +142,7 @@ def test_map_of_another_size_is_refused(visualizer):
         visualizer.render(IMAGE, data_sample(np.zeros((48, 64))))
 
 
-def test_window_without_a_display_is_an_error_not_a_wait(visualizer, monkeypatch):
+def test_windows_need_a_display(visualizer, monkeypatch):
     for name in ('DISPLAY', 'WAYLAND_DISPLAY', 'MPLBACKEND'):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr('sys.platform', 'linux')
@@ -149,10 +151,9 @@ def test_window_without_a_display_is_an_error_not_a_wait(visualizer, monkeypatch
         visualizer.add_datasample('x', IMAGE, show=True)
 
 
-def test_drawing_opens_no_figures(visualizer):
-    from matplotlib import pyplot
-
-    before = pyplot.get_fignums()
-    for _ in range(3):
-        visualizer.add_datasample('x', IMAGE, data_sample(halves(0, 1), halves(1, 1)))
-    assert pyplot.get_fignums() == before
+def test_mlflow_gets_a_key_and_a_step(tmp_path):
+    backend = VISBACKENDS.build(dict(type='MLflowVisBackend', save_dir=str(tmp_path)))
+    backend._mlflow, backend._env_initialized = Mock(), True
+    image = np.zeros((4, 6, 3), np.uint8)
+    backend.add_image('val_a', image, step=350)
+    backend._mlflow.log_image.assert_called_once_with(image, key='val_a', step=350)

@@ -1,35 +1,43 @@
-"""The visualizer that draws segmentations and hands them to files, TensorBoard or a window."""
+"""Draw segmentations and pass the pictures to files, trackers or a window."""
 
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import mmcv
 import numpy as np
 from mmengine.structures import PixelData
+from mmengine.visualization import MLflowVisBackend as _MLflowVisBackend
 from mmengine.visualization import Visualizer
+from mmengine.visualization.vis_backend import force_init_env
 
-from dpt.registry import VISUALIZERS
+from dpt.registry import VISBACKENDS, VISUALIZERS
 from dpt.structures import SegDataSample
-
-from .overlay import compose, default_palette, draw_errors, draw_overlay, present_classes
+from dpt.visualization.overlay import (
+    compose,
+    default_palette,
+    draw_errors,
+    draw_overlay,
+    present_classes,
+)
 
 
 @VISUALIZERS.register_module()
 class SegLocalVisualizer(Visualizer):
     """Draw the image, the truth, the prediction and its errors side by side, over a legend.
 
-    The classes and their colours are those of ``dataset_meta``, which the engine's loops set, and until then
-    those given here. Classes without colours get some.
+    The runner's loops set ``dataset_meta``, whose classes and colours replace those given here. Classes
+    without colours get default ones.
 
     Args:
-        name: name of the instance.
-        image: RGB image to begin with, of shape HxWx3.
-        vis_backends: configs of the backends that store pictures and scalars.
-        save_dir: folder of the backends; None makes those that need one store nothing.
-        classes: names of the K classes.
-        palette: K colours, each of red, green and blue between 0 and 255.
-        alpha: weight of the colours over the image, between 0 and 1.
+        name: Name of the instance.
+        image: Initial RGB image, of shape HxWx3.
+        vis_backends: Configs of the backends that store pictures and scalars.
+        save_dir: Folder of the backends; without it, those that need a folder store nothing.
+        classes: Names of the K classes.
+        palette: K colours (red, green, blue) from 0 to 255.
+        alpha: Weight of the colours over the image, between 0 and 1.
     """
 
     def __init__(
@@ -51,7 +59,7 @@ class SegLocalVisualizer(Visualizer):
 
     @property
     def dataset_meta(self) -> dict | None:
-        """Metainfo of the data set, in which ``classes`` and ``palette`` are looked at."""
+        """Metainfo of the data set, with ``classes`` and ``palette``."""
         return self._dataset_meta
 
     @dataset_meta.setter
@@ -78,12 +86,12 @@ class SegLocalVisualizer(Visualizer):
 
         Args:
             image: RGB, uint8, of shape HxWx3.
-            data_sample: ``gt_sem_seg`` and ``pred_sem_seg`` are drawn where it has them.
-            draw_gt: whether to draw the truth.
-            draw_pred: whether to draw the prediction.
+            data_sample: Sample with or without ``gt_sem_seg`` and ``pred_sem_seg``.
+            draw_gt: Whether to draw the truth.
+            draw_pred: Whether to draw the prediction.
 
         Raises:
-            ValueError: if there are labels but no classes, or a map has not the size of the image.
+            ValueError: If there are labels but no classes, or labels and image differ in size.
         """
         truth = _labels(data_sample, 'gt_sem_seg') if draw_gt else None
         prediction = _labels(data_sample, 'pred_sem_seg') if draw_pred else None
@@ -119,25 +127,30 @@ class SegLocalVisualizer(Visualizer):
     ) -> None:
         """Draw one image as :meth:`render` does, and show or store it.
 
-        Files are written by any process; windows and backends belong to the first.
+        Every process writes files; only the first one shows windows and uses backends.
 
         Args:
-            name: name in the backends and of the window.
+            name: Name in the backends and of the window.
             image: RGB, uint8, of shape HxWx3.
-            data_sample: truth and prediction of the image.
-            draw_gt: whether to draw the truth.
-            draw_pred: whether to draw the prediction.
-            show: whether to open a window.
-            wait_time: seconds to show the window for; 0 waits for a key.
-            out_file: picture file to write instead of handing the picture to the backends.
-            step: step that the backends note.
+            data_sample: Truth and prediction of the image.
+            draw_gt: Whether to draw the truth.
+            draw_pred: Whether to draw the prediction.
+            show: Whether to open a window.
+            wait_time: Seconds to show the window; 0 waits for a key.
+            out_file: Picture file to write instead of passing the picture to the backends.
+            step: Step for the backends.
 
         Raises:
-            ValueError: as :meth:`render`, or if there is no display to show a window on.
+            ValueError: As :meth:`render`, or if ``show`` is set without a display.
         """
         picture = self.render(image, data_sample, draw_gt, draw_pred)
         if show:
-            _check_display()
+            names = ('DISPLAY', 'WAYLAND_DISPLAY', 'MPLBACKEND')
+            if sys.platform == 'linux' and not any(os.environ.get(name) for name in names):
+                # mmengine would wait for a key in a window that nobody sees.
+                raise ValueError(
+                    'show=True needs a display, and there is none: write files with out_file or out_dir'
+                )
             self.show(picture, win_name=name, wait_time=wait_time)
         if out_file is None:
             self.add_image(name, picture, step)
@@ -146,15 +159,22 @@ class SegLocalVisualizer(Visualizer):
 
 
 def _labels(data_sample: SegDataSample | None, key: str) -> np.ndarray | None:
-    """The HxW labels of a field, wide enough to compare with any other; None where it is absent."""
+    """Return the labels of a field as int64 of shape HxW, or None."""
     if data_sample is None or key not in data_sample:
         return None
     pixels: PixelData = getattr(data_sample, key)
     return pixels.cpu().numpy().data[0].astype(np.int64)
 
 
-def _check_display() -> None:
-    """Without a display the engine's window would wait for a key for ever."""
-    names = ('DISPLAY', 'WAYLAND_DISPLAY', 'MPLBACKEND')
-    if sys.platform == 'linux' and not any(os.environ.get(name) for name in names):
-        raise ValueError('show=True needs a display, and there is none: write files with out_file or out_dir')
+@VISBACKENDS.register_module()
+class MLflowVisBackend(_MLflowVisBackend):
+    """mmengine's MLflow backend, with pictures by key and step.
+
+    mmengine 0.10.7 passes the name as a file name, which MLflow refuses without a suffix, and no step, so
+    that each validation would replace the pictures of the previous one.
+    """
+
+    @force_init_env
+    def add_image(self, name: str, image: np.ndarray, step: int = 0, **kwargs: Any) -> None:
+        """Record an RGB image, uint8, of shape HxWx3."""
+        self._mlflow.log_image(image, key=name, step=step)
