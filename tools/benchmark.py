@@ -87,7 +87,7 @@ def choose_device(name: str | None) -> torch.device:
     if device.type not in ('cpu', 'cuda'):
         raise ValueError(f'--device {name}: must be cpu, cuda or cuda:N')
     if device.type == 'cuda' and not (available and (device.index or 0) < torch.cuda.device_count()):
-        raise ValueError(f'--device {name}: there is no such GPU')
+        raise ValueError(f'--device {name}: this GPU does not exist')
     if device.type == 'cuda':
         torch.cuda.set_device(device)
     return device

@@ -62,7 +62,7 @@ def parse_args() -> argparse.Namespace:
         '--ignore',
         nargs='+',
         metavar='LABEL',
-        help='labels, colours (R,G,B) or names that are no class, or none (default: 255 in index masks)',
+        help='labels, colours (R,G,B) or names that are not classes, or none (default: 255 in index masks)',
     )
     parser.add_argument('--val-share', type=float, default=0.2, help='part for validation (default: 0.2)')
     parser.add_argument('--seed', type=int, default=0, help='another seed, another split (default: 0)')
@@ -135,7 +135,7 @@ def drop_bad(pairs: Pairs, found: Survey, skip: bool) -> None:
     lines = '\n'.join(list(found.problems.values())[:SHOWN])
     count = f'{len(found.problems)} of {len(pairs.found)} images cannot be used'
     if not skip:
-        raise ValueError(f'{count}; mend them, or --skip-bad:\n{lines}')
+        raise ValueError(f'{count}; correct them, or --skip-bad:\n{lines}')
     pairs.found = [one for one in pairs.found if one[0] not in found.problems]
     if not pairs.found:
         raise ValueError(f'{count}:\n{lines}')

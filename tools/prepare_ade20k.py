@@ -1,7 +1,7 @@
-"""Get ADE20K's benchmark, ADEChallengeData2016.zip: download it, check it, unpack it, verify what is there.
+"""Get ADE20K's benchmark, ADEChallengeData2016.zip: download it, check it, unpack it, verify the folder.
 
 A download that was cut off goes on where it ended. The archive's SHA-1, its list of files, the CRC of each
-and the sizes of all images are compared. A folder that is there already is verified only.
+and the sizes of all images are compared. An existing folder is only verified.
 
 Exit status: 0 if the data set is complete, 1 if not or for a mistake, 2 for a wrong argument.
 

@@ -1,4 +1,4 @@
-"""ADEChallengeData2016: download, check and unpack the archive, and verify what is there."""
+"""ADEChallengeData2016: download, check and unpack the archive, and verify the folder."""
 
 import hashlib
 import http.client

@@ -149,7 +149,7 @@ class SegLocalVisualizer(Visualizer):
             if sys.platform == 'linux' and not any(os.environ.get(name) for name in names):
                 # mmengine would wait for a key in a window that nobody sees.
                 raise ValueError(
-                    'show=True needs a display, and there is none: write files with out_file or out_dir'
+                    'show=True needs a display, which was not found: write files with out_file or out_dir'
                 )
             self.show(picture, win_name=name, wait_time=wait_time)
         if out_file is None:

@@ -53,7 +53,7 @@ def test_a_picture_is_drawn(report: dict) -> None:
     ('arguments', 'message'),
     [
         (['--device', 'tpu'], '--device tpu: must be cpu, cuda or cuda:N'),
-        (['--device', 'cuda:9'], '--device cuda:9: there is no such GPU'),
+        (['--device', 'cuda:9'], '--device cuda:9: this GPU does not exist'),
         (['--batch-size', 0], '--batch-size 0: must be 1 or more'),
         (['--json', '/nowhere/a.json'], '--json /nowhere/a.json: the folder does not exist'),
         (['--picture', 'a.txt'], '--picture a.txt: must end in'),

@@ -91,7 +91,7 @@ def pair(images: Path, masks: Path) -> Pairs:
     if not annotations:
         hint = ''
         if list_files(masks, ('.jpg', '.jpeg')):
-            hint = '; JPEG files are no masks, their compression changes labels and colours: save them as PNG'
+            hint = '; JPEG files cannot be masks, because compression changes labels: save them as PNG'
         kinds = ', '.join((*LOSSLESS, '.json'))
         raise ValueError(f'{masks} holds no annotation: files that end in {kinds} were expected{hint}')
     known = {stem(name): name for name in pictures}
@@ -181,7 +181,7 @@ class ColourReader(Reader):
     def read(self, path: Path, size: tuple[int, int]) -> np.ndarray:
         picture = cv2.imread(str(path), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
         if picture is None:
-            raise BadSampleError(f'mask {path} cannot be read: it is damaged or no image', 'mask damaged')
+            raise BadSampleError(f'mask {path} cannot be read: it is damaged or not an image', 'mask damaged')
         blue, green, red = (picture[..., channel].astype(np.int32) for channel in range(3))
         return red << 16 | green << 8 | blue
 
@@ -219,9 +219,9 @@ def _load_json(path: Path) -> dict:
     try:
         content = json.loads(path.read_text(encoding='utf-8'))
     except (OSError, ValueError) as error:
-        raise BadSampleError(f'annotation {path} is no JSON: {error}', 'annotation damaged') from error
+        raise BadSampleError(f'annotation {path} is not JSON: {error}', 'annotation damaged') from error
     if not isinstance(content, dict):
-        raise BadSampleError(f'annotation {path} holds no JSON object', 'annotation damaged')
+        raise BadSampleError(f'annotation {path} is not a JSON object', 'annotation damaged')
     return content
 
 
@@ -304,7 +304,7 @@ class CocoReader(Reader):
         for one in self.annotations[path.as_posix()]:
             what, shape = f'annotation {one.get("id")} of {path}', one.get('segmentation')
             if not shape:
-                message = f"{what} has no 'segmentation': boxes alone are no masks"
+                message = f"{what} has no 'segmentation': boxes are not masks"
                 raise BadSampleError(message, 'no segmentation')
             try:
                 if isinstance(shape, list):

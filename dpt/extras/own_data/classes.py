@@ -52,7 +52,7 @@ def read_classes(text: str) -> list[tuple[str, Colour | None]]:
     """
     is_file = Path(text).is_file()
     if not is_file and _PATH.fullmatch(text):
-        raise FileNotFoundError(f'--classes {text}: no such file; names have commas between them: a,b,c')
+        raise FileNotFoundError(f'--classes {text} does not exist; separate names by commas: a,b,c')
     lines = Path(text).read_text(encoding='utf-8').splitlines() if is_file else text.split(',')
     found: list[tuple[str, Colour | None]] = []
     for line in lines:
@@ -72,7 +72,7 @@ def read_classes(text: str) -> list[tuple[str, Colour | None]]:
         raise ValueError(f'--classes {text}: a colour for each name or for none was expected')
     beyond = [colour for colour in colours if max(colour) > 255]
     if beyond:
-        raise ValueError(f'--classes {text}: {beyond[0]} is no colour, its parts go from 0 to 255')
+        raise ValueError(f'--classes {text}: {beyond[0]} is not a colour: values must be from 0 to 255')
     twice = [colour for colour, count in Counter(colours).items() if count > 1]
     if twice:
         raise ValueError(f'--classes {text}: {twice[0]} has several names; a colour is one class')
@@ -110,7 +110,7 @@ def propose(
         if left:
             raise ValueError(
                 f'--classes has no name for {len(left)} colours of the masks: {_first(left, reader)}; name '
-                'them, or give those that are no class to --ignore'
+                'them, or give those that are not classes to --ignore'
             )
         ordered = [number for number in names if number not in ignored]
     else:
@@ -126,7 +126,7 @@ def propose(
     if not 2 <= len(classes) <= IGNORE_INDEX:
         raise ValueError(
             f'the annotations give {len(classes)} classes ({_first(ordered, reader)}): 2 to {IGNORE_INDEX} '
-            'are needed; --ignore says what is no class, --ignore none that everything is one'
+            'are needed; --ignore lists what is not a class, --ignore none makes everything a class'
         )
     colour_of = {name: colours.get(number) for number, name in reversed(name_of.items())}
     palette = [colour for name in classes if (colour := colour_of[name]) is not None]
@@ -146,8 +146,8 @@ def _fit_count(ordered: list[int], ignored: set[int], reader: Reader, count: int
     if reader.in_place and max(ordered) < first + count:  # some classes have no pixel
         return list(range(first, first + count))
     raise ValueError(
-        f'--classes has {count} names for {len(ordered)} classes that are there: {_first(ordered, reader)}; '
-        'name all, or give those that are no class to --ignore'
+        f'--classes has {count} names for {len(ordered)} classes in the annotations: '
+        f'{_first(ordered, reader)}; name all, or give those that are not classes to --ignore'
     )
 
 
