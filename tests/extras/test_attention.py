@@ -51,7 +51,7 @@ def tiny(readout_type='project', **backbone):
     return model
 
 
-def test_maps_of_every_tap_and_a_model_left_as_it_was():
+def test_every_tap_has_maps_and_the_model_is_unchanged():
     model, inputs = tiny(), torch.randn(1, 3, 40, 72)  # a grid of 3x5, padded at the bottom and right
     with torch.no_grad():
         before = model.backbone(inputs)

@@ -44,7 +44,7 @@ def test_a_wrong_order_of_channels_shows():
     np.testing.assert_array_equal(seen(preprocessor(bgr_to_rgb=False), one, training=True)[0], expected)
 
 
-def test_labels_of_the_original_size_are_laid_over_the_resized_image():
+def test_original_labels_are_resized_to_the_image():
     one = sample((20, 30), (40, 60))
     truth = one['data_samples'].gt_sem_seg.data[0].numpy()
     picture, labels = seen(preprocessor(test_cfg=dict(size_divisor=16)), one, training=False)

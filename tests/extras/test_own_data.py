@@ -62,9 +62,7 @@ def test_annotations_are_found_by_name_and_common_end(photos, end: str) -> None:
 
 def test_jpeg_masks_are_refused(photos) -> None:
     images, folder = photos(masks(LABELS), 'a', end='.jpg')
-    with pytest.raises(
-        ValueError, match='JPEG files cannot be masks, .* save them as PNG'
-    ):
+    with pytest.raises(ValueError, match='JPEG files cannot be masks, .* save them as PNG'):
         pair(images, folder)
 
 

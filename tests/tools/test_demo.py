@@ -34,7 +34,7 @@ def test_the_page_segments_an_rgb_image(tool_module, model_file, pictures, monke
     assert segment(None, 0.5) == (None, None, '')
 
 
-def test_a_missing_model_is_told_in_a_line(tool_main, capsys):
+def test_a_missing_model_is_reported_in_one_line(tool_main, capsys):
     pytest.importorskip('gradio')
     assert tool_main('tools/demo.py')('gone.safetensors') == 1
     assert 'gone.safetensors' in capsys.readouterr().err
