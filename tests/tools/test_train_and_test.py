@@ -94,9 +94,7 @@ def test_aug_test_writes_label_maps_and_pictures(
     assert len(list((tmp_path / 'pictures').rglob('*.png'))) == len(images)
 
 
-def test_resume_continues_the_training(
-    run_tool, trained: Path, tiny_config: Path, tmp_path: Path
-) -> None:
+def test_resume_continues_the_training(run_tool, trained: Path, tiny_config: Path, tmp_path: Path) -> None:
     work_dir = tmp_path / 'moved'  # the pointer's absolute path is wrong after a move
     shutil.copytree(trained, work_dir)
     options = ('--cfg-options', 'train_cfg.max_iters=6', 'train_cfg.val_interval=10')

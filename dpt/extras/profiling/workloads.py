@@ -128,16 +128,8 @@ def inference(
     data = random_batch(size, batch_size, _classes(config))
     shape = _input_shape(model, data, False)
     parts = {part.name: part.flops for part in part_costs(config.model, shape)}
-    step = _predicting(model, model, data, amp_dtype)
-    return Workload(
-        'infer',
-        step,
-        batch_size,
-        _watch(model),
-        flops=sum(parts.values()),
-        part_flops=parts,
-        rest=RESIZE,
-    )
+    costs = dict(flops=sum(parts.values()), part_flops=parts, rest=RESIZE)
+    return _prediction('infer', model, model, data, amp_dtype, batch_size, **costs)
 
 
 def test_time_augmentation(
@@ -162,19 +154,19 @@ def test_time_augmentation(
     ]
     flops = {shape: sum(part.flops for part in part_costs(config.model, shape)) for shape in set(views)}
     merging = MODELS.build(dict(config.tta_model, module=model)).to(model.data_preprocessor.device)
-    step = _predicting(merging, model, data, amp_dtype)
-    return Workload(
-        f'tta ({len(views)} views)',
-        step,
-        1,
-        _watch(model),
-        flops=sum(flops[view] for view in views),
-    )
+    name = f'tta ({len(views)} views)'
+    return _prediction(name, merging, model, data, amp_dtype, flops=sum(flops[view] for view in views))
 
 
-def _predicting(
-    predictor: BaseModel, model: BaseModel, data: dict, amp_dtype: torch.dtype | None
-) -> Callable[[], object]:
+def _prediction(
+    name: str,
+    predictor: BaseModel,
+    model: BaseModel,
+    data: dict,
+    amp_dtype: torch.dtype | None,
+    images: int = 1,
+    **costs: Any,
+) -> Workload:
     device = next(model.parameters()).device
 
     def step() -> object:
@@ -182,17 +174,13 @@ def _predicting(
         with torch.no_grad(), autocast:
             return predictor.eval().test_step(data)
 
-    return step
-
-
-def _watch(model: BaseModel) -> Callable[[PartTimer], AbstractContextManager]:
     @contextmanager
     def watch(timer: PartTimer) -> Iterator[None]:
         preprocess = timer.method(model.data_preprocessor, 'forward', 'preprocess')
         with watch_parts(model, timer.enter, timer.leave), preprocess:
             yield
 
-    return watch
+    return Workload(name, step, images, watch, **costs)
 
 
 def data_loading(loader_config: dict) -> Workload:
