@@ -99,6 +99,29 @@ def tiny_options() -> dict:
 
 
 @pytest.fixture(scope='session')
+def tool_main(tool_module: Callable[[str], ModuleType]) -> Callable[[str], Callable[..., int]]:
+    """Load a tool as a function that takes command-line arguments and returns the exit status.
+
+    It runs in this process: to start one for each of many mistakes would take minutes.
+    """
+
+    def load(path: str) -> Callable[..., int]:
+        module = tool_module(path)
+
+        def main(*arguments: object) -> int:
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(sys, 'argv', [path, *map(str, arguments)])
+                try:
+                    return module.main() or 0
+                except SystemExit as stop:
+                    return int(stop.code or 0)
+
+        return main
+
+    return load
+
+
+@pytest.fixture(scope='session')
 def config_text() -> str:
     """The config of the tiny model, as training writes it into checkpoints."""
     from dpt.config.load import load_config

@@ -7,26 +7,25 @@ import numpy as np
 import pytest
 import torch
 
-from dpt.apis import Segmenter, init_model
-from dpt.apis.model import first_test_dataset
+from dpt.apis import Predictor, first_test_dataset, init_model
 from dpt.export import ExportedSegmentor, describe, labels_from, trace, write
 from dpt.models import SegDataPreProcessor
 
 
 @pytest.fixture(scope='module')
-def segmenter(model_file: Path) -> Segmenter:
-    return Segmenter(model_file, device='cpu')
+def predictor(model_file: Path) -> Predictor:
+    return Predictor(model_file, device='cpu')
 
 
 @torch.no_grad()
 @pytest.mark.parametrize('divisor', [None, 32])
 def test_the_graph_predicts_as_the_model(model_file: Path, pictures: Path, divisor: int | None) -> None:
     options = {'model.data_preprocessor.test_cfg.size_divisor': divisor}
-    segmenter = Segmenter(model_file, device='cpu', cfg_options=options)
-    graph = ExportedSegmentor(segmenter.model).eval()
+    predictor = Predictor(model_file, device='cpu', cfg_options=options)
+    graph = ExportedSegmentor(predictor.model).eval()
     for name in ('a.png', 'c.png'):
-        result = segmenter(pictures / name)
-        image = segmenter.prepare(pictures / name)['inputs'].permute(1, 2, 0)[None]
+        result = predictor(pictures / name)
+        image = predictor.prepare(pictures / name)['inputs'].permute(1, 2, 0)[None]
         logits = graph(image)
         assert logits.shape == (1, 6, *image.shape[1:3])
         labels = labels_from(logits.numpy(), result.labels.shape)
@@ -34,58 +33,58 @@ def test_the_graph_predicts_as_the_model(model_file: Path, pictures: Path, divis
         assert len(np.unique(labels)) > 1
 
 
-def test_half_precision_leaves_the_model_as_it_was(segmenter: Segmenter) -> None:
-    graph = ExportedSegmentor(segmenter.model, half=True)
-    norms = {name for name, part in segmenter.model.named_modules() if isinstance(part, torch.nn.BatchNorm2d)}
-    for name, _ in segmenter.model.named_parameters():
+def test_half_precision_leaves_the_model_as_it_was(predictor: Predictor) -> None:
+    graph = ExportedSegmentor(predictor.model, half=True)
+    norms = {name for name, part in predictor.model.named_modules() if isinstance(part, torch.nn.BatchNorm2d)}
+    for name, _ in predictor.model.named_parameters():
         owner, _, last = name.rpartition('.')
         name = f'{owner}.norm.{last}' if owner in norms else name
         expected = torch.float32 if owner in norms else torch.float16
         assert graph.model.get_parameter(name).dtype is expected
-    assert {parameter.dtype for parameter in segmenter.model.parameters()} == {torch.float32}
+    assert {parameter.dtype for parameter in predictor.model.parameters()} == {torch.float32}
 
 
 @torch.no_grad()
 def test_half_precision_holds_activations_whose_variance_it_does_not(
     model_file: Path, pictures: Path
 ) -> None:
-    segmenter = Segmenter(model_file, device='cpu')
-    project = segmenter.model.decode_head.project
+    predictor = Predictor(model_file, device='cpu')
+    project = predictor.model.decode_head.project
     project.conv.weight *= 300  # of a trained model: a deviation of hundreds, a variance above 65504
     project.bn.running_mean *= 300
     project.bn.running_var *= 9e4
     assert project.bn.running_var.max() > torch.finfo(torch.float16).max
-    expected = segmenter(pictures / 'a.png').labels
-    image = segmenter.prepare(pictures / 'a.png')['inputs'].permute(1, 2, 0)[None]
-    labels = labels_from(ExportedSegmentor(segmenter.model, half=True).eval()(image).numpy(), expected.shape)
+    expected = predictor(pictures / 'a.png').labels
+    image = predictor.prepare(pictures / 'a.png')['inputs'].permute(1, 2, 0)[None]
+    labels = labels_from(ExportedSegmentor(predictor.model, half=True).eval()(image).numpy(), expected.shape)
     assert len(np.unique(expected)) > 1
     assert (labels == expected).mean() > 0.97
 
 
-def test_what_the_caller_must_know_is_described(segmenter: Segmenter) -> None:
-    meta = describe(segmenter.model, first_test_dataset(segmenter.model.cfg)['pipeline'])
+def test_what_the_caller_must_know_is_described(predictor: Predictor) -> None:
+    meta = describe(predictor.model, first_test_dataset(predictor.model.cfg)['pipeline'])
     assert (meta['scale'], meta['keep_ratio'], meta['size_divisor']) == ([160, 120], True, 32)
     assert meta['classes'][5] == 'car'
     assert len(meta['palette']) == 6
     assert np.allclose(meta['mean'], [123.675, 116.28, 103.53])
-    assert describe(segmenter.model, [dict(type='LoadImageFromFile')])['scale'] is None
+    assert describe(predictor.model, [dict(type='LoadImageFromFile')])['scale'] is None
 
 
-def test_what_a_graph_cannot_hold_is_refused(model_file: Path, segmenter: Segmenter) -> None:
+def test_what_a_graph_cannot_hold_is_refused(model_file: Path, predictor: Predictor) -> None:
     slide = {'model.test_cfg': dict(mode='slide', crop_size=(64, 64), stride=(32, 32))}
     with pytest.raises(ValueError, match=r"model.test_cfg.mode='slide' cannot be exported"):
-        ExportedSegmentor(Segmenter(model_file, device='cpu', cfg_options=slide).model)
+        ExportedSegmentor(Predictor(model_file, device='cpu', cfg_options=slide).model)
     with pytest.raises(ValueError, match='ResizeToMultiple'):
-        describe(segmenter.model, [dict(type='ResizeToMultiple')])
+        describe(predictor.model, [dict(type='ResizeToMultiple')])
 
 
 def test_the_servers_resizing_is_that_of_the_pipeline(
-    segmenter: Segmenter, tool_module, pictures: Path
+    predictor: Predictor, tool_module, pictures: Path
 ) -> None:
     pytest.importorskip('onnxruntime')
     serve = tool_module('tools/serve_onnx.py')
     for path in sorted(pictures.rglob('*.[jp][pn]g')):
-        expected = segmenter.prepare(path)['inputs'].permute(1, 2, 0).numpy()
+        expected = predictor.prepare(path)['inputs'].permute(1, 2, 0).numpy()
         assert np.array_equal(serve.resized(cv2.imread(str(path)), [160, 120], True), expected), path
 
 

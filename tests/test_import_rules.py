@@ -1,4 +1,4 @@
-"""Who may import whom: the layout that keeps each part replaceable."""
+"""Which part of the package may import which others."""
 
 import ast
 import subprocess
@@ -7,66 +7,78 @@ from pathlib import Path
 
 import pytest
 
-BASE = {'dpt', 'dpt.registry', 'dpt.structures'}
+BASE = {'dpt.registry', 'dpt.structures'}
+PARTS = {'dpt.registry', 'dpt.models.layers'}
+CORE = {
+    'dpt.apis',
+    'dpt.checkpoints',
+    'dpt.cli',
+    'dpt.config',
+    'dpt.datasets',
+    'dpt.engine',
+    'dpt.evaluation',
+}
+CORE |= {'dpt.export', 'dpt.hub', 'dpt.models', 'dpt.os_errors', 'dpt.registry', 'dpt.structures'}
+CORE |= {'dpt.evaluation', 'dpt.visualization'}
 RULES = {
     'registry.py': set(),
     'structures.py': set(),
     'os_errors.py': set(),
     'models/layers.py': set(),
     'models/inference.py': set(),
-    'models/backbones': {'dpt.registry', 'dpt.models.layers', 'dpt.models.backbones'},
-    'models/necks': {'dpt.registry', 'dpt.models.layers', 'dpt.models.necks'},
-    'models/heads': {'dpt.registry', 'dpt.models.layers', 'dpt.models.heads'},
-    'models/losses': {'dpt.registry', 'dpt.models.layers', 'dpt.models.losses'},
+    # Backbones, necks, heads and losses never import each other: configs combine them.
+    'models/backbones': PARTS,
+    'models/necks': PARTS,
+    'models/heads': PARTS,
+    'models/losses': PARTS,
     'models/preprocessor.py': BASE,
     'models/dense.py': BASE | {'dpt.models.inference'},
     'models/segmentor.py': BASE | {'dpt.models.dense', 'dpt.models.inference'},
     'models/tta.py': BASE | {'dpt.models.inference'},
-    'datasets': BASE | {'dpt.datasets'},
-    'evaluation': BASE | {'dpt.evaluation'},
-    # Figures and reports show what the metric counted.
-    'visualization': BASE | {'dpt.evaluation', 'dpt.visualization'},
-    'checkpoints': {'dpt.checkpoints'},
-    # Parts come by config: what is measured is whatever the registry builds.
-    'extras/profiling': BASE | {'dpt.extras.profiling'},
-    # The log tells what share of the device's rate the model's arithmetic reaches.
-    'engine': BASE | {'dpt.checkpoints', 'dpt.engine', 'dpt.extras.profiling', 'dpt.config', 'dpt.os_errors'},
+    'datasets': BASE,
+    'evaluation': BASE,
+    'visualization': BASE,
+    'checkpoints': set(),
+    'config': {'dpt.registry', 'dpt.checkpoints'},
+    'engine': BASE | {'dpt.config', 'dpt.checkpoints', 'dpt.os_errors'},
+    '.': CORE,  # all but the extras
+    'extras': CORE,
 }
 
 
-def imported(path: Path) -> set[str]:
-    """Names of the modules of dpt that a file imports."""
+def imported(path: Path, package: Path) -> set[str]:
+    """Return the modules of dpt, but for dpt itself, that a file imports."""
     names = set()
     for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
         if isinstance(node, ast.Import):
             names.update(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and not node.level:
-            names.add(node.module or '')
-    return {name for name in names if name == 'dpt' or name.startswith('dpt.')}
+        elif isinstance(node, ast.ImportFrom):
+            folder = path.parents[node.level - 1].relative_to(package.parent).parts if node.level else ()
+            module = '.'.join((*folder, *filter(None, [node.module])))
+            names.update([module] if module != 'dpt' else [f'dpt.{alias.name}' for alias in node.names])
+    return {name for name in names if name.startswith(('dpt.', 'tools', 'benchmarks')) and '__' not in name}
 
 
 @pytest.mark.parametrize('part', RULES)
-def test_imports_stay_within_the_rules(part: str, repository: Path) -> None:
-    root = repository / 'dpt' / part
+def test_imports_follow_the_rules(part: str, repository: Path) -> None:
+    package = repository / 'dpt'
+    root = package / part
     files = [root] if root.suffix == '.py' else list(root.rglob('*.py'))
-    assert files, f'{root} is gone: mend RULES'
+    assert files, f'{root} is gone: update RULES'
+    own = '.'.join(Path('dpt', part.removesuffix('.py')).parts)
+    allowed = (RULES[part] | {own}) - {'dpt'}
     for file in files:
-        for name in imported(file):
-            allowed = any(name == rule or name.startswith(f'{rule}.') for rule in RULES[part] - {'dpt'})
-            assert allowed or (name == 'dpt' and 'dpt' in RULES[part]), f'{file} may not import {name}'
-
-
-def test_nothing_imports_the_tools(repository: Path) -> None:
-    for file in (repository / 'dpt').rglob('*.py'):
-        tree = ast.parse(file.read_text(encoding='utf-8'))
-        modules = [node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
-        assert not any((module or '').split('.')[0] == 'tools' for module in modules), file
+        if part == '.' and 'extras' in file.relative_to(package).parts:
+            continue
+        for name in imported(file, package):
+            assert any(f'{name}.'.startswith(f'{one}.') for one in allowed), f'{file} may not import {name}'
 
 
 def test_importing_dpt_is_cheap_and_needs_no_torchvision() -> None:
     code = (
         'import sys; sys.modules["torchvision"] = None; import dpt; '
         'assert "dpt.models" not in sys.modules; '
-        'import dpt.models, dpt.datasets, dpt.evaluation, dpt.engine, dpt.visualization'
+        'import dpt.models, dpt.datasets, dpt.evaluation, dpt.engine, dpt.visualization; '
+        'assert not any(name.startswith("dpt.extras") for name in sys.modules)'
     )
     subprocess.run([sys.executable, '-c', code], check=True)

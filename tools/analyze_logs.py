@@ -1,7 +1,7 @@
 """Compare trainings by their logs: a table, and on request a picture of loss, learning rate, mIoU and speed.
 
-The sessions of a resumed training are joined. The loss of the table is the mean of the last ten log lines,
-the speed a median.
+The sessions of a resumed training are joined. The table shows the mean loss of the last ten log lines and the
+median speed.
 
 Exit status: 0 if done, 1 for a mistake, 2 for a wrong argument.
 
@@ -13,9 +13,9 @@ import argparse
 from pathlib import Path
 
 from dpt.cli import one_line_errors
+from dpt.extras.files import check_figure_file
 from dpt.extras.logs import read_run, table
-from dpt.extras.report.curves import draw_curves
-from dpt.extras.report.figures import check_figure_file
+from dpt.extras.report.figures import draw_curves
 
 
 def parse_args() -> argparse.Namespace:

@@ -12,11 +12,11 @@ Example:
 import argparse
 from pathlib import Path
 
-from dpt.apis.model import Preparation, init_model
+from dpt.apis import Preparation, init_model
 from dpt.cli import add_config_options, one_line_errors
 from dpt.extras.attention import attention_maps, draw_maps
 from dpt.extras.browse import restore
-from dpt.extras.report.figures import check_picture_file, write_picture
+from dpt.extras.files import check_picture_file, write_picture
 from dpt.visualization.overlay import contact_sheet
 
 

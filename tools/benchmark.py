@@ -1,8 +1,8 @@
 """Measure how fast a config trains and predicts, with random weights and images.
 
 Rate, latency, memory, the share of time of each part, and how much of what the device can do is used:
-MFU is the share of the data sheet's rate where it is known, else of the rate of large matrix products, which
-is measured. Shares come from steps of their own, in which the device is waited for after each part.
+MFU is the share of the data sheet's rate if it is known, else of the measured rate of large matrix products.
+Shares come from separate steps, which synchronise the device after each part.
 
 Exit status: 0 if done, 1 for a mistake, 2 for a wrong argument.
 
@@ -27,8 +27,7 @@ from dpt.config.walk import without_annotations
 from dpt.engine import enable_amp
 from dpt.engine.optim import preferred_amp_dtype
 from dpt.extras.profiling import workloads
-from dpt.extras.profiling.picture import draw_shares
-from dpt.extras.profiling.report import Limits, as_text, run
+from dpt.extras.profiling.benchmark import Limits, as_text, draw_shares, run
 
 MODES = ('train', 'infer', 'tta', 'data', 'metric')
 
@@ -88,7 +87,7 @@ def choose_device(name: str | None) -> torch.device:
     if device.type not in ('cpu', 'cuda'):
         raise ValueError(f'--device {name}: must be cpu, cuda or cuda:N')
     if device.type == 'cuda' and not (available and (device.index or 0) < torch.cuda.device_count()):
-        raise ValueError(f'--device {name}: there is no such GPU')
+        raise ValueError(f'--device {name}: this GPU does not exist')
     if device.type == 'cuda':
         torch.cuda.set_device(device)
     return device

@@ -21,7 +21,7 @@ from dpt.cli import add_config_options, one_line_errors
 from dpt.config.load import load_config
 from dpt.engine.sampling import Draw, InfiniteSampler, SeededDataset
 from dpt.extras.browse import browse
-from dpt.extras.report.figures import check_picture_file, write_picture
+from dpt.extras.files import check_picture_file, write_picture
 from dpt.registry import MODELS
 from dpt.visualization.hook import spread
 

@@ -1,4 +1,4 @@
-"""Read the whole data set of a config before training, and tell what is in it and what is wrong.
+"""Read the whole data set of a config before training; report what is in it and what is wrong.
 
 Exit status 0 if nothing is wrong, 1 if something is, 2 for a wrong argument.
 
@@ -12,6 +12,7 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 
 from mmengine.config import Config
@@ -29,11 +30,10 @@ from rich.progress import (
 from dpt.cli import add_config_options, one_line_errors
 from dpt.config.load import load_config
 from dpt.config.walk import DATALOADERS, innermost_datasets
-from dpt.extras.check_data.contents import Contents, Inspector, Record, inspect_files, open_dataset, read_all
-from dpt.extras.check_data.report import as_dict, judge, judge_overlap, render
+from dpt.extras.check_data import Record, as_dict, check_dataset, judge_overlap, render
 
 LINE_EVERY = 30
-"""Seconds between lines of progress where the output is no terminal."""
+"""Seconds between lines of progress if the output is not a terminal."""
 
 
 def parse_args() -> argparse.Namespace:
@@ -50,26 +50,19 @@ def parse_args() -> argparse.Namespace:
 
 
 def datasets_of(config: Config) -> list[tuple[str, dict]]:
-    """Return the data sets by the loaders that read them; one that several loaders read is there once."""
-    found: list[tuple[list[str], dict]] = []
+    """Return (loaders, data set) pairs; a data set that several loaders read occurs once."""
+    found: dict[str, tuple[list[str], dict]] = {}
     for loader in DATALOADERS:
         for dataset in innermost_datasets((config.get(loader) or {}).get('dataset')):
-            same = [names for names, known in found if _files(known) == _files(dataset)]
-            if same:
-                same[0].append(loader)
-            else:
-                found.append(([loader], dataset))
-    return [(', '.join(dict.fromkeys(names)), dataset) for names, dataset in found]
-
-
-def _files(dataset: dict) -> str:
-    return repr(
-        sorted((key, value) for key, value in dataset.items() if key not in ('pipeline', 'max_bad_samples'))
-    )
+            files = {
+                key: dataset[key] for key in sorted(dataset) if key not in ('pipeline', 'max_bad_samples')
+            }
+            found.setdefault(repr(files), ([], dataset))[0].append(loader)
+    return [(', '.join(dict.fromkeys(names)), dataset) for names, dataset in found.values()]
 
 
 def shown(records: Iterable[Record], total: int, name: str) -> Iterator[Record]:
-    """Pass records on and show how many of them there were, and the time left at the rate of late."""
+    """Yield the records and show the progress: as a bar, or as lines if the output is not a terminal."""
     if sys.stderr.isatty():
         columns = (
             TextColumn(name),
@@ -81,26 +74,13 @@ def shown(records: Iterable[Record], total: int, name: str) -> Iterator[Record]:
         with Progress(*columns, console=Console(stderr=True)) as progress:
             yield from progress.track(records, total=total)
         return
-    start = told = time.monotonic()
+    start = printed = time.monotonic()
     for done, record in enumerate(records, 1):
         now = time.monotonic()
-        if now - told > LINE_EVERY:
-            told, left = now, (now - start) / done * (total - done)
+        if now - printed > LINE_EVERY:
+            printed, left = now, (now - start) / done * (total - done)
             print(f'{name}: {done}/{total} images, {left:.0f} s left', file=sys.stderr, flush=True)
         yield record
-
-
-def check(name: str, config: dict, workers: int) -> Contents:
-    contents = open_dataset(config, name)
-    if contents.dataset is None:
-        return contents
-    with_masks = not config.get('test_mode')
-    inspect_files(contents, with_masks)
-    inspector = Inspector(contents.dataset, config.get('pipeline') or [], with_masks)
-    for record in shown(read_all(inspector, workers), len(contents.dataset), name):
-        contents.add(record)
-    judge(contents, training='train_dataloader' in name)
-    return contents
 
 
 def main() -> None:
@@ -112,7 +92,10 @@ def main() -> None:
         if args.json and not args.json.absolute().parent.is_dir():
             raise FileNotFoundError(f'--json {args.json}: the folder does not exist')
         with DefaultScope.overwrite_default_scope(config.get('default_scope') or 'dpt'):
-            found = [check(name, one, args.workers) for name, one in datasets_of(config)]
+            found = [
+                check_dataset(one, name, args.workers, partial(shown, name=name))
+                for name, one in datasets_of(config)
+            ]
         for one in found:
             for other in found:
                 if 'train_dataloader' in one.name and 'train_dataloader' not in other.name:
@@ -120,7 +103,7 @@ def main() -> None:
         print('\n\n'.join(render(one) for one in found))
         if args.json:
             args.json.write_text(json.dumps([as_dict(one) for one in found], indent=1) + '\n')
-        wrong = sum(len(told) for one in found for told in one.faults.values())
+        wrong = sum(len(messages) for one in found for messages in one.faults.values())
         print(f'\n{wrong} faults' if wrong else '\nnothing is wrong')
         raise SystemExit(1 if wrong else 0)
 

@@ -1,6 +1,6 @@
-"""Draw the confusion matrix and the IoU of each class, and print which confusions cost most.
+"""Draw the confusion matrix and the IoU of each class, and print the most frequent confusions.
 
-Works from what tools/test.py --scores wrote; the model is not run again.
+Reads the file of tools/test.py --scores; the model does not run again.
 
 Exit status: 0 if done, 1 for a mistake, 2 for a wrong argument.
 
@@ -14,8 +14,8 @@ from pathlib import Path
 
 from dpt.cli import one_line_errors
 from dpt.evaluation import Scores, segmentation_metrics
-from dpt.extras.report.confusion import NORMALIZED, draw_class_bars, draw_confusion, worst_confusions
-from dpt.extras.report.figures import check_figure_file
+from dpt.extras.files import check_figure_file
+from dpt.extras.report.figures import NORMALIZED, draw_class_bars, draw_confusion, worst_confusions
 
 
 def parse_args() -> argparse.Namespace:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dpt.apis import PRECISIONS, Segmentation, Segmenter
+from dpt.apis import PRECISIONS, Predictor, Segmentation
 from dpt.cli import one_line_errors
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def area_table(result: Segmentation) -> str:
     return f'<table style="width:100%">{head}{"".join(rows)}</table>'
 
 
-def build_page(segmenter: Segmenter, title: str) -> 'gradio.Blocks':
+def build_page(predictor: Predictor, title: str) -> 'gradio.Blocks':
     """Return the page; gradio is imported here, so that the tool's help works without it."""
     import gradio
 
@@ -60,7 +60,7 @@ def build_page(segmenter: Segmenter, title: str) -> 'gradio.Blocks':
     def segment(image: np.ndarray | None, opacity: float) -> tuple[Any, np.ndarray | None, str]:
         if image is None:
             return None, None, ''
-        result = segmenter(np.ascontiguousarray(image[..., ::-1]))  # gradio's arrays are RGB
+        result = predictor(np.ascontiguousarray(image[..., ::-1]))  # gradio's arrays are RGB
         assert isinstance(result, Segmentation)
         return result, draw(result, opacity), area_table(result)
 
@@ -92,8 +92,8 @@ def main() -> int:
             import gradio
         except ImportError as error:
             raise ValueError(f"the demo needs {error.name}: pip install 'dpt[demo]'") from None
-        segmenter = Segmenter(args.model, args.config, device=args.device, precision=args.precision)
-        page = build_page(segmenter, f'dpt: {os.path.basename(args.model)}')
+        predictor = Predictor(args.model, args.config, device=args.device, precision=args.precision)
+        page = build_page(predictor, f'dpt: {os.path.basename(args.model)}')
         theme = gradio.themes.Default(font=FONTS, font_mono=('monospace',))
         page.launch(server_name=args.host, server_port=args.port, share=False, theme=theme, footer_links=[])
     return 0

@@ -13,11 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
-from dpt.apis import Segmenter
-from dpt.apis.model import first_test_dataset
-from dpt.apis.sources import find_files
+from dpt.apis import Predictor, first_test_dataset
 from dpt.cli import add_config_options, one_line_errors
 from dpt.export import FORMATS, ExportedSegmentor, describe, labels_from, load, trace, write
+from dpt.extras.files import find_files, is_video
 
 EXAMPLE = """example:
   python tools/export.py dpt_mine.safetensors --format onnx --out dpt_mine.onnx --check photos/
@@ -74,24 +73,24 @@ def check_target(path: Path, file_format: str) -> None:
         raise FileNotFoundError(f'--out {path}: the folder does not exist')
 
 
-def network_input(segmenter: Segmenter, path: Path) -> np.ndarray:
+def network_input(predictor: Predictor, path: Path) -> np.ndarray:
     """Return an image as the exported graph takes it: uint8, 1xHxWx3, at the test scale."""
-    return segmenter.prepare(path)['inputs'].permute(1, 2, 0)[None].numpy()
+    return predictor.prepare(path)['inputs'].permute(1, 2, 0)[None].numpy()
 
 
-def agreement(segmenter: Segmenter, run: object, path: Path) -> tuple[int, int]:
+def agreement(predictor: Predictor, run: object, path: Path) -> tuple[int, int]:
     """Return the number of pixels with the label that PyTorch gives them, and of all."""
-    expected = segmenter(path).labels  # type: ignore[union-attr]
-    labels = labels_from(run(network_input(segmenter, path)), expected.shape)  # type: ignore[operator]
+    expected = predictor(path).labels  # type: ignore[union-attr]
+    labels = labels_from(run(network_input(predictor, path)), expected.shape)  # type: ignore[operator]
     return int((labels == expected).sum()), expected.size
 
 
-def check(segmenter: Segmenter, file: Path, file_format: str, images: list[Path]) -> float:
+def check(predictor: Predictor, file: Path, file_format: str, images: list[Path]) -> float:
     """Print the agreement of each image; return that of all, in per cent."""
     run = load(file, file_format)
     equal = total = 0
     for path in images:
-        same, pixels = agreement(segmenter, run, path)
+        same, pixels = agreement(predictor, run, path)
         print(f'{path}: {100 * same / pixels:.4f} % of {pixels} labels agree', flush=True)
         equal, total = equal + same, total + pixels
     return 100 * equal / total
@@ -100,20 +99,20 @@ def check(segmenter: Segmenter, file: Path, file_format: str, images: list[Path]
 def export(args: argparse.Namespace) -> bool:
     target = Path(args.out)
     check_target(target, args.format)
-    images = [file.path for source in args.check for file in find_files(source) if not file.is_video]
+    images = [path for source in args.check for path, _ in find_files(source) if not is_video(path)]
     if not images:
         raise ValueError('--check found no image')
     config = args.config_or_model if args.checkpoint else None
-    segmenter = Segmenter(
+    predictor = Predictor(
         args.checkpoint or args.config_or_model,
         config,
         device='cpu',
         precision='fp32',
         cfg_options=args.cfg_options,
     )
-    segmenter.model.dataset_meta['palette'] = segmenter.palette.tolist()
-    meta = describe(segmenter.model, first_test_dataset(segmenter.model.cfg)['pipeline'])
-    sizes = {path: network_input(segmenter, path).shape[1:3] for path in images}
+    predictor.model.dataset_meta['palette'] = predictor.palette.tolist()
+    meta = describe(predictor.model, first_test_dataset(predictor.model.cfg)['pipeline'])
+    sizes = {path: network_input(predictor, path).shape[1:3] for path in images}
     size = tuple(args.size) if args.size else sizes[images[0]]
     if not args.dynamic:
         for path, found in sizes.items():
@@ -123,11 +122,11 @@ def export(args: argparse.Namespace) -> bool:
                     'check images of that size, or export with --dynamic'
                 )
         meta['size'] = [int(length) for length in size]
-    program = trace(ExportedSegmentor(segmenter.model, half=args.fp16), size, dynamic=args.dynamic)
+    program = trace(ExportedSegmentor(predictor.model, half=args.fp16), size, dynamic=args.dynamic)
     partial = target.with_name(f'.{target.stem}.unchecked{target.suffix}')
     try:
         write(program, partial, args.format, meta)
-        share = check(segmenter, partial, args.format, images)
+        share = check(predictor, partial, args.format, images)
         passed = share >= args.min_agreement
         print(f'agreement: {share:.4f} % of labels on {len(images)} images (at least {args.min_agreement} %)')
         if passed:

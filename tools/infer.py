@@ -1,4 +1,4 @@
-"""Segment images, folders, videos or a webcam with a trained model.
+"""Predict images, folders, videos or a webcam with a trained model.
 
 MODEL is one file: config, classes and colours come from it. Label maps are written as PNG files of class
 indices, overlays as pictures; a video gives a video (mp4v) of overlays, and a folder of label maps.
@@ -12,8 +12,6 @@ import sys
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import cv2
@@ -21,10 +19,9 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from dpt.apis import PRECISIONS, Segmentation, Segmenter
-from dpt.apis.sources import File, Video, find_files
-from dpt.checkpoints.write import write_whole
+from dpt.apis import PRECISIONS, Predictor, Segmentation
 from dpt.cli import add_config_options, one_line_errors
+from dpt.extras.files import find_files, is_video, write_labels, write_picture
 
 EXAMPLE = """example:
   python tools/infer.py dpt_mine.safetensors photos/ 'more/**/*.jpg' --show-dir overlays --out labels
@@ -43,8 +40,12 @@ def parse_args() -> argparse.Namespace:
         'inputs', nargs='+', metavar='INPUT', help='image, video, folder, pattern or webcam index'
     )
     parser.add_argument('--config', help='config file, instead of the config in MODEL')
-    parser.add_argument('--out', metavar='DIR', help='write label maps: PNG files of class indices')
-    parser.add_argument('--show-dir', metavar='DIR', help='write overlays: PNG pictures, MP4 videos')
+    parser.add_argument(
+        '--out', type=Path, metavar='DIR', help='write label maps: PNG files of class indices'
+    )
+    parser.add_argument(
+        '--show-dir', type=Path, metavar='DIR', help='write overlays: PNG pictures, MP4 videos'
+    )
     parser.add_argument(
         '--opacity', type=float, default=0.6, help="of the classes' colours, 0 to 1 (default 0.6)"
     )
@@ -66,65 +67,80 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
-@dataclass
-class Plan:
-    """What is read, and the name of each result below the folders of results, without suffix."""
+def name_results(inputs: list[str], folders: list[Path]) -> dict[Path | int, Path]:
+    """Find the inputs and choose the names of their results, before any work is done.
 
-    images: dict[Path, Path] = field(default_factory=dict)
-    videos: dict[Path | int, Path] = field(default_factory=dict)
-
-
-def make_plan(inputs: list[str], folders: list[Path]) -> Plan:
-    """Find the inputs and settle the names of the results, before any work is done.
+    Returns:
+        Name of the result, relative to the output folders and without suffix, by file or webcam index.
 
     Raises:
-        FileNotFoundError: An input is not there.
-        ValueError: Two results would have one name, or a result that of an input.
+        FileNotFoundError: If an input does not exist.
+        ValueError: If two results would have one name, or a result would replace an input.
     """
-    plan = Plan()
+    names: dict[Path | int, Path] = {}
     for given in inputs:
         if given.isdigit() and not Path(given).exists():
-            plan.videos[int(given)] = Path(f'webcam-{given}')
-            continue
-        for file in find_files(given):
-            (plan.videos if file.is_video else plan.images)[file.path] = _result_name(file)  # type: ignore[index]
-    _check_names(plan, folders)
-    return plan
-
-
-def _result_name(file: File) -> Path:
-    return file.path.relative_to(file.root).with_suffix('')
-
-
-def _check_names(plan: Plan, folders: list[Path]) -> None:
+            names[int(given)] = Path(f'webcam-{given}')
+        else:
+            names |= {path: path.relative_to(root).with_suffix('') for path, root in find_files(given)}
     if len({folder.resolve() for folder in folders}) < len(folders):
         raise ValueError('--out and --show-dir must be two folders: the names in them are the same')
     sources: dict[Path, Path | int] = {}
-    for source, name in [*plan.images.items(), *plan.videos.items()]:
-        if name in sources and sources[name] != source:
+    for source, name in names.items():
+        if name in sources:
             raise ValueError(
                 f'{sources[name]} and {source}: both results would be named {name}; run them apart'
             )
         sources[name] = source
-    inputs = {path.resolve() for path in sources.values() if isinstance(path, Path)}
-    for folder in folders:
-        for name in sources:
-            for suffix in ('.png', '.mp4'):
-                target = (folder / name).with_name(f'{name.name}{suffix}')
-                if target.resolve() in inputs:
-                    raise ValueError(f'the result {target} would replace an input: choose another folder')
+    files = {source.resolve() for source in names if isinstance(source, Path)}
+    for target in (
+        folder / f'{name}{end}' for folder in folders for name in sources for end in ('.png', '.mp4')
+    ):
+        if target.resolve() in files:
+            raise ValueError(f'the result {target} would replace an input: choose another folder')
+    return names
 
 
-def write_png(picture: np.ndarray, path: Path) -> None:
-    """Write a BGR picture or a label map, whole or not at all."""
-    if picture.dtype.kind == 'i':
-        picture = picture.astype(np.uint16)
-    _, content = cv2.imencode('.png', picture)
-    write_whole(content.tobytes(), path)
+class Video:
+    """Frames of a video file or a webcam, BGR, uint8, of shape HxWx3.
+
+    Args:
+        source: Path, or index of a webcam.
+
+    Attributes:
+        fps: Frames per second; 25 if the source does not say.
+        frame_count: Number of frames that the file states, or ``None``.
+
+    Raises:
+        ValueError: If it cannot be opened.
+    """
+
+    def __init__(self, source: Path | int) -> None:
+        self.is_webcam = isinstance(source, int)
+        self.name = f'webcam {source}' if self.is_webcam else str(source)
+        self.capture = cv2.VideoCapture(source if isinstance(source, int) else str(source))
+        if not self.capture.isOpened():
+            reason = 'device not found, or permission denied' if self.is_webcam else 'damaged or not a video'
+            raise ValueError(f'{self.name} cannot be opened: {reason}')
+        fps = self.capture.get(cv2.CAP_PROP_FPS)
+        self.fps = fps if np.isfinite(fps) and fps > 0 else 25.0
+        count = int(self.capture.get(cv2.CAP_PROP_FRAME_COUNT))
+        self.frame_count = count if count > 0 and not self.is_webcam else None
+
+    def frames(self, limit: int | None) -> Iterator[np.ndarray]:
+        """Yield the frames, at most ``limit`` of them, and close the source."""
+        count = 0
+        while limit is None or count < limit:
+            read, frame = self.capture.read()
+            if not read:
+                break
+            yield frame
+            count += 1
+        self.capture.release()
 
 
 class VideoFile:
-    """An MP4 file that has its name only once it is complete."""
+    """An MP4 file that gets its name when it is complete."""
 
     def __init__(self, path: Path, fps: float) -> None:
         self.path, self.fps = path, fps
@@ -150,76 +166,86 @@ class VideoFile:
 
 
 class Job:
-    """The run: reads, predicts, writes, counts."""
+    """Predicts all inputs, writes the results and counts them."""
 
-    def __init__(
-        self, args: argparse.Namespace, plan: Plan, segmenter: Segmenter, progress: Progress
-    ) -> None:
-        self.args, self.plan, self.segmenter, self.progress = args, plan, segmenter, progress
-        self.out = Path(args.out) if args.out else None
-        self.show = Path(args.show_dir) if args.show_dir else None
-        self.done, self.frames = 0, 0
+    def __init__(self, args: argparse.Namespace, names: dict[Path | int, Path], progress: Progress) -> None:
+        self.args, self.names, self.progress = args, names, progress
+        self.predictor = Predictor(
+            args.model,
+            args.config,
+            device=args.device,
+            precision=args.precision,
+            batch_size=args.batch_size,
+            cfg_options=args.cfg_options,
+        )
+        self.done = self.frames = 0
         self.unreadable: list[str] = []
+
+    def run(self) -> None:
+        images = [one for one in self.names if isinstance(one, Path) and not is_video(one)]
+        if images:
+            self.run_images(images)
+        for source in self.names:
+            if isinstance(source, int) or is_video(source):
+                self.run_video(source)
 
     def report(self, name: str, error: Exception) -> None:
         self.unreadable.append(name)
         self.progress.console.print(f'not read: {error}', markup=False, highlight=False, soft_wrap=True)
 
-    def run_images(self) -> None:
-        bar = self.progress.add_task('images', total=len(self.plan.images))
+    def run_images(self, images: list[Path]) -> None:
+        bar = self.progress.add_task('images', total=len(images))
 
         def failed(name: str, error: Exception) -> None:
             self.report(name, error)
             self.progress.advance(bar)
 
-        for result in self.segmenter.stream(list(self.plan.images), on_error=failed):
-            name = self.plan.images[Path(result.name)]
-            if self.out:
-                write_png(result.labels, (self.out / name).with_name(f'{name.name}.png'))
-            if self.show:
+        for result in self.predictor.stream(images, on_error=failed):
+            name = f'{self.names[Path(result.name)]}.png'
+            if self.args.out:
+                write_labels(self.args.out / name, result.labels)
+            if self.args.show_dir:
                 picture = result.overlay(self.args.opacity, legend=self.args.legend)
-                target = (self.show / name).with_name(f'{name.name}.png')
-                write_png(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), target)
+                write_picture(self.args.show_dir / name, picture)
             self.done += 1
             self.progress.advance(bar)
 
-    def run_video(self, source: Path | int, name: Path) -> None:
+    def run_video(self, source: Path | int) -> None:
         try:
             video = Video(source)
-        except (OSError, ValueError) as error:
+        except ValueError as error:
             self.report(str(source), error)
             return
-        with video:
-            limit = self.args.max_frames
-            counts = [count for count in (video.frame_count, limit) if count]
-            bar = self.progress.add_task(video.name, total=min(counts, default=None))
-            frames = (frame for _, frame in zip(range(limit), video, strict=False)) if limit else iter(video)
-            count = self._write_video(self.segmenter.stream(frames), video, name, bar)
+        counts = [count for count in (video.frame_count, self.args.max_frames) if count]
+        expected = min(counts, default=None)
+        bar = self.progress.add_task(video.name, total=expected)
+        results = self.predictor.stream(video.frames(self.args.max_frames))
+        count = self.write_video(results, video, self.names[source], bar)
         self.frames += count
-        expected = min(counts, default=0)
-        if count == 0 or (count < expected and not video.is_webcam):
-            short = ValueError(
-                f'{video.name} ended after {count} of {expected or "an unknown number of"} frames'
-            )
-            self.report(str(source), short)
+        if count == 0 or (count < (expected or 0) and not video.is_webcam):
+            of = expected or 'an unknown number of'
+            self.report(str(source), ValueError(f'{video.name} ended after {count} of {of} frames'))
         else:
             self.done += 1
 
-    def _write_video(self, results: Iterator[Segmentation], video: Video, name: Path, bar: int) -> int:
-        count, keep = 0, False
-        legend = range(len(self.segmenter.classes)) if self.args.legend else False  # of one height throughout
-        file = VideoFile((self.show / name).with_name(f'{name.name}.mp4'), video.fps) if self.show else None
+    def write_video(self, results: Iterator[Segmentation], video: Video, name: Path, bar: int) -> int:
+        """Write the results of the frames; return their number."""
+        args, count, keep, file = self.args, 0, False, None
+        # All classes, so that the height of the legend is constant.
+        legend = range(len(self.predictor.classes)) if args.legend else False
+        if args.show_dir:
+            file = VideoFile(args.show_dir / f'{name}.mp4', video.fps)
         try:
             for result in results:
-                if self.out:
-                    write_png(result.labels, self.out / name / f'{count:06}.png')
+                if args.out:
+                    write_labels(args.out / name / f'{count:06}.png', result.labels)
                 if file:
-                    file.write(result.overlay(self.args.opacity, legend=legend))
+                    file.write(result.overlay(args.opacity, legend=legend))
                 count += 1
                 self.progress.advance(bar)  # type: ignore[arg-type]
             keep = True
         except KeyboardInterrupt:
-            keep = video.is_webcam  # that is how a webcam is stopped
+            keep = video.is_webcam  # Ctrl-C is how a user stops a webcam
             if not keep:
                 raise
         finally:
@@ -228,54 +254,36 @@ class Job:
         return count
 
     def summary(self, seconds: float) -> str:
-        parts = [f'{self.done} of {len(self.plan.images) + len(self.plan.videos)} inputs done']
+        parts = [f'{self.done} of {len(self.names)} inputs done']
         if self.frames:
             parts.append(f'{self.frames} video frames')
         parts.append(f'{seconds:.1f} s')
         if self.done:
-            parts += [f'labels in {self.out}'] if self.out else []
-            parts += [f'overlays in {self.show}'] if self.show else []
+            parts += [f'labels in {self.args.out}'] if self.args.out else []
+            parts += [f'overlays in {self.args.show_dir}'] if self.args.show_dir else []
         lines = ['; '.join(parts)]
         if self.unreadable:
             lines.append(f'not read ({len(self.unreadable)}): {", ".join(self.unreadable)}')
         return '\n'.join(lines)
 
 
-@contextmanager
-def progress_bar() -> Iterator[Progress]:
-    """A bar on standard error; the time left is from the speed of the last half minute."""
-    columns = (
-        TextColumn('{task.description}', markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn('left'),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), speed_estimate_period=30) as progress:
-        yield progress
-
-
 def main() -> int:
     with one_line_errors():
         args = parse_args()
-        folders = [Path(folder) for folder in (args.out, args.show_dir) if folder]
-        plan = make_plan(args.inputs, folders)
-        segmenter = Segmenter(
-            args.model,
-            args.config,
-            device=args.device,
-            precision=args.precision,
-            batch_size=args.batch_size,
-            cfg_options=args.cfg_options,
+        names = name_results(args.inputs, [folder for folder in (args.out, args.show_dir) if folder])
+        columns = (
+            TextColumn('{task.description}', markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn('left'),
+            TimeRemainingColumn(),
         )
-        began = time.monotonic()
-        with progress_bar() as progress:
-            job = Job(args, plan, segmenter, progress)
+        # The time left follows from the speed of the last half minute.
+        with Progress(*columns, console=Console(stderr=True), speed_estimate_period=30) as progress:
+            job = Job(args, names, progress)
+            began = time.monotonic()
             try:
-                if plan.images:
-                    job.run_images()
-                for source, name in plan.videos.items():
-                    job.run_video(source, name)
+                job.run()
             except KeyboardInterrupt:
                 progress.stop()
                 print(f'interrupted: {job.summary(time.monotonic() - began)}', file=sys.stderr)

@@ -23,15 +23,18 @@ from rich.progress import Progress
 from rich.table import Table
 
 from dpt.cli import one_line_errors
-from dpt.extras.conversion.files import write_bytes
+from dpt.extras.files import write_lines
+from dpt.extras.own_data.annotations import LabelmeReader, Pairs, Reader, image_reader, pair, read_coco
 from dpt.extras.own_data.classes import Proposal, propose, read_classes
 from dpt.extras.own_data.config import config_text
-from dpt.extras.own_data.pairing import Pairs, pair
-from dpt.extras.own_data.polygons import LabelmeReader, read_coco
-from dpt.extras.own_data.readers import Reader, image_reader
-from dpt.extras.own_data.split import split
-from dpt.extras.own_data.survey import Survey, survey
-from dpt.extras.own_data.write import check_target, reads_in_place, write_dataset
+from dpt.extras.own_data.dataset import (
+    Survey,
+    check_target,
+    reads_in_place,
+    split,
+    survey,
+    write_dataset,
+)
 from dpt.structures import IGNORE_INDEX
 
 CONFIGS = Path(__file__).resolve().parent.parent / 'configs'
@@ -59,7 +62,7 @@ def parse_args() -> argparse.Namespace:
         '--ignore',
         nargs='+',
         metavar='LABEL',
-        help='labels, colours (R,G,B) or names that are no class, or none (default: 255 in index masks)',
+        help='labels, colours (R,G,B) or names that are not classes, or none (default: 255 in index masks)',
     )
     parser.add_argument('--val-share', type=float, default=0.2, help='part for validation (default: 0.2)')
     parser.add_argument('--seed', type=int, default=0, help='another seed, another split (default: 0)')
@@ -132,7 +135,7 @@ def drop_bad(pairs: Pairs, found: Survey, skip: bool) -> None:
     lines = '\n'.join(list(found.problems.values())[:SHOWN])
     count = f'{len(found.problems)} of {len(pairs.found)} images cannot be used'
     if not skip:
-        raise ValueError(f'{count}; mend them, or --skip-bad:\n{lines}')
+        raise ValueError(f'{count}; correct them, or --skip-bad:\n{lines}')
     pairs.found = [one for one in pairs.found if one[0] not in found.problems]
     if not pairs.found:
         raise ValueError(f'{count}:\n{lines}')
@@ -158,7 +161,7 @@ def main() -> None:
         pairs, reader = open_annotations(args.images, args.masks)
         found = survey(pairs, reader, args.workers, progress(errors, 'reading', len(pairs.found)))
         drop_bad(pairs, found, args.skip_bad)
-        proposal = propose(found, reader, wanted, args.ignore)
+        proposal = propose(found.pixels, reader, wanted, args.ignore)
         lists = split([image for image, _ in pairs.found], args.val_share, args.seed)
         show(pairs, reader, found, proposal, lists)
         if args.dry_run:
@@ -176,7 +179,7 @@ def main() -> None:
         )
         total = sum(map(len, lists.values()))
         write_dataset(out, pairs, reader, proposal, lists, record, progress(errors, 'writing', total))
-        write_bytes(config, text.encode())
+        write_lines(config, text.splitlines())
         print(f'\nwritten: {out}, {config}\nnext:')
         print(f'  python tools/check_data.py {config}')
         print(f'  python tools/train.py {config}')

@@ -44,7 +44,7 @@ if __name__ == '__main__':
         sys.exit(f'error: image {source} cannot be read')
     try:
         session = onnxruntime.InferenceSession(model, providers=['CPUExecutionProvider'])
-    except Exception as error:  # onnxruntime's have no base of their own
+    except Exception as error:  # onnxruntime's errors share no base class
         sys.exit(f'error: {model} cannot be loaded: {error}')
     labels = segment(session, image)
     classes = json.loads(session.get_modelmeta().custom_metadata_map['classes'])

@@ -7,6 +7,7 @@ env_cfg = dict(
 # Every hook that runs, with mmengine's RuntimeInfoHook. None leaves one out.
 default_hooks = dict(
     timer=dict(type='IterTimerHook'),
+    utilization=dict(type='dpt.extras.profiling.UtilizationHook'),  # mfu in the log
     logger=dict(type='LoggerHook', interval=50, log_metric_by_epoch=False),
     param_scheduler=dict(type='ParamSchedulerHook'),
     checkpoint=dict(

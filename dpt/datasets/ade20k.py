@@ -4,9 +4,9 @@ import os.path as osp
 from pathlib import Path
 
 from dpt.datasets.segmentation import BaseSegDataset
-from dpt.extras.ade20k.release import ARCHIVE
 from dpt.registry import DATASETS
 
+ARCHIVE = 'ADEChallengeData2016'
 URL = f'http://data.csail.mit.edu/places/ADEchallenge/{ARCHIVE}.zip'
 
 # Names and colours as MMSegmentation's checkpoints carry them; the blank in 'bed ' belongs to the name.

@@ -36,19 +36,16 @@ def peak_host_memory_mib() -> int:
 
 @LOG_PROCESSORS.register_module()
 class LogProcessor(_LogProcessor):
-    """mmengine's log line with images/s, MFU, the share of time spent waiting for data, and the time left.
+    """mmengine's log line with images/s, the share of time spent waiting for data, and the time left.
 
     The time left is the wall-clock time of an iteration so far, validation and checkpoints included, times
     the iterations that remain. On a CPU the memory is the process's.
 
     Attributes:
-        utilization: Floating-point operations of a training step an image, and those a second that the device
-            can do, from ``UtilizationHook``; ``None`` for a line without MFU.
         read_losses: What fetches losses that are still on a GPU, from
             :class:`RuntimeInfoHook`.
     """
 
-    utilization: tuple[int, float] | None = None
     read_losses: Callable[[Runner], None] | None = None
     _began: tuple[float, int] | None = None
 
@@ -92,10 +89,6 @@ class LogProcessor(_LogProcessor):
             tag[f'{prefix}images_per_s'] = images / seconds
             tag[f'{prefix}data_wait'] = waiting / seconds
             line += f'  images/s: {images / seconds:.2f}'
-            if self.utilization is not None:
-                flops, rate = self.utilization
-                tag[f'{prefix}mfu'] = images / seconds * flops / (rate * get_world_size())
-                line += f'  MFU: {tag[f"{prefix}mfu"]:.1%}'
             line += f'  data wait: {waiting / seconds:.0%}'
         if 'memory' in tag:  # the engine's own, of the GPU
             line = line.replace(f'memory: {tag["memory"]}', f'memory: {tag["memory"]} MiB')

@@ -17,8 +17,8 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from dpt.checkpoints import load_backbone, load_model, read_checkpoint
-from dpt.checkpoints.read import holds_unread
 from dpt.checkpoints.formats import MMSEG_DPT
+from dpt.checkpoints.read import holds_unread
 from dpt.config.load import TRANSLATION
 from dpt.engine.checkpointing import find_resume
 from dpt.engine.distributed import LAUNCHERS, start_processes, unwrapped
@@ -165,7 +165,6 @@ class Runner(_Runner):
             for part in (model, getattr(model, 'backbone', model)):
                 part.init_cfg = None
         super()._init_model_weights()
-
 
     def load_or_resume(self) -> None:
         """Load ``load_from`` strictly, or resume; mmengine would load what fits and ignore the rest."""

@@ -1,4 +1,4 @@
-"""What the network really sees: samples after augmentation and preprocessing, back in grey levels."""
+"""Pictures of what the network sees: samples after augmentation and preprocessing."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -9,54 +9,46 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dpt.structures import IGNORE_INDEX, SegDataSample
-
-from .overlay import contact_sheet, default_palette, draw_overlay, present_classes
+from dpt.structures import IGNORE_INDEX
+from dpt.visualization.overlay import contact_sheet, default_palette, draw_overlay, present_classes
 
 
 def seen(preprocessor: nn.Module, sample: dict, training: bool) -> tuple[np.ndarray, np.ndarray | None]:
-    """Pass a sample through the preprocessor and undo its normalisation alone.
+    """Preprocess a sample and undo only its normalisation.
 
     Args:
-        preprocessor: What the config's ``model.data_preprocessor`` builds.
-        sample: What the pipeline returns: ``inputs``, uint8 of shape CxHxW, and ``data_samples``.
-        training: Whether it is padded as in training.
+        preprocessor: The model's ``data_preprocessor``.
+        sample: ``inputs``, uint8 of shape CxHxW, and ``data_samples``, from the pipeline.
+        training: Whether to pad as in training.
 
     Returns:
-        The picture, uint8 of shape HxWx3, whose red, green and blue are the channels in the order that the
-        network gets them, and its labels, of shape HxW; None where the sample has none.
+        The picture, uint8 of shape HxWx3, with the channels in the order of the network's input as red, green
+        and blue; and the labels on its grid, of shape HxW, or None if the sample has none.
 
     Raises:
-        ValueError: If the image has not three channels.
+        ValueError: If the image does not have three channels.
     """
-    batch = preprocessor(
-        dict(inputs=[sample['inputs']], data_samples=[sample['data_samples']]), training=training
-    )
-    picture = restore(preprocessor, batch['inputs'][0])
-    return picture, _labels(batch['data_samples'][0], picture.shape[:2])
+    data = dict(inputs=[sample['inputs']], data_samples=[sample['data_samples']])
+    batch = preprocessor(data, training=training)
+    picture, data_sample = restore(preprocessor, batch['inputs'][0]), batch['data_samples'][0]
+    if 'gt_sem_seg' not in data_sample:
+        return picture, None
+    labels = data_sample.gt_sem_seg.data.cpu().numpy()[0].astype(np.int32)
+    if labels.shape != picture.shape[:2]:  # a test keeps labels at the size of the original
+        height, width = data_sample.img_shape[:2]
+        padded = np.full(picture.shape[:2], IGNORE_INDEX, np.int32)
+        padded[:height, :width] = cv2.resize(labels, (width, height), interpolation=cv2.INTER_NEAREST)
+        labels = padded
+    return picture, labels
 
 
 def restore(preprocessor: Any, image: Tensor) -> np.ndarray:
-    """Undo the normalisation of an image of shape 3xHxW, as :func:`seen` does, and return the picture."""
+    """Undo the normalisation of an image of shape 3xHxW, and return the picture as :func:`seen` does."""
     if image.shape[0] != 3:
         raise ValueError(f'images of 3 channels can be shown, and the network is given {image.shape[0]}')
     grey_levels = image * preprocessor.std + preprocessor.mean
     picture = grey_levels.round().clamp(0, 255).byte().permute(1, 2, 0).cpu().numpy()
     return np.ascontiguousarray(picture)
-
-
-def _labels(sample: SegDataSample, size: tuple[int, int]) -> np.ndarray | None:
-    """Labels on the grid of the padded image; for testing they are kept at the size of the original."""
-    if 'gt_sem_seg' not in sample:
-        return None
-    data: Tensor = sample.gt_sem_seg.data
-    labels = data.cpu().numpy()[0].astype(np.int32)
-    if labels.shape == size:
-        return labels
-    height, width = sample.img_shape[:2]
-    padded = np.full(size, IGNORE_INDEX, np.int32)
-    padded[:height, :width] = cv2.resize(labels, (width, height), interpolation=cv2.INTER_NEAREST)
-    return padded
 
 
 @torch.no_grad()
@@ -70,16 +62,16 @@ def browse(
     alpha: float = 0.5,
     pairs_per_row: int = 2,
 ) -> np.ndarray:
-    """Draw a contact sheet: each sample as the network gets it, with its labels beside, over one legend.
+    """Draw a contact sheet of samples, each beside its labels, over one legend.
 
     Args:
-        samples: What the pipeline returns.
-        preprocessor: What the config's ``model.data_preprocessor`` builds.
+        samples: ``inputs`` and ``data_samples`` of each sample, from the pipeline.
+        preprocessor: The model's ``data_preprocessor``.
         classes: Names of the K classes.
-        palette: K colours, each of red, green and blue; None for some.
-        training: Whether samples are padded as in training.
+        palette: K colours (red, green, blue); None for default colours.
+        training: Whether to pad as in training.
         alpha: Weight of the colours over the image, between 0 and 1.
-        pairs_per_row: Samples side by side.
+        pairs_per_row: Samples in a row.
 
     Returns:
         RGB picture, uint8.

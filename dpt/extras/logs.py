@@ -6,7 +6,7 @@ from pathlib import Path
 from statistics import mean, median
 
 LAST = 10
-"""Number of log lines at the end whose mean loss is told."""
+"""Number of log lines at the end over which the loss in the table averages."""
 
 
 @dataclass
@@ -14,8 +14,8 @@ class RunLog:
     """What one training logged.
 
     Args:
-        name: Its work directory or file, as it was given.
-        sessions: Log files it was read from: one, and one for each time it was resumed.
+        name: Work directory or file, as it was given.
+        sessions: Log files: one, and one for each resumed session.
         train: Training lines by step, ascending: ``step``, ``loss``, ``lr``, ``time`` and others.
         val: Validation lines by step, ascending: ``step``, ``mIoU`` and others.
     """
@@ -26,14 +26,14 @@ class RunLog:
     val: list[dict] = field(default_factory=list)
 
     def join(self, path: Path, lines: list[dict]) -> None:
-        """Add a later session; what earlier ones logged from its first step on was done over."""
+        """Add a later session, which replaces what earlier ones logged from its first step on."""
         train = [line for line in lines if 'loss' in line]
-        if not train:  # nothing was trained: a test in the same folder, or a start that failed
+        if not train:  # a test in the same folder, or a start that failed
             return
         first = min(line['step'] for line in lines)
         val = [line for line in lines if 'loss' not in line]
         self.train = [line for line in self.train if line['step'] < first] + train
-        # A validation at the very step that the session went on from stands: it is not repeated.
+        # Validation at the step from which the session continues is kept: it is not repeated.
         self.val = [line for line in self.val if line['step'] < first] + val
         if not any(line['step'] < first for line in self.train):
             self.sessions = []
@@ -45,7 +45,7 @@ class RunLog:
         return [line['step'] for line in lines], [line[key] for line in lines]
 
     def summary(self) -> dict[str, float | None]:
-        """Return the figures of the table; None for what was not logged."""
+        """Return the columns of the table; None for what was not logged."""
         losses = self.series('loss')[1][-LAST:]
         steps, scores = self.series('mIoU')
         best = max(range(len(scores)), key=scores.__getitem__) if scores else None
@@ -65,14 +65,14 @@ class RunLog:
 
 
 def find_sessions(path: Path) -> list[Path]:
-    """Return the log files of a work directory, oldest first, or the one that was given.
+    """Return the log files of a work directory, oldest first, or the given file.
 
     Raises:
-        FileNotFoundError: If there is none.
+        FileNotFoundError: If there is no log.
     """
     if path.is_file():
         return [path]
-    # The folders of sessions bear the time they began.
+    # The names of the sessions' folders are the times at which they began.
     for pattern in ('*/vis_data/scalars.json', 'vis_data/scalars.json', 'scalars.json'):
         files = sorted(path.glob(pattern))
         if files:
@@ -84,10 +84,10 @@ def find_sessions(path: Path) -> list[Path]:
 
 
 def read_lines(path: Path) -> list[dict]:
-    """Read a log of one JSON object a line; a last line cut off by the end of the process is left out.
+    """Read a log of one JSON object a line, except for an incomplete last line.
 
     Raises:
-        ValueError: If a line is no JSON object with a step.
+        ValueError: If a line is not a JSON object with a step.
     """
     lines = path.read_text(encoding='utf-8', errors='replace').splitlines()
     found: list[dict] = []
@@ -103,9 +103,9 @@ def read_lines(path: Path) -> list[dict]:
             raise ValueError(
                 f'{path}, line {number}: not a JSON object with a step, as vis_data/scalars.json holds them'
             ) from None
-        # log_with_hierarchy puts the phase before each name.
+        # With log_with_hierarchy, names begin with the phase.
         record = {key.removeprefix('train/').removeprefix('val/'): value for key, value in record.items()}
-        if 'base_lr' in record:  # that of the config; lr is then that of the first group of parameters
+        if 'base_lr' in record:  # of the config; lr is of the first parameter group
             record['lr'] = record['base_lr']
         found.append(dict(record, step=int(step)))
     return found
@@ -115,11 +115,11 @@ def read_run(path: str | Path) -> RunLog:
     """Read what a training logged.
 
     Args:
-        path: Its work directory, all sessions of which are joined, or one log file.
+        path: Work directory, whose sessions are joined, or log file.
 
     Raises:
         FileNotFoundError: If there is no log.
-        ValueError: If a file is no such log, or nothing was trained.
+        ValueError: If a file is not a log, or contains no training iteration.
     """
     path = Path(path)
     run = RunLog(str(path))
@@ -131,7 +131,7 @@ def read_run(path: str | Path) -> RunLog:
 
 
 def table(runs: list[RunLog]) -> str:
-    """Lay the figures of runs out, a row each."""
+    """Format the summaries of runs as a table, a row each."""
     names = [run.name if len(run.name) <= 40 else f'...{run.name[-37:]}' for run in runs]
     width = max(len('run'), *map(len, names))
     summaries = [run.summary() for run in runs]

@@ -1,9 +1,15 @@
 """Pictures of predictions, drawn without a display."""
 
-from .hook import SegVisualizationHook
-from .local_visualizer import SegLocalVisualizer
-from .mlflow_backend import MLflowVisBackend
-from .overlay import compose, default_palette, draw_errors, draw_legend, draw_overlay, present_classes
+from dpt.visualization.hook import SegVisualizationHook
+from dpt.visualization.overlay import (
+    compose,
+    default_palette,
+    draw_errors,
+    draw_legend,
+    draw_overlay,
+    present_classes,
+)
+from dpt.visualization.visualizer import MLflowVisBackend, SegLocalVisualizer
 
 __all__ = [
     'MLflowVisBackend',

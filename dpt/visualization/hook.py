@@ -1,4 +1,4 @@
-"""Draws some of the predictions during validation and test."""
+"""Draw some of the predictions in validation and test."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +16,7 @@ from dpt.structures import SegDataSample
 
 
 def spread(size: int, count: int, step: int = 1) -> set[int]:
-    """Return up to ``count`` multiples of ``step`` below ``size``, spread evenly, 0 among them."""
+    """Return up to ``count`` evenly spaced multiples of ``step`` below ``size``, starting with 0."""
     places = -(-size // step)
     return {step * (i * places // count) for i in range(count)} if places else set()
 
@@ -25,21 +25,19 @@ def spread(size: int, count: int, step: int = 1) -> set[int]:
 class SegVisualizationHook(Hook):
     """Draw the same images of the data set each time: ``num_images``, or every ``interval``-th.
 
-    Images are counted in the order of the data set, so that their pictures, which bear the iteration in the
-    backends, follow the model over time.
-
-    Validation hands pictures to the visualizer's backends (TensorBoard, files in the work directory), from
-    the first process only; so does a test, unless ``out_dir`` is set, where each process writes its own.
+    The first process passes the pictures to the visualizer's backends (TensorBoard, files in the work
+    directory), where they have the iteration as step. A test with ``out_dir`` writes files instead, from
+    every process.
 
     Args:
-        draw: whether to draw at all.
-        interval: draw images whose index in the data set is a multiple of this, the first one included.
-        num_images: draw so many images instead, spread evenly over the data set, all of them read by the
-            first process; None for ``interval``.
-        show: whether to open a window, too.
-        wait_time: seconds to show it for; 0 waits for a key.
-        backend_args: of mmengine's file client that reads the images.
-        out_dir: folder that a test writes ``<stem of the image>.png`` to.
+        draw: Whether to draw at all.
+        interval: Draw every image whose index in the data set is a multiple of this.
+        num_images: Draw this number of images instead, spread evenly over those that the first process
+            reads; None for ``interval``.
+        show: Whether to open a window, too.
+        wait_time: Seconds to show it; 0 waits for a key.
+        backend_args: Arguments of mmengine's file backend that reads the images.
+        out_dir: Folder for ``<stem of the image>.png`` in a test.
     """
 
     def __init__(
@@ -72,7 +70,7 @@ class SegVisualizationHook(Hook):
         self._chosen = spread(size, self.num_images or 0, get_dist_info()[1])
 
     def before_run(self, runner: Runner) -> None:
-        """Refuse a visualizer that would silently draw nothing."""
+        """Raise ValueError for a visualizer that would silently draw nothing."""
         if self.draw and type(runner.visualizer).add_datasample is Visualizer.add_datasample:
             raise ValueError(
                 f'SegVisualizationHook(draw=True) needs a visualizer that draws segmentations, and '
@@ -82,11 +80,11 @@ class SegVisualizationHook(Hook):
             )
 
     def before_val_epoch(self, runner: Runner) -> None:
-        """Count images anew."""
+        """Restart the count of images."""
         self._start(len(runner.val_dataloader.dataset))
 
     def before_test_epoch(self, runner: Runner) -> None:
-        """Count images anew."""
+        """Restart the count of images."""
         self._start(len(runner.test_dataloader.dataset))
 
     def after_val_iter(
@@ -114,7 +112,7 @@ class SegVisualizationHook(Hook):
     ) -> None:
         rank, world_size = get_dist_info()
         for sample in outputs:
-            # The sampler deals images out in turn: one to each process, and round again.
+            # The sampler distributes the images to the processes in turn.
             index = self._num_seen * world_size + rank
             self._num_seen += 1
             if not self._is_wanted(index) or (out_dir is None and rank != 0):
@@ -150,5 +148,5 @@ class SegVisualizationHook(Hook):
 
 
 def _iteration(runner: Runner) -> int:
-    # A test has no training loop: to ask for the iteration would build one, which needs the training's data.
+    # In a test, reading runner.iter would build the training loop, which needs the training data.
     return runner.iter if isinstance(runner._train_loop, BaseLoop) else 0

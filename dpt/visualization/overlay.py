@@ -1,7 +1,7 @@
-"""Label maps over images, as arrays: panels side by side, titled, over a legend of the classes in them.
+"""Pictures of label maps as arrays: overlays, errors, legends, and titled panels side by side.
 
-Pictures are RGB, uint8, of shape HxWx3; label maps are integers of shape HxW. A label that no class has (255,
-say) means that the pixel is not labelled.
+Pictures are RGB, uint8, of shape HxWx3; label maps are integers of shape HxW. Labels outside the classes,
+such as 255, mean that a pixel is not labelled.
 """
 
 from collections.abc import Sequence
@@ -13,19 +13,15 @@ WHITE, INK = (255, 255, 255), (32, 32, 32)
 ERROR_COLOUR = (235, 45, 45)
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 MIN_PANEL_WIDTH = 320
-"""Narrower images are enlarged, so that the text over and under them can be read."""
+"""Narrower images are enlarged, so that titles and legend fit."""
 
 
 def default_palette(num_classes: int) -> np.ndarray:
-    """Colours for classes that come without: each is as far as can be from those before it, and from greys.
-
-    Returns:
-        uint8 colours of shape Kx3.
-    """
+    """Return uint8 colours of shape Kx3, each as different as possible from greys and those before it."""
     levels = np.linspace(40, 240, 15)
     candidates = np.stack(np.meshgrid(levels, levels, levels), axis=-1).reshape(-1, 1, 3).astype(np.uint8)
     seen = cv2.cvtColor(candidates, cv2.COLOR_RGB2LAB).reshape(-1, 3).astype(np.float32)
-    # Greys belong to unlabelled pixels and to the image: they are taken before the first class is.
+    # Greys belong to unlabelled pixels and to the image: the first colour is already far from them.
     taken = np.abs(seen[:, 1:] - 128).max(axis=1)
     colours = np.zeros((num_classes, 3), np.uint8)
     for k in range(num_classes):
@@ -36,7 +32,7 @@ def default_palette(num_classes: int) -> np.ndarray:
 
 
 def present_classes(num_classes: int, *label_maps: np.ndarray) -> list[int]:
-    """Return the classes that any of the maps has, in ascending order."""
+    """Return the classes that occur in any of the maps, in ascending order."""
     found = {int(label) for labels in label_maps for label in np.unique(labels)}
     return sorted(label for label in found if 0 <= label < num_classes)
 
@@ -45,10 +41,10 @@ def draw_overlay(image: np.ndarray, labels: np.ndarray, palette: np.ndarray, alp
     """Blend the colours of classes over an image: ``(1 - alpha) * image + alpha * colour``.
 
     Args:
-        image: picture of shape HxWx3.
-        labels: label map of shape HxW; pixels that are not labelled are blended with black.
+        image: Picture of shape HxWx3.
+        labels: Label map of shape HxW; pixels without a label are blended with black.
         palette: uint8 colours of shape Kx3.
-        alpha: between 0 (the image alone) and 1 (the colours alone).
+        alpha: Between 0 (the image alone) and 1 (the colours alone).
     """
     _check_size(image, labels)
     num_classes = len(palette)
@@ -61,10 +57,10 @@ def draw_overlay(image: np.ndarray, labels: np.ndarray, palette: np.ndarray, alp
 def draw_errors(
     image: np.ndarray, prediction: np.ndarray, truth: np.ndarray, num_classes: int
 ) -> tuple[np.ndarray, float]:
-    """Show where a prediction is wrong: red on the dimmed grey image; unlabelled pixels are dark and hatched.
+    """Draw wrong pixels in red on the dimmed grey image, and unlabelled pixels dark and hatched.
 
     Returns:
-        The picture, and the share of labelled pixels that are wrong (NaN where no pixel is labelled).
+        The picture, and the share of labelled pixels that are wrong (NaN if no pixel is labelled).
     """
     _check_size(image, prediction)
     _check_size(image, truth)
@@ -102,8 +98,8 @@ def draw_legend(names: Sequence[str], colours: np.ndarray, width: int, text_heig
     Args:
         names: N names.
         colours: uint8 colours of shape Nx3.
-        width: width of the picture in pixels.
-        text_height: height of a capital letter in pixels.
+        width: Width of the picture in pixels.
+        text_height: Height of a capital letter in pixels.
     """
     swatch, gap = round(1.5 * text_height), round(0.7 * text_height)
     row_height = round(2.4 * text_height)
@@ -128,12 +124,12 @@ def compose(
     """Put titled panels side by side, and a legend beneath.
 
     Args:
-        panels: titles and pictures, all of one size.
+        panels: Titles and pictures, all of one size.
         names: N names in the legend.
         colours: uint8 colours of shape Nx3.
 
     Returns:
-        A picture; panels narrower than :data:`MIN_PANEL_WIDTH` are enlarged by a whole factor.
+        A picture, in which panels narrower than :data:`MIN_PANEL_WIDTH` are enlarged by an integer factor.
     """
     factor = -(-MIN_PANEL_WIDTH // panels[0][1].shape[1])
     height, width = (factor * length for length in panels[0][1].shape[:2])
@@ -160,8 +156,8 @@ def contact_sheet(
     """Put titled panels in rows, and one legend beneath all.
 
     Args:
-        panels: titles and pictures of any sizes; smaller ones stand on white.
-        columns: panels in a row.
+        panels: Titles and pictures of any sizes; smaller ones are padded with white.
+        columns: Panels in a row.
         names: N names in the legend.
         colours: uint8 colours of shape Nx3.
     """
@@ -186,7 +182,7 @@ def _text_height_over(width: int) -> int:
 
 
 def _font(text_height: int) -> tuple[float, int]:
-    """Scale and thickness of the font at which a capital letter is so many pixels high."""
+    """Return the scale and thickness of the font for a height of capital letters in pixels."""
     (_, height), _ = cv2.getTextSize('X', FONT, 1, 1)
     return text_height / height, max(round(text_height / 12), 1)
 
@@ -197,7 +193,7 @@ def _text_width(text: str, text_height: int) -> int:
 
 
 def _write(picture: np.ndarray, text: str, left: int, baseline: int, text_height: int, width: int) -> None:
-    """Write one line in place, cut to ``width`` pixels."""
+    """Write one line in place, truncated to ``width`` pixels."""
     shown = text
     while shown and _text_width(shown, text_height) > width:
         text = text[:-1]

@@ -19,7 +19,7 @@ from dpt.datasets import BaseSegDataset
 from dpt.datasets.transforms.geometry import dominated
 from dpt.datasets.transforms.image import is_cut_short
 from dpt.datasets.transforms.loading import label_table
-from dpt.extras.ade20k.release import compare_with_release
+from dpt.extras.ade20k import compare_with_release
 from dpt.registry import TRANSFORMS
 
 EXAMPLES = int(os.environ.get('DPT_FUZZ_EXAMPLES', '0'))

@@ -157,6 +157,6 @@ def test_the_site_builds_and_names_every_tool(tmp_path: Path) -> None:
     for file in (REPOSITORY / 'tools').rglob('*.py'):
         assert file.relative_to(REPOSITORY).as_posix() in site, file
     api = (tmp_path / 'site' / 'api.html').read_text(encoding='utf-8')
-    for name in ('dpt.models.segmentor.EncoderDecoder', 'dpt.apis.Segmenter.__call__', 'dpt.apis.init_model'):
+    for name in ('dpt.models.segmentor.EncoderDecoder', 'dpt.apis.Predictor.__call__', 'dpt.apis.init_model'):
         assert f'id="{name}"' in api, name
     assert 'Define the computation performed at every call' not in api  # torch's, where ours says nothing

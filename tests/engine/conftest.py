@@ -37,6 +37,7 @@ def tiny(repository: Path, scenes: Path, tiny_options: dict) -> Callable[..., Co
             **{
                 'total_batch_size': 2,
                 'default_hooks.visualization': None,
+                'default_hooks.utilization': None,
                 'default_hooks.logger.interval': 1,
                 'default_hooks.checkpoint.interval': 1,
                 'default_hooks.checkpoint.max_keep_ckpts': -1,

@@ -5,7 +5,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
@@ -31,29 +30,6 @@ def run_tool(repository: Path) -> Run:
         return result
 
     return run
-
-
-@pytest.fixture(scope='session')
-def tool_main(tool_module: Callable[[str], ModuleType]) -> Callable[[str], Callable[..., int]]:
-    """Load a tool into this process: for its many mistakes, a process each would take minutes.
-
-    What comes back takes the command line's arguments and returns the exit status.
-    """
-
-    def load(path: str) -> Callable[..., int]:
-        module = tool_module(path)
-
-        def main(*arguments: object) -> int:
-            with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(sys, 'argv', [path, *map(str, arguments)])
-                try:
-                    return module.main() or 0
-                except SystemExit as stop:
-                    return int(stop.code or 0)
-
-        return main
-
-    return load
 
 
 @pytest.fixture(scope='session')

@@ -1,8 +1,6 @@
-"""tools/benchmark.py and tools/get_flops.py as a user calls them, but in this process, which is faster."""
+"""``tools/benchmark.py`` and ``tools/get_flops.py`` as a user runs them."""
 
-import importlib.util
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,27 +12,12 @@ SIZE = (96, 128)
 
 
 @pytest.fixture(scope='module')
-def call(repository: Path) -> Callable:
-    """Run a tool with arguments; returns nothing, as what it prints is captured."""
-
-    def run(tool: str, *arguments: object) -> None:
-        spec = importlib.util.spec_from_file_location(tool, repository / 'tools' / f'{tool}.py')
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(sys, 'argv', [tool, *map(str, arguments)])
-            module.main()
-
-    return run
-
-
-@pytest.fixture(scope='module')
-def report(call: Callable, tiny_config: Path, tmp_path_factory) -> dict:
+def report(tool_main: Callable, tiny_config: Path, tmp_path_factory) -> dict:
     folder = tmp_path_factory.mktemp('benchmark')
     modes = ['--train', '--infer', '--tta', '--data', '--metric']
     files = ['--json', folder / 'a.json', '--picture', folder / 'a.png']
     options = ['--device', 'cpu', '--iters', 2, '--batch-size', 2, '--size', *SIZE]
-    call('benchmark', tiny_config, *modes, *options, *files)
+    tool_main('tools/benchmark.py')(tiny_config, *modes, *options, *files)
     picture = cv2.imread(str(folder / 'a.png'))
     return dict(json.loads((folder / 'a.json').read_text()), picture=picture)
 
@@ -54,14 +37,14 @@ def test_every_mode_is_measured(report: dict) -> None:
     assert {'LoadImageFromFile', 'LoadAnnotations', 'PackSegInputs'} <= loading
 
 
-def test_the_arithmetic_is_that_of_the_padded_batch(report: dict) -> None:
+def test_flops_are_those_of_the_padded_batch(report: dict) -> None:
     train, infer, tta = (report['results'][i]['gflop_per_image'] for i in range(3))
     # Forward and backward, but for the gradient of the images; views of 96, 120 and 150 rows padded to 32.
     assert 2.5 * infer < train < 3 * infer
     assert tta > 6 * infer
 
 
-def test_the_picture_is_there(report: dict) -> None:
+def test_a_picture_is_drawn(report: dict) -> None:
     assert report['picture'].shape[1] == 1320
     assert report['picture'].std() > 10
 
@@ -70,32 +53,31 @@ def test_the_picture_is_there(report: dict) -> None:
     ('arguments', 'message'),
     [
         (['--device', 'tpu'], '--device tpu: must be cpu, cuda or cuda:N'),
-        (['--device', 'cuda:9'], '--device cuda:9: there is no such GPU'),
+        (['--device', 'cuda:9'], '--device cuda:9: this GPU does not exist'),
         (['--batch-size', 0], '--batch-size 0: must be 1 or more'),
         (['--json', '/nowhere/a.json'], '--json /nowhere/a.json: the folder does not exist'),
         (['--picture', 'a.txt'], '--picture a.txt: must end in'),
         (['--size', 0, 4], '--size 0 4: both must be 1 or more'),
     ],
 )
-def test_a_mistake_ends_in_one_line(
-    call: Callable, capsys, tiny_config: Path, arguments: list, message: str
+def test_mistakes_are_reported_in_one_line(
+    tool_main: Callable, capsys, tiny_config: Path, arguments: list, message: str
 ) -> None:
-    with pytest.raises(SystemExit):
-        call('benchmark', tiny_config, *arguments)
+    assert tool_main('tools/benchmark.py')(tiny_config, *arguments) == 1
     error = capsys.readouterr().err
     assert error.startswith(f'error: {message}')
     assert 'Traceback' not in error
 
 
-def test_the_table_names_rate_and_utilisation(call: Callable, capsys, tiny_config: Path) -> None:
-    call('benchmark', tiny_config, '--infer', '--device', 'cpu', '--iters', 1)
+def test_the_table_shows_rate_and_utilisation(tool_main: Callable, capsys, tiny_config: Path) -> None:
+    tool_main('tools/benchmark.py')(tiny_config, '--infer', '--device', 'cpu', '--iters', 1)
     table = capsys.readouterr().out
     assert 'images/s, latency' in table
     assert 'of the measured matrix rate, MFU' in table
 
 
-def test_get_flops_adds_up(call: Callable, capsys, tiny_config: Path) -> None:
-    call('get_flops', tiny_config, '--shape', *SIZE)
+def test_get_flops_adds_up(tool_main: Callable, capsys, tiny_config: Path) -> None:
+    tool_main('tools/get_flops.py')(tiny_config, '--shape', *SIZE)
     lines = capsys.readouterr().out.splitlines()
     cells = [line.split() for line in lines[3:]]
     rows = {row[0]: [float(x) for x in row[1:]] for row in cells if len(row) == 4}
@@ -104,6 +86,5 @@ def test_get_flops_adds_up(call: Callable, capsys, tiny_config: Path) -> None:
         total = sum(row[i] for name, row in rows.items() if name != 'all')
         assert total == pytest.approx(rows['all'][i], abs=0.05 * len(rows))
     assert lines[0] == 'one image of 96x128'
-    with pytest.raises(SystemExit):
-        call('get_flops', tiny_config, '--shape', 0, 1)
+    assert tool_main('tools/get_flops.py')(tiny_config, '--shape', 0, 1) == 1
     assert capsys.readouterr().err.startswith('error: --shape 0 1: both must be 1 or more')

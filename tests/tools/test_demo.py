@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from dpt.apis import Segmentation, Segmenter
+from dpt.apis import Predictor, Segmentation
 
 
 def test_the_table_shows_classes_by_area_and_escapes_their_names(tool_module):
@@ -23,18 +23,18 @@ def test_the_table_shows_classes_by_area_and_escapes_their_names(tool_module):
 def test_the_page_segments_an_rgb_image(tool_module, model_file, pictures, monkeypatch):
     monkeypatch.setitem(os.environ, 'GRADIO_ANALYTICS_ENABLED', 'False')
     pytest.importorskip('gradio')
-    segmenter = Segmenter(model_file, device='cpu')
-    page = tool_module('tools/demo.py').build_page(segmenter, 'title')
+    predictor = Predictor(model_file, device='cpu')
+    page = tool_module('tools/demo.py').build_page(predictor, 'title')
     segment = next(block.fn for block in page.fns.values() if block.api_name == 'segment')
     image = cv2.imread(str(pictures / 'a.png'))
     result, overlay, table = segment(image[..., ::-1], 0.5)
-    assert np.array_equal(result.labels, segmenter(image).labels)
-    assert np.array_equal(overlay, segmenter(image).overlay(0.5))
+    assert np.array_equal(result.labels, predictor(image).labels)
+    assert np.array_equal(overlay, predictor(image).overlay(0.5))
     assert '%' in table
     assert segment(None, 0.5) == (None, None, '')
 
 
-def test_a_missing_model_is_told_in_a_line(tool_main, capsys):
+def test_a_missing_model_is_reported_in_one_line(tool_main, capsys):
     pytest.importorskip('gradio')
     assert tool_main('tools/demo.py')('gone.safetensors') == 1
     assert 'gone.safetensors' in capsys.readouterr().err

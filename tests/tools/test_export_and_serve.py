@@ -1,6 +1,5 @@
 """``tools/export.py`` and ``tools/serve_onnx.py`` as a user runs them."""
 
-import ast
 import json
 import subprocess
 import sys
@@ -10,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from dpt.apis import Segmenter
+from dpt.apis import Predictor
 from dpt.export import ExportedSegmentor
 
 onnxruntime = pytest.importorskip('onnxruntime')
@@ -32,7 +31,7 @@ def onnx_file(main, model_file, pictures, tmp_path_factory):
 
 def test_onnxruntime_computes_any_size_and_batch(onnx_file, model_file):
     session = onnxruntime.InferenceSession(str(onnx_file), providers=['CPUExecutionProvider'])
-    graph = ExportedSegmentor(Segmenter(model_file, device='cpu').model).eval()
+    graph = ExportedSegmentor(Predictor(model_file, device='cpu').model).eval()
     random = np.random.default_rng(0)
     for shape in ((1, 120, 160), (3, 97, 131), (2, 65, 250), (1, 224, 64)):
         image = random.integers(0, 256, (*shape, 3), dtype=np.uint8)
@@ -43,7 +42,7 @@ def test_onnxruntime_computes_any_size_and_batch(onnx_file, model_file):
         assert np.abs(logits - expected).max() < 1e-4 * np.abs(expected).max()
 
 
-def test_it_is_served_without_torch_and_gives_our_labels(
+def test_the_server_needs_no_torch_and_gives_equal_labels(
     onnx_file, model_file, pictures, repository, tmp_path
 ):
     code = (
@@ -54,35 +53,20 @@ def test_it_is_served_without_torch_and_gives_our_labels(
     )
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
     labels = cv2.imread(str(tmp_path / 'labels.png'), cv2.IMREAD_UNCHANGED)
-    expected = Segmenter(model_file, device='cpu')(pictures / 'a.png')
+    expected = Predictor(model_file, device='cpu')(pictures / 'a.png')
     assert labels.shape == expected.labels.shape
     assert (labels != expected.labels).mean() < 1e-3  # ties alone
     name, share = next(iter(expected.areas().items()))
     assert f'{name}: {share:.1f} %' in done.stdout
 
 
-def test_the_server_is_an_example_of_forty_lines_of_code(repository):
-    tree = ast.parse((repository / 'tools' / 'serve_onnx.py').read_text(encoding='utf-8'))
-    for node in ast.walk(tree):
-        if isinstance(node, (ast.Module, ast.FunctionDef)) and ast.get_docstring(node):
-            del node.body[0]
-    assert len([line for line in ast.unparse(tree).splitlines() if line.strip()]) <= 40
-
-
-def test_the_server_tells_a_mistake_in_a_line(repository, pictures, tmp_path):
+@pytest.mark.parametrize('image', ['{pictures}/a.png', 'gone.png'])
+def test_the_server_reports_mistakes_in_one_line(run_tool, pictures, tmp_path, image):
     (tmp_path / 'junk.onnx').write_text('junk')
-    for model, image in ((tmp_path / 'junk.onnx', pictures / 'a.png'), (tmp_path / 'junk.onnx', 'gone.png')):
-        command = [
-            sys.executable,
-            str(repository / 'tools' / 'serve_onnx.py'),
-            model,
-            image,
-            tmp_path / 'l.png',
-        ]
-        done = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False)
-        assert done.returncode == 1
-        assert 'error: ' in done.stderr
-        assert 'Traceback' not in done.stderr
+    arguments = (tmp_path / 'junk.onnx', image.format(pictures=pictures), tmp_path / 'labels.png')
+    error = run_tool('tools/serve_onnx.py', *arguments, status=1).stderr
+    assert 'error: ' in error
+    assert 'Traceback' not in error
 
 
 def test_the_metadata_are_complete(onnx_file):
@@ -108,15 +92,8 @@ def test_torch_export_of_one_size(main, model_file, pictures, tmp_path, capsys, 
 
 
 def test_labels_that_disagree_leave_no_file(main, model_file, pictures, tmp_path, capsys):
-    options = [
-        '--no-dynamic',
-        '--out',
-        tmp_path / 'x.pt2',
-        '--check',
-        pictures / 'a.png',
-        '--min-agreement',
-        '101',
-    ]
+    options = ['--no-dynamic', '--out', tmp_path / 'x.pt2', '--check', pictures / 'a.png']
+    options += ['--min-agreement', '101']
     assert main(model_file, '--format', 'torch_export', *options) == 1
     assert 'does not predict as PyTorch does; nothing was written' in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
@@ -125,26 +102,13 @@ def test_labels_that_disagree_leave_no_file(main, model_file, pictures, tmp_path
 @pytest.mark.parametrize(
     ('options', 'status', 'message'),
     [
-        (['--format', 'onnx', '--out', 'x.pt2', '--check', '{pictures}'], 1, 'ends in .onnx'),
-        (['--format', 'onnx', '--out', 'x.onnx', '--check', 'gone'], 1, 'gone does not exist'),
-        (
-            ['--format', 'onnx', '--out', 'gone/x.onnx', '--check', '{pictures}'],
-            1,
-            'the folder does not exist',
-        ),
-        (
-            ['--format', 'onnx', '--out', 'x.onnx', '--size', 64, 64, '--check', '{pictures}'],
-            2,
-            '--no-dynamic',
-        ),
-        (
-            ['--format', 'torch_export', '--no-dynamic', '--out', 'x.pt2', '--check', '{pictures}'],
-            1,
-            'export with',
-        ),
+        ('--format onnx --out x.pt2 --check {pictures}', 1, 'ends in .onnx'),
+        ('--format onnx --out x.onnx --check gone', 1, 'gone does not exist'),
+        ('--format onnx --out gone/x.onnx --check {pictures}', 1, 'the folder does not exist'),
+        ('--format onnx --out x.onnx --size 64 64 --check {pictures}', 2, '--no-dynamic'),
+        ('--format torch_export --no-dynamic --out x.pt2 --check {pictures}', 1, 'export with'),
     ],
 )
-def test_a_mistake_is_told_in_a_line(main, model_file, pictures, capsys, options, status, message):
-    filled = [str(option).format(pictures=pictures) for option in options]
-    assert main(model_file, *filled) == status
+def test_mistakes_are_reported_in_one_line(main, model_file, pictures, capsys, options, status, message):
+    assert main(model_file, *options.format(pictures=pictures).split()) == status
     assert message in capsys.readouterr().err

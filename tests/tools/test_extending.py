@@ -11,7 +11,7 @@ import pytest
 import torch
 from mmengine.structures import PixelData
 
-from dpt.apis import Segmenter, inference_model, init_model
+from dpt.apis import Predictor, inference_model, init_model
 from dpt.config import load_config
 from dpt.export import labels_from, load
 from dpt.registry import MODELS
@@ -107,7 +107,7 @@ def test_exports_and_the_python_interface_agree(project: Path, run_tool: Callabl
     model = init_model(config, checkpoint, device='cpu')
     image = cv2.imread(str(picture))
     labels = inference_model(model, image).pred_sem_seg.data[0].numpy()
-    assert np.array_equal(Segmenter(checkpoint, config=config, device='cpu')(image).labels, labels)
+    assert np.array_equal(Predictor(checkpoint, config=config, device='cpu')(image).labels, labels)
     # At the network's scale, as the exported graph takes it.
     sample = SegDataSample(metainfo=dict(img_shape=image.shape[:2], ori_shape=image.shape[:2]))
     batch = dict(inputs=[torch.from_numpy(image).permute(2, 0, 1)], data_samples=[sample])

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from dpt.apis import Segmenter
+from dpt.apis import Predictor
 
 
 @pytest.fixture(scope='module')
@@ -17,7 +17,7 @@ def main(tool_main):
     return tool_main('tools/infer.py')
 
 
-def test_the_rest_is_done_where_one_image_is_a_strip(main, best, tmp_path, capsys):
+def test_a_strip_is_reported_and_the_rest_predicted(main, best, tmp_path, capsys):
     (tmp_path / 'in').mkdir()
     for name, shape in (('a', (60, 80, 3)), ('b', (2000, 2, 3)), ('c', (60, 80, 3))):
         cv2.imwrite(str(tmp_path / f'in/{name}.png'), np.full(shape, 128, np.uint8))
@@ -47,7 +47,7 @@ def inputs(tiny_config, tmp_path):
     return folder
 
 
-def test_images_and_videos_give_labels_and_overlays(run_tool, best, inputs, tmp_path):
+def test_images_and_videos_give_labels_and_overlays(run_tool, tool_module, best, inputs, tmp_path):
     out, show = tmp_path / 'labels', tmp_path / 'overlays'
     clip = tmp_path / 'clip.avi'
     options = ('--out', out, '--show-dir', show, '--opacity', 0.4, '--batch-size', 2)
@@ -55,11 +55,11 @@ def test_images_and_videos_give_labels_and_overlays(run_tool, best, inputs, tmp_
     assert '3 of 4 inputs done; 4 video frames' in done.stdout
     assert f'not read (1): {inputs / "broken.jpg"}' in done.stdout
     assert 'broken.jpg cannot be read' in done.stderr
-    segmenter = Segmenter(best, device='cpu')
-    result = segmenter(inputs / 'below' / 'b.png')
+    predictor = Predictor(best, device='cpu')
+    result = predictor(inputs / 'below' / 'b.png')
     assert np.array_equal(cv2.imread(str(out / 'below' / 'b.png'), cv2.IMREAD_UNCHANGED), result.labels)
     assert np.array_equal(cv2.imread(str(show / 'below' / 'b.png'))[..., ::-1], result.overlay(0.4))
-    frames = list(segmenter.stream(clip))
+    frames = list(predictor.stream(tool_module('tools/infer.py').Video(clip).frames(None)))
     assert np.array_equal(
         cv2.imread(str(out / 'clip' / '000003.png'), cv2.IMREAD_UNCHANGED), frames[3].labels
     )
@@ -88,14 +88,14 @@ def test_images_and_videos_give_labels_and_overlays(run_tool, best, inputs, tmp_
         (['{best}', '{inputs}', '{tmp}/other/a.jpg', '--out', '{tmp}/o'], 1, 'both results would be named a'),
     ],
 )
-def test_a_mistake_is_told_in_a_line(main, best, inputs, tmp_path, capsys, arguments, status, message):
+def test_mistakes_are_reported_in_one_line(main, best, inputs, tmp_path, capsys, arguments, status, message):
     filled = [argument.format(best=best, inputs=inputs, tmp=tmp_path) for argument in arguments]
     assert main(*filled) == status
     assert message in capsys.readouterr().err
     assert not (tmp_path / 'o').exists()
 
 
-def test_a_video_stops_where_it_is_told_and_junk_is_reported(main, best, inputs, tmp_path, capsys):
+def test_max_frames_stops_and_junk_is_reported(main, best, inputs, tmp_path, capsys):
     clip, show = tmp_path / 'clip.avi', tmp_path / 's'
     assert main(best, clip, '--show-dir', show, '--max-frames', 2, '--legend') == 0
     assert '1 of 1 inputs done; 2 video frames' in capsys.readouterr().out
@@ -103,3 +103,13 @@ def test_a_video_stops_where_it_is_told_and_junk_is_reported(main, best, inputs,
     assert main(best, tmp_path / 'junk.mp4', '--show-dir', show) == 3
     assert 'junk.mp4 cannot be opened' in capsys.readouterr().err
     assert [path.name for path in show.iterdir()] == ['clip.mp4']
+
+
+def test_a_webcam_is_opened_by_its_index(main, best, inputs, tmp_path, monkeypatch, capsys):
+    opened, capture = [], cv2.VideoCapture
+    clip = str(tmp_path / 'clip.avi')
+    monkeypatch.setattr(cv2, 'VideoCapture', lambda source: opened.append(source) or capture(clip))
+    assert main(best, 0, '--out', tmp_path / 'o') == 0
+    assert opened == [0]
+    assert '1 of 1 inputs done; 4 video frames' in capsys.readouterr().out
+    assert len(list((tmp_path / 'o' / 'webcam-0').iterdir())) == 4

@@ -1,22 +1,15 @@
-"""The synthetic data set: its layout is ADE20K's, its labels are complete, and it is the same each time."""
+"""The synthetic data set has ADE20K's layout, complete labels, and the same files each time."""
 
 import hashlib
 import json
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
 
 SPLITS = {'training': 120, 'validation': 30}
-
-
-def run(repository: Path, *arguments: object) -> subprocess.CompletedProcess:
-    command = [sys.executable, str(repository / 'tools' / 'make_quickstart_data.py'), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 def digests(root: Path) -> dict[str, str]:
@@ -25,85 +18,73 @@ def digests(root: Path) -> dict[str, str]:
 
 
 @pytest.fixture(scope='module')
-def data(repository, tmp_path_factory) -> Path:
+def main(tool_main: Callable) -> Callable:
+    return tool_main('tools/make_quickstart_data.py')
+
+
+@pytest.fixture(scope='module')
+def data(main: Callable, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp('quickstart') / 'data'
-    result = run(repository, out)
-    assert result.returncode == 0, result.stderr
+    assert main(out) == 0
     return out
 
 
-def test_each_image_has_its_mask_under_the_same_name(data):
-    for split, count in SPLITS.items():
-        images = sorted(path.stem for path in (data / 'images' / split).iterdir())
-        masks = sorted(path.stem for path in (data / 'annotations' / split).iterdir())
-        assert len(images) == count
-        assert images == masks
-    assert not [path.name for path in data.parent.iterdir() if path != data], 'scratch files are left behind'
-
-
-def test_files_are_colour_jpegs_and_single_channel_masks_of_equal_size(data):
+def test_images_and_masks_correspond(data: Path) -> None:
     shapes = set()
-    for path in (data / 'images').rglob('*.jpg'):
-        image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-        mask_path = data / 'annotations' / path.parent.name / f'{path.stem}.png'
-        mask = cv2.imread(str(mask_path), cv2.IMREAD_UNCHANGED)
-        assert image.ndim == 3
-        assert mask.ndim == 2
-        assert mask.dtype == np.uint8
-        assert mask.shape == image.shape[:2]
-        with Image.open(path) as picture, Image.open(mask_path) as labels:
-            assert (picture.format, picture.mode) == ('JPEG', 'RGB')
-            assert (labels.format, labels.mode) == ('PNG', 'L')
-            np.testing.assert_array_equal(np.asarray(labels), mask)
-        shapes.add(mask.shape)
-    assert len(shapes) > 10, 'images of one size would hide errors with shapes'
+    for split, count in SPLITS.items():
+        images = sorted((data / 'images' / split).iterdir())
+        masks = sorted((data / 'annotations' / split).iterdir())
+        assert len(images) == count
+        assert [path.stem for path in images] == [path.stem for path in masks]
+        for image_path, mask_path in zip(images, masks, strict=True):
+            image, mask = (cv2.imread(str(path), cv2.IMREAD_UNCHANGED) for path in (image_path, mask_path))
+            assert (image.ndim, mask.ndim, mask.dtype) == (3, 2, np.uint8)
+            assert mask.shape == image.shape[:2]
+            shapes.add(mask.shape)
+    assert len(shapes) > 10  # images of one size would hide errors with shapes
+    assert list(data.parent.iterdir()) == [data]
 
 
 @pytest.mark.parametrize('split', SPLITS)
-def test_labels_are_one_based_with_every_class_and_some_unlabelled_pixels(data, split):
+def test_every_class_and_some_unlabelled_pixels_occur(data: Path, split: str) -> None:
     meta = json.loads((data / 'meta.json').read_text())
     assert meta['reduce_zero_label'] is True
     assert len(meta['classes']) == len(meta['palette']) == 6
-    counts = np.zeros(256, int)
-    images_with = np.zeros(256, int)
-    for path in (data / 'annotations' / split).glob('*.png'):
-        of_image = np.bincount(cv2.imread(str(path), cv2.IMREAD_UNCHANGED).ravel(), minlength=256)
-        counts += of_image
-        images_with += of_image > 0
-    assert set(np.flatnonzero(counts)) == set(range(len(meta['classes']) + 1))
-    assert images_with[1:7].min() >= SPLITS[split] // 4, images_with[:7]
-    assert 0.005 < counts[0] / counts.sum() < 0.1
+    masks = [cv2.imread(str(path), -1) for path in (data / 'annotations' / split).glob('*.png')]
+    counts = np.stack([np.bincount(mask.ravel(), minlength=256) for mask in masks])
+    assert set(np.flatnonzero(counts.sum(axis=0))) == set(range(7))
+    assert (counts > 0).sum(axis=0)[1:7].min() >= SPLITS[split] // 4
+    assert 0.005 < counts[:, 0].sum() / counts.sum() < 0.1
 
 
-def test_same_arguments_give_the_same_files_and_another_seed_does_not(repository, tmp_path):
+def test_files_depend_only_on_the_arguments(main: Callable, tmp_path: Path) -> None:
     size = ('--train', 3, '--val', 2, '--size', 90, 110)
     for name, seed in (('a', 0), ('b', 0), ('c', 1)):
-        assert run(repository, tmp_path / name, *size, '--seed', seed).returncode == 0
+        assert main(tmp_path / name, *size, '--seed', seed) == 0
     first, again, other = (digests(tmp_path / name) for name in 'abc')
     assert first == again
     assert not set(first.values()) & set(other.values())
     splits = [digests(tmp_path / 'a' / 'images' / split) for split in SPLITS]
-    assert not set(splits[0].values()) & set(splits[1].values()), 'validation repeats training images'
+    assert not set(splits[0].values()) & set(splits[1].values())
 
 
-def test_a_complete_set_is_left_alone_and_an_incomplete_one_made_anew(repository, tmp_path):
+def test_only_incomplete_or_different_data_are_replaced(main: Callable, tmp_path: Path, capsys) -> None:
     out = tmp_path / 'data'
     small = (out, '--train', 2, '--val', 1)
-    assert run(repository, *small).returncode == 0
-    whole = digests(out)
-    written = (out / 'meta.json').stat().st_mtime_ns
-    assert 'already there' in run(repository, *small).stdout
+    assert main(*small) == 0
+    whole, written = digests(out), (out / 'meta.json').stat().st_mtime_ns
+    assert main(*small) == 0
+    assert 'already there' in capsys.readouterr().out
     assert (out / 'meta.json').stat().st_mtime_ns == written
     next((out / 'images' / 'training').iterdir()).unlink()
-    assert run(repository, *small).returncode == 0
+    assert main(*small) == 0
     assert digests(out) == whole
-    assert run(repository, out, '--train', 4, '--val', 1).returncode == 0
+    assert main(out, '--train', 4, '--val', 1) == 0
     assert len(list((out / 'images' / 'training').iterdir())) == 4
 
 
-def test_a_folder_of_somebody_else_is_not_touched(repository, tmp_path):
+def test_other_folders_are_not_touched(run_tool: Callable, tmp_path: Path) -> None:
     (tmp_path / 'photo.jpg').write_bytes(b'mine')
-    result = run(repository, tmp_path, '--train', 1, '--val', 1)
-    assert result.returncode != 0
+    result = run_tool('tools/make_quickstart_data.py', tmp_path, '--train', 1, '--val', 1, status=1)
     assert 'not empty' in result.stderr
     assert [path.name for path in tmp_path.iterdir()] == ['photo.jpg']

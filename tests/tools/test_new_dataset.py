@@ -43,7 +43,7 @@ def labels_of(config: Path) -> dict[str, np.ndarray]:
     return found
 
 
-def test_index_and_colour_masks_of_camvid_give_the_same_labels(tool_main, raw: Path, capsys) -> None:
+def test_index_and_colour_masks_give_the_same_labels(tool_main, raw: Path, capsys) -> None:
     names = ','.join(CamVidDataset.METAINFO['classes'])
     out = raw.parent
     where = ('--out', out / 'index', '--config', out / 'index.py', '--classes', names)
@@ -68,7 +68,9 @@ def test_index_and_colour_masks_of_camvid_give_the_same_labels(tool_main, raw: P
     assert tool_main(TOOL)(raw / 'images', raw / 'colours', *where, '--ignore', '0,0,0', '--overwrite') == 0
 
 
-def test_the_base_says_what_there_is_by_class(tool_main, raw: Path, repository: Path, monkeypatch) -> None:
+def test_settings_by_class_follow_the_new_classes(
+    tool_main, raw: Path, repository: Path, monkeypatch
+) -> None:
     quickstart = repository / 'configs' / 'quickstart.py'  # class weights, a patch of 16, no auxiliary head
     monkeypatch.chdir(raw.parent)
     assert tool_main(TOOL)('raw/images', 'raw/masks', '--name', 'roads', '--base', quickstart) == 0
@@ -111,7 +113,7 @@ def test_any_config_can_be_the_base(tool_main, repository: Path, base: str, tmp_
     assert set(config.train_dataloader.dataset.metainfo) == {'classes'}
 
 
-def test_mistakes_are_one_line(tool_main, tmp_path: Path, capsys) -> None:
+def test_mistakes_are_reported_in_one_line(tool_main, tmp_path: Path, capsys) -> None:
     assert tool_main(TOOL)(tmp_path, tmp_path, '--out', tmp_path.parent / 'x', '--dry-run') == 1
     assert 'holds no image' in capsys.readouterr().err
     assert tool_main(TOOL)(tmp_path, tmp_path, '--name', '../x') == 1

@@ -40,7 +40,7 @@ def test_overlay_blends_image_and_colour(alpha, dtype):
 
 
 @pytest.mark.parametrize('value', [255, 3, -1])
-def test_labels_that_no_class_has_are_unlabelled(value):
+def test_labels_outside_the_classes_are_unlabelled(value):
     labels = np.full((12, 16), value)
     np.testing.assert_array_equal(
         draw_overlay(image(), labels, PALETTE, 1), np.zeros((12, 16, 3), dtype=np.uint8)
@@ -127,7 +127,7 @@ def test_titles_are_written():
     assert (titled[:40] < 128).any()
 
 
-def test_default_palette_tells_150_classes_apart():
+def test_default_palette_has_150_distinct_colours():
     palette = default_palette(150).astype(int)
     assert palette.shape == (150, 3)
     distances = np.abs(palette[:, None] - palette[None]).sum(axis=-1) + 1000 * np.eye(150)

@@ -63,7 +63,7 @@ def drive(hook, batches, mode='val', size=7):
 
 
 @pytest.mark.parametrize('batch_size', [1, 2, 3, 7])
-def test_images_are_counted_one_by_one_in_batches_of_any_size(paths, batch_size):
+def test_batch_size_does_not_change_the_images(paths, batch_size):
     hook = HOOKS.build(dict(type='SegVisualizationHook', draw=True, interval=3))
     batches = [paths[i : i + batch_size] for i in range(0, 7, batch_size)]
     for _ in range(2):
@@ -78,9 +78,7 @@ def test_images_are_counted_one_by_one_in_batches_of_any_size(paths, batch_size)
     [(1, 1, [0]), (3, 1, [0, 2, 4]), (7, 1, range(7)), (50, 1, range(7)), (2, 2, [0, 4]), (3, 4, [0, 4])],
 )
 @pytest.mark.parametrize('mode', ['val', 'test'])
-def test_a_fixed_number_of_images_is_spread_over_the_data_set(
-    paths, monkeypatch, num_images, world_size, expected, mode
-):
+def test_num_images_are_spread_over_the_data_set(paths, monkeypatch, num_images, world_size, expected, mode):
     monkeypatch.setattr('dpt.visualization.hook.get_dist_info', lambda: (0, world_size))
     hook = SegVisualizationHook(draw=True, num_images=num_images)
     for _ in range(2):  # the same ones every time
@@ -93,7 +91,7 @@ def test_nothing_is_drawn_unless_asked(paths):
 
 
 @pytest.mark.parametrize(('rank', 'expected'), [(0, ['0', '6']), (1, ['3'])])
-def test_processes_share_the_indices_of_the_data_set(paths, tmp_path, monkeypatch, rank, expected):
+def test_processes_draw_their_own_images(paths, tmp_path, monkeypatch, rank, expected):
     monkeypatch.setattr('dpt.visualization.hook.get_dist_info', lambda: (rank, 2))
     hook = SegVisualizationHook(draw=True, interval=3, out_dir=str(tmp_path))
     own = [paths[rank::2][:2], paths[rank::2][2:]]
@@ -103,7 +101,7 @@ def test_processes_share_the_indices_of_the_data_set(paths, tmp_path, monkeypatc
     assert names == ([f'val_{stem}' for stem in expected] if rank == 0 else [])
 
 
-def test_one_stem_in_two_folders_makes_two_files(paths, tmp_path):
+def test_equal_names_in_two_folders_make_two_files(paths, tmp_path):
     hook = SegVisualizationHook(draw=True, interval=1, out_dir='out')
     (tmp_path / 'other').mkdir()
     cv2.imwrite(str(tmp_path / 'other/0.png'), np.zeros((6, 8, 3), np.uint8))
@@ -113,7 +111,7 @@ def test_one_stem_in_two_folders_makes_two_files(paths, tmp_path):
 
 
 @pytest.mark.parametrize('content', [b'no image', b''])
-def test_broken_image_is_named(tmp_path, content):
+def test_broken_images_are_named(tmp_path, content):
     (tmp_path / 'x.png').write_bytes(content)
     with pytest.raises(ValueError, match=r'x\.png: not an image'):
         drive(SegVisualizationHook(draw=True), [[str(tmp_path / 'x.png')]])

@@ -11,10 +11,55 @@ Example:
 import argparse
 from pathlib import Path
 
+import numpy as np
 from rich.progress import track
 
 from dpt.cli import one_line_errors
-from dpt.extras.conversion import pascal_voc
+from dpt.extras.files import write_labels, write_lines
+
+LISTS = 'ImageSets/Segmentation'
+MASKS = 'SegmentationClassAug'
+AUGMENTED = 10582
+"""Training images that the literature calls 'VOC aug'."""
+NUM_CLASSES = 21
+
+
+def convert(source: Path, voc: Path) -> None:
+    """Write the mask in ``cls/NAME.mat`` into the folder ``VOC2012``."""
+    try:
+        from scipy.io import loadmat
+    except ImportError as error:
+        raise ValueError('reading .mat files needs scipy: pip install scipy') from error
+    try:
+        labels = np.asarray(loadmat(source)['GTcls'][0]['Segmentation'][0])
+    except Exception as error:  # scipy's errors for damaged files share no base class
+        raise ValueError(f'{source} is not a mask of SBD: {error}; unpack it again') from error
+    if labels.ndim != 2 or labels.max(initial=0) >= NUM_CLASSES:
+        raise ValueError(
+            f'{source} holds labels of shape {labels.shape} up to {labels.max()}, expected HxW up to 20'
+        )
+    write_labels(voc / MASKS / f'{source.stem}.png', labels.astype(np.uint8))
+
+
+def write_splits(voc: Path, sbd: Path) -> dict[str, int]:
+    """Write ``aug.txt``, SBD's images beyond VOC's, and ``trainaug.txt``, all but VOC's validation images.
+
+    Returns:
+        Number of images by file name.
+    """
+    training, validation, *larger = (
+        set((folder / f'{split}.txt').read_text().split())
+        for folder in (voc / LISTS, sbd)
+        for split in ('train', 'val')
+    )
+    augmented = set.union(*larger)
+    lists = {
+        'aug.txt': sorted(augmented - training - validation),
+        'trainaug.txt': sorted((augmented | training) - validation),
+    }
+    for name, images in lists.items():
+        write_lines(voc / LISTS / name, images)
+    return {name: len(images) for name, images in lists.items()}
 
 
 def main() -> None:
@@ -25,13 +70,18 @@ def main() -> None:
     parser.add_argument('sbd', type=Path, help="SBD's folder, unpacked, with dataset/cls/*.mat")
     args = parser.parse_args()
     with one_line_errors():
-        sources = pascal_voc.find_sources(args.sbd)
+        sbd = args.sbd / 'dataset' if (args.sbd / 'dataset').is_dir() else args.sbd
+        sources = sorted((sbd / 'cls').glob('*.mat'))
+        if not sources:
+            raise FileNotFoundError(
+                f'no {sbd / "cls"}/*.mat: unpack benchmark.tgz of SBD, which holds dataset/cls'
+            )
         for source in track(sources, 'masks'):
-            pascal_voc.convert(source, args.voc)
-        counts = pascal_voc.write_split_files(args.voc, args.sbd)
+            convert(source, args.voc)
+        counts = write_splits(args.voc, sbd)
         print(f'{len(sources)} masks; ' + ', '.join(f'{name}: {count}' for name, count in counts.items()))
-        if counts['trainaug.txt'] != pascal_voc.AUGMENTED:
-            print(f'note: the complete data sets give {pascal_voc.AUGMENTED} training images (trainaug.txt)')
+        if counts['trainaug.txt'] != AUGMENTED:
+            print(f'note: the complete data sets give {AUGMENTED} training images (trainaug.txt)')
 
 
 if __name__ == '__main__':

@@ -1,166 +1,153 @@
-"""Which classes annotations hold: a proposal that a user reads before anything is written."""
+"""The classes in annotations: a proposal that the user sees before anything is written."""
 
 import difflib
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dpt.extras.own_data.readers import Reader
-from dpt.extras.own_data.survey import Survey
+from dpt.extras.own_data.annotations import Colour, ColourReader, Reader
 from dpt.structures import IGNORE_INDEX
 
 NONE = 'none'
 FOREGROUND = {0: 'background', IGNORE_INDEX: 'foreground'}
-"""Masks of 0 and 255 alone are black and white pictures of one class."""
-_NUMBERS = re.compile(r'(?<![\w.])(\d{1,3})[\s,;]+(\d{1,3})[\s,;]+(\d{1,3})(?![\w.])')
-
+"""Classes of masks of 0 and 255 only, which are black and white pictures."""
+_RGB = re.compile(r'(?<![\w.])(\d{1,3})[\s,;]+(\d{1,3})[\s,;]+(\d{1,3})(?![\w.])')
 _PATH = re.compile(r'[^,]*(/[^,]*|\.(txt|csv|tsv|names|json))')
 
 
 @dataclass
 class Proposal:
-    """Classes, and how numbers of the annotations become trained labels.
+    """Classes, and the trained label of each number in the annotations.
 
     Args:
         classes: Names, by trained label.
-        palette: RGB colours of the classes; None where the annotations have none.
-        table: Trained label of each number; 255 for none.
+        palette: RGB colours of the classes; None if the annotations have none.
+        table: Trained label of each number; 255 if it is ignored.
         in_place: Whether training can read the masks as they are.
-        reduce_zero_label: Whether it then must take 0 for 'no label'.
-        notes: What a user should look at, a line each.
+        reduce_zero_label: Whether it must then treat 0 as 'no label'.
+        notes: What the user should check, a line each.
     """
 
     classes: list[str]
-    palette: list[tuple[int, int, int]] | None
+    palette: list[Colour] | None
     table: dict[int, int]
     in_place: bool = False
     reduce_zero_label: bool = False
     notes: list[str] = field(default_factory=list)
 
 
-def read_classes(text: str) -> list[tuple[str, tuple[int, int, int] | None]]:
-    """Read names, each with an RGB colour or without.
+def read_classes(text: str) -> list[tuple[str, Colour | None]]:
+    """Read names, all with an RGB colour or all without.
 
     Args:
         text: Names between commas, or the path of a text file: a line each, ``NAME``, ``R G B NAME`` or
             ``NAME: R,G,B``; lines that start with # are comments. A name with several colours is one class.
 
     Raises:
-        FileNotFoundError: It is a path, and there is no file.
-        ValueError: There is no name, one twice without colours, a colour twice, colours for some only, or a
-            colour with a part above 255.
+        FileNotFoundError: If it looks like a path, and the file does not exist.
+        ValueError: If there are no names, repeated names without colours, repeated colours, colours for some
+            names only, or colours above 255.
     """
     is_file = Path(text).is_file()
     if not is_file and _PATH.fullmatch(text):
-        raise FileNotFoundError(f'--classes {text}: no such file; names have commas between them: a,b,c')
+        raise FileNotFoundError(f'--classes {text} does not exist; separate names by commas: a,b,c')
     lines = Path(text).read_text(encoding='utf-8').splitlines() if is_file else text.split(',')
-    found = [_class(line) for line in lines if line.strip() and not line.lstrip().startswith('#')]
+    found: list[tuple[str, Colour | None]] = []
+    for line in lines:
+        if not line.strip() or line.lstrip().startswith('#'):
+            continue
+        match = _RGB.search(line)
+        if match is None:
+            found.append((line.strip(), None))
+            continue
+        name = (line[: match.start()] + line[match.end() :]).strip(' \t:;,')
+        found.append((name, (int(match[1]), int(match[2]), int(match[3]))))
     names = [name for name, _ in found]
     if len(set(found)) != len(found) or '' in names or not names:
-        raise ValueError(f'--classes {text}: names that differ were expected, and these are {names}')
-    if len({colour is None for _, colour in found}) > 1:
-        raise ValueError(f'--classes {text}: a colour for each name or for none was expected')
+        raise ValueError(f'--classes {text}: expected names that differ, not {names}')
     colours = [colour for _, colour in found if colour is not None]
+    if colours and len(colours) < len(found):
+        raise ValueError(f'--classes {text}: a colour for each name or for none was expected')
     beyond = [colour for colour in colours if max(colour) > 255]
     if beyond:
-        raise ValueError(f'--classes {text}: {beyond[0]} is no colour, its parts go from 0 to 255')
+        raise ValueError(f'--classes {text}: {beyond[0]} is not a colour: values must be from 0 to 255')
     twice = [colour for colour, count in Counter(colours).items() if count > 1]
     if twice:
         raise ValueError(f'--classes {text}: {twice[0]} has several names; a colour is one class')
     return found
 
 
-def _class(line: str) -> tuple[str, tuple[int, int, int] | None]:
-    match = _NUMBERS.search(line)
-    if match is None:
-        return line.strip(), None
-    red, green, blue = (int(part) for part in match.groups())
-    return (line[: match.start()] + line[match.end() :]).strip(' \t:;,'), (red, green, blue)
-
-
 def propose(
-    survey: Survey,
+    pixels: Mapping[int, int],
     reader: Reader,
-    wanted: Sequence[tuple[str, tuple[int, int, int] | None]] = (),
+    wanted: Sequence[tuple[str, Colour | None]] = (),
     ignore: Sequence[str] | None = None,
 ) -> Proposal:
     """Propose classes.
 
     Args:
-        survey: What is there.
-        reader: What read it.
-        wanted: Names, and colours, that the user gave.
-        ignore: Labels, colours (``R,G,B`` or ``#RRGGBB``) or names that are no class; ``none`` alone for no
-            such. None: 255 in index masks, unless 0 and 255 are all there is.
+        pixels: Pixels of each number in the annotations.
+        reader: Reader of the annotations.
+        wanted: Names, and colours, given by the user.
+        ignore: Labels, colours (``R,G,B`` or ``#RRGGBB``) or names that are not classes, or ``none`` alone.
+            None: 255 in index masks, unless they hold only 0 and 255.
 
     Raises:
-        ValueError: The names do not fit what is there, something to ignore is not there, or there are fewer
-            than 2 or more than 255 classes.
+        ValueError: If the names do not fit the annotations, something to ignore does not occur, or there are
+            fewer than 2 or more than 255 classes.
     """
-    present = sorted(survey.pixels)
+    present = sorted(pixels)
     two_valued = reader.in_place and present == [0, IGNORE_INDEX] and ignore is None
-    names = dict(reader.names)
-    if two_valued:
-        names |= FOREGROUND
-    ordered, names, colours = _order(present, reader, names, wanted, ignore, two_valued)
-    name_of = {number: names.get(number) or _made_up(number, reader) for number in ordered}
-    first = {name: number for number, name in reversed(name_of.items())}  # of the numbers of one name
+    names = {**reader.names, **(FOREGROUND if two_valued else {})}
+    colours = {number: reader.colour(number) for number in present}
+    if isinstance(reader, ColourReader) and any(colour for _, colour in wanted):
+        named = [(r << 16 | g << 8 | b, name) for name, (r, g, b) in wanted]  # type: ignore[misc]
+        names, colours = dict(named), {number: reader.colour(number) for number, _ in named}
+        ignored = _ignored(present, reader, names, ignore)
+        left = [number for number in present if number not in names and number not in ignored]
+        if left:
+            raise ValueError(
+                f'--classes has no name for {len(left)} colours of the masks: {_first(left, reader)}; name '
+                'them, or give those that are not classes to --ignore'
+            )
+        ordered = [number for number in names if number not in ignored]
+    else:
+        ignored = set() if two_valued else _ignored(present, reader, names, ignore)
+        ordered = [number for number in present if number not in ignored]
+        if wanted:
+            ordered = _fit_count(ordered, ignored, reader, len(wanted))
+            names = {number: name for number, (name, _) in zip(ordered, wanted, strict=True)}
+            colours |= {number: c for number, (_, c) in zip(ordered, wanted, strict=True) if c is not None}
+    made_up = 'class_{}' if reader.in_place else 'colour_{:06x}'
+    name_of = {number: names.get(number) or made_up.format(number) for number in ordered}
     classes = list(dict.fromkeys(name_of.values()))
     if not 2 <= len(classes) <= IGNORE_INDEX:
         raise ValueError(
             f'the annotations give {len(classes)} classes ({_first(ordered, reader)}): 2 to {IGNORE_INDEX} '
-            'are needed; --ignore says what is no class, --ignore none that everything is one'
+            'are needed; --ignore lists what is not a class, --ignore none makes everything a class'
         )
+    colour_of = {name: colours.get(number) for number, name in reversed(name_of.items())}
+    palette = [colour for name in classes if (colour := colour_of[name]) is not None]
     table = dict.fromkeys(present, IGNORE_INDEX)
     table |= {number: classes.index(name) for number, name in name_of.items()}
-    all_coloured = all(number in colours for number in ordered)
-    proposal = Proposal(
-        classes=classes,
-        palette=[colours[first[name]] for name in classes] if all_coloured else None,
-        table=table,
-    )
+    proposal = Proposal(classes, palette if len(palette) == len(classes) else None, table)
     _decide_in_place(proposal, reader, present)
-    _add_notes(proposal, survey, reader, two_valued)
+    _add_notes(proposal, pixels, reader, two_valued)
     return proposal
 
 
-def _order(present, reader, names, wanted, ignore, two_valued):  # noqa: ANN001, ANN202
-    """Numbers of the classes in order, their names and their colours."""
-    colours = {number: reader.colours.get(number) for number in present}
-    colours = {number: colour for number, colour in colours.items() if colour is not None}
-    given = {colour: name for name, colour in wanted if colour is not None}
-    if given and reader.kind == 'colour masks':
-        by_colour = {red << 16 | green << 8 | blue: name for (red, green, blue), name in given.items()}
-        ignored = _ignored(present, reader, by_colour, ignore)
-        left = [number for number in present if number not in by_colour and number not in ignored]
-        if left:
-            raise ValueError(
-                f'--classes has no name for {len(left)} colours of the masks: {_first(left, reader)}; name '
-                'them, or give those that are no class to --ignore'
-            )
-        ordered = [number for number in by_colour if number not in ignored]
-        return ordered, by_colour, {number: reader.colours[number] for number in ordered}
-    ignored = _ignored(present, reader, names, ignore) if not two_valued else set()
-    ordered = [number for number in present if number not in ignored]
-    if wanted:
-        ordered = _named(ordered, ignored, reader, len(wanted))
-        names = {number: name for number, (name, _) in zip(ordered, wanted, strict=True)}
-        colours |= {number: c for number, (_, c) in zip(ordered, wanted, strict=True) if c is not None}
-    return ordered, names, colours
-
-
-def _named(ordered: list[int], ignored: set[int], reader: Reader, count: int) -> list[int]:
-    """The numbers that so many names are for."""
+def _fit_count(ordered: list[int], ignored: set[int], reader: Reader, count: int) -> list[int]:
+    """Return the numbers that ``count`` names are for."""
     if len(ordered) == count:
         return ordered
     first = 1 if 0 in ignored else 0
     if reader.in_place and max(ordered) < first + count:  # some classes have no pixel
         return list(range(first, first + count))
     raise ValueError(
-        f'--classes has {count} names for {len(ordered)} classes that are there: {_first(ordered, reader)}; '
-        'name all, or give those that are no class to --ignore'
+        f'--classes has {count} names for {len(ordered)} classes in the annotations: '
+        f'{_first(ordered, reader)}; name all, or give those that are not classes to --ignore'
     )
 
 
@@ -195,10 +182,6 @@ def _hint(text: str, known: Iterable[str]) -> str:
     return f'; did you mean {by_lower[near[0]]}?' if near else ''
 
 
-def _made_up(number: int, reader: Reader) -> str:
-    return f'class_{number}' if reader.in_place else f'colour_{number:06x}'
-
-
 def _first(numbers: Sequence[int], reader: Reader) -> str:
     shown = '; '.join(reader.show(number) for number in numbers[:10])
     return shown + (f' and {len(numbers) - 10} more' if len(numbers) > 10 else '') or 'nothing'
@@ -215,16 +198,13 @@ def _decide_in_place(proposal: Proposal, reader: Reader, present: list[int]) -> 
         proposal.in_place = proposal.reduce_zero_label = True
 
 
-def _add_notes(proposal: Proposal, survey: Survey, reader: Reader, two_valued: bool) -> None:
-    pixels = survey.pixels
-    total = sum(pixels.values())
+def _add_notes(proposal: Proposal, pixels: Mapping[int, int], reader: Reader, two_valued: bool) -> None:
     if two_valued:
-        proposal.notes.append('masks hold 0 and 255 alone: 255 is taken for a class, 0 for the background')
-    suspects = [number for number in (0,) if proposal.table.get(number, IGNORE_INDEX) != IGNORE_INDEX]
-    if suspects and not two_valued:
-        shown = reader.show(0)
+        proposal.notes.append('masks hold only 0 and 255: 255 is taken for a class, 0 for the background')
+    elif proposal.table.get(0, IGNORE_INDEX) != IGNORE_INDEX:
+        shown, share = reader.show(0), pixels.get(0, 0) / sum(pixels.values())
         proposal.notes.append(
-            f'{shown} ({pixels[0] / total:.1%} of the pixels) is taken for a class; where it means '
+            f'{shown} ({share:.1%} of the pixels) is taken for a class; where it means '
             f"'no label', add --ignore {shown}"
         )
     seen = {label for number, label in proposal.table.items() if number in pixels}

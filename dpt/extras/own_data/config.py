@@ -6,14 +6,14 @@ from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
 
+from dpt.extras.own_data.annotations import Pairs
 from dpt.extras.own_data.classes import Proposal
-from dpt.extras.own_data.pairing import Pairs
-from dpt.extras.own_data.write import MASKS, reads_in_place
+from dpt.extras.own_data.dataset import MASKS, reads_in_place
 
 LONG_SIDE = 720
-"""Images are scaled so that their longer side has at most so many pixels."""
+"""Longest side of a scaled image in pixels."""
 CROP_SIDE = 476
-"""Longest side of a crop."""
+"""Longest side of a crop in pixels."""
 
 TEMPLATE = """\
 # {name}: {counts} images, {number} classes. Made by tools/new_dataset.py.
@@ -99,9 +99,9 @@ def config_text(
     """Return the text of a config.
 
     Args:
-        name: What the data set is called.
-        file: Where the config will be.
-        base: The config that it starts from.
+        name: Name of the data set.
+        file: Path of the config.
+        base: Config that it extends.
         out: Folder of lists and converted masks.
         pairs: Images and annotations.
         proposal: Classes.
@@ -139,8 +139,8 @@ def config_text(
 
 
 def path_from(folder: Path, path: Path) -> str:
-    """Return a path as a file in a folder names it: relative where the user's own paths are, so that the
-    whole may move, and absolute where one of them is or where links would mislead.
+    """Return a path relative to a folder, so that both can move together; absolute if the user gave an
+    absolute one, or if links would lead elsewhere.
     """
     if path.is_absolute() or folder.is_absolute():
         return path.resolve().as_posix()
@@ -150,7 +150,7 @@ def path_from(folder: Path, path: Path) -> str:
 
 
 def settings_of_classes(model: ConfigDict) -> list[str]:
-    """Return what a model's config says by class, in the number of the new ones."""
+    """Return the settings of a model that depend on the number of classes, for the new classes."""
     lines = []
     if model.get('auxiliary_heads'):
         heads = [
@@ -172,7 +172,7 @@ def sizes(median: tuple[int, int], step: int) -> tuple[tuple[int, int], tuple[in
 
     Args:
         median: (height, width) of the median image.
-        step: Sides of the crop are multiples of it.
+        step: Divisor of the sides of the crop.
     """
     ratio = min(1.0, LONG_SIDE / max(median))
     height, width = (max(round(side * ratio), 1) for side in median)

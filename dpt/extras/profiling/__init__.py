@@ -1,13 +1,22 @@
 """What a model costs: parameters, floating-point operations, memory, time by part."""
 
-from dpt.extras.profiling.device import matrix_rate
-from dpt.extras.profiling.flops import PartCost, flop_counter, part_costs, training_flops
-from dpt.extras.profiling.memory import Allocations, TensorMemory, allocations
+from dpt.extras.profiling.costs import (
+    Allocations,
+    PartCost,
+    TensorMemory,
+    allocations,
+    flop_counter,
+    part_costs,
+    training_flops,
+)
+from dpt.extras.profiling.hook import UtilizationHook
+from dpt.extras.profiling.timing import matrix_rate
 
 __all__ = [
     'Allocations',
     'PartCost',
     'TensorMemory',
+    'UtilizationHook',
     'allocations',
     'flop_counter',
     'matrix_rate',

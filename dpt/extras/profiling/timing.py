@@ -1,30 +1,160 @@
-"""Clocks: how long a step takes, and which part of it takes how long."""
+"""Measure time, memory and the matrix rate of a device."""
 
+import ctypes
+import gc
+import os
+import platform
+import resource
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+import torch.nn.functional as F
 
-from dpt.extras.profiling.device import AddedMemory, synchronize
-from dpt.extras.profiling.flops import REST
-from dpt.extras.profiling.parts import watch_parts
+from dpt.extras.profiling.costs import REST
 
 Step = Callable[[], object]
+MIB = 1 << 20
+PEAK_TFLOPS = {
+    'GB200': 2500.0,
+    'B200': 2250.0,
+    'H200': 989.0,
+    'H100 PCIe': 756.0,
+    'H100': 989.0,
+    'A100': 312.0,
+    'L40S': 362.0,
+    'A10': 125.0,
+    'L4': 121.0,
+    'V100': 125.0,
+}
+"""Dense 16-bit matrix rates of NVIDIA's data sheets in TFLOP/s, by a part of the device's name."""
+
+
+def data_sheet_tflops(device: torch.device, dtype: torch.dtype) -> float | None:
+    """Return the rate for 16-bit matrices on the data sheet, or ``None`` if it is not in the table."""
+    if device.type != 'cuda' or dtype not in (torch.bfloat16, torch.float16):
+        return None
+    name = torch.cuda.get_device_name(device)
+    return next((rate for part, rate in PEAK_TFLOPS.items() if part in name), None)
+
+
+def device_name(device: torch.device) -> str:
+    """Return the name of a device for a report."""
+    if device.type == 'cuda':
+        return torch.cuda.get_device_name(device)
+    info = Path('/proc/cpuinfo')
+    lines = info.read_text().splitlines() if info.is_file() else []
+    model = next((line.split(':', 1)[1].strip() for line in lines if line.startswith('model name')), '')
+    threads = torch.get_num_threads()
+    return f'{model or platform.processor() or "CPU"}, {threads} thread{"s" if threads > 1 else ""}'
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait until a GPU has finished its work."""
+    if device.type == 'cuda':
+        torch.cuda.synchronize(device)
+
+
+def matrix_rate(device: torch.device, dtype: torch.dtype, *, repeats: int = 5) -> float:
+    """Measure the matrix rate of a device by products of large square matrices.
+
+    On a CPU both libraries of torch are measured, MKL for matrices and oneDNN for convolutions: which one is
+    faster depends on the maker of the CPU, by a factor of two.
+
+    Args:
+        device: The device.
+        dtype: Type of the matrices; float32 follows torch's settings (TF32 or not).
+        repeats: Number of products after the first, which is not timed; the fastest counts.
+
+    Returns:
+        Floating-point operations per second.
+    """
+    side = 8192 if device.type == 'cuda' else 1024
+    # Random values, because a GPU multiplies zeros faster; a separate generator leaves the run's seed alone.
+    generator = torch.Generator(device).manual_seed(0)
+    a, b = (torch.randn(side, side, device=device, generator=generator).to(dtype) for _ in range(2))
+    with torch.no_grad(), torch.autocast(device.type, enabled=False):
+        products: list[Step] = [lambda: torch.mm(a, b)]
+        if device.type == 'cpu':
+            image = a.view(1, 32, -1, side).permute(0, 3, 1, 2)  # 32x32 pixels, channels last
+            kernel = b.T.contiguous()[:, :, None, None]
+            # Dilation has no effect on a 1x1 kernel, but makes torch use oneDNN on a single thread.
+            products.append(lambda: F.conv2d(image, kernel, dilation=2))
+        seconds = [[_seconds(product, device) for _ in range(repeats + 1)] for product in products]
+    return 2 * side**3 / min(min(those[1:]) for those in seconds)
+
+
+def _seconds(work: Step, device: torch.device, count: int = 1) -> float:
+    """Return the time of ``count`` calls on the device, which are queued without waiting in between."""
+    if device.type != 'cuda':
+        start = time.perf_counter()
+        for _ in range(count):
+            work()
+        return time.perf_counter() - start
+    start_event, end_event = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    torch.cuda.synchronize(device)
+    start_event.record()
+    for _ in range(count):
+        work()
+    end_event.record()
+    end_event.synchronize()
+    return start_event.elapsed_time(end_event) / 1e3
+
+
+class AddedMemory:
+    """Measure the memory that work adds at its peak: of the allocator on a GPU, of the process on a CPU.
+
+    Example:
+        >>> memory = AddedMemory(torch.device('cpu'))
+        >>> model(images)
+        >>> memory.mib()
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        gc.collect()
+        if device.type == 'cuda':
+            torch.cuda.synchronize(device)
+            torch.cuda.reset_peak_memory_stats(device)
+            self.base = torch.cuda.memory_allocated(device) / MIB
+            return
+        # Without trimming, new tensors would reuse memory that earlier work has freed; glibc only.
+        with suppress(AttributeError, OSError, TypeError):
+            ctypes.CDLL(None).malloc_trim(0)
+        if os.access('/proc/self/clear_refs', os.W_OK):
+            Path('/proc/self/clear_refs').write_text('5')  # reset the peak that Linux reports
+        self.base = _resident_mib('VmRSS')
+
+    def mib(self) -> float:
+        """Return the peak since the start minus the memory at the start, in MiB."""
+        if self.device.type == 'cuda':
+            return torch.cuda.max_memory_allocated(self.device) / MIB - self.base
+        return max(_resident_mib('VmHWM') - self.base, 0.0)
+
+
+def _resident_mib(key: str) -> float:
+    """Return the resident memory (``VmRSS``) of this process or its peak (``VmHWM``); always the peak if not
+    on Linux.
+    """
+    status = Path('/proc/self/status')
+    lines = status.read_text().splitlines() if status.is_file() else []
+    found = [int(line.split()[1]) / 1024 for line in lines if line.startswith(key)]
+    return found[0] if found else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 @dataclass(frozen=True)
 class Timing:
-    """How long a step takes and what memory it adds.
+    """Time and memory of a step.
 
     Attributes:
-        seconds: Mean time of a step with the device kept busy, for the rate.
-        latencies: Time of each step with the device waited for.
-        added_mib: Memory over that before the first step, at its peak.
+        seconds: Mean time of a step without waiting for the device in between, for the rate.
+        latencies: Time of each step until the device has finished it.
+        added_mib: Peak memory in addition to that before the first step.
     """
 
     seconds: float
@@ -38,13 +168,13 @@ class Timing:
 
     @property
     def p90(self) -> float:
-        """Latency in seconds that nine of ten steps stay within."""
+        """90th percentile of the latency in seconds."""
         ordered = sorted(self.latencies)
         return ordered[min(int(0.9 * len(ordered)), len(ordered) - 1)]
 
 
 def time_step(step: Step, device: torch.device, *, warmup: int, iters: int) -> Timing:
-    """Time a step; on a GPU twice, once without waiting between steps and once with."""
+    """Time a step; on a GPU twice, without and with waiting between steps."""
     memory = AddedMemory(device)
     for _ in range(warmup):
         step()
@@ -57,27 +187,15 @@ def time_step(step: Step, device: torch.device, *, warmup: int, iters: int) -> T
         latencies.append(time.perf_counter() - began)
     seconds = sum(latencies) / iters
     if device.type == 'cuda':
-        seconds = _busy_seconds(step, device, iters)
+        seconds = _seconds(step, device, iters) / iters
     return Timing(seconds, latencies, memory.mib())
 
 
-def _busy_seconds(step: Step, device: torch.device, iters: int) -> float:
-    """Return the mean time on the device of steps that are given to it without waiting."""
-    began, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-    torch.cuda.synchronize(device)
-    began.record()
-    for _ in range(iters):
-        step()
-    ended.record()
-    ended.synchronize()
-    return began.elapsed_time(ended) / 1e3 / iters
-
-
 class PartTimer:
-    """Share the time of steps out among parts; what is in none is ``rest``.
+    """Divide the time of steps among parts; the remainder is ``rest``.
 
-    Parts may lie in each other: the outer one's clock stands still meanwhile. The device is waited for at
-    every change, so that the sum exceeds the time of an undisturbed step where kernels are short.
+    Parts may be nested: the outer one's clock stops meanwhile. The device is synchronised at every change, so
+    that the sum exceeds the time of an undisturbed step if kernels are short.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -99,49 +217,38 @@ class PartTimer:
         self._account()
         self._stack.append(name)
 
-    def leave(self, _: str) -> None:
-        """Stop the clock of the part entered last, and go on with that around it."""
+    def leave(self, _: str = '') -> None:
+        """Stop the clock of the part entered last, and continue that of the part around it."""
         self._account()
         self._stack.pop()
 
     @contextmanager
-    def part(self, name: str) -> Iterator[None]:
-        """Time what is in the context as a part."""
-        self.enter(name)
-        try:
-            yield
-        finally:
-            self.leave(name)
-
-    @contextmanager
     def method(self, owner: Any, name: str, part: str) -> Iterator[None]:
-        """Time calls of a method of an object as a part, while in the context."""
-        original, was_own = getattr(owner, name), name in vars(owner)
+        """Time calls of a method of an object as a part, within the context."""
+        original, in_instance = getattr(owner, name), name in vars(owner)
 
         def timed(*args: Any, **kwargs: Any) -> Any:
-            with self.part(part):
+            self.enter(part)
+            try:
                 return original(*args, **kwargs)
+            finally:
+                self.leave()
 
         object.__setattr__(owner, name, timed)
         try:
             yield
         finally:
-            if was_own:
+            if in_instance:
                 object.__setattr__(owner, name, original)
             else:
                 object.__delattr__(owner, name)
 
-
-def timed_parts(model: nn.Module, timer: PartTimer) -> AbstractContextManager[None]:
-    """Time the parts of a model while in the context."""
-    return watch_parts(model, timer.enter, timer.leave)
-
-
-def time_parts(step: Step, timer: PartTimer, *, iters: int) -> dict[str, float]:
-    """Return the mean seconds of each part in a step, the rest last."""
-    timer.seconds.clear()
-    for _ in range(iters):
-        with timer.part(REST):
+    def time(self, step: Step, *, iters: int) -> dict[str, float]:
+        """Return the mean seconds of each part in a step, the rest last."""
+        self.seconds.clear()
+        for _ in range(iters):
+            self.enter(REST)
             step()
-    rest = timer.seconds.pop(REST, 0.0)
-    return {name: seconds / iters for name, seconds in [*timer.seconds.items(), (REST, rest)]}
+            self.leave()
+        rest = self.seconds.pop(REST, 0.0)
+        return {name: seconds / iters for name, seconds in [*self.seconds.items(), (REST, rest)]}

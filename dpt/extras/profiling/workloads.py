@@ -1,4 +1,4 @@
-"""What is measured: training steps, predictions, data loading and the metric of a config."""
+"""Workloads of a config to measure: training steps, predictions, data loading and the metric."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
@@ -15,8 +15,8 @@ from mmengine.runner import Runner
 from mmengine.structures import PixelData
 from torch.utils.data._utils.pin_memory import pin_memory
 
-from dpt.extras.profiling.flops import REST, part_costs, training_flops
-from dpt.extras.profiling.timing import PartTimer, timed_parts
+from dpt.extras.profiling.costs import REST, part_costs, training_flops, watch_parts
+from dpt.extras.profiling.timing import PartTimer
 from dpt.registry import METRICS, MODELS
 from dpt.structures import SegDataSample
 
@@ -29,15 +29,15 @@ class Workload:
     """Something to time.
 
     Attributes:
-        name: What it is.
-        step: What is repeated.
+        name: Name in the report.
+        step: Function to repeat.
         images: Images in a step.
-        watch: Context in which a timer is told of the parts of a step.
-        flops: Floating-point operations of a step; ``None`` where the arithmetic is not the point.
-        part_flops: Those of the forward pass, by part.
-        trained: The model, where it is trained.
-        rest: What is in none of the parts.
-        part_step: What is repeated for the shares of the parts, if not ``step``.
+        watch: Context in which a timer measures the parts of a step.
+        flops: Floating-point operations of a step, or ``None``.
+        part_flops: Operations of the forward pass, by part.
+        trained: The model, in a training.
+        rest: Name of the time outside the parts.
+        part_step: Function to repeat for the shares of the parts, if not ``step``.
     """
 
     name: str
@@ -52,7 +52,7 @@ class Workload:
 
 
 def build_model(config: Config, device: torch.device) -> BaseModel:
-    """Build the config's model with random weights, which cost what trained ones do."""
+    """Build the config's model with random weights, which take as long as trained ones."""
     torch.manual_seed(0)
     for part in (config.model.backbone, config.model):
         part.pop('init_cfg', None)
@@ -62,9 +62,9 @@ def build_model(config: Config, device: torch.device) -> BaseModel:
 
 
 def random_batch(size: Size, batch_size: int, num_classes: int) -> dict:
-    """Draw images and labels as a data loader hands them over: uint8, in blocks of 16x16 pixels.
+    """Return random images and labels (blocks of 16x16 pixels) like a batch of a data loader.
 
-    They lie in page-locked memory where there is a GPU, as those of the loaders do.
+    They are uint8 and, if there is a GPU, in page-locked memory.
     """
     random = np.random.default_rng(0)
     inputs, samples = [], []
@@ -84,7 +84,7 @@ def _classes(config: Config) -> int:
 
 
 def _input_shape(model: BaseModel, data: dict, training: bool) -> tuple[int, int, int, int]:
-    """Return the shape BxCxHxW in which a batch reaches the network."""
+    """Return the shape BxCxHxW of a batch after preprocessing."""
     return tuple(model.data_preprocessor(data, training)['inputs'].shape)
 
 
@@ -100,7 +100,7 @@ def training(config: Config, model: BaseModel, size: Size, batch_size: int) -> W
     def watch(timer: PartTimer) -> Iterator[None]:
         losses = [*model.loss_decode, *(model.loss_auxiliary if len(model.auxiliary_heads) else [])]
         with ExitStack() as stack:
-            stack.enter_context(timed_parts(model, timer))
+            stack.enter_context(watch_parts(model, timer.enter, timer.leave))
             stack.enter_context(timer.method(model.data_preprocessor, 'forward', 'preprocess'))
             for loss in losses:
                 stack.enter_context(timer.method(loss, 'forward', 'loss'))
@@ -128,16 +128,8 @@ def inference(
     data = random_batch(size, batch_size, _classes(config))
     shape = _input_shape(model, data, False)
     parts = {part.name: part.flops for part in part_costs(config.model, shape)}
-    step = _predicting(model, model, data, amp_dtype)
-    return Workload(
-        'infer',
-        step,
-        batch_size,
-        _watch(model),
-        flops=sum(parts.values()),
-        part_flops=parts,
-        rest=RESIZE,
-    )
+    costs = dict(flops=sum(parts.values()), part_flops=parts, rest=RESIZE)
+    return _prediction('infer', model, model, data, amp_dtype, batch_size, **costs)
 
 
 def test_time_augmentation(
@@ -149,7 +141,7 @@ def test_time_augmentation(
         config: The config, with ``tta_model``.
         model: The segmentor.
         pipeline: Its ``tta_pipeline``, without annotations.
-        size: (height, width) of the image as if on disk.
+        size: (height, width) of the image on disk.
         amp_dtype: Type of mixed precision, or ``None``.
     """
     array = random_batch(size, 1, 2)['inputs'][0].permute(1, 2, 0).numpy()
@@ -162,19 +154,19 @@ def test_time_augmentation(
     ]
     flops = {shape: sum(part.flops for part in part_costs(config.model, shape)) for shape in set(views)}
     merging = MODELS.build(dict(config.tta_model, module=model)).to(model.data_preprocessor.device)
-    step = _predicting(merging, model, data, amp_dtype)
-    return Workload(
-        f'tta ({len(views)} views)',
-        step,
-        1,
-        _watch(model),
-        flops=sum(flops[view] for view in views),
-    )
+    name = f'tta ({len(views)} views)'
+    return _prediction(name, merging, model, data, amp_dtype, flops=sum(flops[view] for view in views))
 
 
-def _predicting(
-    predictor: BaseModel, model: BaseModel, data: dict, amp_dtype: torch.dtype | None
-) -> Callable[[], object]:
+def _prediction(
+    name: str,
+    predictor: BaseModel,
+    model: BaseModel,
+    data: dict,
+    amp_dtype: torch.dtype | None,
+    images: int = 1,
+    **costs: Any,
+) -> Workload:
     device = next(model.parameters()).device
 
     def step() -> object:
@@ -182,32 +174,31 @@ def _predicting(
         with torch.no_grad(), autocast:
             return predictor.eval().test_step(data)
 
-    return step
-
-
-def _watch(model: BaseModel) -> Callable[[PartTimer], AbstractContextManager]:
     @contextmanager
     def watch(timer: PartTimer) -> Iterator[None]:
-        with timed_parts(model, timer), timer.method(model.data_preprocessor, 'forward', 'preprocess'):
+        preprocess = timer.method(model.data_preprocessor, 'forward', 'preprocess')
+        with watch_parts(model, timer.enter, timer.leave), preprocess:
             yield
 
-    return watch
+    return Workload(name, step, images, watch, **costs)
 
 
 def data_loading(loader_config: dict) -> Workload:
-    """Return the next batch of the training's data loader, with the config's number of workers.
+    """Return the loading of a training batch, with the config's number of workers.
 
     Its parts are the transforms of one image, timed in this process.
     """
     loader = Runner.build_dataloader(loader_config, seed=0)
     batches, samples = iter(loader), iter(loader.sampler)
-    dataset = _with_pipeline(loader.dataset)
+    dataset: Any = loader.dataset
+    while not hasattr(dataset, 'pipeline'):  # inside wrappers such as RepeatDataset
+        dataset = dataset.dataset if hasattr(dataset, 'dataset') else dataset.datasets[0]
 
     @contextmanager
     def watch(timer: PartTimer) -> Iterator[None]:
         with ExitStack() as stack:
             for transform in dataset.pipeline.transforms:
-                if hasattr(transform, 'transform'):  # what mmcv's transforms are called through
+                if hasattr(transform, 'transform'):  # mmcv's transforms
                     stack.enter_context(timer.method(transform, 'transform', type(transform).__name__))
             yield
 
@@ -220,15 +211,8 @@ def data_loading(loader_config: dict) -> Workload:
     )
 
 
-def _with_pipeline(dataset: Any) -> Any:
-    """Return the data set that is inside of wrappers such as RepeatDataset."""
-    while not hasattr(dataset, 'pipeline'):
-        dataset = dataset.dataset if hasattr(dataset, 'dataset') else dataset.datasets[0]
-    return dataset
-
-
 def metric(config: Config, size: Size, device: torch.device) -> Workload:
-    """Return the accounting of one predicted label map, on the device where predictions are."""
+    """Return the evaluation of one predicted label map, on the device of the predictions."""
     evaluator = config.test_evaluator
     evaluator = METRICS.build(evaluator[0] if isinstance(evaluator, list) else evaluator)
     evaluator.dataset_meta = dict(classes=[f'class {i}' for i in range(_classes(config))])

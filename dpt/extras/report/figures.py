@@ -1,47 +1,156 @@
-"""Files of pictures and figures."""
+"""Figures of a training and its test: curves, confusion matrix, IoU of each class."""
 
-from pathlib import Path
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 
-PICTURES = ('.png', '.jpg', '.jpeg', '.webp')
+from dpt.extras.logs import RunLog
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# Figures are made without pyplot, which has global state. matplotlib takes half a second to import.
+
+CURVES = {
+    'loss': 'loss',
+    'lr': 'learning rate',
+    'mIoU': 'validation mIoU (%)',
+    'images_per_s': 'images/s',
+}
+SMOOTHED = ('loss', 'images_per_s')
+WINDOW = 0.03
+"""Share of a run over which the smoothed line averages."""
+MOST_NUMBERED = 25
+"""Largest number of classes for which cells of a matrix show their number."""
+NORMALIZED = {'truth': 'of the true pixels', 'prediction': 'of the predicted pixels'}
 
 
-def check_figure_file(path: str | Path) -> None:
-    """Refuse a file that matplotlib could not write, before anything is computed.
+def smooth(values: Sequence[float], share: float = WINDOW) -> np.ndarray:
+    """Return the running mean of the finite values over a centred window, which is narrower at both ends."""
+    numbers = np.asarray(values, np.float64)
+    half = int(share * len(numbers)) // 2
+    known = np.isfinite(numbers)
+    sums = np.concatenate([[0], np.cumsum(np.where(known, numbers, 0))])
+    counts = np.concatenate([[0], np.cumsum(known)])
+    middle = np.arange(len(numbers))
+    reach = np.minimum(half, np.minimum(middle, len(numbers) - 1 - middle))
+    low, high = middle - reach, middle + reach + 1
+    with np.errstate(invalid='ignore'):
+        return (sums[high] - sums[low]) / (counts[high] - counts[low])
+
+
+def draw_curves(runs: Sequence[RunLog]) -> 'Figure':
+    """Draw loss, learning rate, mIoU and speed of runs into one figure, a colour each."""
+    from matplotlib import colormaps
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(12, 7.5), layout='constrained')
+    for place, (key, label) in enumerate(CURVES.items()):
+        axes = figure.add_subplot(2, 2, place + 1)
+        for i, run in enumerate(runs):
+            colour = colormaps['tab10'](i % 10)
+            steps, values = run.series(key)
+            if not steps:
+                continue
+            if key in SMOOTHED:
+                axes.plot(steps, values, color=colour, alpha=0.25, linewidth=0.8)
+                axes.plot(steps, smooth(values), color=colour, linewidth=1.6, label=run.name)
+            else:
+                marker = 'o' if key == 'mIoU' else None
+                axes.plot(steps, values, color=colour, marker=marker, markersize=4, label=run.name)
+        if not axes.lines:
+            axes.text(0.5, 0.5, 'not logged', ha='center', va='center', transform=axes.transAxes)
+        elif key == 'images_per_s':
+            axes.set_ylim(bottom=0)
+        axes.set(xlabel='iteration', title=label)
+        axes.grid(alpha=0.3)
+    if len(runs) > 1:
+        handles, labels = figure.axes[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc='outside lower center', ncols=3, fontsize=9)
+    else:
+        figure.suptitle(runs[0].name, fontsize=11)
+    return figure
+
+
+def shares(confusion: np.ndarray, normalize: str = 'truth') -> np.ndarray:
+    """Return per cent of each row (``'truth'``) or column (``'prediction'``) of pixel counts; NaN for 0 / 0.
 
     Raises:
-        FileNotFoundError: If its folder does not exist.
-        ValueError: If its suffix is of no format that matplotlib writes.
+        ValueError: If ``normalize`` is neither.
     """
-    from matplotlib.backend_bases import FigureCanvasBase
+    if normalize not in NORMALIZED:
+        raise ValueError(f'normalize={normalize!r} must be one of {tuple(NORMALIZED)}')
+    sums = confusion.sum(axis=1 if normalize == 'truth' else 0, keepdims=True)
+    with np.errstate(invalid='ignore'):
+        return 100 * confusion / np.where(sums, sums, np.nan)
 
-    _check(Path(path), tuple(f'.{name}' for name in FigureCanvasBase.get_supported_filetypes()))
 
+def draw_confusion(confusion: np.ndarray, classes: Sequence[str], normalize: str = 'truth') -> 'Figure':
+    """Draw a confusion matrix in per cent.
 
-def check_picture_file(path: str | Path) -> None:
-    """Refuse a file that :func:`write_picture` could not write, before anything is computed.
-
-    Raises:
-        FileNotFoundError: If its folder does not exist.
-        ValueError: If its suffix is none of ``PICTURES``.
+    Args:
+        confusion: Pixel counts of shape KxK; rows are the truth, columns the prediction.
+        classes: Names of the K classes.
+        normalize: ``'truth'`` if rows add up to 100 (the diagonal is the recall), ``'prediction'`` if columns
+            do (the diagonal is the precision).
     """
-    _check(Path(path), PICTURES)
+    from matplotlib.figure import Figure
+
+    values = shares(confusion, normalize)
+    size = min(max(4 + 0.42 * len(classes), 6), 40)
+    figure = Figure(figsize=(size + 1, size), layout='constrained')
+    axes = figure.add_subplot()
+    image = axes.imshow(values, cmap='Blues', vmin=0, vmax=100)
+    places, fontsize = range(len(classes)), 9 if len(classes) <= MOST_NUMBERED else 7
+    axes.set_xticks(places, classes, rotation=90, fontsize=fontsize)
+    axes.set_yticks(places, classes, fontsize=fontsize)
+    axes.set(xlabel='prediction', ylabel='truth', title=f'confusion in per cent {NORMALIZED[normalize]}')
+    if len(classes) <= MOST_NUMBERED:
+        for row, column in np.argwhere(values >= 0.5):
+            value = values[row, column]
+            colour = 'white' if value > 55 else 'black'
+            axes.text(column, row, f'{value:.0f}', ha='center', va='center', fontsize=8, color=colour)
+    figure.colorbar(image, ax=axes, shrink=0.7)
+    return figure
 
 
-def _check(path: Path, suffixes: tuple[str, ...]) -> None:
-    if path.suffix.lower() not in suffixes:
-        raise ValueError(f'{path}: the name must end in one of {", ".join(suffixes)}')
-    if not path.absolute().parent.is_dir():
-        raise FileNotFoundError(f'{path}: the folder does not exist')
+def draw_class_bars(classes: Sequence[str], values: Sequence[float | None], label: str = 'IoU') -> 'Figure':
+    """Draw a bar for each class, the best on top, and the mean; classes without a score come last.
 
-
-def write_picture(path: str | Path, picture: np.ndarray) -> None:
-    """Write an RGB picture, uint8 of shape HxWx3.
-
-    Raises:
-        OSError: If it cannot be written.
+    Args:
+        classes: Names of the K classes.
+        values: Scores in per cent; None or NaN for a class without a score.
+        label: Name of the score.
     """
-    _, content = cv2.imencode(Path(path).suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
-    Path(path).write_bytes(content.tobytes())
+    from matplotlib.figure import Figure
+
+    numbers = np.array([np.nan if value is None else value for value in values], np.float64)
+    order = np.argsort(np.where(np.isnan(numbers), -1, numbers), kind='stable')
+    figure = Figure(figsize=(8, min(max(1.5 + 0.28 * len(classes), 3), 45)), layout='constrained')
+    axes = figure.add_subplot()
+    axes.barh(range(len(order)), np.nan_to_num(numbers[order]), color='#3b6ea5')
+    for place, k in enumerate(order):
+        text = 'in neither truth nor prediction' if np.isnan(numbers[k]) else f'{numbers[k]:.1f}'
+        axes.text(np.nan_to_num(numbers[k]) + 0.8, place, text, va='center', fontsize=8)
+    axes.set_yticks(range(len(order)), [classes[k] for k in order], fontsize=9)
+    axes.set(xlim=(0, 108), ylim=(-0.6, len(order) - 0.4), xlabel=f'{label} (%)')
+    if not np.isnan(numbers).all():
+        mean = float(np.nanmean(numbers))
+        axes.axvline(mean, color='#b03030', linewidth=1, label=f'mean {mean:.2f}')
+        axes.legend(loc='lower right', fontsize=9)
+    return figure
+
+
+def worst_confusions(confusion: np.ndarray, classes: Sequence[str], number: int = 10) -> list[tuple]:
+    """Return the pairs of classes with most wrong pixels.
+
+    Returns:
+        Tuples of true class, predicted class, per cent of the true class's pixels, per cent of all errors.
+    """
+    wrong = confusion.astype(np.float64)
+    np.fill_diagonal(wrong, 0)
+    of_truth, total = shares(confusion), max(wrong.sum(), 1)
+    order = np.argsort(-wrong, axis=None, kind='stable')[:number]
+    pairs = [divmod(int(place), len(classes)) for place in order if wrong.flat[place]]
+    return [(classes[i], classes[j], of_truth[i, j], 100 * wrong[i, j] / total) for i, j in pairs]

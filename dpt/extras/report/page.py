@@ -1,4 +1,4 @@
-"""One HTML page on a training, with all that it shows inside."""
+"""One self-contained HTML page about a training."""
 
 import base64
 import io
@@ -14,17 +14,15 @@ import numpy as np
 
 from dpt.evaluation import Scores, segmentation_metrics
 from dpt.evaluation.scores import order_by_score
-
-from .confusion import draw_class_bars, draw_confusion, worst_confusions
-from .curves import draw_curves
-from .logs import RunLog, read_run
-from .report_template import PAGE
+from dpt.extras.logs import RunLog, read_run
+from dpt.extras.report.figures import draw_class_bars, draw_confusion, draw_curves, worst_confusions
+from dpt.extras.report.template import PAGE
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 WIDEST = 1600
-"""Pixels that a picture is shrunken to, so that the page stays small."""
+"""Largest width of a picture in pixels, to keep the page small."""
 QUALITY = 85
 FOLLOWED = re.compile(r'val_(.+)_(\d+)\.png')
 STEPS_SHOWN = 4
@@ -65,32 +63,31 @@ def make_report(
     pictures: str | Path | None = None,
     number: int = 5,
 ) -> str:
-    """Write a page on a training.
+    """Return an HTML page about a training, which loads nothing from elsewhere.
 
     Args:
         work_dir: Work directory of the training.
-        scores_file: What ``tools/test.py --scores`` wrote; None for ``scores.npz`` in the work directory, and
-            for a page without scores where there is none.
+        scores_file: File of ``tools/test.py --scores``; None for ``scores.npz`` in the work directory, or a
+            page without scores if that does not exist.
         pictures: Folder of ``tools/test.py --show-dir``; None for ``show`` in the work directory.
-        number: How many of the worst and of the best images are shown.
-
-    Returns:
-        The HTML; it fetches nothing.
+        number: Number of worst images, and of best images.
 
     Raises:
-        FileNotFoundError: If there is no log, or a file or folder that was named is not there.
-        ValueError: If a file is not what it should be.
+        FileNotFoundError: If the log, or a given file or folder, does not exist.
+        ValueError: If a file has the wrong content.
     """
     work_dir = Path(work_dir)
     run = read_run(work_dir)
     run.name = work_dir.resolve().name
-    scores = _scores(work_dir, scores_file)
+    default = work_dir / 'scores.npz'
+    scores = Scores.load(scores_file or default) if scores_file or default.is_file() else None
     folder = Path(pictures) if pictures is not None else work_dir / 'show'
     if pictures is not None and not folder.is_dir():
-        raise FileNotFoundError(f'{folder}: no such folder: tools/test.py --show-dir writes it')
-    # That of the training: a test in the same folder writes one, too.
+        raise FileNotFoundError(f'{folder}: the folder does not exist; tools/test.py --show-dir writes it')
+    # The config of the training: a test in the same folder writes another.
     config = run.sessions[-1].with_name('config.py')
-    config_file = config if config.is_file() else _newest(work_dir, '*.py')
+    configs = sorted(work_dir.glob('*.py'), key=lambda path: path.stat().st_mtime)
+    configs += [config] if config.is_file() else []
     page = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(PAGE)
     return page.render(
         title=run.name,
@@ -101,20 +98,9 @@ def make_report(
         **_classes(scores, work_dir),
         **_images(scores, folder, number),
         followed=_followed(work_dir),
-        config=config_file.read_text(encoding='utf-8') if config_file else '',
-        config_file=str(config_file.relative_to(work_dir)) if config_file else '',
+        config=configs[-1].read_text(encoding='utf-8') if configs else '',
+        config_file=str(configs[-1].relative_to(work_dir)) if configs else '',
     )
-
-
-def _scores(work_dir: Path, path: str | Path | None) -> Scores | None:
-    default = work_dir / 'scores.npz'
-    if path is None and not default.is_file():
-        return None
-    return Scores.load(default if path is None else path)
-
-
-def _newest(folder: Path, pattern: str) -> Path | None:
-    return max(folder.glob(pattern), key=lambda path: path.stat().st_mtime, default=None)
 
 
 def _cards(run: RunLog, scores: Scores | None) -> list[tuple[str, str]]:
@@ -130,22 +116,18 @@ def _cards(run: RunLog, scores: Scores | None) -> list[tuple[str, str]]:
 
 
 def _facts(work_dir: Path, run: RunLog) -> list[tuple[str, Any]]:
-    for path in sorted(work_dir.glob('run_info_*.json'), reverse=True):  # they bear the time
-        info = _read_info(path)
-        if 'test.py' not in info['command'].split(' ')[0]:  # a test in the same folder writes one, too
-            return [*info.items(), ('sessions', len(run.sessions))]
+    for path in sorted(work_dir.glob('run_info_*.json'), reverse=True):  # the time is in the name
+        try:
+            info = json.loads(path.read_text(encoding='utf-8'))
+            facts = {key: info[key] for key in ('time', 'seed', 'git_commit', 'device', 'processes')}
+            command = ' '.join(info['command'])
+            versions = ', '.join(f'{name} {version}' for name, version in info['versions'].items())
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f'{path}: not what a training writes ({error!r}): remove the file') from None
+        if 'test.py' not in command.split(' ')[0]:  # a test in the same folder writes such a file, too
+            facts = dict(command=command, **facts, versions=versions, sessions=len(run.sessions))
+            return list(facts.items())
     return []
-
-
-def _read_info(path: Path) -> dict[str, Any]:
-    try:
-        info = json.loads(path.read_text(encoding='utf-8'))
-        facts = {key: info[key] for key in ('time', 'seed', 'git_commit', 'device', 'processes')}
-        command, versions = ' '.join(info['command']), info['versions'].items()
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f'{path}: not what a training writes ({error!r}): remove the file') from None
-    joined = ', '.join(f'{name} {version}' for name, version in versions)
-    return dict(command=command, **facts, versions=joined)
 
 
 def _classes(scores: Scores | None, work_dir: Path) -> dict:
@@ -194,12 +176,14 @@ def _image(scores: Scores, i: int, folder: Path) -> dict[str, str]:
 
 
 def _followed(work_dir: Path) -> list[tuple[str, list[tuple[int, str]]]]:
-    """The pictures of each image that validation drew, spread over its steps, the last included."""
+    """Return the pictures that validation drew of each image at some of its steps."""
     found: dict[str, dict[int, Path]] = {}
     for path in sorted(work_dir.glob('*/vis_data/vis_image/val_*.png')):
         match = FOLLOWED.fullmatch(path.name)
         if match:
-            found.setdefault(match[1], {})[int(match[2])] = path  # of a step done over, the later session's
+            found.setdefault(match[1], {})[int(match[2])] = (
+                path  # of a repeated step, that of the later session
+            )
     return [
         (name, [(step, inline_picture(paths[step])) for step in spread_steps(sorted(paths))])
         for name, paths in sorted(found.items())

@@ -1,0 +1,446 @@
+"""Inference in a few lines.
+
+Example:
+    >>> from dpt.apis import Predictor
+    >>> labels = Predictor('model.safetensors')('street.jpg').labels  # HxW
+
+    >>> from dpt.apis import inference_model, init_model
+    >>> model = init_model('configs/quickstart.py', 'work_dirs/quickstart/iter_700.pth')
+    >>> labels = inference_model(model, 'street.jpg').pred_sem_seg.data  # 1xHxW
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.dataset import Compose
+from mmengine.registry import Registry, init_default_scope
+from mmengine.runner.amp import autocast
+
+from dpt.checkpoints import dataset_meta, load_model, read_meta
+from dpt.checkpoints.meta import config_values
+from dpt.config.load import load_config
+from dpt.config.mmseg import is_mmseg_config, translate_mmseg_config
+from dpt.config.walk import innermost_datasets, walk, without_annotations
+from dpt.datasets.bad_sample import name_sample
+from dpt.models import EncoderDecoder
+from dpt.registry import DATASETS, MODELS, TRANSFORMS
+from dpt.structures import SegDataSample
+from dpt.visualization import compose, default_palette, draw_overlay, present_classes
+
+__all__ = ['PRECISIONS', 'Predictor', 'Segmentation', 'config_of', 'inference_model', 'init_model']
+
+PRECISIONS = {'fp32': torch.float32, 'bf16': torch.bfloat16, 'fp16': torch.float16}
+
+Image = Any
+"""A path, a BGR uint8 array of shape HxWx3 (as OpenCV reads it), or a PIL image."""
+
+
+def init_model(
+    config: str | Path | Config,
+    checkpoint: str | Path | None = None,
+    device: str | torch.device | None = None,
+    cfg_options: dict | None = None,
+) -> EncoderDecoder:
+    """Build a model for inference.
+
+    Args:
+        config: Config, or path of its file.
+        checkpoint: Path or URL of the weights, of dpt or MMSegmentation; ``None`` for random weights. Its
+            class names and colours take precedence over those of the config's test data set.
+        device: Where the model runs; ``None`` for the GPU if there is one.
+        cfg_options: Values that override the config's, by dotted key.
+
+    Returns:
+        The model in evaluation mode, with ``cfg`` and ``dataset_meta`` (``classes``, ``palette``) set.
+
+    Raises:
+        FileNotFoundError: If the config or the checkpoint does not exist.
+        ValueError: If the checkpoint does not fit the model.
+    """
+    if not isinstance(config, Config):
+        config = load_config(str(config), cfg_options)
+    else:
+        config.merge_from_dict(cfg_options or {})
+        if is_mmseg_config(config):
+            config, _ = translate_mmseg_config(config)
+    init_default_scope(config.get('default_scope', 'dpt'))
+    model = MODELS.build(config.model)
+    meta = None
+    if checkpoint is not None:
+        load_model(model, checkpoint)
+        meta = dataset_meta(read_meta(checkpoint))
+    if meta is None:
+        dataset = first_test_dataset(config)
+        meta = dict(dataset.get('metainfo') or DATASETS.get(dataset['type']).METAINFO)
+    model.cfg, model.dataset_meta = config, meta
+    default = 'cuda' if torch.cuda.is_available() else 'cpu'
+    return model.to(device or default).eval()
+
+
+def inference_model(
+    model: EncoderDecoder, images: Image | Sequence[Image]
+) -> SegDataSample | list[SegDataSample]:
+    """Predict one or several images, as ``tools/test.py`` does.
+
+    Args:
+        model: What :func:`init_model` returned.
+        images: Path, BGR uint8 array of shape HxWx3 as OpenCV reads it, or PIL image; or a list of these.
+
+    Returns:
+        A sample with ``pred_sem_seg.data`` of shape 1xHxW at the image's size; a list for a list.
+
+    Raises:
+        FileNotFoundError: If an image does not exist.
+        ValueError: If an image cannot be read, or an array has another type or shape.
+    """
+    prepare = Preparation(model.cfg)
+    if isinstance(images, (list, tuple)):
+        return [predict(model, [prepare(image)])[0] for image in images]
+    return predict(model, [prepare(images)])[0]
+
+
+def first_test_dataset(config: Config) -> dict:
+    """Return the config of the (first) test data set, whose pipeline prepares images."""
+    return innermost_datasets(config.test_dataloader.dataset)[0]
+
+
+class Preparation:
+    """Prepare an image for the model by the config's test pipeline, without loading annotations.
+
+    Args:
+        config: Config whose ``test_dataloader`` holds the pipeline.
+    """
+
+    def __init__(self, config: Config) -> None:
+        init_default_scope(config.get('default_scope', 'dpt'))
+        steps = without_annotations(first_test_dataset(config)['pipeline'])
+        loading = [step for step in steps if step['type'] == 'LoadImageFromFile']
+        self._load = Compose(loading or [dict(type='LoadImageFromFile')])
+        self._rest = Compose([step for step in steps if step['type'] != 'LoadImageFromFile'])
+
+    def read(self, image: Image) -> np.ndarray:
+        """Return an image as a BGR uint8 array of shape HxWx3.
+
+        The pixels of a PIL image are taken as they are, without the EXIF orientation of its file. Images of
+        16 bits keep the upper 8, as when OpenCV reads the file.
+
+        Raises:
+            FileNotFoundError: If a path does not exist.
+            ValueError: If a file is damaged or not an image, an array has another type or shape, or a PIL
+                image has 32 bits a pixel.
+            TypeError: If it is anything else.
+        """
+        if isinstance(image, (str, Path)):
+            if not Path(image).is_file():
+                problem = 'is a folder' if Path(image).is_dir() else 'does not exist'
+                raise FileNotFoundError(f'image {image} {problem}')
+            try:
+                return self._load(dict(img_path=str(image)))['img']
+            except (AssertionError, cv2.error):  # from mmcv, and for an empty file
+                message = f'image {image} cannot be read: the file is damaged or not an image'
+                raise ValueError(message) from None
+        if isinstance(image, np.ndarray):
+            if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+                raise ValueError(
+                    f'an image is {image.dtype} of shape {image.shape}: expected uint8, HxWx3 in BGR'
+                )
+            return image
+        if not hasattr(image, 'convert') or not hasattr(image, 'mode'):  # PIL need not be installed
+            kind = type(image).__name__
+            raise TypeError(f'an image must be a path, a BGR array or a PIL image, not {kind}')
+        if image.mode.startswith('I;16'):  # PIL would clip the values to 255
+            return cv2.cvtColor((np.asarray(image) >> 8).astype(np.uint8), cv2.COLOR_GRAY2BGR)
+        if image.mode in ('I', 'F'):
+            raise ValueError(
+                f'an image is a PIL image of mode {image.mode!r}, whose range is not known: scale it to '
+                "0..255 and convert it to mode 'L' or 'RGB', or give the path of its file"
+            )
+        return np.ascontiguousarray(np.asarray(image.convert('RGB'))[..., ::-1])
+
+    def __call__(self, image: Image, name: str = 'array') -> dict[str, Any]:
+        """Return ``inputs`` of shape CxHxW and ``data_samples`` for one image.
+
+        Args:
+            image: What :meth:`read` takes.
+            name: Name of the image in error messages, if it is not a path.
+
+        Raises:
+            FileNotFoundError, ValueError, TypeError: As :meth:`read`; ValueError, too, if the image is too
+                narrow to resize.
+        """
+        path = str(image) if isinstance(image, (str, Path)) else None
+        pixels = self.read(image)
+        size = pixels.shape[:2]
+        try:
+            return self._rest(dict(img=pixels, img_path=path, img_shape=size, ori_shape=size))
+        except cv2.error as error:
+            raise name_sample(error, dict(img_path=path or name)) from error
+
+
+@torch.no_grad()
+def predict(
+    model: EncoderDecoder, prepared: Sequence[dict[str, Any]], dtype: torch.dtype | None = None
+) -> list[SegDataSample]:
+    """Predict prepared images of one size in a batch.
+
+    Args:
+        model: What :func:`init_model` returned.
+        prepared: What :class:`Preparation` returned for each image.
+        dtype: Type of mixed precision, float32 for full precision; ``None`` for mixed precision if the
+            config sets ``test_cfg.fp16``, as in the test loop.
+    """
+    batch = {key: [data[key] for data in prepared] for key in ('inputs', 'data_samples')}
+    if dtype is None:
+        with autocast(enabled=bool((model.cfg.get('test_cfg') or {}).get('fp16'))):
+            return model.test_step(batch)
+    device = next(model.parameters()).device.type
+    with torch.autocast(device, dtype=dtype, enabled=dtype != torch.float32):
+        return model.test_step(batch)
+
+
+@dataclass(frozen=True, eq=False)
+class Segmentation:
+    """Predicted labels of one image.
+
+    Attributes:
+        name: Path of the image, or ``image N`` for the N-th array, from 0.
+        image: The image, BGR, uint8, of shape HxWx3.
+        labels: Class index of each pixel, of shape HxW, in the smallest integer type.
+        classes: Names of the K classes.
+        palette: Colours of the classes, RGB, uint8, of shape Kx3.
+    """
+
+    name: str
+    image: np.ndarray
+    labels: np.ndarray
+    classes: tuple[str, ...]
+    palette: np.ndarray
+
+    def present(self) -> list[int]:
+        """Return the indices of the classes in the image, in ascending order."""
+        return present_classes(len(self.classes), self.labels)
+
+    def areas(self) -> dict[str, float]:
+        """Return the share of the image that each class covers, in per cent, the largest first."""
+        counts = np.bincount(self.labels.ravel(), minlength=len(self.classes))
+        order = sorted(self.present(), key=lambda k: (-counts[k], k))
+        return {self.classes[k]: 100 * float(counts[k]) / self.labels.size for k in order}
+
+    def overlay(self, opacity: float = 0.6, *, legend: bool | Sequence[int] = False) -> np.ndarray:
+        """Blend the colours of the classes over the image.
+
+        Args:
+            opacity: From 0 (the image alone) to 1 (the colours alone).
+            legend: Whether to add a title and a legend of the classes in the image, and to enlarge a small
+                image; or the indices of the classes in the legend.
+
+        Returns:
+            RGB picture, uint8, of shape HxWx3 without a legend.
+        """
+        if not 0 <= opacity <= 1:
+            raise ValueError(f'opacity must be from 0 to 1, not {opacity}')
+        rgb = cv2.cvtColor(self.image, cv2.COLOR_BGR2RGB)
+        picture = draw_overlay(rgb, self.labels, self.palette, opacity)
+        if legend is False:
+            return picture
+        shown = self.present() if legend is True else list(legend)
+        return compose([('prediction', picture)], [self.classes[k] for k in shown], self.palette[shown])
+
+
+class Predictor:
+    """A trained model from one file, ready for images.
+
+    The config, the classes and the colours come from the checkpoint, as training and
+    ``tools/publish_model.py`` write it. The config is read as data: no code in the file runs. Predictions
+    equal those of :func:`inference_model` and ``tools/test.py``.
+
+    Args:
+        checkpoint: Path or URL.
+        config: Config or path of its file, instead of the config in the checkpoint.
+        device: Where the model runs; ``None`` for the GPU if there is one.
+        precision: ``'fp32'``, ``'bf16'`` or ``'fp16'`` (autocast); ``None`` as the config's test loop does.
+        batch_size: Largest number of images in a batch. A batch holds consecutive images that have one size
+            after resizing: padding to a common size would change the predictions. Results of different
+            batch sizes differ by rounding only.
+        cfg_options: Values that override the config's, by dotted key.
+
+    Raises:
+        FileNotFoundError: If a file does not exist.
+        ValueError: If the checkpoint holds no usable config and none is given, does not fit the config, or
+            names another number of classes than the model predicts.
+
+    Example:
+        >>> predictor = Predictor('model.safetensors')
+        >>> result = predictor('street.jpg')
+        >>> result.labels, result.areas(), result.overlay(0.5)
+        >>> for result in predictor.stream(Path('photos').glob('*.jpg')): ...
+    """
+
+    def __init__(
+        self,
+        checkpoint: str | Path,
+        config: str | Path | Config | None = None,
+        *,
+        device: str | torch.device | None = None,
+        precision: str | None = None,
+        batch_size: int = 1,
+        cfg_options: dict | None = None,
+    ) -> None:
+        if precision is not None and precision not in PRECISIONS:
+            raise ValueError(f'precision={precision!r} must be one of {tuple(PRECISIONS)}')
+        if batch_size < 1:
+            raise ValueError(f'batch_size={batch_size} must be 1 or more')
+        try:
+            torch.empty(0, device=device)
+        except (RuntimeError, AssertionError) as error:
+            reason = str(error).splitlines()[0]
+            raise ValueError(f'device={str(device)!r} cannot be used here: {reason}') from None
+        self.dtype = PRECISIONS[precision] if precision else None
+        self.batch_size = batch_size
+        self.model = init_model(config or config_of(checkpoint), checkpoint, device, cfg_options)
+        self.prepare = Preparation(self.model.cfg)
+        self.classes = tuple(self.model.dataset_meta['classes'])
+        count = self.model.decode_head.num_classes
+        if len(self.classes) != count:
+            named = len(self.classes)
+            raise ValueError(
+                f'{checkpoint}: the checkpoint names {named} classes but the model predicts {count}'
+            )
+        palette = self.model.dataset_meta.get('palette')
+        self.palette = np.asarray(palette, np.uint8) if palette else default_palette(count)
+
+    def __call__(self, images: Image | Sequence[Image]) -> Segmentation | list[Segmentation]:
+        """Predict one or several images.
+
+        Args:
+            images: Path of an image, **BGR** uint8 array of shape HxWx3 (as OpenCV reads it; for RGB pass
+                ``array[..., ::-1]``) or PIL image; or a list of these.
+
+        Returns:
+            One result for one image, a list for a list.
+
+        Raises:
+            FileNotFoundError, ValueError, TypeError: If an image does not exist, cannot be read or is
+                something else.
+        """
+        if isinstance(images, (list, tuple)):
+            return list(self.stream(images))
+        return next(self.stream([images]))
+
+    def stream(
+        self, images: Iterable[Image], on_error: Callable[[str, Exception], None] | None = None
+    ) -> Iterator[Segmentation]:
+        """Yield the result of each image in order, as soon as its batch is done.
+
+        Args:
+            images: Any number of images, such as the frames of a video.
+            on_error: Called with the name of an image that cannot be read and the error; ``None`` to raise
+                the error.
+        """
+        batch: list[tuple[str, np.ndarray, dict[str, Any]]] = []
+        for index, image in enumerate(images):
+            name = str(image) if isinstance(image, (str, Path)) else f'image {index}'
+            try:
+                pixels = self.prepare.read(image)
+                prepared = self.prepare(pixels, name)
+            except (OSError, ValueError) as error:
+                if on_error is None:
+                    raise
+                on_error(name, error)
+                continue
+            if batch and batch[0][2]['inputs'].shape != prepared['inputs'].shape:
+                yield from self._results(batch)
+                batch = []
+            batch.append((name, pixels, prepared))
+            if len(batch) == self.batch_size:
+                yield from self._results(batch)
+                batch = []
+        if batch:
+            yield from self._results(batch)
+
+    def _results(self, batch: list[tuple[str, np.ndarray, dict[str, Any]]]) -> Iterator[Segmentation]:
+        samples = predict(self.model, [prepared for _, _, prepared in batch], self.dtype)
+        for (name, pixels, _), sample in zip(batch, samples, strict=True):
+            labels = sample.pred_sem_seg.data[0].cpu().numpy()
+            yield Segmentation(name, pixels, labels, self.classes, self.palette)
+
+
+def config_of(checkpoint: str | Path) -> Config:
+    """Read from a checkpoint the part of its config that inference needs.
+
+    A config names the classes to build, and the registry imports any name with a dot in it. As a file may
+    come from anywhere, only names that are registered already are accepted here.
+
+    Args:
+        checkpoint: Path or URL of a file of ``tools/publish_model.py``, or a checkpoint of training, of this
+            package or MMSegmentation 1.x.
+
+    Raises:
+        FileNotFoundError: If the file does not exist.
+        ValueError: If it holds no config, or one that is not plain data or names unregistered parts.
+    """
+    meta = read_meta(checkpoint)
+    text = meta.get('cfg')
+    if not isinstance(text, str):
+        raise ValueError(
+            f'{checkpoint} holds no config: give the config file too, or publish the model with '
+            'tools/publish_model.py, which puts it in'
+        )
+    try:
+        values = config_values(text)
+        needed = ('default_scope', 'model', 'test_dataloader', 'test_cfg')
+        values = {key: values[key] for key in needed if key in values}
+        for place, name in _part_names(values, 'config'):
+            if isinstance(name, str) and '.' in name.removeprefix('mmseg.'):
+                raise ValueError(f'{place}={name!r} would import code, which a checkpoint may not do')
+        config = Config(values)
+        if is_mmseg_config(config):
+            config, _ = translate_mmseg_config(config)
+        return _inference_config(config, bool(dataset_meta(meta)))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f'{checkpoint}: its config cannot be used: {error}; give a config file that you trust'
+        ) from None
+
+
+def _inference_config(config: Config, has_classes: bool) -> Config:
+    """Return the model, the test pipeline and the precision, with all names checked."""
+    for key in ('model', 'test_dataloader'):
+        if key not in config:
+            raise ValueError(f'it lacks {key}')
+    model = config.model.to_dict()
+    for _, node in list(walk(model)):
+        node.pop('init_cfg', None)  # the weights are in the checkpoint
+    _check_registered(model, 'model', MODELS)
+    dataset = innermost_datasets(config.test_dataloader.dataset)[0]
+    kept: dict[str, Any] = dict(pipeline=[dict(step) for step in dataset['pipeline']])
+    _check_registered(kept['pipeline'], 'test_dataloader.dataset.pipeline', TRANSFORMS)
+    if dataset.get('metainfo'):
+        kept['metainfo'] = dict(dataset['metainfo'])
+    elif not has_classes:
+        kept['type'] = dataset['type']
+        _check_registered(dict(type=dataset['type']), 'test_dataloader.dataset', DATASETS)
+    test_cfg = dict(fp16=bool((config.get('test_cfg') or {}).get('fp16')))
+    loader = dict(dataset=kept)
+    return Config(dict(default_scope='dpt', model=model, test_dataloader=loader, test_cfg=test_cfg))
+
+
+def _part_names(value: Any, key: str) -> Iterator[tuple[str, Any]]:
+    """Yield (dotted key, value) of every ``type``, and of ``_scope_``, which changes the registry."""
+    for place, node in walk(value, key):
+        yield from ((f'{place}.{name}', node[name]) for name in ('type', '_scope_') if name in node)
+
+
+def _check_registered(value: Any, key: str, registry: Registry) -> None:
+    known = set(registry.module_dict) | (
+        set(registry.parent.module_dict) if registry is TRANSFORMS else set()
+    )
+    for place, name in _part_names(value, key):
+        if not isinstance(name, str) or place.endswith('._scope_') or name not in known:
+            raise ValueError(f'{place}={name!r} is not a registered part')

@@ -1,0 +1,378 @@
+"""Read a whole data set before training: what is in it, and what is wrong with it."""
+
+import io
+import multiprocessing
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from mmengine import fileio
+from PIL import Image
+
+from dpt.config.walk import transforms_of
+from dpt.datasets.ade20k import ADE20KDataset
+from dpt.datasets.bad_sample import FILE_ERRORS, name_sample, read_file
+from dpt.datasets.labels import is_unlabelled
+from dpt.datasets.segmentation import BaseSegDataset
+from dpt.datasets.transforms.loading import label_table
+from dpt.extras.ade20k import compare_with_release
+from dpt.extras.files import IMAGE_SUFFIXES
+from dpt.registry import DATASETS, TRANSFORMS
+
+CHUNK = 16
+"""Samples that a worker reads at a time."""
+SHOWN = 5
+"""Messages of a kind that are printed; the JSON file has all."""
+UPRIGHT = (None, 0, 1)
+ORIENTATION = 274  # EXIF tag
+
+
+@dataclass
+class Record:
+    """One sample.
+
+    Args:
+        image: Path of the image.
+        size: (height, width); None if it cannot be read.
+        mode: Format and mode of the image according to Pillow; empty if unknown.
+        counts: Pixels of each label of the mask on disk.
+        faults: Kind and message of what makes it a bad sample.
+        notes: Kind and message of what may be intended.
+    """
+
+    image: str
+    size: tuple[int, int] | None = None
+    mode: str = ''
+    counts: dict[int, int] = field(default_factory=dict)
+    faults: list[tuple[str, str]] = field(default_factory=list)
+    notes: list[tuple[str, str]] = field(default_factory=list)
+
+
+@dataclass
+class Contents:
+    """A data set: the sum of its records.
+
+    Args:
+        name: The loaders that read it.
+        dataset: The data set; None if its folders could not be listed.
+        sizes: (height, width) by image; None for an image that cannot be read.
+        modes: Number of images by format and mode.
+        pixels: Pixels of each label on disk.
+        images: Number of images that hold each label.
+        faults: Messages by kind; any is a reason not to train.
+        notes: Messages by kind about what may be intended.
+    """
+
+    name: str
+    dataset: BaseSegDataset | None = None
+    sizes: dict[str, tuple[int, int] | None] = field(default_factory=dict)
+    modes: Counter = field(default_factory=Counter)
+    pixels: Counter = field(default_factory=Counter)
+    images: Counter = field(default_factory=Counter)
+    faults: dict[str, list[str]] = field(default_factory=dict)
+    notes: dict[str, list[str]] = field(default_factory=dict)
+
+    def add(self, record: Record) -> None:
+        """Add a sample."""
+        self.sizes[record.image] = record.size
+        self.modes.update([record.mode] if record.mode else [])
+        self.pixels.update(record.counts)
+        self.images.update(record.counts.keys())
+        for kind, message in record.faults:
+            self.fault(kind, message)
+        for kind, message in record.notes:
+            self.note(kind, message)
+
+    def fault(self, kind: str, message: str) -> None:
+        """Add a fault."""
+        self.faults.setdefault(kind, []).append(message)
+
+    def note(self, kind: str, message: str) -> None:
+        """Add a note."""
+        self.notes.setdefault(kind, []).append(message)
+
+
+def check_dataset(
+    config: Mapping, name: str, workers: int = 0, track: Callable[[Iterable, int], Iterable] | None = None
+) -> Contents:
+    """Read and judge a data set; what is missing or damaged becomes a fault.
+
+    Args:
+        config: Config of the data set.
+        name: The loaders that read it. In ``'train_dataloader'`` every class must occur.
+        workers: Number of processes; 0 to read in this one.
+        track: Wraps the samples, whose number is the second argument, to show progress.
+
+    Raises:
+        ValueError: If the type of the data set cannot be checked, settings contradict each other, or a worker
+            dies.
+    """
+    contents = _open_dataset(config, name)
+    dataset = contents.dataset
+    if dataset is None:
+        return contents
+    masks = None if config.get('test_mode') else dataset.data_prefix['seg_map_path']
+    _inspect_files(contents, dataset, masks)
+    inspector = Inspector(dataset, config.get('pipeline') or [], masks is not None)
+    records: Iterable[Record] = read_all(inspector, workers)
+    for record in track(records, len(dataset)) if track else records:
+        contents.add(record)
+    _judge(contents, dataset, 'train_dataloader' in name)
+    return contents
+
+
+def _open_dataset(config: Mapping, name: str) -> Contents:
+    kind = DATASETS.get(config['type']) if isinstance(config['type'], str) else config['type']
+    if not (isinstance(kind, type) and issubclass(kind, BaseSegDataset)):
+        raise ValueError(
+            f'{name}.dataset.type={config["type"]!r}: only data sets of BaseSegDataset can be checked'
+        )
+    contents = Contents(name)
+    given = {key: value for key, value in config.items() if key not in ('pipeline', 'max_bad_samples')}
+    try:
+        dataset = DATASETS.build({**given, 'pipeline': [], 'test_mode': True, 'lazy_init': True})
+        masks = dataset.data_prefix.get('seg_map_path')
+        if not config.get('test_mode') and masks is None:
+            raise ValueError("there are no masks: set data_prefix['seg_map_path'], or test_mode=True")
+        dataset.full_init()
+        if not config.get('test_mode') and not fileio.isdir(masks, backend_args=dataset.backend_args):
+            raise FileNotFoundError(dataset.explain_missing(masks))
+    except (ValueError, OSError) as error:
+        contents.fault('data set', str(error))
+        return contents
+    contents.dataset = dataset
+    return contents
+
+
+def _inspect_files(contents: Contents, dataset: BaseSegDataset, masks: str | None) -> None:
+    """Find images that are listed twice, broken links and, without a list, files that no sample uses."""
+    paths = [dataset.get_data_info(index)['img_path'] for index in range(len(dataset))]
+    for path, times in Counter(paths).items():
+        if times > 1:
+            contents.fault('listed twice', f'{path} is listed {times} times')
+    for stem, times in Counter(Path(path).stem for path in set(paths)).items():
+        if times > 1:
+            contents.note('same name', f'{times} images are called {stem}, in different folders')
+    images = dataset.data_prefix['img_path']
+    for what, folder in (('image', images), ('mask', masks)):
+        for path in sorted(Path(folder).rglob('*')) if folder and os.path.isdir(folder) else ():
+            if path.is_symlink() and not path.exists():
+                contents.fault('broken link', f'{what} {path} is a link to a missing file')
+    if dataset.ann_file or dataset._indices is not None:
+        return
+    if images == dataset.data_prefix.get('seg_map_path'):
+        return
+    used = set(paths)
+    for name in fileio.list_dir_or_file(images, list_dir=False, recursive=True):
+        path = os.path.join(images, name)
+        if path not in used and name.lower().endswith(IMAGE_SUFFIXES):
+            contents.note('unused image', f'{path} is not used: img_suffix is {dataset.img_suffix!r}')
+    if masks is None:
+        return
+    end = len(dataset.img_suffix)
+    expected = {os.path.relpath(path, images)[:-end] + dataset.seg_map_suffix for path in paths}
+    for name in fileio.list_dir_or_file(masks, list_dir=False, recursive=True):
+        if name not in expected and name.endswith(dataset.seg_map_suffix):
+            contents.note('mask without image', f'{os.path.join(masks, name)} belongs to no image')
+
+
+class Inspector:
+    """Reads samples as a pipeline does, and records faults instead of raising them.
+
+    Args:
+        dataset: The data set, listed.
+        pipeline: Config of the pipeline, whose loading steps are used.
+        with_masks: Whether to read masks.
+    """
+
+    def __init__(self, dataset: BaseSegDataset, pipeline: Sequence, with_masks: bool) -> None:
+        self.dataset = dataset
+        self.with_masks = with_masks
+        steps = {step['type']: step for step in reversed(transforms_of(list(pipeline)))}
+        self.image_step, self.mask_step = (
+            TRANSFORMS.build(dict(steps.get(name, dict(type=name))))
+            for name in ('LoadImageFromFile', 'LoadAnnotations')
+        )
+
+    def __call__(self, index: int) -> Record:
+        """Read one sample."""
+        sample = self.dataset.get_data_info(index)
+        record = Record(sample['img_path'])
+        for read in (self._read_image, self._read_mask) if self.with_masks else (self._read_image,):
+            try:
+                read(sample, record)
+            except FILE_ERRORS as error:
+                bad = name_sample(error, sample)
+                record.faults.append((bad.kind, str(bad)))
+        return record
+
+    def _read_image(self, sample: dict, record: Record) -> None:
+        path = sample['img_path']
+        content = read_file(path, 'image', self.image_step.backend_args)
+        record.size = sample['ori_shape'] = self.image_step.decode(content, path).shape[:2]
+        with Image.open(io.BytesIO(content)) as image:
+            record.mode = f'{image.format} {image.mode}'
+            orientation = image.getexif().get(ORIENTATION)
+        if orientation not in UPRIGHT:
+            message = f'{path} has the EXIF orientation {orientation}: it is rotated on loading'
+            record.notes.append(('EXIF orientation', message))
+
+    def _read_mask(self, sample: dict, record: Record) -> None:
+        path = sample['seg_map_path']
+        labels = self.mask_step.read(path)
+        record.counts = count_labels(labels)
+        trained = self.mask_step.place(labels, sample)['gt_seg_map']
+        if is_unlabelled(trained, sample['ignore_index']):
+            record.notes.append(('no labelled pixel', f'mask {path} has no labelled pixel'))
+
+
+def count_labels(labels: np.ndarray) -> dict[int, int]:
+    """Return the number of pixels of each label that occurs."""
+    if labels.dtype == np.uint8:
+        counts = np.bincount(labels.ravel())
+        return {int(label): int(counts[label]) for label in np.flatnonzero(counts)}
+    values, counts = np.unique(labels, return_counts=True)
+    return dict(zip(values.tolist(), counts.tolist(), strict=True))
+
+
+_inspector: Inspector  # of a worker
+
+
+def _start(inspector: Inspector) -> None:
+    global _inspector
+    _inspector = inspector
+    cv2.setNumThreads(0)
+
+
+def _inspect(index: int) -> Record:
+    return _inspector(index)
+
+
+def read_all(inspector: Inspector, workers: int) -> Iterator[Record]:
+    """Yield the records of all samples in order, read by ``workers`` processes, or this one if 0.
+
+    Raises:
+        ValueError: If a worker dies.
+    """
+    indices = range(len(inspector.dataset))
+    if not workers:
+        yield from map(inspector, indices)
+        return
+    method = 'fork' if 'fork' in multiprocessing.get_all_start_methods() else None
+    done = 0
+    with ProcessPoolExecutor(workers, multiprocessing.get_context(method), _start, (inspector,)) as pool:
+        try:
+            for record in pool.map(_inspect, indices, chunksize=CHUNK):
+                yield record
+                done += 1
+        except BrokenProcessPool as error:
+            first = inspector.dataset.get_data_info(done)['img_path']
+            raise ValueError(
+                f'a process that reads images died, at {first} or one of the next {CHUNK * workers}: out of '
+                'memory, or a file that crashes its decoder; --workers 0 shows which'
+            ) from error
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _judge(contents: Contents, dataset: BaseSegDataset, training: bool) -> None:
+    """Add faults that only the whole data set shows: absent classes, a wrong setting, a wrong archive."""
+    if contents.pixels:
+        table = _label_table(contents, dataset)
+        trained = {table[label] for label in contents.pixels} - {dataset.ignore_index}
+        for label, name in enumerate(dataset.metainfo['classes']):
+            if label not in trained:
+                message = f'class {label} ({name}) has no pixel'
+                (contents.fault if training else contents.note)('class never seen', message)
+        why = suspect_reduce_zero_label(contents, dataset)
+        if why:
+            contents.fault('reduce_zero_label', why)
+    if isinstance(dataset, ADE20KDataset) and not dataset.ann_file and dataset._indices is None:
+        for message in compare_with_release({Path(path).name: size for path, size in contents.sizes.items()}):
+            contents.fault('ADE20K', message)
+
+
+def _label_table(contents: Contents, dataset: BaseSegDataset) -> list[int]:
+    """Return the trained label of each label on disk."""
+    size = max(256, *(label + 1 for label in contents.pixels))
+    return label_table(dataset.reduce_zero_label, dataset.label_map, size=size).tolist()
+
+
+def suspect_reduce_zero_label(contents: Contents, dataset: BaseSegDataset) -> str | None:
+    """Return why ``reduce_zero_label`` seems wrong, or None."""
+    count = len(dataset.label_map or dataset.metainfo['classes'])
+    labels = {label for label in contents.pixels if label != dataset.ignore_index}
+    highest, total = max(labels, default=0), sum(contents.pixels.values())
+    share = contents.pixels[0] / max(total, 1)
+    if not dataset.reduce_zero_label and highest == count:
+        return (
+            f'masks hold labels up to {highest}, one more than the last of {count} classes: 0 seems to mean '
+            f"'no label' ({share:.1%} of the pixels), which needs reduce_zero_label=True"
+        )
+    if dataset.reduce_zero_label and share > 0 and highest < count:
+        return (
+            f'no mask holds the label {count}, which would be the last class, and 0, in {share:.1%} of the '
+            'pixels, is taken for no label: classes seem to count from 0, which needs reduce_zero_label=False'
+        )
+    return None
+
+
+def judge_overlap(training: Contents, other: Contents) -> None:
+    """Add a fault for each image that is both trained on and evaluated."""
+    trained = {str(Path(path).resolve()) for path in training.sizes}
+    for path in sorted(trained & {str(Path(path).resolve()) for path in other.sizes}):
+        other.fault('trained on, too', f'{path} is in {training.name}, too')
+
+
+def as_dict(contents: Contents) -> dict:
+    """Return plain values for JSON; ``labels`` has a row for each label on disk."""
+    dataset, rows = contents.dataset, []
+    if dataset is not None and contents.pixels:
+        classes, table = dataset.metainfo['classes'], _label_table(contents, dataset)
+        for label in sorted(contents.pixels):
+            trained = table[label]
+            name = '(OUTSIDE)' if trained >= len(classes) else classes[trained]
+            if trained == dataset.ignore_index:
+                name = '(no label)'
+            counts = dict(pixels=contents.pixels[label], images=contents.images[label])
+            rows.append(dict(label=label, trained=trained, name=name, **counts))
+    found: dict[str, Any] = dict(name=contents.name, images=len(contents.sizes))
+    sizes = np.array([size for size in contents.sizes.values() if size], int).reshape(-1, 2)
+    for key, values in (('heights', sizes[:, 0]), ('widths', sizes[:, 1])):
+        spread = dict(min=values.min(), median=np.median(values), max=values.max()) if len(values) else {}
+        found[key] = {name: int(value) for name, value in spread.items()}
+    return dict(found, modes=dict(contents.modes), labels=rows, faults=contents.faults, notes=contents.notes)
+
+
+def render(contents: Contents) -> str:
+    """Return the report about a data set as text."""
+    found = as_dict(contents)
+    lines = [f'== {found["name"]}: {found["images"]} images']
+    if found['heights']:
+        height, width = (
+            ' '.join(f'{key} {value}' for key, value in found[side].items()) for side in ('heights', 'widths')
+        )
+        modes = ', '.join(f'{count} {mode}' for mode, count in contents.modes.most_common())
+        lines.append(f'height {height}; width {width}; {modes}')
+    if found['labels']:
+        total = sum(row['pixels'] for row in found['labels'])
+        lines.append(f'{"on disk":>8} {"trained":>8} {"% pixels":>9} {"images":>7}  class')
+        for row in found['labels']:
+            share = 100 * row['pixels'] / total
+            lines.append(
+                f'{row["label"]:>8} {row["trained"]:>8} {share:>9.3f} {row["images"]:>7}  {row["name"]}'
+            )
+    for title, messages in (('FAULT', contents.faults), ('note', contents.notes)):
+        for kind, texts in messages.items():
+            lines.append(f'{title}: {kind}: {len(texts)}')
+            lines += [f'    {text}' for text in texts[:SHOWN]]
+            if len(texts) > SHOWN:
+                lines.append(f'    and {len(texts) - SHOWN} more')
+    return '\n'.join(lines)

@@ -1,0 +1,92 @@
+"""Files that the tools read and write."""
+
+import glob
+from collections.abc import Iterable
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from dpt.checkpoints.write import write_whole
+
+IMAGE_SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.ppm', '.tif', '.tiff', '.webp')
+VIDEO_SUFFIXES = ('.avi', '.m4v', '.mkv', '.mov', '.mp4', '.mpeg', '.mpg', '.webm', '.wmv')
+PICTURE_SUFFIXES = ('.png', '.jpg', '.jpeg', '.webp')
+"""Formats of :func:`write_picture`."""
+
+
+def find_files(source: str | Path) -> list[tuple[Path, Path]]:
+    """Find the images and videos that a path, a folder (with its subfolders) or a pattern names.
+
+    Args:
+        source: A file with any suffix, a folder, or a pattern of :mod:`glob`, which may contain ``**``.
+
+    Returns:
+        (path, folder) pairs, sorted; the folder is the one that the user named, or the part of the pattern
+        before the first wildcard.
+
+    Raises:
+        FileNotFoundError: If nothing matches, or neither images nor videos.
+    """
+    path = Path(source).expanduser()
+    if path.is_file():
+        return [(path, path.parent)]
+    if path.is_dir():
+        root, matches = path, list(path.rglob('*'))
+    elif glob.has_magic(str(source)):
+        fixed = next(i for i, part in enumerate(path.parts) if glob.has_magic(part))
+        root, matches = (
+            Path(*path.parts[:fixed]),
+            [Path(match) for match in glob.glob(str(path), recursive=True)],
+        )
+    else:
+        raise FileNotFoundError(f'{source} does not exist')
+    suffixes = (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES)
+    found = [match for match in sorted(matches) if match.suffix.lower() in suffixes and match.is_file()]
+    found = [match for match in found if not match.name.startswith('.')]
+    if not found:
+        raise FileNotFoundError(f'{source}: no image or video there (looked for {" ".join(suffixes)})')
+    return [(match, root) for match in found]
+
+
+def is_video(path: Path) -> bool:
+    """Return whether the suffix of a file is that of a video."""
+    return path.suffix.lower() in VIDEO_SUFFIXES
+
+
+def write_lines(path: Path, lines: Iterable[str]) -> None:
+    """Write a text file, complete or not at all."""
+    write_whole(''.join(f'{line}\n' for line in lines).encode(), path)
+
+
+def write_labels(path: Path, labels: np.ndarray) -> None:
+    """Write labels of shape HxW as a grey PNG of 8 or, for another type than uint8, 16 bits."""
+    if labels.dtype != np.uint8:
+        labels = labels.astype(np.uint16)
+    write_whole(cv2.imencode('.png', labels)[1].tobytes(), path)
+
+
+def write_picture(path: str | Path, picture: np.ndarray) -> None:
+    """Write an RGB picture, uint8 of shape HxWx3, in the format of the suffix, complete or not at all."""
+    _, content = cv2.imencode(Path(path).suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+    write_whole(content.tobytes(), Path(path))
+
+
+def check_picture_file(path: str | Path, suffixes: Iterable[str] = PICTURE_SUFFIXES) -> None:
+    """Check, before anything is computed, that a picture can be written to a file.
+
+    Raises:
+        FileNotFoundError: If its folder does not exist.
+        ValueError: If it ends in none of the suffixes.
+    """
+    if Path(path).suffix.lower() not in suffixes:
+        raise ValueError(f'{path}: the name must end in one of {", ".join(suffixes)}')
+    if not Path(path).absolute().parent.is_dir():
+        raise FileNotFoundError(f'{path}: the folder does not exist')
+
+
+def check_figure_file(path: str | Path) -> None:
+    """Check, as :func:`check_picture_file`, that matplotlib can write a file."""
+    from matplotlib.backend_bases import FigureCanvasBase
+
+    check_picture_file(path, tuple(f'.{name}' for name in FigureCanvasBase.get_supported_filetypes()))

@@ -1,0 +1,255 @@
+"""Parameters, floating-point operations and activation memory of a model, without computing anything.
+
+The model is built from its config with torch's fake tensors, which have shapes but no data: that needs little
+memory, draws no random numbers and does not touch the model in training.
+"""
+
+import copy
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import Any
+
+import torch
+from mmengine.model import BaseModel
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.profiler import ProfilerActivity, profile
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_iter
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
+
+from dpt.registry import MODELS
+
+Shape = tuple[int, int, int, int]
+REST = 'rest'
+PARTS = {
+    'backbone': 'backbone',
+    'reassemble': 'neck.reassemble_blocks',
+    'convs': 'neck.convs',
+    'fusion': 'neck.fusion_blocks',
+    'project': 'decode_head.project',
+    'classifier': 'decode_head.conv_seg',
+    'auxiliary heads': 'auxiliary_heads',
+}
+"""Modules whose cost is reported separately, by name."""
+
+
+def parts_of(model: nn.Module) -> dict[str, nn.Module]:
+    """Return those of ``PARTS`` that the model has, in the order in which they run."""
+    found = {}
+    for name, path in PARTS.items():
+        try:
+            part = attrgetter(path)(model)
+        except AttributeError:
+            continue
+        if not isinstance(part, nn.ModuleList) or len(part):
+            found[name] = part
+    return found
+
+
+@contextmanager
+def watch_parts(
+    model: nn.Module, enter: Callable[[str], object], leave: Callable[[str], object]
+) -> Iterator[None]:
+    """Call ``enter`` and ``leave`` with the name of a part before and after its forward pass."""
+    handles = []
+    for name, part in parts_of(model).items():
+        # A ModuleList has no forward pass, its modules have. A hook must return None.
+        for module in part if isinstance(part, nn.ModuleList) else [part]:
+            handles += [
+                module.register_forward_pre_hook(lambda *_, name=name: (enter(name), None)[1]),
+                module.register_forward_hook(lambda *_, name=name: (leave(name), None)[1]),
+            ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _attention(query: tuple, key: tuple, value: tuple, *_: object, **__: object) -> int:
+    return sdpa_flop_count(query, key, value)
+
+
+def _attention_backward(_: tuple, query: tuple, key: tuple, value: tuple, *__: object, **___: object) -> int:
+    # Two products for each of the forward pass, without what the kernel recomputes.
+    return 2 * sdpa_flop_count(query, key, value)
+
+
+def flop_counter() -> FlopCounterMode:
+    """Return torch's counter, extended by fused attention on a CPU."""
+    formulas = {
+        torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention,
+        torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward,
+    }
+    return FlopCounterMode(display=False, custom_mapping=formulas)
+
+
+class TensorMemory(TorchDispatchMode):
+    """Count the bytes of the tensors that are created within the context and alive, and their peak.
+
+    This includes what autograd keeps for the backward pass and intermediate results of composite operators,
+    but not scratch memory inside a kernel or the reserve of an allocator.
+
+    Attributes:
+        live: Bytes alive now.
+        peak: Largest number of bytes alive at a time.
+        largest: Bytes of the largest single tensor.
+
+    Example:
+        >>> with TensorMemory() as memory:
+        ...     model(images).sum().backward()
+        >>> memory.peak / 2**20  # MiB, with gradients, without parameters and images
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.live = self.peak = self.largest = 0
+        self._known: set[int] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        before = _storages((args, kwargs))
+        result = func(*args, **(kwargs or {}))
+        for key, storage in _storages(result).items():
+            # A view, or the result of an in-place operation, shares the storage of an argument.
+            if key in before or key in self._known:
+                continue
+            size = storage.nbytes()
+            self._known.add(key)
+            self.live += size
+            self.peak, self.largest = max(self.peak, self.live), max(self.largest, size)
+            weakref.finalize(storage, self._release, key, size).atexit = False
+        return result
+
+    def _release(self, key: int, size: int) -> None:
+        self._known.discard(key)
+        self.live -= size
+
+
+def _storages(tree: Any) -> dict[int, torch.UntypedStorage]:
+    """Return the storages of the tensors in nested containers, by identity."""
+    found = (x.untyped_storage() for x in tree_iter(tree) if isinstance(x, Tensor))
+    return {id(storage): storage for storage in found}
+
+
+@dataclass(frozen=True)
+class Allocations:
+    """What work on a CPU allocated through torch.
+
+    Attributes:
+        peak: Largest number of bytes held at a time, in addition to those held before.
+        left: Bytes held afterwards, in addition to those held before.
+        largest: Bytes of the largest single allocation.
+        operators: Number of calls of each operator, by name.
+    """
+
+    peak: int
+    left: int
+    largest: int
+    operators: dict[str, int]
+
+
+def allocations(work: Callable[[], object]) -> Allocations:
+    """Run ``work`` and return what it allocated on the CPU, with scratch memory inside operators.
+
+    The scratch memory of oneDNN is not included.
+    """
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        work()
+    live = peak = largest = 0
+    operators: dict[str, int] = {}
+    for event in sorted(profiler.profiler.kineto_results.events(), key=lambda event: event.start_ns()):
+        if event.name() == '[memory]':
+            live += event.nbytes()  # negative when memory is freed
+            peak, largest = max(peak, live), max(largest, event.nbytes())
+        else:
+            operators[event.name()] = operators.get(event.name(), 0) + 1
+    return Allocations(peak, live, largest, operators)
+
+
+@dataclass(frozen=True)
+class PartCost:
+    """What a part of a model costs.
+
+    Attributes:
+        name: Name of the part.
+        parameters: Number of parameters.
+        flops: Floating-point operations of the forward pass; a multiplication and an addition are two.
+        activation_bytes: Memory in training that the part allocates and still holds when it is done: its
+            result and what it keeps for the backward pass.
+    """
+
+    name: str
+    parameters: int
+    flops: int
+    activation_bytes: int
+
+
+def _build(config: dict) -> BaseModel:
+    """Build the model in training mode, within a ``FakeTensorMode``."""
+    model = MODELS.build(copy.deepcopy(config)).train()
+    for module in model.modules():
+        if hasattr(module, 'with_cp'):
+            module.with_cp = False  # recomputation is not counted
+    return model
+
+
+def _logits(model: BaseModel, images: Tensor) -> list[Tensor]:
+    """Return the logits of all heads, where the matrix products of a training step end."""
+    maps = model.extract_feat(images)  # type: ignore[operator]
+    heads = [model.decode_head, *model.auxiliary_heads]  # type: ignore[misc, list-item]
+    return [head(maps) for head in heads]  # type: ignore[operator]
+
+
+def training_flops(config: dict, shape: Shape) -> int:
+    """Count the operations of a training step, forward and backward.
+
+    Frozen layers have no backward pass. The loss and the optimiser, which contain no matrix products, and the
+    recomputation of activation checkpointing are not counted.
+
+    Args:
+        config: Config of the segmentor.
+        shape: Shape BxCxHxW of the images.
+    """
+    with FakeTensorMode():
+        model, images = _build(config), torch.zeros(shape)
+        with flop_counter() as counter:
+            torch.stack([x.sum() for x in _logits(model, images)]).sum().backward()
+    return counter.get_total_flops()
+
+
+def part_costs(config: dict, shape: Shape) -> list[PartCost]:
+    """Return the cost of each part in a forward pass, and of the rest if there is any.
+
+    Args:
+        config: Config of the segmentor.
+        shape: Shape BxCxHxW of the images.
+    """
+    flops: dict[str, int] = {}
+    held: dict[str, int] = {}
+    with FakeTensorMode():
+        model, images = _build(config), torch.zeros(shape)
+        with flop_counter() as counter, TensorMemory() as memory:
+
+            def add(name: str, sign: int) -> None:
+                flops[name] = flops.get(name, 0) + sign * counter.get_total_flops()
+                held[name] = held.get(name, 0) + sign * memory.live
+
+            with watch_parts(model, lambda name: add(name, -1), lambda name: add(name, 1)):
+                logits = _logits(model, images)
+            total, live = counter.get_total_flops(), memory.live
+            del logits
+        sizes = {name: _parameters(part) for name, part in parts_of(model).items()}
+        rest = _parameters(model) - sum(sizes.values())
+    parts = [PartCost(name, sizes[name], flops.get(name, 0), held.get(name, 0)) for name in sizes]
+    remaining = PartCost(REST, rest, total - sum(flops.values()), live - sum(held.values()))
+    if remaining.parameters or remaining.flops or remaining.activation_bytes:
+        parts.append(remaining)
+    return parts
+
+
+def _parameters(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())

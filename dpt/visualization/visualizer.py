@@ -1,0 +1,180 @@
+"""Draw segmentations and pass the pictures to files, trackers or a window."""
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import mmcv
+import numpy as np
+from mmengine.structures import PixelData
+from mmengine.visualization import MLflowVisBackend as _MLflowVisBackend
+from mmengine.visualization import Visualizer
+from mmengine.visualization.vis_backend import force_init_env
+
+from dpt.registry import VISBACKENDS, VISUALIZERS
+from dpt.structures import SegDataSample
+from dpt.visualization.overlay import (
+    compose,
+    default_palette,
+    draw_errors,
+    draw_overlay,
+    present_classes,
+)
+
+
+@VISUALIZERS.register_module()
+class SegLocalVisualizer(Visualizer):
+    """Draw the image, the truth, the prediction and its errors side by side, over a legend.
+
+    The runner's loops set ``dataset_meta``, whose classes and colours replace those given here. Classes
+    without colours get default ones.
+
+    Args:
+        name: Name of the instance.
+        image: Initial RGB image, of shape HxWx3.
+        vis_backends: Configs of the backends that store pictures and scalars.
+        save_dir: Folder of the backends; without it, those that need a folder store nothing.
+        classes: Names of the K classes.
+        palette: K colours (red, green, blue) from 0 to 255.
+        alpha: Weight of the colours over the image, between 0 and 1.
+    """
+
+    def __init__(
+        self,
+        name: str = 'visualizer',
+        image: np.ndarray | None = None,
+        *,
+        vis_backends: list[dict] | None = None,
+        save_dir: str | None = None,
+        classes: Sequence[str] | None = None,
+        palette: Sequence[Sequence[int]] | None = None,
+        alpha: float = 0.6,
+    ) -> None:
+        if not 0 <= alpha <= 1:
+            raise ValueError(f'alpha must be between 0 and 1, not {alpha}')
+        super().__init__(name, image, vis_backends, save_dir)
+        self.alpha = alpha
+        self.dataset_meta = dict(classes=classes, palette=palette)
+
+    @property
+    def dataset_meta(self) -> dict | None:
+        """Metainfo of the data set, with ``classes`` and ``palette``."""
+        return self._dataset_meta
+
+    @dataset_meta.setter
+    def dataset_meta(self, dataset_meta: dict | None) -> None:
+        classes = (dataset_meta or {}).get('classes') or ()
+        palette = (dataset_meta or {}).get('palette')
+        colours = default_palette(len(classes)) if palette is None else np.asarray(palette)
+        if classes and colours.shape != (len(classes), 3):
+            raise ValueError(
+                f'the palette must hold a colour (red, green, blue) for each of the {len(classes)} classes, '
+                f'but is of shape {colours.shape}: correct metainfo of the dataset, or leave the palette out'
+            )
+        self._dataset_meta = dataset_meta
+        self._classes, self._palette = classes, colours.astype(np.uint8)
+
+    def render(
+        self,
+        image: np.ndarray,
+        data_sample: SegDataSample | None = None,
+        draw_gt: bool = True,
+        draw_pred: bool = True,
+    ) -> np.ndarray:
+        """Return the picture for one image.
+
+        Args:
+            image: RGB, uint8, of shape HxWx3.
+            data_sample: Sample with or without ``gt_sem_seg`` and ``pred_sem_seg``.
+            draw_gt: Whether to draw the truth.
+            draw_pred: Whether to draw the prediction.
+
+        Raises:
+            ValueError: If there are labels but no classes, or labels and image differ in size.
+        """
+        truth = _labels(data_sample, 'gt_sem_seg') if draw_gt else None
+        prediction = _labels(data_sample, 'pred_sem_seg') if draw_pred else None
+        drawn = [labels for labels in (truth, prediction) if labels is not None]
+        if drawn and not self._classes:
+            raise ValueError('SegLocalVisualizer needs the names of the classes: set classes or dataset_meta')
+        num_classes = len(self._classes)
+        panels = [('image', image)]
+        if truth is not None:
+            unlabelled = 100 * np.mean((truth < 0) | (truth >= num_classes))
+            title = f'truth ({unlabelled:.1f} % unlabelled)' if unlabelled else 'truth'
+            panels.append((title, draw_overlay(image, truth, self._palette, self.alpha)))
+        if prediction is not None:
+            panels.append(('prediction', draw_overlay(image, prediction, self._palette, self.alpha)))
+        if truth is not None and prediction is not None:
+            picture, share = draw_errors(image, prediction, truth, num_classes)
+            title = 'errors (nothing labelled)' if np.isnan(share) else f'errors {100 * share:.1f} %'
+            panels.append((title, picture))
+        present = present_classes(num_classes, *drawn)
+        return compose(panels, [self._classes[k] for k in present], self._palette[present])
+
+    def add_datasample(
+        self,
+        name: str,
+        image: np.ndarray,
+        data_sample: SegDataSample | None = None,
+        draw_gt: bool = True,
+        draw_pred: bool = True,
+        show: bool = False,
+        wait_time: float = 0,
+        out_file: str | None = None,
+        step: int = 0,
+    ) -> None:
+        """Draw one image as :meth:`render` does, and show or store it.
+
+        Every process writes files; only the first one shows windows and uses backends.
+
+        Args:
+            name: Name in the backends and of the window.
+            image: RGB, uint8, of shape HxWx3.
+            data_sample: Truth and prediction of the image.
+            draw_gt: Whether to draw the truth.
+            draw_pred: Whether to draw the prediction.
+            show: Whether to open a window.
+            wait_time: Seconds to show the window; 0 waits for a key.
+            out_file: Picture file to write instead of passing the picture to the backends.
+            step: Step for the backends.
+
+        Raises:
+            ValueError: As :meth:`render`, or if ``show`` is set without a display.
+        """
+        picture = self.render(image, data_sample, draw_gt, draw_pred)
+        if show:
+            names = ('DISPLAY', 'WAYLAND_DISPLAY', 'MPLBACKEND')
+            if sys.platform == 'linux' and not any(os.environ.get(name) for name in names):
+                # mmengine would wait for a key in a window that nobody sees.
+                raise ValueError(
+                    'show=True needs a display, which was not found: write files with out_file or out_dir'
+                )
+            self.show(picture, win_name=name, wait_time=wait_time)
+        if out_file is None:
+            self.add_image(name, picture, step)
+        elif not mmcv.imwrite(mmcv.rgb2bgr(picture), str(out_file)):
+            raise ValueError(f'{out_file}: could not write the picture')
+
+
+def _labels(data_sample: SegDataSample | None, key: str) -> np.ndarray | None:
+    """Return the labels of a field as int64 of shape HxW, or None."""
+    if data_sample is None or key not in data_sample:
+        return None
+    pixels: PixelData = getattr(data_sample, key)
+    return pixels.cpu().numpy().data[0].astype(np.int64)
+
+
+@VISBACKENDS.register_module()
+class MLflowVisBackend(_MLflowVisBackend):
+    """mmengine's MLflow backend, with pictures by key and step.
+
+    mmengine 0.10.7 passes the name as a file name, which MLflow refuses without a suffix, and no step, so
+    that each validation would replace the pictures of the previous one.
+    """
+
+    @force_init_env
+    def add_image(self, name: str, image: np.ndarray, step: int = 0, **kwargs: Any) -> None:
+        """Record an RGB image, uint8, of shape HxWx3."""
+        self._mlflow.log_image(image, key=name, step=step)

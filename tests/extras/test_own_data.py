@@ -1,0 +1,306 @@
+"""A user's folders become a data set: pairing, kinds of annotation, classes, split, files."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from dpt.extras.own_data.annotations import LabelmeReader, image_reader, pair, read_coco
+from dpt.extras.own_data.classes import propose, read_classes
+from dpt.extras.own_data.config import path_from
+from dpt.extras.own_data.dataset import (
+    apply_table,
+    check_target,
+    reads_in_place,
+    split,
+    survey,
+    whole_folder,
+    write_dataset,
+)
+
+LABELS = np.array([[0, 1, 2, 255]], np.uint8).repeat(3, 0)
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Callable[..., tuple[Path, Path]]:
+    """Write an image, 3x4, and an annotation by ``write(path)`` for each name; return both folders."""
+
+    def make(write: Callable[[Path], object], *names: str, end: str = '.png') -> tuple[Path, Path]:
+        for name in names or ('a', 'b'):
+            for folder in ('images', 'masks'):
+                (tmp_path / folder / name).parent.mkdir(parents=True, exist_ok=True)
+            assert cv2.imwrite(str(tmp_path / 'images' / f'{name}.jpg'), np.zeros((3, 4, 3), np.uint8))
+            write(tmp_path / 'masks' / f'{name}{end}')
+        return tmp_path / 'images', tmp_path / 'masks'
+
+    return make
+
+
+def masks(labels: np.ndarray) -> Callable[[Path], object]:
+    return lambda path: cv2.imwrite(str(path), labels)
+
+
+def look(images: Path, annotations: Path):
+    pairs = pair(images, annotations)
+    reader = image_reader(annotations / pairs.found[0][1])
+    return pairs, reader, survey(pairs, reader, 1)
+
+
+@pytest.mark.parametrize('end', ['.png', '_L.png', '_mask.tif'])
+def test_annotations_are_found_by_name_and_common_end(photos, end: str) -> None:
+    images, folder = photos(masks(LABELS), 'a', 'a_1', 'sub/c', end=end)
+    cv2.imwrite(str(images / 'alone.jpg'), np.zeros((3, 4, 3), np.uint8))
+    pairs = pair(images, folder)
+    assert pairs.found == [(f'{name}.jpg', f'{name}{end}') for name in ('a', 'a_1', 'sub/c')]
+    assert (pairs.mask_end, pairs.image_suffix) == (end, '.jpg')
+    assert pairs.notes == ['1 images without annotation are left out, such as alone.jpg']
+
+
+def test_jpeg_masks_are_refused(photos) -> None:
+    images, folder = photos(masks(LABELS), 'a', end='.jpg')
+    with pytest.raises(ValueError, match='JPEG files cannot be masks, .* save them as PNG'):
+        pair(images, folder)
+
+
+def test_folders_without_common_names_are_refused(photos, tmp_path: Path) -> None:
+    images, folder = photos(masks(LABELS), 'a')
+    (folder / 'a.png').rename(folder / 'z.png')
+    with pytest.raises(ValueError, match=r'no file of .*masks is named as an image of .*z.png beside a.jpg'):
+        pair(images, folder)
+    with pytest.raises(FileNotFoundError, match='nowhere is not a folder'):
+        pair(images, tmp_path / 'nowhere')
+
+
+def test_index_masks_from_0_are_read_in_place(photos) -> None:
+    pairs, reader, found = look(*photos(masks(LABELS)))
+    proposal = propose(found.pixels, reader)
+    assert proposal.classes == ['class_0', 'class_1', 'class_2']
+    assert proposal.table == {0: 0, 1: 1, 2: 2, 255: 255}
+    assert reads_in_place(pairs, proposal)
+    assert not proposal.reduce_zero_label
+    assert "where it means 'no label', add --ignore 0" in proposal.notes[0]
+    assert dict(found.pixels) == dict.fromkeys((0, 1, 2, 255), 6)
+
+
+def test_an_ignored_label_0_becomes_reduce_zero_label(photos) -> None:
+    _, reader, found = look(*photos(masks(LABELS)))
+    proposal = propose(found.pixels, reader, read_classes('road,car'), ['0', '255'])
+    assert (proposal.classes, proposal.table[1]) == (['road', 'car'], 0)
+    assert proposal.in_place
+    assert proposal.reduce_zero_label
+
+
+def test_labels_with_gaps_are_converted(photos) -> None:
+    _, reader, found = look(*photos(masks(LABELS * 10)))  # 0, 10, 20, 246
+    proposal = propose(found.pixels, reader, ignore=['246'])
+    assert not proposal.in_place
+    assert apply_table(LABELS * 10, proposal.table).tolist() == LABELS.tolist()
+
+
+def test_black_and_white_masks_have_two_classes(photos) -> None:
+    _, reader, found = look(*photos(masks(np.array([[0, 0, 255, 255]] * 3, np.uint8))))
+    proposal = propose(found.pixels, reader)
+    assert (proposal.classes, proposal.table) == (['background', 'foreground'], {0: 0, 255: 1})
+    assert not proposal.in_place
+
+
+def test_a_palette_gives_the_colours(photos) -> None:
+    def indices(path: Path) -> None:
+        image = Image.frombytes('P', (4, 3), LABELS.tobytes())
+        image.putpalette([9, 8, 7, 10, 20, 30, 1, 2, 3, *[0] * 759])
+        image.save(path)
+
+    _, reader, found = look(*photos(indices))
+    proposal = propose(found.pixels, reader)
+    assert proposal.palette == [(9, 8, 7), (10, 20, 30), (1, 2, 3)]
+    assert proposal.in_place
+
+
+def test_colours_become_classes_in_the_order_of_the_file(photos, tmp_path: Path) -> None:
+    colours = np.array([[0, 0, 0], [255, 0, 0], [0, 0, 255], [9, 9, 9]], np.uint8)  # RGB
+    pairs, reader, found = look(*photos(masks(colours[None].repeat(3, 0)[..., ::-1])))
+    (tmp_path / 'labels.txt').write_text('# names\n0 0 255 sky blue\nred: 255,0,0\n0,0,0 night\n')
+    wanted = read_classes(str(tmp_path / 'labels.txt'))
+    with pytest.raises(ValueError, match='no name for 1 colours of the masks: 9,9,9'):
+        propose(found.pixels, reader, wanted)
+    proposal = propose(found.pixels, reader, wanted, ['#090909'])
+    assert proposal.classes == ['sky blue', 'red', 'night']
+    assert proposal.palette == [(0, 0, 255), (255, 0, 0), (0, 0, 0)]
+    labels = apply_table(reader.read(tmp_path / 'masks' / 'a.png', (3, 4)), proposal.table)
+    assert labels.tolist() == [[2, 1, 0, 255]] * 3
+    assert propose(found.pixels, reader).classes[0] == 'colour_000000'
+
+
+def test_a_name_with_several_colours_is_one_class(photos, tmp_path: Path) -> None:
+    colours = np.array([[0, 0, 0], [255, 0, 0], [0, 0, 255], [9, 9, 9]], np.uint8)  # RGB
+    pairs, reader, found = look(*photos(masks(colours[None].repeat(3, 0)[..., ::-1])))
+    (tmp_path / 'labels.txt').write_text(
+        '9 9 9 car\n0 0 255 Void\n255 0 0 car\n0 0 0 road\n1 1 1 Void\n2 2 2 train\n'
+    )
+    proposal = propose(found.pixels, reader, read_classes(str(tmp_path / 'labels.txt')), ['Void'])
+    assert (proposal.classes, proposal.palette) == (
+        ['car', 'road', 'train'],
+        [(9, 9, 9), (0, 0, 0), (2, 2, 2)],
+    )
+    labels = apply_table(reader.read(tmp_path / 'masks' / 'a.png', (3, 4)), proposal.table)
+    assert labels.tolist() == [[1, 0, 255, 0]] * 3
+    assert proposal.notes[-1] == 'no pixel in any image: train'
+    (tmp_path / 'labels.txt').write_text('9 9 9 car\n9 9 9 bus\n')
+    with pytest.raises(ValueError, match=r'\(9, 9, 9\) has several names'):
+        read_classes(str(tmp_path / 'labels.txt'))
+
+
+def test_mistakes_in_names_are_explained(photos, tmp_path: Path) -> None:
+    pairs, reader, found = look(
+        *photos(masks(np.array([[[0, 0, 0], [255, 0, 0], [0, 0, 255]]] * 3, np.uint8)))
+    )
+    with pytest.raises(FileNotFoundError, match=r'lists/labels.txt does not exist'):
+        read_classes('lists/labels.txt')
+    assert read_classes('road/path,car') == [('road/path', None), ('car', None)]
+    (tmp_path / 'labels.txt').write_text('0 0 300 road\n255 0 0 car\n')
+    with pytest.raises(ValueError, match=r'\(0, 0, 300\) is not a colour'):
+        read_classes(str(tmp_path / 'labels.txt'))
+    (tmp_path / 'labels.txt').write_text('0 0 255 road\n255 0 0 car\n0 0 0 Void\n')
+    wanted = read_classes(str(tmp_path / 'labels.txt'))
+    with pytest.raises(ValueError, match=r'--ignore void: .*; did you mean Void\?'):
+        propose(found.pixels, reader, wanted, ['void'])
+    with pytest.raises(ValueError, match='several have spaces between them: Void car'):
+        propose(found.pixels, reader, wanted, ['Void,car'])
+
+
+def test_paths_in_the_config_are_relative_if_possible(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'elsewhere' / 'data').mkdir(parents=True)
+    assert path_from(Path('data/own'), Path('data/photos')) == '../photos'
+    assert path_from(Path('data/own'), tmp_path / 'photos') == str(tmp_path / 'photos')
+    assert path_from(tmp_path / 'own', Path('photos')) == str(tmp_path / 'photos')
+    (tmp_path / 'data').symlink_to('elsewhere/data')  # from where ../.. is another folder
+    assert path_from(Path('data/own'), Path('photos')) == str(tmp_path / 'photos')
+    assert path_from(Path('data/own'), Path('data/photos')) == '../photos'
+
+
+def test_photographs_are_refused_as_masks(photos) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+    images, folder = photos(masks(noise), 'a')
+    cv2.imwrite(str(images / 'a.jpg'), np.zeros((40, 40, 3), np.uint8))
+    with pytest.raises(ValueError, match='more than 1000 different values by a.jpg'):
+        look(images, folder)
+
+
+def test_different_sizes_are_problems(photos) -> None:
+    images, folder = photos(masks(LABELS))
+    cv2.imwrite(str(folder / 'b.png'), np.zeros((4, 3), np.uint8))
+    (folder / 'a.png').write_bytes(b'\x89PNG')
+    with pytest.raises(ValueError, match=r'a.png is damaged or not an image'):
+        look(images, folder)
+    masks(LABELS)(folder / 'a.png')
+    _, _, found = look(images, folder)
+    assert found.problems == {'b.jpg': 'image b.jpg is 3x4 (height x width) but its mask b.png is 4x3'}
+
+
+def test_labelme_polygons_are_painted_in_order(photos) -> None:
+    shapes = [
+        dict(label='wall', points=[[0, 0], [3, 0], [3, 2], [0, 2]], shape_type='polygon'),
+        dict(label='door', points=[[2, 0], [3, 2]], shape_type='rectangle'),
+        dict(label='wall', points=[[0, 0], [1, 1]], shape_type='line'),
+    ]
+    content = json.dumps(dict(shapes=shapes, imageHeight=3, imageWidth=4))
+    images, folder = photos(lambda path: path.write_text(content), end='.json')
+    pairs = pair(images, folder)
+    reader = LabelmeReader.scan(pairs)
+    assert reader.names == {0: 'background', 1: 'door', 2: 'wall'}
+    assert reader.read(folder / 'a.json', (3, 4)).tolist() == [[2, 2, 1, 1]] * 3
+    proposal = propose(survey(pairs, reader, 1).pixels, reader)
+    assert proposal.classes == ['door', 'wall']  # nothing is uncovered
+    assert '2 shapes that cover no area' in pairs.notes[0]
+    (folder / 'b.json').write_text('{}')
+    with pytest.raises(ValueError, match=r"b.json has no 'shapes'"):
+        LabelmeReader.scan(pairs)
+
+
+def test_coco_polygons_and_run_lengths_are_painted(photos, tmp_path: Path) -> None:
+    mask = pytest.importorskip('pycocotools.mask')
+    images, _ = photos(masks(LABELS), 'a')
+    covered = np.zeros((3, 4), np.uint8, order='F')
+    covered[:, 3] = 1
+    encoded = mask.encode(covered)
+    run_length = dict(encoded, counts=encoded['counts'].decode())
+    content = dict(
+        images=[dict(id=7, file_name='a.jpg')],
+        categories=[dict(id=5, name='cat'), dict(id=2, name='ant'), dict(id=9, name='unused')],
+        annotations=[
+            dict(id=1, image_id=7, category_id=5, area=3, segmentation=run_length),
+            dict(id=2, image_id=7, category_id=2, area=9, segmentation=[[1, 0, 4, 0, 4, 3, 1, 3]]),
+        ],
+    )
+    (tmp_path / 'coco.json').write_text(json.dumps(content))
+    pairs, reader = read_coco(images, tmp_path / 'coco.json')
+    proposal = propose(survey(pairs, reader, 1).pixels, reader)
+    assert proposal.classes == ['background', 'ant', 'cat']
+    assert reader.read(Path('a.jpg'), (3, 4)).tolist() == [[0, 1, 1, 2]] * 3
+    (tmp_path / 'coco.json').write_text('{"images": []}')
+    with pytest.raises(ValueError, match='is not a file of COCO'):
+        read_coco(images, tmp_path / 'coco.json')
+
+
+def test_new_images_move_no_others() -> None:
+    few = [f'{number}.jpg' for number in range(200)]
+    many = [*few, *(f'new_{number}.png' for number in range(200))]
+    before, after = split(few, 0.2, 0), split(many, 0.2, 0)
+    assert set(before['validation']) == set(after['validation']) & set(few)
+    assert 20 <= len(before['validation']) <= 60
+    assert split(few[::-1], 0.2, 0) == before
+    assert split(few, 0.2, 1) != before
+    assert len(split(['a.jpg', 'b.jpg'], 0.01, 0)['validation']) == 1
+
+
+def test_folders_named_train_and_val_define_the_split() -> None:
+    lists = split(['train/b.jpg', 'train/a.jpg', 'val/c.jpg', 'test/d.jpg'], 0.2, 0)
+    assert lists == dict(
+        training=['train/a.jpg', 'train/b.jpg'], validation=['val/c.jpg'], test=['test/d.jpg']
+    )
+
+
+def test_images_with_several_suffixes_get_converted_masks(photos, tmp_path: Path) -> None:
+    images, folder = photos(masks(LABELS))
+    (images / 'b.jpg').rename(images / 'b.JPG')
+    pairs, reader, found = look(images, folder)
+    proposal = propose(found.pixels, reader)
+    assert proposal.in_place
+    assert not reads_in_place(pairs, proposal)
+    lists = dict(training=['a.jpg'], validation=['b.JPG'])
+    write_dataset(tmp_path / 'out', pairs, reader, proposal, lists, {})
+    written = sorted(path.name for path in (tmp_path / 'out' / 'annotations').iterdir())
+    assert written == ['a.jpg.png', 'b.JPG.png']
+    assert (tmp_path / 'out' / 'splits' / 'validation.txt').read_text() == 'b.JPG\n'
+
+
+def test_folders_of_the_user_are_never_replaced(photos, tmp_path: Path) -> None:
+    images, folder = photos(masks(LABELS))
+    for out in (images, images / 'new', tmp_path):
+        with pytest.raises(ValueError, match='would mix with'):
+            check_target(out, (images, folder), True)
+    (tmp_path / 'other').mkdir()
+    with pytest.raises(ValueError, match='was not made by this tool'):
+        check_target(tmp_path / 'other', (images, folder), True)
+
+
+def test_an_interrupted_folder_is_unchanged(tmp_path: Path) -> None:
+    (tmp_path / 'out').mkdir()
+    (tmp_path / 'out' / 'old').touch()
+
+    def interrupted() -> None:
+        with whole_folder(tmp_path / 'out') as folder:
+            (folder / 'half').touch()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert [path.name for path in tmp_path.rglob('*')] == ['out', 'old']
+    with whole_folder(tmp_path / 'out') as folder:
+        (folder / 'new').touch()
+    assert [path.name for path in tmp_path.rglob('*')] == ['out', 'new']
