@@ -125,7 +125,8 @@ def test_two_trainings_in_one_process_log_apart(train: Train, tmp_path: Path) ->
 
 def test_a_runner_of_mmengine_trains_on_the_total_batch(tiny: Tiny, tmp_path: Path) -> None:
     config = tiny(tmp_path, **SHORT, total_batch_size=4)
-    config.default_hooks.pop('visualization')  # mmengine takes None for its own hooks only
+    for name in ('visualization', 'utilization'):  # mmengine takes None for its own hooks only
+        config.default_hooks.pop(name)
     runner = MMEngineRunner.from_cfg(config)
     runner.train()
     assert runner.train_dataloader.batch_size == 4
