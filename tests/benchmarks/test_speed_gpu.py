@@ -6,7 +6,7 @@ import pytest
 import speed_gpu
 import torch
 from speed_gpu import ROWS, Line, parse_args, settings_of
-from speed_gpu_common import Settings, shrunk
+from speed_gpu_worker import Settings, shrunk
 
 BASE = dict(seconds=16 / 300, added_mib=100.0, flops=16 * 1.3e12, matrix_rate=8e14)
 
@@ -124,7 +124,7 @@ def test_a_smoke_run_never_passes(tmp_path, monkeypatch: pytest.MonkeyPatch, cap
     rows = ['--rows', 'train,latency', '--rounds', '1', '--peer-python', 'peer']
     assert speed_gpu.main([*rows, '--device', 'cpu', '--json', str(tmp_path / 'a.json')]) == 2
     assert 'smoke run' in capsys.readouterr().out
-    assert [script for python, script, _ in calls if python == 'peer'] == 2 * ['speed_gpu_peer.py']
+    assert [script for python, script, _ in calls if python == 'peer'] == 2 * ['speed_gpu_worker.py']
     assert set(json.loads((tmp_path / 'a.json').read_text())['found']) == {'train', 'latency'}
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
     assert speed_gpu.main(rows) == 0
