@@ -198,7 +198,7 @@ def test_same_stem_in_two_folders_raises(tmp_path):
     written = metric(format_only=True, output_dir=str(tmp_path))
     written.process(None, [sample([[1]], path='a/x.jpg')])
     written.process(None, [sample([[1]], path='a/x.jpg')])
-    with pytest.raises(ValueError, match=r'a/x\.jpg and b/x\.jpg both ask for x\.png'):
+    with pytest.raises(ValueError, match=r'a/x\.jpg and b/x\.jpg would both be written to x\.png'):
         written.process(None, [sample([[2]], path='b/x.jpg')])
     assert cv2.imread(str(tmp_path / 'x.png'), cv2.IMREAD_UNCHANGED)[0, 0] == 1
 
@@ -267,4 +267,4 @@ def test_two_processes_equal_one_to_the_last_digit(tmp_path, repository):
     assert first['idle'] == expected
     assert '6 samples' in first['padded']
     assert 'round_up=False' in first['padded']
-    assert 'both ask for 7.png' in first['collision']
+    assert 'would both be written to 7.png' in first['collision']
