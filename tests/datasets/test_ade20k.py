@@ -85,4 +85,4 @@ def test_full_release_is_recognised_by_its_masks(tmp_path):
 
 def test_data_root_one_level_too_high_is_recognised(tmp_path):
     (tmp_path / 'ADEChallengeData2016').mkdir()
-    assert f'{tmp_path}/ADEChallengeData2016: data_root should be that' in error_of(tmp_path)
+    assert f'{tmp_path}/ADEChallengeData2016 exists: set data_root to that' in error_of(tmp_path)

@@ -15,7 +15,7 @@ from mmengine.dataset import Compose
 from PIL import Image
 
 from dpt.datasets import BaseSegDataset
-from dpt.datasets.transforms.image import is_cut_short
+from dpt.datasets.transforms.loading import is_cut_short
 from dpt.registry import TRANSFORMS
 
 EXAMPLES = int(os.environ.get('DPT_FUZZ_EXAMPLES', '0'))

@@ -32,7 +32,7 @@ def test_error_names_file_value_and_remedy(tmp_path):
         LoadAnnotations()(sample(tmp_path / 'm.png', disk, 3))
     assert str(caught.value) == (
         f'mask {tmp_path}/m.png holds the label 9, 77, trained as 9, 77, but the 3 classes are 0 to 2 and '
-        '255 is for none: name all classes in metainfo, or write 255 where no class is meant'
+        '255 is ignored: name all classes in metainfo, or write 255 where no class applies'
     )
     assert caught.value.kind == 'label outside the classes'
 

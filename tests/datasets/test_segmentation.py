@@ -218,14 +218,14 @@ def test_unknown_prefix_keys_are_refused(make_root):
 def test_wrong_suffix_error_lists_present_suffixes(make_root):
     root = make_root('a', 'b')
     (root / 'images/notes.txt').write_text('')
-    with pytest.raises(ValueError, match=r"ends in '\.JPG': there is 2 \.jpg, 1 \.txt"):
+    with pytest.raises(ValueError, match=r"ends in '\.JPG', found 2 \.jpg, 1 \.txt"):
         build(root, img_suffix='.JPG')
 
 
 def test_empty_folder_raises(make_root):
     root = make_root('a')
     (root / 'images/a.jpg').unlink()
-    with pytest.raises(ValueError, match='no file at all'):
+    with pytest.raises(ValueError, match='found no files'):
         build(root)
 
 
@@ -256,5 +256,5 @@ def test_missing_or_empty_split_file_is_named(make_root):
     with pytest.raises(FileNotFoundError, match=re.escape(f'split file {root}/train.txt does not exist')):
         build(root, ann_file='train.txt')
     (root / 'train.txt').write_text('\n')
-    with pytest.raises(ValueError, match='names no image'):
+    with pytest.raises(ValueError, match='lists no images'):
         build(root, ann_file='train.txt')

@@ -6,7 +6,7 @@ import pytest
 from mmcv.transforms import RandomFlip, RandomResize
 
 from dpt.datasets import PackSegInputs, RandomCrop
-from dpt.datasets.transforms.fused import ResizeCropFlip, fuse, resize_corner, resize_labels
+from dpt.datasets.transforms.geometry import ResizeCropFlip, fuse, resize_corner, resize_labels
 
 
 def steps(scale=(80, 20), ratios=(0.5, 2.0), keep_ratio=True, crop=(16, 24), max_ratio=0.75, **flip):

@@ -11,7 +11,7 @@ from PIL import Image
 
 from dpt.datasets import LoadAnnotations, LoadImageFromFile
 from dpt.datasets.bad_sample import BadSampleError
-from dpt.datasets.transforms.image import is_cut_short
+from dpt.datasets.transforms.loading import is_cut_short
 from dpt.registry import TRANSFORMS
 
 PICTURE = Image.fromarray(

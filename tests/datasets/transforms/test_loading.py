@@ -194,7 +194,7 @@ def test_unknown_backend_raises():
     ('content', 'message'),
     [
         (b'', 'is empty: 0 bytes'),
-        (cv2.imencode('.jpg', np.zeros((5, 5), np.uint8))[1].tobytes(), 'is a JPEG, which does not keep'),
+        (cv2.imencode('.jpg', np.zeros((5, 5), np.uint8))[1].tobytes(), 'is a JPEG, which does not preserve'),
         (cv2.imencode('.png', np.zeros((50, 50), np.uint8))[1].tobytes()[:-20], 'cannot be read'),
     ],
 )
