@@ -47,7 +47,7 @@ def _ended(run: Running, began: float) -> tuple[str, bool]:
 def lose_rank_1(folder: Path, *, number: signal.Signals) -> tuple[str, bool]:
     """Send SIGKILL or SIGSTOP to one of two ranks; a stopped one leaves the other in a collective."""
     config = tiny_config(folder)
-    options = ('--cfg-options', f'rank_timeout={RANK_TIMEOUT}', *LONG)
+    options = ('--cfg-options', f'env_cfg.dist_cfg.timeout={RANK_TIMEOUT}', *LONG)
     arguments = ('tools/train.py', config, '--work-dir', folder / 'work', *options)
     with started(*arguments, log=folder / 'log', processes=2) as run:
         run.wait_for_iteration(3)
@@ -78,7 +78,7 @@ def hanging_rank(folder: Path) -> tuple[str, bool]:
     (folder / 'hang.py').write_text(HANG)
     more = "custom_imports = dict(imports=['hang'])\ncustom_hooks = [dict(type='Hang')]\n"
     config = tiny_config(folder, more=more)
-    options = ('--cfg-options', f'rank_timeout={RANK_TIMEOUT}', *LONG)
+    options = ('--cfg-options', f'env_cfg.dist_cfg.timeout={RANK_TIMEOUT}', *LONG)
     arguments = ('tools/train.py', config, '--work-dir', folder / 'work', *options)
     env = dict(PYTHONPATH=os.pathsep.join([str(folder), os.environ.get('PYTHONPATH', '')]))
     with started(*arguments, log=folder / 'log', processes=2, env=env) as run:
