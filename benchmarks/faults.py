@@ -13,7 +13,6 @@ import tempfile
 import textwrap
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -21,46 +20,26 @@ sys.path[:0] = [str(REPOSITORY), str(Path(__file__).resolve().parent)]
 
 from fault_cases import Fault, all_faults  # noqa: E402
 
-WIDTHS = (38, 56, 56)  # of the table's columns: fault, expected, seen
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What came of a fault."""
-
-    fault: Fault
-    seen: str
-    holds: bool
+WIDTHS = (38, 56, 56)  # of the columns fault, expected, seen
+Outcome = tuple[Fault, str, bool]
+"""A fault, what was seen, and whether it was the expected outcome."""
 
 
 def choose(faults: Sequence[Fault], only: str) -> list[Fault]:
-    """Pick the faults whose name, or subject, is in a comma-separated list; all for an empty one.
+    """Return the faults whose name or subject is in a comma-separated list; all for an empty list.
 
     Raises:
-        ValueError: If a name fits no fault.
+        ValueError: If a name matches no fault.
     """
     names = [name for name in only.split(',') if name]
     for name in names:
-        if not any(_fits(fault, name) for fault in faults):
+        if not any(f'{fault.name}.'.startswith(f'{name}.') for fault in faults):
             raise ValueError(f'--only {name}: no such fault; --list shows them')
-    return [fault for fault in faults if not names or any(_fits(fault, name) for name in names)]
-
-
-def _fits(fault: Fault, name: str) -> bool:
-    return fault.name == name or fault.name.startswith(f'{name}.')
-
-
-def inject(fault: Fault, folder: Path) -> Outcome:
-    """Run one fault; whatever it raises counts as failed."""
-    try:
-        seen, holds = fault.run(folder)
-    except Exception as error:  # the other faults are still to be seen
-        seen, holds = f'{type(error).__name__}: {error}'[:600], False
-    return Outcome(fault, ' '.join(seen.split()), bool(holds))
+    return [f for f in faults if not names or any(f'{f.name}.'.startswith(f'{name}.') for name in names)]
 
 
 def inject_all(faults: Sequence[Fault]) -> list[Outcome]:
-    """Run the faults one after the other, each in a temporary folder of its own."""
+    """Run the faults in order, each in a new temporary folder; an exception counts as a failure."""
     outcomes: list[Outcome] = []
     start = time.monotonic()
     for done, fault in enumerate(faults):
@@ -68,7 +47,11 @@ def inject_all(faults: Sequence[Fault]) -> list[Outcome]:
         left = f', about {_clock(elapsed / done * (len(faults) - done))} left' if done else ''
         print(f'[{done}/{len(faults)}, {_clock(elapsed)}{left}] {fault.name}', file=sys.stderr, flush=True)
         with tempfile.TemporaryDirectory(prefix='fault-', ignore_cleanup_errors=True) as folder:
-            outcomes.append(inject(fault, Path(folder)))
+            try:
+                seen, holds = fault.run(Path(folder))
+            except Exception as error:  # continue with the other faults
+                seen, holds = f'{type(error).__name__}: {error}'[:600], False
+        outcomes.append((fault, ' '.join(seen.split()), bool(holds)))
     print(f'[{len(faults)}/{len(faults)}, {_clock(time.monotonic() - start)}] done', file=sys.stderr)
     return outcomes
 
@@ -78,21 +61,20 @@ def _clock(seconds: float) -> str:
 
 
 def render(outcomes: Sequence[Outcome]) -> str:
-    """The table, long texts on several lines, and a last line that sums up."""
+    """Return the table, with long cells wrapped, and a last line with the number of faults that hold."""
     lines = _row('fault', 'expected', 'seen', 'verdict')
     rule = '-' * len(lines[0])
     lines.append(rule)
-    for one in outcomes:
-        lines += _row(one.fault.name, one.fault.expected, one.seen, 'holds' if one.holds else 'FAILS')
-    holding = sum(one.holds for one in outcomes)
+    for fault, seen, holds in outcomes:
+        lines += _row(fault.name, fault.expected, seen, 'holds' if holds else 'FAILS')
+    holding = sum(holds for _, _, holds in outcomes)
     return '\n'.join([*lines, rule, f'{holding} of {len(outcomes)} faults end as expected'])
 
 
 def _row(*cells: str) -> list[str]:
     columns = [textwrap.wrap(cell, width) or [''] for cell, width in zip(cells, WIDTHS, strict=False)]
-    height = max(map(len, columns))
     lines = []
-    for i in range(height):
+    for i in range(max(map(len, columns))):
         parts = [
             (column[i] if i < len(column) else '').ljust(width)
             for column, width in zip(columns, WIDTHS, strict=True)
@@ -101,13 +83,8 @@ def _row(*cells: str) -> list[str]:
     return lines
 
 
-def exit_status(outcomes: Sequence[Outcome]) -> int:
-    """0 if there are outcomes and all hold, else 1."""
-    return 0 if outcomes and all(one.holds for one in outcomes) else 1
-
-
 def main(arguments: Sequence[str] | None = None, faults: Sequence[Fault] | None = None) -> int:
-    """Run what the command line asks for, print the table and return the exit status."""
+    """Run the faults named on the command line, print the table and return the exit status."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -124,7 +101,7 @@ def main(arguments: Sequence[str] | None = None, faults: Sequence[Fault] | None 
         return 0
     outcomes = inject_all(chosen)
     print(render(outcomes))
-    return exit_status(outcomes)
+    return 0 if outcomes and all(holds for _, _, holds in outcomes) else 1
 
 
 if __name__ == '__main__':

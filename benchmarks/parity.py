@@ -8,11 +8,14 @@ Example:
 """
 
 import argparse
+import json
 import logging
 import os
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 import warnings
 from pathlib import Path
 
@@ -21,8 +24,7 @@ sys.path[:0] = [str(REPOSITORY), str(Path(__file__).resolve().parent)]
 
 from parity_chain import LINKS  # noqa: E402
 from parity_chain.job import Job, take_arrays  # noqa: E402
-from parity_chain.progress import Progress  # noqa: E402
-from parity_chain.side import open_side  # noqa: E402
+from parity_chain.side import DPTSide  # noqa: E402
 from parity_chain.table import Row, exit_status, render  # noqa: E402
 
 CONFIG = REPOSITORY / 'configs' / 'dpt_vit-b16_512x512_160k_ade20k.py'
@@ -50,11 +52,11 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def make_job(args: argparse.Namespace, folder: str) -> Job:
-    """Check the arguments and turn them into what both sides are told.
+    """Check the arguments and return the settings of both sides.
 
     Raises:
         ValueError: If a link is unknown.
-        FileNotFoundError: If the peer's Python or a folder of images is not there.
+        FileNotFoundError: If the peer's Python or a folder of images does not exist.
     """
     links = [name for name in args.links.split(',') if name]
     unknown = [name for name in links if name not in LINKS]
@@ -83,13 +85,50 @@ def make_job(args: argparse.Namespace, folder: str) -> Job:
     )
 
 
-def compare_all(job: Job, peer: subprocess.Popen, progress: Progress) -> list[Row]:
-    """Compute our side case by case and compare it with what the peer writes."""
+class Progress:
+    """Prints a line on stderr for every case that a side has finished, with the time left.
+
+    Args:
+        job: The settings of the run.
+        peer: The peer's process, which prints a line of JSON for every case.
+    """
+
+    def __init__(self, job: Job, peer: subprocess.Popen) -> None:
+        self.costs = {
+            (name, case): cost for name in job.links for case, cost in LINKS[name].cases(job).items()
+        }
+        self.total = sum(self.costs.values())
+        self.left = {'dpt': self.total, 'peer': self.total}
+        self.start = time.monotonic()
+        self.lock = threading.Lock()
+        threading.Thread(target=self._listen, args=(peer,), daemon=True).start()
+
+    def _listen(self, peer: subprocess.Popen) -> None:
+        for line in peer.stdout:
+            self.done('peer', **json.loads(line))
+
+    def done(self, side: str, link: str, case: str) -> None:
+        """Count a case that a side has finished."""
+        with self.lock:
+            self.left[side] -= self.costs[link, case]
+            elapsed = time.monotonic() - self.start
+            slowest = max(self.left.values())  # the sides run at the same time
+            done = self.total - slowest
+            left = f', about {_clock(elapsed * slowest / done)} left' if done > 0 else ''
+            print(f'[{_clock(elapsed)}{left}] {link} {case}: {side}', file=sys.stderr, flush=True)
+
+
+def _clock(seconds: float) -> str:
+    return f'{int(seconds) // 60}:{int(seconds) % 60:02d}'
+
+
+def compare_all(job: Job, peer: subprocess.Popen) -> list[Row]:
+    """Compute our side case by case and compare it with the peer's arrays."""
 
     def alive() -> bool:
         return peer.poll() is None
 
-    side = open_side('dpt', job, alive)
+    progress, side = Progress(job, peer), DPTSide(job, alive)
     rows: list[Row] = []
     for name in job.links:
         for case, ours in LINKS[name].produce(side):
@@ -100,19 +139,18 @@ def compare_all(job: Job, peer: subprocess.Popen, progress: Progress) -> list[Ro
 
 
 def run(job: Job, peer_python: str) -> list[Row]:
-    """Run both sides at once.
+    """Run both sides at the same time.
 
     Raises:
-        RuntimeError: If the peer's side fails; the message ends with what it said.
+        RuntimeError: If the peer fails; the message ends with its output.
     """
     errors = Path(job.folder) / 'peer.log'
     script = Path(__file__).with_name('parity_peer.py')
     with errors.open('wb') as log:
-        peer = subprocess.Popen(
-            [peer_python, str(script), str(job.write())], stdout=subprocess.PIPE, stderr=log
-        )
+        command = [peer_python, str(script), str(job.write())]
+        peer = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log)
         try:
-            return compare_all(job, peer, Progress(job, peer))
+            return compare_all(job, peer)
         except RuntimeError as error:
             if peer.poll():
                 said = errors.read_text(encoding='utf-8', errors='replace')[-2000:]

@@ -1,4 +1,4 @@
-"""The peer's side of ``parity.py``, which starts it under the Python that holds MMSegmentation.
+"""The peer's side of ``parity.py``, which runs it with the Python that has MMSegmentation.
 
 Example:
     PEER_PYTHON benchmarks/parity_peer.py JOB.json
@@ -11,16 +11,16 @@ import warnings
 
 from parity_chain import LINKS
 from parity_chain.job import Job, save_arrays
-from parity_chain.side import open_side
+from parity_chain.side import MMSegSide
 
 
 def main() -> None:
-    """Compute every link of the job; a line of JSON on stdout for each case that is done."""
+    """Compute all links of the job; print a line of JSON to stdout for each finished case."""
     warnings.filterwarnings('ignore')
     report = os.dup(1)
-    os.dup2(2, 1)  # the framework prints on stdout
+    os.dup2(2, 1)  # MMSegmentation prints to stdout
     job = Job.read(sys.argv[1])
-    side = open_side('mmseg', job)
+    side = MMSegSide(job)
     for name in job.links:
         for case, arrays in LINKS[name].produce(side):
             save_arrays(job.arrays_path(name, case), arrays)

@@ -26,9 +26,9 @@ MIB = 'MiB'
 
 @dataclass(frozen=True)
 class Row:
-    """A row: the command of both workers, how often it is repeated, and what to reach.
+    """A row of the table, its number of rounds and its limits.
 
-    ``time_ratio`` is ours to the reference's; without it ``seconds`` is the limit and ours runs alone.
+    ``time_ratio`` is our time over the reference's. With ``seconds`` as the limit, only ours is measured.
     """
 
     name: str
@@ -69,9 +69,10 @@ def parse_args() -> argparse.Namespace:
 
 
 def run_worker(python: str, script: str, arguments: list[str], **environment: str) -> dict:
-    """Run a worker of this folder in a process of its own; return the JSON line that it ends with."""
+    """Run a worker of this folder in a new process; return the JSON line that it prints last."""
     variables = dict(os.environ, PYTHONWARNINGS='ignore', **environment)
-    variables.pop('PYTHONPATH', None) if script.endswith('_peer.py') else None
+    if python != sys.executable:
+        variables.pop('PYTHONPATH', None)
     command = [python, str(HERE / script), *arguments]
     done = subprocess.run(command, capture_output=True, text=True, env=variables)
     if done.returncode:
@@ -79,14 +80,15 @@ def run_worker(python: str, script: str, arguments: list[str], **environment: st
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
-def measure(python: str, script: str, row: Row, args: argparse.Namespace, data: str) -> dict:
-    """Run one worker on one row."""
-    arguments = [row.name, '--threads', str(args.threads), '--clock', args.clock, '--data', data]
-    return run_worker(python, script, arguments, OMP_NUM_THREADS=str(args.threads))
+def measure(side: str, row: Row, args: argparse.Namespace, data: str) -> dict:
+    """Measure one row of one side, ``'dpt'`` or ``'mmseg'``."""
+    python = sys.executable if side == 'dpt' else args.peer_python
+    arguments = [side, row.name, '--threads', str(args.threads), '--clock', args.clock, '--data', data]
+    return run_worker(python, 'speed_worker.py', arguments, OMP_NUM_THREADS=str(args.threads))
 
 
 def compare(row: Row, ours: list[dict], reference: list[dict]) -> tuple[list[str], bool]:
-    """Return the lines of the table for a row, and whether it holds."""
+    """Return the lines of a row, and whether it holds."""
     if row.seconds is not None:
         seconds = statistics.median(result['seconds'] for result in ours)
         verdict = 'holds' if seconds <= row.seconds else 'FAILS'
@@ -133,10 +135,9 @@ def main() -> int:
             for i in range(rounds):
                 note = f'{time.monotonic() - began:6.0f} s  {row.name}, round {i + 1} of {rounds}'
                 print(note, file=sys.stderr, flush=True)
-                sides['ours'].append(measure(sys.executable, 'speed_ours.py', row, args, data))
-                if row.seconds is not None:
-                    continue
-                sides['reference'].append(measure(args.peer_python, 'speed_peer.py', row, args, data))
+                sides['ours'].append(measure('dpt', row, args, data))
+                if row.seconds is None:
+                    sides['reference'].append(measure('mmseg', row, args, data))
             results[row.name] = sides
             lines, holds = compare(row, **sides)
             table.extend(lines)

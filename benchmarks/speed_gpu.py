@@ -28,7 +28,7 @@ from pathlib import Path
 
 import torch
 from speed import HERE, run_worker
-from speed_gpu_common import Settings
+from speed_gpu_worker import Settings
 
 RECIPE_IMAGES = 160_000 * 16
 Found = dict[str, list[dict]]
@@ -36,10 +36,7 @@ Found = dict[str, list[dict]]
 
 @dataclass(frozen=True)
 class Line:
-    """A line of the table. What is judged is the ratio where there is a reference, else our own figure.
-
-    Without a ``limit`` the line is there for information.
-    """
+    """A line of the table; ``limit`` applies to the ratio if there is a reference, else to our figure."""
 
     what: str
     ours: float
@@ -49,14 +46,14 @@ class Line:
     reference: float | None = None
 
     def holds(self) -> bool:
-        """Whether the limit is kept."""
+        """Return whether the limit holds; a line without a limit does."""
         if self.limit is None:
             return True
         value = self.ours if self.reference is None else self.ours / self.reference
         return value >= self.limit if self.at_least else value <= self.limit
 
     def text(self, *, judged: bool) -> str:
-        """Lay it out, with its verdict if it is to be judged."""
+        """Return the line as text, with its verdict if it is ``judged``."""
         reference = '-' if self.reference is None else f'{self.reference:.2f}'
         ratio = '-' if self.reference is None else f'{self.ours / self.reference:.3f}'
         limit = '' if self.limit is None else f'{">=" if self.at_least else "<="} {self.limit:.4g}'
@@ -67,7 +64,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Row:
-    """Measurements that belong together, how often each is made, and the lines they give."""
+    """Related measurements, the number of rounds, and a function that makes lines of them."""
 
     name: str
     measurements: tuple[str, ...]
@@ -81,7 +78,7 @@ def median(found: Found, name: str, key: str = 'seconds') -> float:
 
 
 def training(found: Found, settings: Settings) -> list[Line]:
-    """Judge the faster one of both ways to train."""
+    """Return the lines of training; the faster of eager and compiled counts."""
     rates = {name: settings.batch_size / median(found, name) for name in found}
     best = max(('train', 'train-compiled'), key=rates.__getitem__)
     rate, flops = rates[best], median(found, best, 'flops') / settings.batch_size
@@ -100,7 +97,7 @@ def training(found: Found, settings: Settings) -> list[Line]:
 
 
 def evaluation(what: str, name: str, limit: float) -> Callable[[Found, Settings], list[Line]]:
-    """Return what judges the faster one of float32, as the config says, and mixed precision."""
+    """Return a function that makes the lines of an evaluation; the faster of fp32 and fp16 counts."""
 
     def lines(found: Found, _: Settings) -> list[Line]:
         fp32, amp = median(found, name), median(found, f'{name}-amp')
@@ -114,18 +111,18 @@ def evaluation(what: str, name: str, limit: float) -> Callable[[Found, Settings]
 
 
 def inference(found: Found, settings: Settings) -> list[Line]:
-    """Judge the rate of predictions."""
+    """Return the line of the prediction rate."""
     rate = settings.batch_size / median(found, 'infer')
     return [Line(f'inference, bf16, batch {settings.batch_size}', rate, 'images/s', 900, at_least=True)]
 
 
 def latency(found: Found, _: Settings) -> list[Line]:
-    """Judge the latency of a prediction."""
+    """Return the line of the latency of a prediction."""
     return [Line('inference, bf16, batch 1, median latency', 1e3 * median(found, 'latency'), 'ms', 4)]
 
 
 def data(found: Found, _: Settings) -> list[Line]:
-    """Judge the waiting for data."""
+    """Return the lines of the time spent waiting for data."""
     rate, waiting = (median(found, 'data', key) for key in ('images_per_s', 'data_wait'))
     return [
         Line('training from files', rate, 'images/s'),
@@ -183,13 +180,13 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def settings_of(args: argparse.Namespace, data: str) -> Settings:
-    """Return what the workers are told."""
+    """Return the settings for the workers."""
     names = [field.name for field in dataclasses.fields(Settings) if field.name != 'data']
     return Settings(**{name: getattr(args, name) for name in names}, data=data)
 
 
 def write_data(root: Path, count: int) -> None:
-    """Write the training images of ``speed_data.py``, and link them to ``count`` names for validation."""
+    """Write the images of ``speed_data.py`` for training; link ``count`` names to them for validation."""
     subprocess.run([sys.executable, str(HERE / 'speed_data.py'), str(root)], check=True)
     for kind in ('images', 'annotations'):
         (root / kind / 'validation').mkdir()
@@ -200,19 +197,17 @@ def write_data(root: Path, count: int) -> None:
 
 
 def measure(row: Row, args: argparse.Namespace, settings: Settings) -> Found:
-    """Make the measurements of a row, in turn."""
+    """Make the measurements of a row in turn."""
     found: Found = {name: [] for name in row.measurements}
     rounds = args.rounds or row.rounds
     hidden = dict(CUDA_VISIBLE_DEVICES='') if settings.device == 'cpu' else {}
     for i in range(rounds):
         for name in row.measurements:
-            print(
-                f'{time.strftime("%H:%M:%S")}  {name}, round {i + 1} of {rounds}', file=sys.stderr, flush=True
-            )
-            peer = name.startswith('reference')
-            python = args.peer_python if peer else sys.executable
-            script = f'speed_gpu_{"peer" if peer else "ours"}.py'
-            found[name].append(run_worker(python, script, [name, settings.as_json()], **hidden))
+            note = f'{time.strftime("%H:%M:%S")}  {name}, round {i + 1} of {rounds}'
+            print(note, file=sys.stderr, flush=True)
+            python = args.peer_python if name.startswith('reference') else sys.executable
+            arguments = [name, settings.as_json()]
+            found[name].append(run_worker(python, 'speed_gpu_worker.py', arguments, **hidden))
     return found
 
 

@@ -1,22 +1,22 @@
-"""Faults that real runs of the tools meet: a module for each subject, which lists its own ``FAULTS``."""
+"""Faults that are injected into real runs of the tools; each module lists its faults in ``FAULTS``."""
 
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-SUBJECTS = ('checkpoints', 'signals', 'numbers', 'memory', 'data', 'config', 'foreign', 'processes', 'load')
+MODULES = ('trainings', 'foreign', 'processes', 'load')
 
 
 @dataclass(frozen=True)
 class Fault:
-    """One fault and what has to come of it.
+    """One fault and its expected outcome.
 
     Args:
-        name: Short and unique, such as ``checkpoints.killed_while_saving``.
-        expected: What has to happen, in a few words.
-        run: Injects the fault, with an empty folder to work in. Returns what was seen, in a few words, and
-            whether that is what was expected; raising counts as failed.
+        name: Unique, ``SUBJECT.NAME``, such as ``checkpoints.killed_while_saving``.
+        expected: The expected outcome in a few words.
+        run: Injects the fault in an empty folder. Returns the outcome in a few words, and whether it is the
+            expected one; an exception counts as a failure.
     """
 
     name: str
@@ -25,19 +25,5 @@ class Fault:
 
 
 def all_faults() -> list[Fault]:
-    """Collect the faults of all subjects, in their order.
-
-    Raises:
-        ValueError: If a name is given twice, or does not begin with its subject.
-    """
-    faults: list[Fault] = []
-    folder = Path(__file__).parent
-    for subject in SUBJECTS:
-        if not (folder / f'{subject}.py').is_file():
-            continue
-        own = importlib.import_module(f'{__name__}.{subject}').FAULTS
-        for fault in own:
-            if not fault.name.startswith(f'{subject}.') or fault.name in {other.name for other in faults}:
-                raise ValueError(f'{fault.name}: a fault of {subject} is named {subject}.SOMETHING, once')
-            faults.append(fault)
-    return faults
+    """Return the faults of all modules in order."""
+    return [fault for name in MODULES for fault in importlib.import_module(f'{__name__}.{name}').FAULTS]

@@ -1,4 +1,4 @@
-"""Checkpoints that mean harm: payloads that run where they are unpickled, lying headers, bombs."""
+"""Hostile checkpoints: payloads that run when unpickled, false headers, decompression bombs."""
 
 import copy
 import io
@@ -14,11 +14,11 @@ import numpy as np
 import torch
 
 BOMB = 16 << 30
-"""Bytes that the bombs would become."""
+"""Size in bytes that the bombs decompress to."""
 
 
 class Payload:
-    """Unpickled, it makes the folder at ``path``."""
+    """Creates the folder ``path`` when unpickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -28,7 +28,7 @@ class Payload:
 
 
 def _content(place: str, made: Path) -> dict:
-    """A checkpoint as training writes it, with the payload in one place."""
+    """Return a checkpoint as training writes it, with the payload in one of its entries."""
     content: dict = {
         'state_dict': {'backbone.cls_token': torch.rand(1, 1, 4)},
         'meta': {'iter': 4},
@@ -91,7 +91,7 @@ def _tensor(begin: int = 0, end: int = 64, shape: tuple[int, ...] = (4, 4)) -> d
 
 
 def _bomb(name: str, magic: bytes = b'') -> Callable[[Path, Path], None]:
-    """One compressed entry that the archive's directory names many times."""
+    """Write one compressed entry that the directory of the archive lists many times."""
 
     def write(file: Path, made: Path) -> None:
         size = 64 << 20
@@ -140,11 +140,11 @@ HOSTILE: dict[str, Callable[[Path, Path], None]] = {
     'page.npz': _html,
     'page.safetensors': _html,
 }
-"""Writers of a file by its name; each is given the file, and the folder that a payload makes."""
+"""Functions that write a file, by its name; they take the file and the folder that a payload creates."""
 
 
 def write_hostile(name: str, folder: Path) -> tuple[Path, Path]:
-    """Write one of them into ``folder``; return it, and the folder that is there once its payload has run."""
+    """Write a file of ``HOSTILE`` into ``folder``; return it and the folder that its payload would create."""
     file, made = folder / name, folder / 'made'
     HOSTILE[name](file, made)
     return file, made

@@ -1,4 +1,4 @@
-"""Long evaluations and large images in bounded memory; every figure is a peak of resident memory."""
+"""Peak resident memory of long evaluations and of large images."""
 
 import json
 import os
@@ -9,20 +9,20 @@ from .runs import measured, run_tool, tiny_config
 
 FEW, MANY = 20, 400
 FLAT = 40
-"""MiB by which a peak may differ between few and many images: what allocators hold back."""
+"""MiB by which a peak may differ between few and many images, due to allocators."""
 HUGE = (6000, 8000)
 """(height, width) of the large image."""
 HALF = (3000, 4000)
-"""That of the image predicted as a whole: attention takes time by the square of the number of pixels."""
+"""(height, width) of the image predicted as a whole; the time of attention is quadratic in its pixels."""
 CROP = 512
 SLIDE = 6 << 10
-"""MiB that sliding windows may add: the image in its forms and the logits of one row of windows."""
+"""MiB that sliding windows may add: copies of the image, and the logits of one row of windows."""
 WHOLE = 1 << 10
 """MiB that the label map of a whole image may add to the features and the head's logits."""
 
 
 def evaluation(folder: Path) -> tuple[str, bool]:
-    """``tools/test.py`` on few and on many images (links to the same five)."""
+    """Run ``tools/test.py`` on few and on many images (links to the same five)."""
     peaks, scores = [], []
     for count in (FEW, MANY):
         part = folder / str(count)
@@ -42,7 +42,7 @@ def evaluation(folder: Path) -> tuple[str, bool]:
         assert status == 0, output[-1000:]
         peaks.append(peak)
         scores.append([line for line in output.splitlines() if line.startswith('RESULT ')][-1])
-    # The images are the same five in equal numbers, and so are the scores.
+    # Each of the five images is there equally often, so the scores are equal.
     equal = scores[0] == scores[1]
     seen = f'{FEW} images: {peaks[0]:.0f} MiB, {MANY}: {peaks[1]:.0f} MiB, scores equal: {equal}'
     return seen, peaks[1] < peaks[0] + FLAT and equal
@@ -67,7 +67,7 @@ print('GROWN', grown, metric.evaluate(2000)['mIoU'])
 
 
 def metric(folder: Path) -> tuple[str, bool]:
-    """2,000 maps of 683x512 pixels and 150 classes through the metric."""
+    """Score 2,000 maps of 683x512 pixels and 150 classes."""
     status, output, peak = measured('-c', METRIC)
     assert status == 0, output[-1000:]
     grown = float(output.rpartition('GROWN ')[2].split()[0])
@@ -78,7 +78,6 @@ LARGE = """
 import json, resource, sys, time
 import numpy as np, torch
 from dpt.apis import init_model, inference_model
-from dpt.models.segmentor import EncoderDecoder
 
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -104,10 +103,10 @@ print('LARGE', json.dumps(dict(start=start, **parts, end=peak(), seconds=time.pr
 """
 
 
-def _large(folder: Path, classes: int, mode: dict, size: tuple[int, int]) -> dict:
+def _large(folder: Path, mode: dict, size: tuple[int, int]) -> dict:
     config = tiny_config(folder, train=2, val=1)
     options = {
-        'model.decode_head.num_classes': classes,
+        'model.decode_head.num_classes': 150,
         'model.loss.class_weight': None,
         'model.test_cfg': mode,
         'test_dataloader.dataset.pipeline': [
@@ -121,27 +120,24 @@ def _large(folder: Path, classes: int, mode: dict, size: tuple[int, int]) -> dic
 
 
 def slide(folder: Path) -> tuple[str, bool]:
-    """8000x6000 pixels, 150 classes, windows of 512: 27 GiB of logits, were they held."""
-    classes = 150
-    found = _large(folder, classes, dict(mode='slide', crop_size=(CROP, CROP), stride=(CROP, CROP)), HUGE)
+    """Predict 8000x6000 pixels and 150 classes in windows of 512; all logits would take 27 GiB."""
+    found = _large(folder, dict(mode='slide', crop_size=(CROP, CROP), stride=(CROP, CROP)), HUGE)
     added = found['end'] - found['start']
     return f'+{added:.0f} MiB for a bound of {SLIDE}; {found["seconds"]:.0f} s of CPU', added < SLIDE
 
 
 def whole(folder: Path) -> tuple[str, bool]:
-    """An image as a whole: labels come from a few classes at a time, beside the features of the neck."""
-    found = _large(folder, 150, dict(mode='whole'), HALF)
+    """Predict an image as a whole; the label map is computed a few classes at a time."""
+    found = _large(folder, dict(mode='whole'), HALF)
     added = found['end'] - found['features']
     logits = 4 * 150 * HALF[0] * HALF[1] / 4 / (1 << 20)  # of the head, at half the size
-    seen = (
-        f'features +{found["features"] - found["start"]:.0f} MiB, logits {logits:.0f} MiB, all +{added:.0f}; '
-    )
-    return f'{seen}{found["seconds"]:.0f} s of CPU', added < WHOLE + logits
+    features = f'features +{found["features"] - found["start"]:.0f} MiB, logits {logits:.0f} MiB'
+    return f'{features}, all +{added:.0f}; {found["seconds"]:.0f} s of CPU', added < WHOLE + logits
 
 
-FAULTS = [
+FAULTS = (
     Fault('load.evaluation', f'peak memory of {MANY} images within {FLAT} MiB of that of {FEW}', evaluation),
     Fault('load.metric', f'2,000 maps through the metric: less than + {FLAT} MiB', metric),
     Fault('load.slide', '8000x6000, 150 classes, in windows: logits of one row of windows', slide),
     Fault('load.whole', '4000x3000, 150 classes, whole: label work beside features and logits', whole),
-]
+)

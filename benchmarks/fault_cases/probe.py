@@ -1,4 +1,4 @@
-"""A hook that writes down what a training does, an iteration a line, and makes things go wrong in it."""
+"""A hook that records each iteration of a training and injects faults into it."""
 
 import json
 import multiprocessing
@@ -14,26 +14,24 @@ from mmengine.dist import get_rank
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from dpt.engine.non_finite import files_of
 from dpt.registry import HOOKS
 
 
 @HOOKS.register_module()
 class Probe(Hook):
-    """Write ``<out>_rank<r>.jsonl``; the faults are numbered by iterations that are done, from 1.
+    """Write a line per iteration to ``<out>_rank<r>.jsonl``. Iterations are counted from 1.
 
     Args:
-        out: Beginning of the file's name.
+        out: Prefix of the file.
         signal_at: Iteration after which the process sends itself ``signal``.
-        signal: Its name.
-        signal_rank: The process that does.
-        repeated: How often it is sent, tenths of a second apart.
+        signal: Name of the signal.
+        signal_rank: Rank of the process that sends it.
+        repeated: How often it is sent, a tenth of a second apart.
         signal_in_validation: Send it after the first image of a validation instead.
-        signal_while_saving: Send it when a checkpoint of this iteration is half on the disk.
-        not_finite: Iterations whose images are made not finite.
-        not_finite_rank: In which process.
-        stuck_child: Leave a child behind that cannot be ended but by SIGKILL.
-        memory_interval: Iterations between notes of the memory of this process and its workers.
+        signal_while_saving: Send it while the checkpoint of this iteration is half written.
+        not_finite: Iterations whose images are set to NaN.
+        not_finite_rank: Rank of the process where they are.
+        memory_interval: Iterations between records of the memory of this process and its workers.
     """
 
     priority = 'LOWEST'
@@ -50,7 +48,6 @@ class Probe(Hook):
         signal_while_saving: int = 0,
         not_finite: Sequence[int] = (),
         not_finite_rank: int = 0,
-        stuck_child: bool = False,
         memory_interval: int = 0,
     ) -> None:
         self.out = Path(f'{out}_rank{get_rank()}.jsonl')
@@ -58,34 +55,24 @@ class Probe(Hook):
         self.signal_rank, self.repeated = signal_rank, repeated
         self.signal_in_validation, self.signal_while_saving = signal_in_validation, signal_while_saving
         self.not_finite, self.not_finite_rank = tuple(not_finite), not_finite_rank
-        self.stuck_child, self.memory_interval = stuck_child, memory_interval
-
-    def before_train(self, runner: Runner) -> None:
-        self.began = time.monotonic()
-        if self.stuck_child:
-            multiprocessing.Process(target=_sleep, daemon=True).start()
+        self.memory_interval = memory_interval
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         if batch_idx + 1 in self.not_finite and get_rank() == self.not_finite_rank:
-            data_batch['inputs'] = [
-                torch.full_like(x, torch.nan, dtype=torch.float) for x in data_batch['inputs']
-            ]
+            images = data_batch['inputs']
+            data_batch['inputs'] = [torch.full_like(x, torch.nan, dtype=torch.float) for x in images]
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
     ) -> None:
         done = batch_idx + 1
-        note = dict(
-            iteration=done,
-            loss=outputs['loss'].item().hex(),
-            files=[Path(name).name for name in files_of(data_batch)],
-            seconds=time.monotonic() - self.began,
-        )
+        files = [Path(sample.img_path).name for sample in data_batch['data_samples']]
+        note: dict = dict(iteration=done, loss=outputs['loss'].item().hex(), files=files)
         if self.memory_interval and done % self.memory_interval == 0:
             note['memory'] = _memory()
         self._write(note)
         while done > self.signal_while_saving > 0 and not list(Path(runner.work_dir).glob('.*.partial')):
-            time.sleep(0.01)  # the thread that writes is about to
+            time.sleep(0.01)  # until the writing thread has opened the file
         if done == self.signal_at or done > self.signal_while_saving > 0:
             self._send()
 
@@ -97,6 +84,10 @@ class Probe(Hook):
             if self.signal_in_validation:
                 self._send()
 
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        if checkpoint['meta']['iter'] == self.signal_while_saving:
+            checkpoint['state_dict']['ballast'] = torch.zeros(150_000_000)  # 600 MB take long to write
+
     def _send(self) -> None:
         if get_rank() == self.signal_rank:
             for _ in range(self.repeated):
@@ -107,19 +98,9 @@ class Probe(Hook):
         with self.out.open('a') as file:
             file.write(json.dumps(note) + '\n')
 
-    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        if checkpoint['meta']['iter'] == self.signal_while_saving:
-            checkpoint['state_dict']['ballast'] = torch.zeros(150_000_000)  # 600 MB: time to be met in
-
-
-def _sleep() -> None:
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)
-    time.sleep(1000)
-
 
 def _memory() -> dict[str, float]:
-    """Resident memory in MiB: that of the process, and that which its workers do not share with it."""
+    """Return the resident memory of the process, and what its workers do not share with it, in MiB."""
     workers = [
         _kib(f'/proc/{child.pid}/smaps_rollup', 'Private') for child in multiprocessing.active_children()
     ]

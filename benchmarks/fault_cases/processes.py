@@ -1,9 +1,10 @@
-"""Several processes: the same score, lost ranks, a work directory in use, elastic restarts."""
+"""Several processes: equal scores, lost ranks, a work directory in use, elastic restarts."""
 
 import os
 import re
 import signal
 import time
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -12,12 +13,12 @@ from . import Fault
 from .runs import Running, error_line, result_of, run_tool, started, tiny_config
 
 LONG = ('train_cfg.max_iters=100000', 'train_cfg.val_interval=100000', 'default_hooks.logger.interval=1')
-RANK_TIMEOUT = 20  # seconds; machines that are busy take some to the first step
+RANK_TIMEOUT = 20  # seconds; a busy machine takes several to the first step
 LAUNCHER_GRACE = 60  # seconds: torchrun waits 30 for a rank to end before it kills it
 
 
 def same_score(folder: Path) -> tuple[str, bool]:
-    """13 images on 1, 2 and 3 processes."""
+    """Score 13 images with 1, 2 and 3 processes."""
     config = tiny_config(folder, train=2, val=13)
     work = folder / 'work'
     options = ('--cfg-options', 'train_cfg.max_iters=2', 'train_cfg.val_interval=9')
@@ -34,7 +35,7 @@ def same_score(folder: Path) -> tuple[str, bool]:
 
 
 def _ended(run: Running, began: float) -> tuple[str, bool]:
-    """Whether a job that lost rank 1 ended in time, and named it; what it said."""
+    """Return whether a job that lost rank 1 ended in time and named the rank, and what it printed."""
     status = run.wait(RANK_TIMEOUT + LAUNCHER_GRACE + 60)
     took = time.monotonic() - began
     named = re.search(r'error: (rank 1 .*)|rank +: 1 \(local_rank: 1\)\s+exitcode +: -9', run.output)
@@ -43,25 +44,16 @@ def _ended(run: Running, began: float) -> tuple[str, bool]:
     return f'after {took:.0f} s, status {status}: {said[:170]}', status != 0 and named is not None and in_time
 
 
-def _lose_rank_1(folder: Path, number: signal.Signals) -> tuple[str, bool]:
+def lose_rank_1(folder: Path, *, number: signal.Signals) -> tuple[str, bool]:
+    """Send SIGKILL or SIGSTOP to one of two ranks; a stopped one leaves the other in a collective."""
     config = tiny_config(folder)
-    options = ('--cfg-options', f'rank_timeout={RANK_TIMEOUT}', *LONG)
+    options = ('--cfg-options', f'env_cfg.dist_cfg.timeout={RANK_TIMEOUT}', *LONG)
     arguments = ('tools/train.py', config, '--work-dir', folder / 'work', *options)
     with started(*arguments, log=folder / 'log', processes=2) as run:
         run.wait_for_iteration(3)
         began = time.monotonic()
         os.kill(run.ranks()[1], number)
         return _ended(run, began)
-
-
-def killed_rank(folder: Path) -> tuple[str, bool]:
-    """SIGKILL to one of two."""
-    return _lose_rank_1(folder, signal.SIGKILL)
-
-
-def stopped_rank(folder: Path) -> tuple[str, bool]:
-    """SIGSTOP to one of two: the other waits for it in a collective."""
-    return _lose_rank_1(folder, signal.SIGSTOP)
 
 
 HANG = """
@@ -82,11 +74,11 @@ class Hang(Hook):
 
 
 def hanging_rank(folder: Path) -> tuple[str, bool]:
-    """A rank whose process lives and whose training does not go on."""
+    """Make a rank hang while its process stays alive."""
     (folder / 'hang.py').write_text(HANG)
     more = "custom_imports = dict(imports=['hang'])\ncustom_hooks = [dict(type='Hang')]\n"
     config = tiny_config(folder, more=more)
-    options = ('--cfg-options', f'rank_timeout={RANK_TIMEOUT}', *LONG)
+    options = ('--cfg-options', f'env_cfg.dist_cfg.timeout={RANK_TIMEOUT}', *LONG)
     arguments = ('tools/train.py', config, '--work-dir', folder / 'work', *options)
     env = dict(PYTHONPATH=os.pathsep.join([str(folder), os.environ.get('PYTHONPATH', '')]))
     with started(*arguments, log=folder / 'log', processes=2, env=env) as run:
@@ -95,7 +87,7 @@ def hanging_rank(folder: Path) -> tuple[str, bool]:
 
 
 def second_run(folder: Path) -> tuple[str, bool]:
-    """A second training in the work directory of a running one, then one after the first was killed."""
+    """Train in the work directory of a running training, then again after that one was killed."""
     config = tiny_config(folder)
     arguments = ('tools/train.py', config, '--work-dir', folder / 'work', '--cfg-options')
     with started(*arguments, *LONG, log=folder / 'log') as run:
@@ -121,16 +113,12 @@ def _restart(folder: Path, config: Path, work: Path, iteration: int, *options: s
         return run.wait(), run.output
 
 
-def _last_error(output: str) -> str:
-    return ' '.join([line for line in output.splitlines() if 'rror' in line][-3:])[-300:]
-
-
 def _weights(work: Path) -> dict[str, torch.Tensor]:
     return torch.load(work / 'iter_30.pth', weights_only=True)['state_dict']
 
 
 def elastic_restart(folder: Path) -> tuple[str, bool]:
-    """torchrun restarts a killed rank's job: it goes on from its last checkpoint, to the same weights."""
+    """Let torchrun restart the job of a killed rank, which resumes from its last checkpoint."""
     config = tiny_config(folder)
     options = (
         *('train_cfg.max_iters=30', 'train_cfg.val_interval=99', 'default_hooks.logger.interval=1'),
@@ -143,14 +131,15 @@ def elastic_restart(folder: Path) -> tuple[str, bool]:
     assert whole.returncode == 0, whole.stderr[-1000:]
     resumed_weights, weights = _weights(folder / 'work') if status == 0 else {}, _weights(folder / 'whole')
     equal = all(torch.equal(resumed_weights.get(key, torch.empty(0)), weights[key]) for key in weights)
-    last = '' if status == 0 else _last_error(output)
+    errors = [line for line in output.splitlines() if 'rror' in line]
+    last = '' if status == 0 else ' '.join(errors[-3:])[-300:]
     places = ', '.join(sorted(set(resumed))) or 'nothing'
     seen = f'status {status}, resumed at {places}, weights equal: {equal} {last}'
     return seen, status == 0 and set(resumed) <= {'10', '20'} and bool(resumed) and equal
 
 
 def restart_before_saving(folder: Path) -> tuple[str, bool]:
-    """A restart before the first save, in a folder with another run's checkpoint: not taken for its own."""
+    """Restart before the first save, in a work directory with a checkpoint of another run."""
     config = tiny_config(folder)
     work = folder / 'work'
     older = run_tool('tools/train.py', config, '--work-dir', work, '--cfg-options', 'train_cfg.max_iters=2')
@@ -162,12 +151,13 @@ def restart_before_saving(folder: Path) -> tuple[str, bool]:
     return seen, status == 0 and starts == 2 and 'resumed epoch' not in output
 
 
-FAULTS = [
+NAMED = 'the job ends within the time-out and names rank 1'
+FAULTS = (
     Fault('processes.same_score', 'mIoU of 13 images equal to the last digit on 1, 2 and 3', same_score),
-    Fault('processes.killed_rank', 'the job ends within the time-out and names rank 1', killed_rank),
-    Fault('processes.stopped_rank', 'the job ends within the time-out and names rank 1', stopped_rank),
-    Fault('processes.hanging_rank', 'the job ends within the time-out and names rank 1', hanging_rank),
+    Fault('processes.killed_rank', NAMED, partial(lose_rank_1, number=signal.SIGKILL)),
+    Fault('processes.stopped_rank', NAMED, partial(lose_rank_1, number=signal.SIGSTOP)),
+    Fault('processes.hanging_rank', NAMED, hanging_rank),
     Fault('processes.second_run', 'refused with the holder; the first goes on; no stale lock', second_run),
     Fault('processes.elastic_restart', 'goes on from its last checkpoint, same weights', elastic_restart),
     Fault('processes.restart_before_saving', "starts anew, not from another run's", restart_before_saving),
-]
+)

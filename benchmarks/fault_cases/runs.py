@@ -1,4 +1,4 @@
-"""Real runs of the tools on a tiny data set: started, watched, stopped, and what they left read back."""
+"""Run the tools on a tiny data set: start, watch and stop them, and read back what they left."""
 
 import contextlib
 import json
@@ -13,49 +13,49 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+import torch
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 TIMEOUT = 300
-"""Seconds after which a run that has to end is killed and the fault counts as failed."""
+"""Seconds after which a run that should have ended is killed and the fault fails."""
+TINY = """
+_base_ = [{base!r}]
+model = dict(
+    backbone=dict(embed_dims=16, num_heads=2, drop_path_rate=0.1),
+    neck=dict(in_channels=16, channels=8, post_process_channels=(4, 8, 8, 8)),
+    decode_head=dict(in_channels=8, channels=8),
+)
+total_batch_size = 2
+train_cfg = dict(max_iters=4, val_interval=4)
+default_hooks = dict(logger=dict(interval=2), checkpoint=dict(interval=4))
+train_dataloader = val_dataloader = test_dataloader = dict(dataset=dict(data_root={data!r}))
+"""
+PROBE = """
+_base_ = [{base!r}]
+custom_imports = dict(imports=['fault_cases.probe'])
+custom_hooks = [dict(type='Probe', out='set on the command line')]
+model = dict(backbone=dict(drop_rate=0.1), decode_head=dict(dropout_ratio=0.1))
+train_cfg = dict(max_iters=8, val_interval=1000)
+default_hooks = dict(logger=dict(interval=1), checkpoint=dict(interval=4))
+"""
 
 
 def tiny_config(folder: Path, *, train: int = 8, val: int = 5, more: str = '') -> Path:
-    """Write the quickstart, shrunken to a few images and iterations, and its data set.
+    """Write a data set of ``train`` and ``val`` images to ``folder/data``, and a config that trains on it.
 
-    Four iterations, a validation and a checkpoint after the last; a line of the log after each second one.
-
-    Args:
-        folder: Gets ``data/`` (ADE20K's layout) and ``tiny.py``.
-        train: Number of training images.
-        val: Number of validation images.
-        more: Lines added to the config.
+    The config is the quickstart with a smaller model: four iterations, a validation and a checkpoint after
+    the last, a log line after every second. ``more`` is appended to it.
     """
     data = folder / 'data'
     made = run_tool('tools/make_quickstart_data.py', data, '--train', train, '--val', val)
     assert made.returncode == 0, made.stderr
     config = folder / 'tiny.py'
-    config.write_text(
-        f'_base_ = [{str(REPOSITORY / "configs" / "quickstart.py")!r}]\n'
-        'model = dict(backbone=dict(embed_dims=16, num_heads=2, drop_path_rate=0.1),\n'
-        '             neck=dict(in_channels=16, channels=8, post_process_channels=(4, 8, 8, 8)),\n'
-        '             decode_head=dict(in_channels=8, channels=8))\n'
-        'total_batch_size = 2\n'
-        'train_cfg = dict(max_iters=4, val_interval=4)\n'
-        'default_hooks = dict(logger=dict(interval=2), checkpoint=dict(interval=4))\n'
-        f'train_dataloader = dict(dataset=dict(data_root={str(data)!r}))\n'
-        f'val_dataloader = dict(dataset=dict(data_root={str(data)!r}))\n'
-        f'test_dataloader = dict(dataset=dict(data_root={str(data)!r}))\n' + more
-    )
+    config.write_text(TINY.format(base=str(REPOSITORY / 'configs/quickstart.py'), data=str(data)) + more)
     return config
 
 
 def command_line(*arguments: object, processes: int = 1, torchrun: tuple[object, ...] = ()) -> list[str]:
-    """The command that runs a tool as a user does, under torchrun where there are several processes.
-
-    Args:
-        arguments: The tool, relative to the repository, and its arguments.
-        processes: Number of processes.
-        torchrun: More options of torchrun, which is then used for one process, too.
-    """
+    """Return the command that runs a tool, with torchrun for several processes or options of torchrun."""
     launcher: list[object] = []
     launched: list[object] = []
     if processes > 1 or torchrun:
@@ -65,7 +65,7 @@ def command_line(*arguments: object, processes: int = 1, torchrun: tuple[object,
 
 
 def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
-    """This process's environment, with one thread a process and this checkout's ``dpt``."""
+    """Return this process's environment with one thread per process and this checkout's ``dpt``."""
     path = os.pathsep.join(filter(None, (str(REPOSITORY), os.environ.get('PYTHONPATH'))))
     settings = dict(OMP_NUM_THREADS='1', OMP_WAIT_POLICY='PASSIVE', PYTHONPATH=path)
     return {**os.environ, **settings, **(more or {})}
@@ -78,7 +78,7 @@ def run_tool(
     env: Mapping[str, str] | None = None,
     timeout: float = TIMEOUT,
 ) -> subprocess.CompletedProcess[str]:
-    """Run a tool to its end, whatever its exit status, in the repository."""
+    """Run a tool in the repository until it ends, whatever its exit status."""
     return subprocess.run(
         command_line(*arguments, processes=processes, torchrun=torchrun),
         cwd=REPOSITORY,
@@ -90,7 +90,7 @@ def run_tool(
 
 
 class Running:
-    """A tool at work; :func:`started` makes it. Its output, both streams, is in the file ``log``."""
+    """A running tool, made by :func:`started`; both output streams go to the file ``log``."""
 
     def __init__(self, process: subprocess.Popen, log: Path) -> None:
         self.process = process
@@ -98,21 +98,19 @@ class Running:
 
     @property
     def output(self) -> str:
-        """What it has printed so far."""
+        """The output so far."""
         return self.log.read_text(encoding='utf-8', errors='replace')
 
     def wait_for(self, pattern: str, timeout: float = TIMEOUT) -> None:
         """Wait until the output matches a regular expression.
 
         Raises:
-            RuntimeError: If the process ends before that, or the time is over; with what it printed last.
+            RuntimeError: If the process ends first or the time is over; with the end of its output.
         """
         self._wait_until(lambda: re.search(pattern, self.output) is not None, pattern, timeout)
 
     def wait_for_iteration(self, iteration: int, timeout: float = TIMEOUT) -> None:
-        """Wait until the log shows that an iteration, or a later one, is done.
-
-        The log has a line every ``default_hooks.logger.interval`` iterations: set it to 1 to see each.
+        """Wait until the log shows this or a later iteration; needs ``default_hooks.logger.interval=1``.
 
         Raises:
             RuntimeError: As :meth:`wait_for`.
@@ -126,7 +124,7 @@ class Running:
     def _wait_until(self, condition: Callable[[], bool], what: str, timeout: float) -> None:
         end = time.monotonic() + timeout
         while True:
-            ended = self.process.poll() is not None  # asked first: its last words count
+            ended = self.process.poll() is not None  # before the condition, which reads the last output
             if condition():
                 return
             if ended or time.monotonic() > end:
@@ -134,7 +132,7 @@ class Running:
             time.sleep(0.02)
 
     def ranks(self) -> dict[int, int]:
-        """Process ids of the training processes by rank, started by torchrun (Linux only)."""
+        """Return the process ids of the training processes by rank, under torchrun (Linux only)."""
         found = {}
         for folder in Path('/proc').glob('[0-9]*'):
             with contextlib.suppress(OSError, IndexError, ValueError):
@@ -146,11 +144,11 @@ class Running:
         return found
 
     def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
-        """Send a signal to the process that was started, and to it alone."""
+        """Send a signal to the started process alone."""
         self.process.send_signal(number)
 
     def kill_all(self, number: signal.Signals = signal.SIGKILL) -> None:
-        """Send a signal to the process and all that it started: workers of the loader, ranks."""
+        """Send a signal to the process and its children, such as data-loading workers."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, number)
 
@@ -167,7 +165,7 @@ def started(
     torchrun: tuple[object, ...] = (),
     env: Mapping[str, str] | None = None,
 ) -> Iterator[Running]:
-    """Start a tool and go on at once; whatever is left of it at the end of the block is killed."""
+    """Start a tool without waiting for it; kill what is left of it at the end of the block."""
     with log.open('wb') as output:
         process = subprocess.Popen(
             command_line(*arguments, processes=processes, torchrun=torchrun),
@@ -175,13 +173,13 @@ def started(
             env=environment(dict(PYTHONUNBUFFERED='1', **(env or {}))),
             stdout=output,
             stderr=subprocess.STDOUT,
-            start_new_session=True,  # a group of its own, so that it can be killed with all its children
+            start_new_session=True,  # makes a process group, which can be killed as a whole
         )
     running = Running(process, log)
     try:
         yield running
     finally:
-        children = running.ranks()  # torchrun gives each rank a session of its own
+        children = running.ranks()  # torchrun starts each rank in a new session
         running.kill_all()
         for pid in children.values():
             with contextlib.suppress(ProcessLookupError):
@@ -189,25 +187,8 @@ def started(
         process.wait()
 
 
-def result_of(output: str) -> dict[str, float]:
-    """The metrics that ``tools/test.py`` prints last."""
-    return json.loads([line for line in output.splitlines() if line.startswith('RESULT ')][-1][7:])
-
-
-def scalars(work_dir: Path) -> list[dict]:
-    """What the run logged, of all its starts, in order: losses, rates, scores."""
-    files = sorted(work_dir.glob('*/vis_data/scalars.json'))
-    return [json.loads(line) for file in files for line in file.read_text().splitlines()]
-
-
-def error_line(stderr: str) -> str:
-    """The one line with which a tool refuses; empty where there is none or a traceback beside it."""
-    lines = [line for line in stderr.splitlines() if line.startswith('error: ')]
-    return lines[0] if len(lines) == 1 and 'Traceback' not in stderr else ''
-
-
 def measured(*arguments: object, timeout: float = 4 * TIMEOUT) -> tuple[int, str, float]:
-    """Run a tool; return its exit status, what it printed and its peak resident memory in MiB."""
+    """Run a tool; return its exit status, its output and its peak resident memory in MiB."""
     with tempfile.TemporaryFile('w+', encoding='utf-8') as output:
         process = subprocess.Popen(
             command_line(*arguments), cwd=REPOSITORY, env=environment(), stdout=output, stderr=output
@@ -215,10 +196,107 @@ def measured(*arguments: object, timeout: float = 4 * TIMEOUT) -> tuple[int, str
         timer = threading.Timer(timeout, process.kill)
         timer.start()
         try:
-            _, status, usage = os.wait4(process.pid, 0)  # what the process used, its children apart
+            _, status, usage = os.wait4(process.pid, 0)  # without its children
         finally:
             timer.cancel()
         process.returncode = os.waitstatus_to_exitcode(status)
         output.seek(0)
         unit = 1 << 20 if sys.platform == 'darwin' else 1 << 10
         return process.returncode, output.read(), usage.ru_maxrss / unit
+
+
+def result_of(output: str) -> dict[str, float]:
+    """Return the metrics that ``tools/test.py`` prints last."""
+    return json.loads([line for line in output.splitlines() if line.startswith('RESULT ')][-1][7:])
+
+
+def scalars(work_dir: Path) -> list[dict]:
+    """Return the logged losses, learning rates and scores of all starts of a run, in order."""
+    files = sorted(work_dir.glob('*/vis_data/scalars.json'))
+    return [json.loads(line) for file in files for line in file.read_text().splitlines()]
+
+
+def error_line(stderr: str) -> str:
+    """Return the error line of a tool, or '' if there is not exactly one or there is a traceback."""
+    lines = [line for line in stderr.splitlines() if line.startswith('error: ')]
+    return lines[0] if len(lines) == 1 and 'Traceback' not in stderr else ''
+
+
+def last_line(result: subprocess.CompletedProcess[str]) -> str:
+    """Return the end of the output of a run that failed unexpectedly."""
+    return f'status {result.returncode}: ' + ' '.join((result.stderr or result.stdout).split())[-300:]
+
+
+class Trainings:
+    """Runs of one tiny config, each in its own work directory, observed and disturbed by ``probe.Probe``.
+
+    Args:
+        folder: Receives the data, the config and the work directories.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.config = folder / 'probed.py'
+        self.config.write_text(PROBE.format(base=str(tiny_config(folder))))
+        path = os.pathsep.join(map(str, (REPOSITORY, REPOSITORY / 'benchmarks')))
+        self.environment = dict(PYTHONPATH=path)
+
+    def arguments(self, name: str, *flags: object, probe: Mapping | None = None, **options: object) -> list:
+        """Return the command line; ``probe`` has options of the probe, ``a__b`` is ``a.b`` of the config."""
+        settings = {key.replace('__', '.'): value for key, value in options.items()}
+        settings['custom_hooks.0.out'] = self.folder / name
+        settings |= {f'custom_hooks.0.{key}': value for key, value in (probe or {}).items()}
+        pairs = [f'{key}={value}' for key, value in settings.items()]
+        where = ('--work-dir', self.work_dir(name))
+        return ['tools/train.py', self.config, *where, *flags, '--cfg-options', *pairs]
+
+    def work_dir(self, name: str) -> Path:
+        """Return the work directory of a run."""
+        return self.folder / f'run_{name}'
+
+    def train(
+        self,
+        name: str,
+        *flags: object,
+        processes: int = 1,
+        probe: Mapping | None = None,
+        timeout: float = TIMEOUT,
+        **options: object,
+    ) -> subprocess.CompletedProcess[str]:
+        """Train until the process ends, whatever its exit status."""
+        arguments = self.arguments(name, *flags, probe=probe, **options)
+        return run_tool(*arguments, processes=processes, env=self.environment, timeout=timeout)
+
+    def notes(self, name: str, rank: int = 0) -> list[dict]:
+        """Return the notes of the probe from all starts of a run."""
+        file = self.folder / f'{name}_rank{rank}.jsonl'
+        return [json.loads(line) for line in file.read_text().splitlines()]
+
+    def steps(self, name: str, rank: int = 0) -> dict[int, tuple[str, list[str]]]:
+        """Return the exact loss and the file names of each iteration, of the last time it was done."""
+        notes = [note for note in self.notes(name, rank) if 'iteration' in note]
+        return {note['iteration']: (note['loss'], note['files']) for note in notes}
+
+    def checkpoint(self, name: str, iteration: int) -> dict:
+        """Load a checkpoint of a run."""
+        return torch.load(self.work_dir(name) / f'iter_{iteration}.pth', weights_only=True)
+
+    def files(self, name: str) -> list[str]:
+        """Return the names of all checkpoints of a run, partial ones included."""
+        return sorted(path.name for path in self.work_dir(name).iterdir() if '.pth' in path.name)
+
+
+def same(one: object, other: object) -> bool:
+    """Return whether two entries of checkpoints are equal bit by bit."""
+    if isinstance(one, torch.Tensor):
+        return torch.equal(one, other)
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+    if isinstance(one, (list, tuple)):
+        return len(one) == len(other) and all(map(same, one, other))
+    return one == other
+
+
+def same_training(one: dict, other: dict) -> bool:
+    """Return whether two checkpoints hold the same weights, optimiser state and schedules."""
+    return all(same(one[key], other[key]) for key in ('state_dict', 'optimizer', 'param_schedulers'))

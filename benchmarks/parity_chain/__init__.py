@@ -1,9 +1,9 @@
 """The chain of comparisons with MMSegmentation.
 
-Each link is a module with ``cases`` (what is computed, and its share of the work), ``produce`` (computes it;
-run once by each side, in its own environment, through a :class:`~parity_chain.side.Side`) and ``compare``
-(rows of the table from what the two sides computed). The sides share numpy, torch and mmengine, no code of
-either framework.
+Each link is a module with ``cases`` (names of what is computed, and their share of the work), ``produce``
+(computes them; both sides run it, each in its environment with its :class:`~parity_chain.side.Side`) and
+``compare`` (makes the rows of the table from what the two sides computed). The sides share numpy, torch and
+mmengine, but no code of either framework.
 """
 
 from . import evaluation, loss, model, optimiser, pipelines, predictions
@@ -16,4 +16,4 @@ LINKS = {
     'evaluation': evaluation,
     'predictions': predictions,
 }
-"""Links by name, in the order of the way from the image to the score."""
+"""Links by name, in the order from the image to the score."""

@@ -1,15 +1,16 @@
 """Link 5: the same predictions give the same confusion matrix and scores."""
 
+import importlib
+import runpy
 from collections.abc import Iterator
 from types import SimpleNamespace
 
 import numpy as np
 import torch
 
-from .foreign import import_torchmetrics
 from .inputs import IGNORE_INDEX, generator, labels
 from .job import Arrays, Job
-from .side import Side
+from .side import MMSegSide, Side
 from .table import Row, absolute_difference
 
 CLASSES = 12
@@ -29,15 +30,20 @@ EXAMPLE_CLASSES = 10
 EXAMPLE_SCORES = dict(mIoU=0.47750000000000004, mAcc=0.5916666666666666, aAcc=0.5263157894736842)
 
 Pairs = list[tuple[np.ndarray, np.ndarray]]
+_OPERATORS = (
+    'nms qnms roi_align _roi_align_backward roi_pool _roi_pool_backward ps_roi_align _ps_roi_align_backward '
+    'ps_roi_pool _ps_roi_pool_backward deform_conv2d _deform_conv2d_backward'
+)
+_LIBRARIES: list[torch.library.Library] = []  # keeps the declared operators alive
 
 
 def cases(job: Job) -> dict[str, float]:
-    """What is computed, with its share of the work."""
+    """Return the cases with their share of the work."""
     return {'seeded': 1.0, 'example': 0.5}
 
 
 def seeded_pairs() -> Pairs:
-    """Predictions and truths with ignored labels and absent classes; the last image has no label at all."""
+    """Draw predictions and truths with ignored labels and absent classes; the last truth is all ignored."""
     pairs = []
     for i, size in enumerate(SIZES):
         draw = generator(f'evaluation{i}')
@@ -51,13 +57,13 @@ def seeded_pairs() -> Pairs:
 
 
 def example_pairs() -> Pairs:
-    """The documented example; its predictions of 255, all at ignored pixels, are class 0 here."""
+    """Return the documented example; its predictions of 255, all at ignored pixels, become class 0."""
     pairs = [(np.array(prediction), np.array(truth)) for prediction, truth in EXAMPLE]
     return [(np.where(prediction == IGNORE_INDEX, 0, prediction), truth) for prediction, truth in pairs]
 
 
 def produce(side: Side) -> Iterator[tuple[str, Arrays]]:
-    """Score with the evaluator that the config file names, asked for every metric."""
+    """Compute all scores with the evaluator of the config file."""
     for case, pairs, classes in (
         ('seeded', seeded_pairs(), CLASSES),
         ('example', example_pairs(), EXAMPLE_CLASSES),
@@ -78,31 +84,47 @@ def _our_scores(metric: object, pairs: Pairs, classes: int) -> dict[str, np.ndar
     confusion = sum(confusion_matrix(*map(torch.from_numpy, pair), classes) for pair in pairs)
     scores = segmentation_metrics(confusion, METRICS)
     arrays = {'confusion': confusion.numpy(), **{name: np.asarray(values) for name, values in scores.items()}}
-    return (
-        arrays
-        | {f'mean.{name}': np.array(value) for name, value in means.items()}
-        | _torchmetrics(pairs, classes)
-    )
+    arrays |= {f'mean.{name}': np.array(value) for name, value in means.items()}
+    return arrays | _torchmetrics(pairs, classes)
 
 
 def _torchmetrics(pairs: Pairs, classes: int) -> dict[str, np.ndarray]:
-    """The same by torchmetrics."""
+    """Compute the same scores with torchmetrics."""
     metrics = import_torchmetrics()
-    prediction, truth = (
-        torch.from_numpy(np.concatenate([pair[i].ravel() for pair in pairs])) for i in (0, 1)
-    )
+    maps = [torch.from_numpy(np.concatenate([pair[i].ravel() for pair in pairs])) for i in (0, 1)]
     options = dict(num_classes=classes, ignore_index=IGNORE_INDEX)
-    return {
-        'torchmetrics.confusion': metrics.MulticlassConfusionMatrix(**options)(prediction, truth).numpy(),
-        'torchmetrics.IoU': metrics.MulticlassJaccardIndex(**options, average=None)(
-            prediction, truth
-        ).numpy(),
-        'torchmetrics.Acc': metrics.MulticlassAccuracy(**options, average=None)(prediction, truth).numpy(),
-        'torchmetrics.Fscore': metrics.MulticlassF1Score(**options, average=None)(prediction, truth).numpy(),
-        'torchmetrics.aAcc': metrics.MulticlassAccuracy(**options, average='micro')(
-            prediction, truth
-        ).numpy(),
+    made = {
+        'confusion': metrics.MulticlassConfusionMatrix(**options),
+        'IoU': metrics.MulticlassJaccardIndex(**options, average=None),
+        'Acc': metrics.MulticlassAccuracy(**options, average=None),
+        'Fscore': metrics.MulticlassF1Score(**options, average=None),
+        'aAcc': metrics.MulticlassAccuracy(**options, average='micro'),
     }
+    return {f'torchmetrics.{name}': metric(*maps).numpy() for name, metric in made.items()}
+
+
+def import_torchmetrics() -> object:
+    """Import the classification metrics of torchmetrics, which import torchvision.
+
+    A torchvision built for CUDA fails to import beside a CPU build of torch, because of operators that are
+    not needed here; they are declared in that case.
+
+    Raises:
+        RuntimeError: If torchmetrics is not installed.
+    """
+    try:
+        importlib.import_module('torchvision')
+    except ModuleNotFoundError:
+        pass
+    except RuntimeError:
+        library = torch.library.Library('torchvision', 'DEF')
+        for name in _OPERATORS.split():
+            library.define(f'{name}(Tensor x) -> Tensor')
+        _LIBRARIES.append(library)
+    try:
+        return importlib.import_module('torchmetrics.classification')
+    except ModuleNotFoundError as error:
+        raise RuntimeError('the evaluation link needs torchmetrics: pip install torchmetrics') from error
 
 
 def _their_scores(metric: object, pairs: Pairs, classes: int) -> dict[str, np.ndarray]:
@@ -117,12 +139,8 @@ def _their_scores(metric: object, pairs: Pairs, classes: int) -> dict[str, np.nd
 
 
 def _their_confusion_matrix(pairs: Pairs, classes: int) -> np.ndarray:
-    """Counts of the reference's analysis tool, which is not part of its metric."""
-    import runpy
-
-    from .side_mmseg import shipped
-
-    tool = runpy.run_path(shipped('.mim/tools/analysis_tools/confusion_matrix.py'), run_name='tool')
+    """Return the confusion matrix of the reference's analysis tool, which its metric does not use."""
+    tool = runpy.run_path(MMSegSide.shipped('.mim/tools/analysis_tools/confusion_matrix.py'), run_name='tool')
 
     class Truths(list):
         METAINFO = dict(classes=range(classes))
@@ -159,31 +177,17 @@ def compare(case: str, theirs: Arrays, ours: Arrays, job: Job) -> list[Row]:
     means = sorted(name for name in theirs if name.startswith('mean.'))
     difference = max(absolute_difference(theirs[name], np.round(ours[name], 2)) for name in means)
     rows.append(row('printed means, percent to two digits', difference, 1e-5))
-    return [
-        *rows,
-        *_compare_torchmetrics(row, ours),
-        *(_compare_example(row, ours) if case == 'example' else ()),
-    ]
-
-
-def _compare_torchmetrics(row: object, ours: Arrays) -> list[Row]:
-    rows = [
-        row(
-            'torchmetrics: confusion matrix, pixels',
-            absolute_difference(ours['torchmetrics.confusion'], ours['confusion']),
-            0,
-        )
-    ]
-    # torchmetrics says 0 where a score is 0 / 0.
+    difference = absolute_difference(ours['torchmetrics.confusion'], counts)
+    rows.append(row('torchmetrics: confusion matrix, pixels', difference, 0))
+    # torchmetrics returns 0 for 0 / 0.
     difference = max(
         absolute_difference(ours[f'torchmetrics.{name}'], np.nan_to_num(ours[name]))
         for name in ('IoU', 'Acc', 'Fscore', 'aAcc')
     )
-    return [*rows, row('torchmetrics: per class IoU, Acc, Fscore; aAcc', difference, SINGLE)]
-
-
-def _compare_example(row: object, ours: Arrays) -> list[Row]:
-    found = {name: float(ours[f'mean.{name}']) / 100 for name in EXAMPLE_SCORES}
-    difference = max(abs(found[name] - known) for name, known in EXAMPLE_SCORES.items())
-    text = ', '.join(f'{name} {value:.6f}' for name, value in found.items())
-    return [row('the documented mIoU, mAcc, aAcc', difference, 1e-12, text)]
+    rows.append(row('torchmetrics: per class IoU, Acc, Fscore; aAcc', difference, SINGLE))
+    if case == 'example':
+        found = {name: float(ours[f'mean.{name}']) / 100 for name in EXAMPLE_SCORES}
+        difference = max(abs(found[name] - known) for name, known in EXAMPLE_SCORES.items())
+        text = ', '.join(f'{name} {value:.6f}' for name, value in found.items())
+        rows.append(row('the documented mIoU, mAcc, aAcc', difference, 1e-12, text))
+    return rows

@@ -1,4 +1,4 @@
-"""Seeded images, labels and weights, the same in both environments."""
+"""Seeded images, labels and weights, equal in both environments."""
 
 import zlib
 
@@ -13,17 +13,17 @@ CLASSES = 150
 
 
 def generator(name: str) -> np.random.Generator:
-    """Random numbers that depend on a name and on nothing else."""
+    """Return a random generator seeded with a name."""
     return np.random.default_rng(zlib.crc32(name.encode()))
 
 
 def normalised_image(name: str, size: tuple[int, int]) -> Tensor:
-    """A network input of shape 1x3xHxW."""
+    """Draw a network input of shape 1x3xHxW."""
     return torch.from_numpy(generator(name).standard_normal((1, 3, *size), dtype=np.float32))
 
 
 def raw_image(name: str, size: tuple[int, int]) -> Tensor:
-    """A uint8 image of shape 3xHxW, coarse structure and noise."""
+    """Draw a uint8 image of shape 3xHxW from coarse blocks and noise."""
     draw = generator(name)
     coarse = np.kron(draw.integers(0, 200, (3, size[0] // 16 + 1, size[1] // 16 + 1)), np.ones((16, 16)))
     return torch.from_numpy(
@@ -32,7 +32,7 @@ def raw_image(name: str, size: tuple[int, int]) -> Tensor:
 
 
 def labels(name: str, size: tuple[int, int], *, classes: int = CLASSES, ignored: float = 0.1) -> np.ndarray:
-    """An int64 label map of shape HxW in blocks of 16 pixels, a share of them ignored."""
+    """Draw an int64 label map of shape HxW in blocks of 16 pixels, a share of which is ignored."""
     draw = generator(name)
     blocks = draw.integers(0, classes, (size[0] // 16 + 1, size[1] // 16 + 1))
     blocks[draw.random(blocks.shape) < ignored] = IGNORE_INDEX
@@ -40,7 +40,7 @@ def labels(name: str, size: tuple[int, int], *, classes: int = CLASSES, ignored:
 
 
 def sample(sample_class: type, label: np.ndarray) -> object:
-    """A data sample of the side's own class, with a label of shape HxW."""
+    """Return a data sample of the side's class with a label map of shape HxW."""
     size = label.shape
     made = sample_class(gt_sem_seg=PixelData(data=torch.from_numpy(label.copy())[None]))
     made.set_metainfo(dict(img_shape=size, ori_shape=size, pad_shape=size, img_path='image.jpg'))
@@ -48,7 +48,7 @@ def sample(sample_class: type, label: np.ndarray) -> object:
 
 
 def randomise(state: dict[str, Tensor]) -> None:
-    """Fill a state dict in place; norm weights, statistics and every bias are random too."""
+    """Fill a state dict with random values in place, including norms, statistics and biases."""
     for name, tensor in state.items():
         if not tensor.is_floating_point():
             continue
@@ -68,7 +68,7 @@ def randomise(state: dict[str, Tensor]) -> None:
 
 @torch.no_grad()
 def round_weights(model: nn.Module) -> None:
-    """Change every parameter by about half of what single precision resolves, to see how far that carries."""
+    """Change every parameter by about half an ulp of float32, to measure the effect of rounding."""
     draw = torch.Generator().manual_seed(0)
     for parameter in model.parameters():
         parameter *= 1 + 2.0**-24 * torch.randn(parameter.shape, generator=draw)

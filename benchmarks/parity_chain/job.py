@@ -1,4 +1,4 @@
-"""What both sides are told, and the folder through which they exchange arrays."""
+"""The settings of a run and the folder through which the two sides exchange arrays."""
 
 import json
 import os
@@ -20,7 +20,7 @@ class Job:
         folder: Where files are exchanged.
         config: Our config file; the peer takes its own.
         links: Names of the links to run.
-        quick: Whether the small model stands for ViT-B everywhere.
+        quick: Whether to use the small model in place of ViT-B everywhere.
         data_roots: Folders of images and masks in ADE20K's layout, by name.
         threads: Threads of each side.
         draws: Random draws of the training pipeline from each data set.
@@ -35,27 +35,27 @@ class Job:
     draws: int = 200
 
     def write(self) -> Path:
-        """Write the description that the peer reads; returns its path."""
+        """Write the settings to a file for the peer; return its path."""
         path = Path(self.folder) / 'job.json'
         path.write_text(json.dumps(asdict(self), indent=1), encoding='utf-8')
         return path
 
     @classmethod
     def read(cls, path: str) -> 'Job':
-        """Read what ``write`` wrote."""
+        """Read the file of :meth:`write`."""
         return cls(**json.loads(Path(path).read_text(encoding='utf-8')))
 
     def arrays_path(self, link: str, case: str) -> Path:
-        """File of the peer's arrays of one case."""
+        """Return the file with the peer's arrays of one case."""
         return Path(self.folder) / f'{link}.{case}.npz'
 
     def weights_path(self, name: str) -> Path:
-        """File of weights in the peer's names."""
+        """Return the file with weights by the peer's names."""
         return Path(self.folder) / f'{name}.pth'
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Let ``write`` make a file that appears under its name only when it is complete."""
+    """Write a file that appears under its name only when it is complete."""
     partial = path.with_name(f'partial-{path.name}')
     write(partial)
     os.replace(partial, path)

@@ -17,7 +17,7 @@ ACCURACY_TOLERANCE = 1e-4  # percentage points
 
 
 def cases(job: Job) -> dict[str, float]:
-    """What is computed, with its share of the work."""
+    """Return the cases with their share of the work."""
     return {'published': 1.0, 'labelled_only': 1.0}
 
 
@@ -43,7 +43,7 @@ def compare(case: str, theirs: Arrays, ours: Arrays, job: Job) -> list[Row]:
     rows = [
         Row('loss', f'small model, {mean}: {shares} ignored', relative_difference(*losses), LOSS_TOLERANCE)
     ]
-    # Without any labelled pixel the reference logs 100 %, we 0: a choice for the log, so not compared.
+    # Not compared without any labelled pixel: the reference then logs 100 %, dpt 0.
     shares = ', '.join(f'{share:.0%}' for share in IGNORED[:-1])
     logged = [
         np.array([side[f'{share}.decode.acc_seg'] for share in IGNORED[:-1]]) for side in (theirs, ours)

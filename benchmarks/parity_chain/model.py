@@ -9,9 +9,8 @@ from torch import nn
 
 from .inputs import ROUNDED, labels, normalised_image, round_weights, sample
 from .job import Arrays, Job
-from .names import renamed
 from .side import Side
-from .table import Row, distance, relative_difference, worst
+from .table import Row, distance, part, relative_difference, renamed, worst
 
 READOUTS = ('project', 'add', 'ignore')
 SIZES = ((512, 512), (384, 384), (480, 640), (512, 683))
@@ -22,13 +21,13 @@ SINGLE_TOLERANCE = 1e-3  # of the length of all gradients together
 
 
 def cases(job: Job) -> dict[str, float]:
-    """What is computed, with its share of the work (seconds of a full-size run on two cores)."""
+    """Return the cases with their share of the work (seconds of a full-size run on two cores)."""
     costs = dict.fromkeys(READOUTS, 65.0) | {'no_patch_bias': 6.0}
     return {name: cost / (20 if job.quick else 1) for name, cost in costs.items()}
 
 
 def produce(side: Side) -> Iterator[tuple[str, Arrays]]:
-    """Compute logits in both modes, the statistics that training leaves, and the gradients of one loss."""
+    """Compute logits in both modes, the running statistics after training, and gradients of one loss."""
     for readout in READOUTS:
         model = side.build_model(f'model_{readout}', small=side.job.quick, readout=readout)
         arrays = _logits(model, 'eval') | _logits(model.train(), 'train')
@@ -51,10 +50,10 @@ def _statistics(model: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def _gradients(side: Side, model: nn.Module, readout: str) -> dict[str, np.ndarray]:
-    """Gradients in double precision, since rounding moves activations across the kink of a ReLU.
+    """Compute gradients in double precision, since rounding moves activations across the kink of a ReLU.
 
-    For the first readout those in single precision too and, by the peer, once more after its weights were
-    rounded: as far apart as that may two correct implementations be.
+    For the first readout, compute them in single precision too; the peer does so once more with rounded
+    weights, which shows how far apart two correct implementations may be.
     """
     arrays = {}
     if readout == READOUTS[0]:
@@ -75,10 +74,6 @@ def _gradient(side: Side, model: nn.Module, name: str) -> dict[str, np.ndarray]:
     return {f'{name}.{key}': parameter.grad.float().numpy() for key, parameter in model.named_parameters()}
 
 
-def _part(arrays: Arrays, prefix: str) -> dict[str, np.ndarray]:
-    return {name[len(prefix) :]: array for name, array in arrays.items() if name.startswith(prefix)}
-
-
 def compare(case: str, theirs: Arrays, ours: Arrays, job: Job) -> list[Row]:
     """Make the rows of one case."""
     size = 'small model' if job.quick else 'ViT-B'
@@ -88,15 +83,15 @@ def compare(case: str, theirs: Arrays, ours: Arrays, job: Job) -> list[Row]:
         return [Row('model', measure, difference, LOGITS_TOLERANCE)]
     rows = []
     for mode in ('eval', 'train'):
-        known, found = _part(theirs, f'{mode}.'), _part(ours, f'{mode}.')
+        known, found = part(theirs, f'{mode}.'), part(ours, f'{mode}.')
         name, difference = _worst_of(known, found)
         measure = f"{size}, '{case}', {mode}: logits at {len(known)} sizes, of the largest"
         rows.append(Row('model', measure, difference, LOGITS_TOLERANCE, f'worst: {name}'))
-    known, found = renamed(_part(theirs, 'statistics.')), _part(ours, 'statistics.')
+    known, found = renamed(part(theirs, 'statistics.')), part(ours, 'statistics.')
     name, difference = _worst_of(known, found)
     measure = f"{size}, '{case}': {len(known)} running statistics after 4 images"
     rows.append(Row('model', measure, difference, LOGITS_TOLERANCE, f'worst: {name}'))
-    known, found = renamed(_part(theirs, 'double.')), _part(ours, 'double.')
+    known, found = renamed(part(theirs, 'double.')), part(ours, 'double.')
     name, difference = _worst_of(known, found)
     measure = f"{size}, '{case}', float64: gradients of {len(known)} parameters, each of its largest"
     rows.append(Row('model', measure, difference, GRADIENT_TOLERANCE, f'worst: {name}'))
@@ -106,22 +101,17 @@ def compare(case: str, theirs: Arrays, ours: Arrays, job: Job) -> list[Row]:
 
 
 def _single_precision(theirs: Arrays, ours: Arrays, what: str) -> Row:
-    known, again = (renamed(_part(theirs, f'{name}.')) for name in ('single', 'again'))
+    known, again = (renamed(part(theirs, f'{name}.')) for name in ('single', 'again'))
     length = distance(known)
-    difference = distance(known, _part(ours, 'single.')) / length
+    difference = distance(known, part(ours, 'single.')) / length
     note = f'the reference, {ROUNDED}: {distance(known, again) / length:.2g}'
     return Row('model', f'{what}, float32: all gradients together', difference, SINGLE_TOLERANCE, note)
 
 
 def _worst_of(theirs: Arrays, ours: Arrays) -> tuple[str, float]:
-    """The worst of two groups of arrays; names that only one of them has count as NaN."""
+    """Return the worst array of two groups; a name that one of them lacks counts as NaN."""
     if not theirs and not ours:
         return 'nothing was computed', float('nan')
-    return worst(
-        {
-            name: relative_difference(theirs[name], ours[name])
-            if name in theirs and name in ours
-            else float('nan')
-            for name in {**theirs, **ours}
-        }
-    )
+    differences = dict.fromkeys({**theirs, **ours}, float('nan'))
+    differences |= {name: relative_difference(theirs[name], ours[name]) for name in theirs if name in ours}
+    return worst(differences)

@@ -10,13 +10,12 @@ from torch import nn
 
 from .inputs import ROUNDED, labels, raw_image, round_weights, sample
 from .job import Arrays, Job
-from .names import renamed
 from .side import Side
-from .table import Row, distance, relative_difference
+from .table import Row, distance, part, relative_difference, renamed
 
 ITERATIONS = (0, 1, 750, 1499, 1500, 1501, 80_000, 159_999)
 STEPS = 20
-FIRST_STEP = 1490  # so that the steps see the end of the warm-up and the beginning of the decay
+FIRST_STEP = 1490  # the steps span the end of the warm-up and the start of the decay
 SIZE = (220, 250)
 PAD_TO = (224, 256)
 SETTINGS = ('lr', 'weight_decay', 'eps', 'amsgrad', 'beta1', 'beta2')
@@ -24,12 +23,12 @@ LOSS_TOLERANCE = 1e-4
 
 
 def cases(job: Job) -> dict[str, float]:
-    """What is computed, with its share of the work."""
+    """Return the cases with their share of the work."""
     return {'groups': 4.0, 'schedule': 8.0, 'steps': 12.0}
 
 
 def produce(side: Side) -> Iterator[tuple[str, Arrays]]:
-    """Build what the config files state and run it."""
+    """Build optimiser and schedule of the config file, and train with them."""
     model = side.build_model('optimiser', small=side.job.quick)
     yield 'groups', _settings(model, build_optim_wrapper(model, side.config.optim_wrapper))
     yield 'schedule', {'lr': _learning_rates(side)}
@@ -66,19 +65,14 @@ def _learning_rates(side: Side) -> np.ndarray:
     for iteration in range(max(ITERATIONS) + 1):
         if iteration in ITERATIONS:
             rates[iteration] = optimizer.param_groups[0]['lr']
-        optimizer._opt_called = True  # nothing is stepped here but the schedule
+        optimizer._opt_called = True  # only the schedule is stepped here
         for scheduler in schedulers:
             scheduler.step()
     return np.array([rates[iteration] for iteration in ITERATIONS])
 
 
 def _train(side: Side, rounded: bool = False) -> dict[str, np.ndarray]:
-    """Train the small model through the framework's own ``train_step``.
-
-    Args:
-        side: The framework.
-        rounded: Whether the first weights are rounded once more.
-    """
+    """Train the small model with the framework's ``train_step``, from weights that may be ``rounded``."""
     model = side.build_model('steps_again' if rounded else 'steps', small=True, pad_to=PAD_TO).train()
     if rounded:
         round_weights(model)
@@ -101,7 +95,7 @@ def _train(side: Side, rounded: bool = False) -> dict[str, np.ndarray]:
 
 
 def _batch(side: Side, step: int) -> dict:
-    names = [f'step{step % 4}.{i}' for i in range(2)]  # four batches, seen five times: the loss must fall
+    names = [f'step{step % 4}.{i}' for i in range(2)]  # four batches, five times each: the loss must fall
     return dict(
         inputs=[raw_image(name, SIZE) for name in names],
         data_samples=[sample(side.samples, labels(name, SIZE)) for name in names],
@@ -117,7 +111,7 @@ def compare(case: str, theirs: Arrays, ours: Arrays, job: Job) -> list[Row]:
         pairs = zip(theirs['lr'], ours['lr'], strict=True)
         difference = max(relative_difference(*map(np.atleast_1d, pair)) for pair in pairs)
         return [Row('optimiser', measure, difference, 1e-12)]
-    again = _part(theirs, 'again.')
+    again = part(theirs, 'again.')
     own = _relative_curve(theirs['losses'], again['losses'])
     note = f'{theirs["losses"][0]:.4f} to {theirs["losses"][-1]:.4f}; the reference, {ROUNDED}: {own:.2g}'
     rates = relative_difference(theirs['rates'], ours['rates'])
@@ -135,7 +129,7 @@ def _relative_curve(theirs: np.ndarray, ours: np.ndarray) -> float:
 
 def _compare_groups(theirs: Arrays, ours: Arrays, job: Job) -> list[Row]:
     size = 'small model' if job.quick else 'ViT-B'
-    known, found = renamed(_part(theirs, 'parameter.')), _part(ours, 'parameter.')
+    known, found = renamed(part(theirs, 'parameter.')), part(ours, 'parameter.')
     unequal = [
         name
         for name in {**known, **found}
@@ -152,13 +146,13 @@ def _compare_groups(theirs: Arrays, ours: Arrays, job: Job) -> list[Row]:
 
 
 def _compare_weights(theirs: Arrays, ours: Arrays) -> list[Row]:
-    known, moved = renamed(_part(theirs, 'weight.')), renamed(_part(theirs, 'moved.'))
-    found = _part(ours, 'weight.')
+    known, moved = renamed(part(theirs, 'weight.')), renamed(part(theirs, 'moved.'))
+    found = part(ours, 'weight.')
     if set(known) != set(found) or any(known[name].shape != found[name].shape for name in known):
         return [Row('optimiser', 'names and shapes of the weights after', float('nan'), 0)]
-    again = renamed(_part(theirs, 'again.weight.'))
+    again = renamed(part(theirs, 'again.weight.'))
     rows = []
-    # Adam makes whole steps of the rounding of a gradient near zero, hence the second tolerance.
+    # Adam turns the rounding of a gradient near zero into a whole step, hence the second tolerance.
     for words, scale, tolerance in (
         ('relative', known, LOSS_TOLERANCE),
         ('of the way they went', moved, 1e-2),
@@ -167,11 +161,3 @@ def _compare_weights(theirs: Arrays, ours: Arrays) -> list[Row]:
         measure = f'small model, {STEPS} steps: all weights after, {words}'
         rows.append(Row('optimiser', measure, apart, tolerance, f'the reference, {ROUNDED}: {own:.2g}'))
     return rows
-
-
-def _part(arrays: Arrays, prefix: str) -> dict[str, np.ndarray]:
-    return {
-        name[len(prefix) :]: values.astype(np.float64)
-        for name, values in arrays.items()
-        if name.startswith(prefix)
-    }

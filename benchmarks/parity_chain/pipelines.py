@@ -18,13 +18,13 @@ BATCH = 4
 
 
 def cases(job: Job) -> dict[str, float]:
-    """What is computed, with its share of the work."""
+    """Return the cases with their share of the work."""
     kinds = {'train': 0.05 * job.draws, 'test': 2.0}
     return {f'{kind}_{name}': cost for name in job.data_roots for kind, cost in kinds.items()}
 
 
 def produce(side: Side) -> Iterator[tuple[str, Arrays]]:
-    """Run the config files' own data sets and pipelines on each folder of images."""
+    """Run the data sets and pipelines of the config file on each folder of images."""
     for name, root in side.job.data_roots.items():
         split = next((one for one in SPLITS if (Path(root) / 'images' / one).is_dir()), None)
         if split is None:
@@ -40,7 +40,7 @@ def _train(side: Side, root: str, split: str) -> dict[str, np.ndarray]:
     packed = []
     for draw in range(side.job.draws):
         random.seed(draw)
-        np.random.seed(draw)  # what the pipelines of both draw from
+        np.random.seed(draw)  # both pipelines draw from these
         packed.append(dataset[draw % len(dataset)])
     arrays = {
         'images': _stacked([one['inputs'].numpy() for one in packed]),
@@ -79,7 +79,7 @@ def _test(side: Side, root: str, split: str) -> dict[str, np.ndarray]:
 
 
 def _stacked(arrays: list[np.ndarray]) -> np.ndarray:
-    """Arrays one after the other as one vector; their shapes stand in ``meta``."""
+    """Concatenate arrays to one vector; ``meta`` has their shapes."""
     kind = arrays[0].dtype if arrays[0].dtype.kind == 'f' else np.uint8
     return np.concatenate([array.astype(kind).ravel() for array in arrays])
 

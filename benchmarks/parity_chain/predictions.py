@@ -24,14 +24,14 @@ MODES = {
     'tta_image': 'small model, 6 ratios of the image (1.x), flips',
 }
 MARGIN = 2 * LOGITS_TOLERANCE
-"""Two classes closer than this share of the largest logit may change places where the first link holds."""
+"""Two classes closer than this share of the largest logit may swap where the first link holds."""
 
 SHARE = 1e-4
-"""Random weights make many near ties; more than this share of the pixels would not be rounding."""
+"""Random weights lead to many near ties; more than this share of the pixels would not be rounding."""
 
 
 def cases(job: Job) -> dict[str, float]:
-    """What is computed, with its share of the work."""
+    """Return the cases with their share of the work."""
     costs = dict(whole_vit_b=14.0, whole=4.0, slide=6.0, tta_test_scale=25.0, tta_image=25.0)
     return {mode: cost for mode, cost in costs.items() if mode != 'whole_vit_b' or not job.quick}
 
@@ -68,11 +68,11 @@ def _predict(side: Side, model: nn.Module, packed: dict) -> Iterator[tuple[str, 
 
 
 def _margins(model: nn.Module, batch: dict) -> np.ndarray:
-    """Our distance between the two best classes of each pixel, as a share of the largest logit.
+    """Return our distance between the two best classes of each pixel, as a share of the largest logit.
 
-    If no logit is off by more than a share t, two classes that change places are within 2t. Probabilities of
-    a view are then off by factors of at most exp(2t), of the largest logit, so that two sums of them that
-    change places have a ratio of at most exp(4t): half its logarithm counts.
+    If no logit is off by more than a share t, two classes that swap are within 2t. Probabilities of a view
+    are then off by factors of at most exp(2t), so two sums of them that swap have a ratio of at most exp(4t):
+    half its logarithm counts.
     """
     tta = hasattr(model, 'module')
     segmentor = model.module if tta else model

@@ -1,6 +1,7 @@
-"""How one framework is driven: what the two sides do differently, and nothing else."""
+"""The two frameworks behind one interface; each side imports its own framework only."""
 
 import copy
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,22 +10,22 @@ from mmengine.config import Config, ConfigDict
 from mmengine.registry import Registry, init_default_scope
 from torch import nn
 
-from .job import Job
+from .inputs import randomise
+from .job import Job, wait_for, write_whole
 
+PEER_CONFIG = '.mim/configs/dpt/dpt_vit-b16_8xb2-160k_ade20k-512x512.py'
 SMALL_BACKBONE = dict(img_size=64, embed_dims=64, num_layers=4, num_heads=4, out_indices=(0, 1, 2, 3))
 SMALL_CHANNELS = 32
 SMALL_POST_PROCESS = [16, 24, 32, 48]
 
 
 class Side:
-    """One framework in its own environment.
-
-    A subclass reads its config file and knows its own names.
+    """One framework in its environment.
 
     Attributes:
         scope: Name of the framework's registries.
-        config: Its config file, read.
-        alive: Whether the other side still runs.
+        config: Its config file.
+        alive: Returns whether the other side is still running.
         samples: Its class of data samples.
         models, datasets, metrics: Its registries.
     """
@@ -42,25 +43,18 @@ class Side:
         torch.set_num_threads(job.threads)
         init_default_scope(self.scope)
 
-    def model_config(
-        self,
-        *,
-        small: bool,
-        readout: str,
-        patch_bias: bool,
-        avg_non_ignore: bool,
-        test_cfg: dict | None,
-        pad_to: tuple[int, int] | None,
-    ) -> ConfigDict:
-        """The config file's model, without pretrained weights and dropout, and with these values."""
+    def adapt(
+        self, config: ConfigDict, *, small: bool, readout: str, patch_bias: bool, avg_non_ignore: bool
+    ) -> None:
+        """Set these values in the config of a model, and remove pretrained weights."""
         raise NotImplementedError
 
     def fill(self, model: nn.Module, path: Path) -> None:
-        """Give the model the weights that the peer makes and writes to ``path``."""
+        """Fill the model with the weights that the peer draws and writes to ``path``."""
         raise NotImplementedError
 
     def tta_pipeline(self, ratios_of: str) -> list:
-        """The test-time augmentation whose ratios are of ``'test_scale'`` or of the ``'image'``."""
+        """Return the test-time augmentation with ratios of the ``'test_scale'`` or of the ``'image'``."""
         raise NotImplementedError
 
     def build_model(
@@ -74,21 +68,22 @@ class Side:
         test_cfg: dict | None = None,
         pad_to: tuple[int, int] | None = None,
     ) -> nn.Module:
-        """Build the model of the config file with seeded random weights, exchanged under a name."""
-        config = self.model_config(
-            small=small,
-            readout=readout,
-            patch_bias=patch_bias,
-            avg_non_ignore=avg_non_ignore,
-            test_cfg=test_cfg,
-            pad_to=pad_to,
-        )
+        """Build the model of the config file without dropout, with the random weights named ``weights``."""
+        config = copy.deepcopy(self.config.model)
+        config.decode_head.dropout_ratio = 0.0
+        if test_cfg is not None:
+            config.test_cfg = test_cfg
+        if pad_to is not None:
+            config.data_preprocessor.size = pad_to
+        if small:
+            config.backbone.update(SMALL_BACKBONE)
+        self.adapt(config, small=small, readout=readout, patch_bias=patch_bias, avg_non_ignore=avg_non_ignore)
         model = self.models.build(config)
         self.fill(model, self.job.weights_path(weights))
         return model.eval()
 
     def dataset(self, loader: str, root: str, split: str, pipeline: list | None = None) -> object:
-        """A loader's data set on other folders; ``pipeline`` in place of its own."""
+        """Build the data set of a loader on other folders, with its own or another pipeline."""
         config = copy.deepcopy(self.config[loader].dataset)
         config.data_root = root
         config.data_prefix = dict(img_path=f'images/{split}', seg_map_path=f'annotations/{split}')
@@ -97,12 +92,116 @@ class Side:
         return self.datasets.build(config)
 
 
-def open_side(name: str, job: Job, alive: Callable[[], bool] = lambda: True) -> Side:
-    """Start ``'dpt'`` or ``'mmseg'``, whichever this environment holds."""
-    if name == 'dpt':
-        from .side_dpt import DPTSide
+class DPTSide(Side):
+    """``dpt`` with its config file unchanged; loads the peer's weights as any MMSegmentation checkpoint."""
 
-        return DPTSide(job, alive)
-    from .side_mmseg import MMSegSide
+    scope = 'dpt'
 
-    return MMSegSide(job, alive)
+    def __init__(self, job: Job, alive: Callable[[], bool] = lambda: True) -> None:
+        import dpt  # noqa: F401 (registers the parts)
+        from dpt.registry import DATASETS, METRICS, MODELS
+        from dpt.structures import SegDataSample
+
+        self.samples = SegDataSample
+        self.models, self.datasets, self.metrics = MODELS, DATASETS, METRICS
+        super().__init__(job, alive)
+        self.config = Config.fromfile(job.config)
+
+    def adapt(
+        self, config: ConfigDict, *, small: bool, readout: str, patch_bias: bool, avg_non_ignore: bool
+    ) -> None:
+        """See the base class."""
+        config.backbone.init_cfg = None
+        if readout != 'project':
+            config.neck.readout_type = readout
+        if not patch_bias:
+            config.backbone.patch_bias = False
+        if avg_non_ignore:
+            config.loss.avg_non_ignore = True
+        if small:
+            width = SMALL_BACKBONE['embed_dims']
+            config.neck.update(
+                in_channels=width, channels=SMALL_CHANNELS, post_process_channels=SMALL_POST_PROCESS
+            )
+            config.decode_head.update(in_channels=SMALL_CHANNELS, channels=SMALL_CHANNELS)
+
+    def fill(self, model: nn.Module, path: Path) -> None:
+        """See the base class."""
+        from dpt.checkpoints import load_model
+
+        load_model(model, wait_for(path, self.alive), logger=logging.getLogger('parity'))
+
+    def tta_pipeline(self, ratios_of: str) -> list:
+        """See the base class."""
+        from dpt.config.testing import use_test_time_augmentation
+
+        config = copy.deepcopy(self.config)
+        config.tta_ratios_of = ratios_of
+        use_test_time_augmentation(config)
+        return config.test_dataloader.dataset.pipeline
+
+
+class MMSegSide(Side):
+    """MMSegmentation 1.2.2 with the config file of its wheel.
+
+    SyncBN becomes BN, since there is one process. The patch bias is on, as in the published run; versions
+    from 1.2.0 on drop it.
+    """
+
+    scope = 'mmseg'
+
+    def __init__(self, job: Job, alive: Callable[[], bool] = lambda: True) -> None:
+        from mmseg.registry import DATASETS, METRICS, MODELS
+        from mmseg.structures import SegDataSample
+        from mmseg.utils import register_all_modules
+
+        register_all_modules(init_default_scope=True)
+        self.samples = SegDataSample
+        self.models, self.datasets, self.metrics = MODELS, DATASETS, METRICS
+        super().__init__(job, alive)
+        self.config = Config.fromfile(self.shipped(PEER_CONFIG))
+
+    @staticmethod
+    def shipped(name: str) -> str:
+        """Return the path of a file of the wheel."""
+        import mmseg
+
+        return str(Path(mmseg.__file__).parent / name)
+
+    def adapt(
+        self, config: ConfigDict, *, small: bool, readout: str, patch_bias: bool, avg_non_ignore: bool
+    ) -> None:
+        """See the base class."""
+        config.pretrained = None
+        config.decode_head.norm_cfg.type = 'BN'
+        if readout != 'project':
+            config.decode_head.readout_type = readout
+        if patch_bias:
+            config.backbone.patch_bias = True
+        if avg_non_ignore:
+            config.decode_head.loss_decode.avg_non_ignore = True
+        if small:
+            width = SMALL_BACKBONE['embed_dims']
+            config.decode_head.update(
+                in_channels=(width,) * 4,
+                embed_dims=width,
+                channels=SMALL_CHANNELS,
+                post_process_channels=SMALL_POST_PROCESS,
+            )
+
+    def fill(self, model: nn.Module, path: Path) -> None:
+        """See the base class."""
+        state = model.state_dict()
+        randomise(state)
+        write_whole(path, lambda partial: torch.save(dict(meta={}, state_dict=state), partial))
+
+    def tta_pipeline(self, ratios_of: str) -> list:
+        """See the base class. Version 1.x has no ratios of one scale as 0.x had, so each scale is listed."""
+        pipeline = copy.deepcopy(self.config.tta_pipeline)
+        if ratios_of == 'test_scale':
+            width, height = (2048, 512)
+            pipeline[1].transforms[0] = [
+                dict(type='Resize', scale=(int(width * ratio), int(height * ratio)), keep_ratio=True)
+                for ratio in self.config.img_ratios
+            ]
+        return pipeline

@@ -1,4 +1,4 @@
-"""Measures, verdicts and the table that shows them."""
+"""Differences between arrays of the two sides, and the table of comparisons."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,9 +13,9 @@ class Row:
     Args:
         link: Name of the link.
         measure: What was compared, and in which unit.
-        difference: What was found; NaN never holds.
-        tolerance: Largest difference that holds.
-        note: What a reader should know beside.
+        difference: The difference found; NaN never holds.
+        tolerance: The largest difference that holds.
+        note: Additional information, printed below the row.
     """
 
     link: str
@@ -31,7 +31,7 @@ class Row:
 
 
 def relative_difference(theirs: np.ndarray, ours: np.ndarray) -> float:
-    """Largest absolute difference over the largest absolute value of ``theirs``; NaN where shapes differ."""
+    """Return the largest absolute difference over the largest value of ``theirs``; NaN if shapes differ."""
     if theirs.shape != ours.shape:
         return float('nan')
     largest = float(np.abs(theirs).max(initial=0))
@@ -40,11 +40,11 @@ def relative_difference(theirs: np.ndarray, ours: np.ndarray) -> float:
 
 
 def absolute_difference(theirs: np.ndarray, ours: np.ndarray) -> float:
-    """Largest absolute difference; infinite where only one side is NaN, NaN where shapes differ."""
+    """Return the largest absolute difference; infinity if one side alone is NaN, NaN if shapes differ."""
     theirs, ours = np.asarray(theirs), np.asarray(ours)
     if theirs.shape != ours.shape:
         return float('nan')
-    if np.array_equal(theirs, ours):  # most often, and without a copy in double precision
+    if np.array_equal(theirs, ours):  # the usual case, without a copy in double precision
         return 0.0
     theirs, ours = theirs.astype(np.float64), ours.astype(np.float64)
     if (np.isnan(theirs) != np.isnan(ours)).any():
@@ -53,7 +53,7 @@ def absolute_difference(theirs: np.ndarray, ours: np.ndarray) -> float:
 
 
 def distance(one: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray] | None = None) -> float:
-    """Euclidean distance of all arrays of two groups together, or the length of one; NaN if names differ."""
+    """Return the Euclidean distance of two groups of arrays, or the norm of one; NaN if names differ."""
     if other is not None and set(one) != set(other):
         return float('nan')
     parts = [one[name].astype(np.float64) - (other[name] if other else 0) for name in one]
@@ -61,19 +61,38 @@ def distance(one: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray] | No
 
 
 def worst(differences: dict[str, float]) -> tuple[str, float]:
-    """Name and value of the largest difference; NaN counts as the largest."""
+    """Return the name and value of the largest difference; NaN counts as the largest."""
     name = max(differences, key=lambda key: np.inf if np.isnan(differences[key]) else differences[key])
     return name, differences[name]
 
 
 def count_unequal(theirs: Sequence, ours: Sequence) -> int:
-    """How many entries of two sequences differ, entries that one of them lacks included."""
+    """Return how many entries of two sequences differ, including entries that one of them lacks."""
     unequal = sum(a != b for a, b in zip(theirs, ours, strict=False))
     return unequal + abs(len(theirs) - len(ours))
 
 
+def part(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
+    """Return the arrays whose names start with ``prefix``, without the prefix."""
+    return {name[len(prefix) :]: array for name, array in arrays.items() if name.startswith(prefix)}
+
+
+def renamed(theirs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return the peer's parameters by our names, with the rules that load its checkpoints; our side only.
+
+    Raises:
+        ValueError: If the rules do not know a name.
+    """
+    from dpt.checkpoints.formats import MMSEG_DPT, convert
+
+    ours, report = convert(theirs, MMSEG_DPT)
+    if report.unmapped:
+        raise ValueError(f'unknown to the table of names: {", ".join(report.unmapped[:5])}')
+    return ours
+
+
 def render(rows: Sequence[Row]) -> str:
-    """The table, notes below their rows, and a last line that sums up."""
+    """Return the table, with notes below their rows and the number of comparisons that hold."""
     width = max((len(row.measure) for row in rows), default=0)
     lines = [f'{"link":<12}{"measure":<{width}}  {"difference":>10}  {"tolerance":>9}  verdict']
     lines.append('-' * len(lines[0]))

@@ -1,12 +1,15 @@
 """Data sets and the transforms of their pipelines."""
 
-import mmcv.transforms  # noqa: F401  registers Resize, RandomResize, RandomFlip, TestTimeAug
+import mmcv.transforms  # noqa: F401 (registers Resize, RandomResize, RandomFlip, TestTimeAug)
 
 from dpt.datasets.ade20k import ADE20KDataset
-from dpt.datasets.camvid import CamVidDataset
-from dpt.datasets.cityscapes import CityscapesDataset
-from dpt.datasets.pascal_context import PascalContextDataset, PascalContextDataset59
-from dpt.datasets.pascal_voc import PascalVOCDataset
+from dpt.datasets.published import (
+    CamVidDataset,
+    CityscapesDataset,
+    PascalContextDataset,
+    PascalContextDataset59,
+    PascalVOCDataset,
+)
 from dpt.datasets.segmentation import BaseSegDataset
 from dpt.datasets.transforms import (
     LoadAnnotations,

@@ -9,7 +9,7 @@ from dpt.registry import DATASETS
 ARCHIVE = 'ADEChallengeData2016'
 URL = f'http://data.csail.mit.edu/places/ADEchallenge/{ARCHIVE}.zip'
 
-# Names and colours as MMSegmentation's checkpoints carry them; the blank in 'bed ' belongs to the name.
+# Names and colours as in the checkpoints of MMSegmentation, including the blank in 'bed '.
 _CLASSES = """\
 wall, building, sky, floor, tree, ceiling, road, bed , windowpane, grass, cabinet, sidewalk, person,
 earth, door, table, mountain, plant, curtain, chair, car, water, painting, sofa, shelf, house, sea,
@@ -40,14 +40,14 @@ ffcc00 ff008f 00ffeb 85ff00 ff00eb f500ff ff007a fff500 0abed4 d6ff00 00ccff 140
 
 @DATASETS.register_module()
 class ADE20KDataset(BaseSegDataset):
-    """ADE20K's scene parsing benchmark: 20,210 training and 2,000 validation images.
+    """The scene parsing benchmark of ADE20K: 20,210 training and 2,000 validation images.
 
-    Masks hold 1..150, and 0 where there is no label, hence ``reduce_zero_label=True``. Images end in
+    Masks contain 1 to 150, and 0 for pixels without a label, hence ``reduce_zero_label=True``. Images end in
     ``.jpg``, masks in ``.png``. Arguments: :class:`BaseSegDataset`. Zhou et al., *Scene Parsing through
     ADE20K Dataset*, 2017.
 
     Raises:
-        FileNotFoundError: A folder is missing; the message says which archive to get and where it belongs.
+        FileNotFoundError: If a folder is missing; the message names the archive and where to unpack it.
     """
 
     METAINFO: dict = {
@@ -64,11 +64,11 @@ class ADE20KDataset(BaseSegDataset):
             f'ADE20K is not there: {osp.abspath(folder)} is not a folder.',
             f'Get {ARCHIVE}.zip, the scene parsing benchmark release, from {URL} and unpack it so that '
             f'{root / "images" / "training"} exists (<data_root>/images/training).',
-            'If it lies elsewhere, say so with --cfg-options data_root=/path/to/' + ARCHIVE,
+            f'If it is elsewhere, set --cfg-options data_root=/path/to/{ARCHIVE}',
         ]
         wrong = find_full_release(root)
         if (root / ARCHIVE).is_dir():
-            lines.append(f'There is {root / ARCHIVE}: data_root should be that.')
+            lines.append(f'{root / ARCHIVE} exists: set data_root to that.')
         elif wrong is not None:
             lines.append(
                 f'{wrong} is of the full ADE20K release (masks *_seg.png beside the images): that is the '
@@ -78,7 +78,7 @@ class ADE20KDataset(BaseSegDataset):
 
 
 def find_full_release(root: Path) -> Path | None:
-    """A folder or file under or beside ``root`` that betrays the full release, ADE20K_2021_17_01 or older."""
+    """Return a folder or file of the full release (ADE20K_2021_17_01 or older) in or beside ``root``."""
     if root.name.startswith('ADE20K_20') and root.is_dir():
         return root
     for folder in (root, root.parent):

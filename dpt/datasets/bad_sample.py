@@ -1,4 +1,4 @@
-"""Samples that cannot be trained on or evaluated: told by the name of their file, or skipped and counted."""
+"""Samples that cannot be used: errors that name their file, and a count of those that are skipped."""
 
 import cv2
 import numpy as np
@@ -11,8 +11,8 @@ class BadSampleError(ValueError):
     """An image or mask that cannot be used; the message names the file.
 
     Args:
-        message: One line: tools show the last line of what a worker hands on.
-        kind: Short name of the fault, by which ``tools/check_data.py`` counts.
+        message: One line, since tools print the last line of an error of a worker.
+        kind: Short name of the fault, for the counts of ``tools/check_data.py``.
     """
 
     def __init__(self, message: str, kind: str = 'other') -> None:
@@ -24,16 +24,20 @@ def read_file(path: str, what: str, backend_args: dict | None = None) -> bytes:
     """Return the content of a file.
 
     Args:
-        path: Path or URL, as mmengine's file backends take it.
+        path: Path or URL of one of mmengine's file backends.
         what: ``'image'`` or ``'mask'``, for the message.
         backend_args: Arguments of mmengine's file backend.
 
     Raises:
-        FileNotFoundError: The file does not exist.
-        BadSampleError: It cannot be read, or is empty.
+        FileNotFoundError: If the file does not exist.
+        BadSampleError: If it cannot be read or is empty.
     """
     try:
-        content = _content(path, backend_args)
+        if backend_args is None and '://' not in path:  # faster than mmengine's backend of local files
+            with open(path, 'rb') as file:
+                content = file.read()
+        else:
+            content = fileio.get(path, backend_args=backend_args)
     except FileNotFoundError as error:
         raise FileNotFoundError(f'{what} {path} does not exist') from error
     except OSError as error:
@@ -44,27 +48,18 @@ def read_file(path: str, what: str, backend_args: dict | None = None) -> bytes:
     return content
 
 
-def _content(path: str, backend_args: dict | None) -> bytes:
-    if (
-        backend_args is None and '://' not in path
-    ):  # what mmengine's backend of local files does, in less time
-        with open(path, 'rb') as file:
-            return file.read()
-    return fileio.get(path, backend_args=backend_args)
-
-
 TOO_NARROW = 'a side would be shorter than one pixel after resizing; leave this image out, or crop it'
-"""What is wrong with a strip of an image, which no resizing with its aspect ratio kept can use."""
+"""Message for images that are too elongated to be resized with their aspect ratio."""
 
 FILE_ERRORS = (BadSampleError, OSError, cv2.error)
-"""What is raised where the files of a sample are at fault."""
+"""Exceptions caused by the files of a sample."""
 
 
 def name_sample(error: Exception, sample: dict) -> BadSampleError:
-    """Return the error with the sample's file in its message, where it is not there yet."""
+    """Return the error as a BadSampleError whose message names the file of the sample."""
     message = ' '.join(str(error).splitlines()) or type(error).__name__
     path = sample.get('img_path')
-    if isinstance(error, cv2.error) and 'inv_scale_' in message:  # OpenCV's check of the new size
+    if isinstance(error, cv2.error) and 'inv_scale_' in message:  # OpenCV checks the new size
         return BadSampleError(f'image {path}: {TOO_NARROW}', 'image too narrow')
     if isinstance(error, FileNotFoundError):
         kind = f'{message.split(" ")[0]} missing' if message.endswith('does not exist') else 'file missing'
@@ -75,22 +70,22 @@ def name_sample(error: Exception, sample: dict) -> BadSampleError:
 
 
 class BadSampleCount:
-    """Which samples of a data set were bad, over all loader workers of a process.
+    """Counts the bad samples of a data set over all data-loading workers of a process.
 
     Args:
         size: Number of samples.
-        limit: How many different samples may be bad.
+        limit: Number of different samples that may be bad.
     """
 
     def __init__(self, size: int, limit: int) -> None:
         self.limit = limit
-        self.seen = torch.zeros(size, dtype=torch.uint8).share_memory_()  # workers inherit it
+        self.seen = torch.zeros(size, dtype=torch.uint8).share_memory_()  # shared with the workers
 
     def add(self, index: int, error: BadSampleError) -> None:
-        """Count a sample and warn of it, the first time it is met.
+        """Count a sample and log a warning the first time.
 
         Raises:
-            BadSampleError: There are more than ``limit``.
+            BadSampleError: If there are more than ``limit``.
         """
         if self.seen[index]:
             return

@@ -1,4 +1,4 @@
-"""Which labels a mask may hold."""
+"""Checks of the labels of a mask."""
 
 import numpy as np
 
@@ -12,11 +12,11 @@ def outside_labels(labels: np.ndarray, num_classes: int, ignore_index: int = IGN
     Args:
         labels: Non-negative whole numbers of shape HxW.
         num_classes: Number of classes K; labels 0..K-1 are classes.
-        ignore_index: Label of pixels that do not count.
+        ignore_index: Label of pixels that are ignored.
     """
     if not labels.size or labels.max() < num_classes:
         return []
-    # 255 wraps to 0: one pass of some microseconds for the usual mask that marks unlabelled pixels
+    # A fast pass for the usual mask with unlabelled pixels: 255 wraps around to 0.
     if labels.dtype == np.uint8 and ignore_index == IGNORE_INDEX and highest_label(labels) < num_classes:
         return []
     present = np.unique(labels)
@@ -24,27 +24,27 @@ def outside_labels(labels: np.ndarray, num_classes: int, ignore_index: int = IGN
 
 
 def highest_label(labels: np.ndarray) -> int:
-    """Return the highest of uint8 labels but 255; -1 if there is none."""
+    """Return the highest uint8 label other than 255, or -1."""
     return int((labels + np.uint8(1)).max()) - 1
 
 
 def is_unlabelled(labels: np.ndarray, ignore_index: int = IGNORE_INDEX) -> bool:
-    """Whether no pixel counts."""
+    """Return whether all pixels are ignored."""
     return bool((labels == ignore_index).all())
 
 
 def check_labels(labels: np.ndarray, disk: np.ndarray, sample: dict, reduce_zero_label: bool) -> None:
-    """Refuse a mask whose labels do not fit the classes that the data set told its sample.
+    """Check the labels of a mask against the classes of the data set.
 
     Args:
         labels: Trained labels of shape HxW.
-        disk: The same pixels as they are in the file.
-        sample: Dict of the sample. Without ``num_classes`` nothing is checked.
-        reduce_zero_label: Whether label 0 of the file was taken for 'no label'.
+        disk: The labels in the file.
+        sample: Dict of the sample; nothing is checked without ``num_classes``.
+        reduce_zero_label: Whether label 0 of the file means 'no label'.
 
     Raises:
-        BadSampleError: A label is outside the classes or, where the sample says ``allow_unlabelled=False``,
-            no pixel has a label.
+        BadSampleError: If a label is outside the classes, or if no pixel has a label and the sample has
+            ``allow_unlabelled=False``.
     """
     count = sample.get('num_classes')
     if count is None:
@@ -56,7 +56,7 @@ def check_labels(labels: np.ndarray, disk: np.ndarray, sample: dict, reduce_zero
         raise BadSampleError(
             f'mask {sample["seg_map_path"]} holds the label {", ".join(map(str, found))}, trained as '
             f'{", ".join(map(str, outside[:5]))}, but the {count} classes are 0 to {count - 1} and '
-            f'{ignore_index} is for none: {_remedy(disk, sample, reduce_zero_label, ignore_index)}',
+            f'{ignore_index} is ignored: {_remedy(disk, sample, reduce_zero_label, ignore_index)}',
             'label outside the classes',
         )
     if not sample.get('allow_unlabelled', True) and is_unlabelled(labels, ignore_index):
@@ -71,4 +71,4 @@ def _remedy(disk: np.ndarray, sample: dict, reduce_zero_label: bool, ignore_inde
         and counted.max(initial=0) == sample['num_classes']
     ):
         return "set reduce_zero_label=True on the data set if 0 means 'no label', else name all classes"
-    return f'name all classes in metainfo, or write {ignore_index} where no class is meant'
+    return f'name all classes in metainfo, or write {ignore_index} where no class applies'

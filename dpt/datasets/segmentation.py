@@ -1,4 +1,4 @@
-"""Data sets of images whose masks hold one label per pixel, found by folders, suffixes and split files."""
+"""The data set of images and masks, listed by folders, suffixes and split files."""
 
 import os.path as osp
 from collections import Counter
@@ -10,7 +10,7 @@ from mmengine import fileio
 from mmengine.dataset import BaseDataset, Compose
 
 from dpt.datasets.bad_sample import FILE_ERRORS, BadSampleCount, name_sample
-from dpt.datasets.transforms.fused import fuse
+from dpt.datasets.transforms.geometry import fuse
 from dpt.registry import DATASETS, TRANSFORMS
 from dpt.structures import IGNORE_INDEX
 
@@ -19,47 +19,46 @@ PREFIX_KEYS = ('img_path', 'seg_map_path')
 
 @DATASETS.register_module()
 class BaseSegDataset(BaseDataset):
-    """Images and masks of the same name in two folders, searched with their sub-folders.
+    """Images and masks of the same name in two folders and their subfolders.
 
-    Usable as it is, ``metainfo=dict(classes=..., palette=...)`` names the classes; a subclass may state them
-    in ``METAINFO`` instead. Each sample starts as a dict of ``img_path``, ``seg_map_path`` (absent where the
-    data set has no annotations), ``label_map``, ``reduce_zero_label``, ``num_classes``, ``ignore_index``,
+    Set the classes with ``metainfo=dict(classes=..., palette=...)``, or in ``METAINFO`` of a subclass. The
+    pipeline starts from a dict of ``img_path``, ``seg_map_path`` (absent if the data set has no
+    annotations), ``label_map``, ``reduce_zero_label``, ``num_classes``, ``ignore_index``,
     ``allow_unlabelled`` and ``seg_fields=[]``.
 
     Args:
-        ann_file: Split file, one image a line, with or without the image suffix, relative to the image
-            folder; its order is kept. Empty: all images of the folder, sorted.
-        img_suffix: How names of images end.
-        seg_map_suffix: How names of masks end, where the image has ``img_suffix``.
-        metainfo: ``classes`` (names or a text file, one name a line) and ``palette`` (RGB, 0..255; made up,
-            always the same, if missing). Of a class with ``METAINFO``, ``classes`` may select and reorder:
-            pixels of classes not selected become 255.
-        data_root: Folder that relative paths of ``ann_file`` and ``data_prefix`` start from.
-        data_prefix: Folders ``img_path`` and ``seg_map_path``; None means both are ``data_root`` itself.
-            Leave ``seg_map_path`` out where there are no masks (in test mode).
-        indices: First so many samples, or the samples with these numbers.
-        serialize_data: Keep the list of samples as bytes, which loader workers share.
-        pipeline: Transforms, as configs or callables. ``RandomResize``, ``RandomCrop`` and ``RandomFlip`` in
-            a row become one faster step with the same results.
-        test_mode: Whether masks may be missing, and whether a sample that fails is an error rather than
-            replaced by another.
-        lazy_init: Whether to list the folders only when the first sample is asked for.
-        max_refetch: How often a training sample is replaced when it is bad or the pipeline gives None.
-        max_bad_samples: How many different bad samples each process may skip in training: another sample,
-            which follows from the seed and the place in the order, is taken instead, and the file is named
-            in the log. 0: the first is an error. Every start of a run counts anew.
-        allow_unlabelled: Whether a mask may have no labelled pixel at all; ``False`` makes that a bad sample.
-        ignore_index: Label of pixels that do not count. ``reduce_zero_label`` and a selection of classes
-            mark them with 255 and need it to be that.
-        reduce_zero_label: Whether label 0 means 'no label' and 1 is the first class. It is decided here
-            only; ``LoadAnnotations`` carries it out.
+        ann_file: Split file with one image per line, with or without ``img_suffix``, relative to the folder
+            of images; its order is kept. If empty, all images of the folder are used, sorted.
+        img_suffix: Suffix of images.
+        seg_map_suffix: Suffix of masks in place of ``img_suffix``.
+        metainfo: ``classes`` (names, or a text file with one name per line) and ``palette`` (RGB, 0 to 255;
+            generated if missing). If the class has ``METAINFO``, ``classes`` may select and reorder its
+            classes; pixels of the others become 255.
+        data_root: Folder that ``ann_file`` and ``data_prefix`` are relative to.
+        data_prefix: Folders ``img_path`` and ``seg_map_path``; None means ``data_root`` for both. Omit
+            ``seg_map_path`` if there are no masks (in test mode).
+        indices: Number of first samples, or indices of the samples to use.
+        serialize_data: Whether to keep the list of samples as bytes, which workers share.
+        pipeline: Transforms, as configs or callables. Consecutive ``RandomResize``, ``RandomCrop`` and
+            ``RandomFlip`` are fused to a faster step with the same results.
+        test_mode: Whether masks may be missing; a sample that fails raises in place of being replaced.
+        lazy_init: Whether to list the folders only when the first sample is read.
+        max_refetch: How often a training sample is replaced if it is bad or the pipeline returns None.
+        max_bad_samples: Number of different bad samples that each process may skip in training. They are
+            logged and replaced by samples that depend on the seed and the position only. With 0, the first
+            one raises. The count starts anew with each start of a run.
+        allow_unlabelled: Whether a mask without any labelled pixel is allowed or a bad sample.
+        ignore_index: Label of pixels that are ignored. It must be 255 with ``reduce_zero_label`` or a
+            selection of classes, which write 255.
+        reduce_zero_label: Whether label 0 means 'no label' and 1 is the first class. ``LoadAnnotations``
+            applies this setting.
         backend_args: Arguments of mmengine's file backend.
 
     Raises:
-        FileNotFoundError: A folder, the split file, an image of the split file, or the mask of an image
-            is missing (masks only outside test mode).
-        ValueError: No image has the suffix; classes are missing, unknown or repeated; the palette does not
-            fit; an argument contradicts another.
+        FileNotFoundError: If a folder, the split file, an image of the split file, or (except in test mode)
+            a mask does not exist.
+        ValueError: If no image has the suffix; if classes are missing, unknown or repeated; if the palette
+            has another length; if arguments contradict each other.
     """
 
     METAINFO: dict = {}
@@ -93,8 +92,8 @@ class BaseSegDataset(BaseDataset):
         self.backend_args = dict(backend_args) if backend_args else None
         if max_bad_samples < 0 or (max_bad_samples and test_mode):
             raise ValueError(
-                f'max_bad_samples={max_bad_samples}: 0 or more was expected, and 0 in test mode, which '
-                'evaluates every image'
+                f'max_bad_samples={max_bad_samples}: must be 0 or more, and 0 in test mode, which evaluates '
+                'every image'
             )
         self.max_bad_samples, self._bad_samples = max_bad_samples, None
         self.allow_unlabelled = allow_unlabelled
@@ -110,7 +109,7 @@ class BaseSegDataset(BaseDataset):
             max_refetch=max_refetch,
         )
         self._complete_metainfo(own_palette='palette' in (metainfo or {}))
-        # Through our registry, so that its names win even where no default scope is set.
+        # Built by our registry, whose names take precedence even without a default scope.
         self.pipeline = Compose(
             fuse([TRANSFORMS.build(t) if isinstance(t, Mapping) else t for t in pipeline or ()])
         )
@@ -119,12 +118,12 @@ class BaseSegDataset(BaseDataset):
 
     @classmethod
     def get_label_map(cls, new_classes: Sequence[str]) -> dict[int, int] | None:
-        """Trained label of each label of ``METAINFO``; None where nothing changes.
+        """Return the new label of each label of ``METAINFO``, or None if nothing changes.
 
         Names are compared without surrounding blanks.
 
         Raises:
-            ValueError: A name is not in ``METAINFO``.
+            ValueError: If a name is not in ``METAINFO``.
         """
         known = [name.strip() for name in cls.METAINFO.get('classes', ())]
         wanted = [name.strip() for name in new_classes]
@@ -136,7 +135,7 @@ class BaseSegDataset(BaseDataset):
         return {old: wanted.index(name) if name in wanted else IGNORE_INDEX for old, name in enumerate(known)}
 
     def load_data_list(self) -> list[dict]:
-        """List the folders once, check that everything is there, and describe each sample."""
+        """List the folders, check that all files exist, and return a dict per sample."""
         images, masks = self.data_prefix['img_path'], self.data_prefix.get('seg_map_path')
         stems = self._find_images(images)
         if not self.test_mode:
@@ -144,13 +143,13 @@ class BaseSegDataset(BaseDataset):
         return [self._describe(stem, images, masks) for stem in stems]
 
     def full_init(self) -> None:
-        """List the samples, if that was put off."""
+        """List the samples if ``lazy_init`` postponed it."""
         super().full_init()
         if self.max_bad_samples and self._bad_samples is None:
             self._bad_samples = BadSampleCount(len(self), self.max_bad_samples)
 
     def prepare_data(self, idx: int) -> Any:
-        """Read and transform a sample; None if it is bad and may be skipped, else an error names its file."""
+        """Return a transformed sample, or None if it is bad and skipped; errors name its file."""
         try:
             return super().prepare_data(idx)
         except (*FILE_ERRORS, ValueError) as error:
@@ -176,7 +175,7 @@ class BaseSegDataset(BaseDataset):
 
     def _complete_metainfo(self, own_palette: bool) -> None:
         classes = self._metainfo.get('classes')
-        if classes and isinstance(classes, str):  # mmengine found no such file
+        if classes and isinstance(classes, str):  # mmengine did not find this file
             raise ValueError(
                 f'{type(self).__name__} got classes={classes!r}: the file does not exist; set '
                 'metainfo=dict(classes=...) to a text file with one name a line, or to a list of names'
@@ -203,7 +202,7 @@ class BaseSegDataset(BaseDataset):
         )
 
     def _list_files(self, folder: str) -> list[str]:
-        """Files of a folder and its sub-folders, relative to it, sorted."""
+        """Return the sorted files of a folder and its subfolders, relative to it."""
         if not folder:
             raise ValueError(f'{type(self).__name__} has no folder to look in: set data_root or data_prefix')
         if not fileio.isdir(folder, backend_args=self.backend_args):
@@ -214,24 +213,22 @@ class BaseSegDataset(BaseDataset):
         return sorted(files)
 
     def explain_missing(self, folder: str) -> str:
-        """What to tell a user whose folder of images or masks does not exist."""
+        """Return the error message for a folder of images or masks that does not exist."""
         return (
             f'folder {osp.abspath(folder)} does not exist: {type(self).__name__} has '
             f'data_root={self.data_root!r} and looks for data_prefix={dict(self.data_prefix)}'
         )
 
     def _find_images(self, folder: str) -> list[str]:
-        """Names of the images without suffix: those of the split file, else all."""
+        """Return the names of the images, of the split file or all, without suffix."""
         files = self._list_files(folder)
         end = len(self.img_suffix)
         stems = [name[: len(name) - end] for name in files if name.endswith(self.img_suffix)]
         if not stems:
             present = Counter(osp.splitext(name)[1] or name for name in files).most_common(5)
-            there = ', '.join(f'{count} {suffix}' for suffix, count in present) or 'no file at all'
-            raise ValueError(
-                f'no image in {osp.abspath(folder)} ends in {self.img_suffix!r}: there is {there}; '
-                'set img_suffix'
-            )
+            there = ', '.join(f'{count} {suffix}' for suffix, count in present) or 'no files'
+            where = f'no image in {osp.abspath(folder)} ends in {self.img_suffix!r}'
+            raise ValueError(f'{where}, found {there}: set img_suffix')
         return self._read_split(set(stems), folder) if self.ann_file else stems
 
     def _read_split(self, present: set[str], folder: str) -> list[str]:
@@ -240,10 +237,10 @@ class BaseSegDataset(BaseDataset):
         try:
             text = fileio.get_text(self.ann_file, backend_args=self.backend_args)
         except UnicodeDecodeError as error:
-            raise ValueError(f'split file {osp.abspath(self.ann_file)} is no text: {error}') from error
+            raise ValueError(f'split file {osp.abspath(self.ann_file)} is not text: {error}') from error
         names = [line.strip().removesuffix(self.img_suffix) for line in text.splitlines() if line.strip()]
         if not names:
-            raise ValueError(f'split file {osp.abspath(self.ann_file)} names no image')
+            raise ValueError(f'split file {osp.abspath(self.ann_file)} lists no images')
         absent = [name for name in names if name not in present]
         if absent:
             raise FileNotFoundError(
@@ -284,16 +281,16 @@ def _first(stems: Sequence[str], suffix: str) -> str:
 def _fit_palette(
     palette: Sequence[Sequence[int]] | None, num_classes: int, label_map: Mapping[int, int] | None, own: bool
 ) -> list[list[int]]:
-    """One RGB colour a trained class.
+    """Return one RGB colour per class.
 
     Args:
-        palette: Colours of the trained classes or, with a ``label_map``, of the classes it starts from.
-        num_classes: Number of trained classes.
-        label_map: Label of ``METAINFO`` -> trained label.
-        own: Whether ``palette`` came with the selection of classes, in whose order it then is.
+        palette: Colours of the classes or, with a ``label_map``, of the classes of ``METAINFO``.
+        num_classes: Number of classes.
+        label_map: Label of ``METAINFO`` -> new label.
+        own: Whether ``palette`` was given together with the selection of classes, in the same order.
     """
     if not palette:
-        # The colours MMSegmentation gives such data sets, drawn aside from numpy's global state.
+        # The colours of MMSegmentation, drawn without changing numpy's global state.
         return np.random.RandomState(42).randint(0, 255, size=(num_classes, 3)).tolist()
     rows = [list(colour) for colour in palette]
     if label_map and len(rows) == len(label_map) and not (own and len(rows) == num_classes):

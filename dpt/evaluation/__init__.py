@@ -1,4 +1,4 @@
-"""How good predictions are: a confusion matrix and the scores read from it."""
+"""Metrics of semantic segmentation."""
 
 from dpt.evaluation.confusion import confusion_matrix, segmentation_metrics
 from dpt.evaluation.iou import IoUMetric

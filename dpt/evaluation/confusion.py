@@ -1,4 +1,4 @@
-"""The confusion matrix, the scores read from it, and the table that shows them."""
+"""The confusion matrix, the scores computed from it, and their table."""
 
 from collections.abc import Sequence
 
@@ -17,17 +17,17 @@ def confusion_matrix(
     """Count the pixels of every pair of true and predicted class.
 
     Args:
-        prediction: predicted labels of shape HxW, any integer dtype.
-        label: true labels of shape HxW, any integer dtype; moved to the device of ``prediction``.
-        num_classes: K.
-        ignore_index: true label of the pixels that are not counted.
+        prediction: Predicted labels of shape HxW, any integer dtype.
+        label: True labels of shape HxW, any integer dtype; moved to the device of ``prediction``.
+        num_classes: Number of classes K.
+        ignore_index: True label of pixels that are ignored.
 
     Returns:
         int64 counts of shape KxK on the device of ``prediction``; rows are the truth, columns the prediction.
 
     Raises:
-        ValueError: if the sizes differ, a dtype is no integer, or a value is neither in 0..K-1 nor, in
-            ``label``, ``ignore_index``.
+        ValueError: If the sizes differ, a dtype is not an integer, or a value is outside 0..K-1 and, in
+            ``label``, not ``ignore_index``.
     """
     if prediction.shape != label.shape:
         sizes = f'{size_text(prediction)} pixels and the label {size_text(label)} (height x width)'
@@ -42,27 +42,27 @@ def confusion_matrix(
     ignored = label == ignore_index
     bad_label = ((label < 0) | (label >= num_classes)) & ~ignored
     bad_prediction = (prediction < 0) | (prediction >= num_classes)
-    if (bad_label | bad_prediction).any():  # one look at the device unless something is wrong
+    if (bad_label | bad_prediction).any():  # a single synchronisation unless there is an error
         raise _out_of_range(label[bad_label], prediction[bad_prediction], num_classes, ignore_index)
-    # Ignored pixels go to a bin of their own: cheaper than picking the others out of both maps.
+    # An extra bin for ignored pixels is cheaper than selecting the other pixels of both maps.
     cells = torch.where(ignored, num_classes**2, label * num_classes + prediction)
     counts = torch.bincount(cells, minlength=num_classes**2 + 1)
     return counts[:-1].reshape(num_classes, num_classes)
 
 
 def _count_bytes(prediction: Tensor, label: Tensor, num_classes: int, ignore_index: int) -> Tensor:
-    """Count all 256 x 256 pairs of bytes: what is wrong is then seen in the counts, not pixel by pixel."""
+    """Count all 256x256 pairs of bytes, so that errors are found in the counts and not pixel by pixel."""
     cells = (label.to(torch.int32) << 8) | prediction
     counts = torch.bincount(cells.flatten(), minlength=1 << 16).reshape(256, 256)
     inside = counts[:num_classes, :num_classes].clone()
     if 0 <= ignore_index < 256:
-        # Their predictions have to be classes too, but count as nothing.
+        # Predictions at ignored pixels must be classes, too, but are not counted.
         ignored = counts[ignore_index, :num_classes].sum()
         if ignore_index < num_classes:
             inside[ignore_index] = 0
     else:
         ignored = counts.new_zeros(())
-    if inside.sum() + ignored != label.numel():  # one look at the device unless something is wrong
+    if inside.sum() + ignored != label.numel():  # a single synchronisation unless there is an error
         values = torch.arange(256, device=counts.device)
         bad_label = (counts.sum(dim=1) > 0) & (values >= num_classes) & (values != ignore_index)
         bad_prediction = (counts.sum(dim=0) > 0) & (values >= num_classes)
@@ -83,7 +83,7 @@ def _out_of_range(labels: Tensor, predictions: Tensor, num_classes: int, ignore_
 
 
 def size_text(pixels: Tensor) -> str:
-    """The sizes of all dimensions, as in ``1x360x480``."""
+    """Return the shape as text, such as ``1x360x480``."""
     return 'x'.join(map(str, pixels.shape))
 
 
@@ -95,16 +95,16 @@ def _some(values: Tensor, limit: int = 10) -> str:
 def segmentation_metrics(
     confusion: Tensor | np.ndarray, metrics: Sequence[str] = ('mIoU',), beta: float = 1
 ) -> dict[str, np.ndarray]:
-    """Turn a confusion matrix into scores between 0 and 1; a score that is 0 / 0 is NaN.
+    """Compute scores between 0 and 1 from a confusion matrix; 0 / 0 is NaN.
 
     Args:
-        confusion: pixel counts of shape KxK; rows are the truth, columns the prediction.
-        metrics: any of 'mIoU' (gives IoU, Acc), 'mDice' (Dice, Acc), 'mFscore' (Fscore, Precision, Recall).
-        beta: weight of recall against precision in the F-score.
+        confusion: Pixel counts of shape KxK; rows are the truth, columns the prediction.
+        metrics: Any of 'mIoU' (IoU, Acc), 'mDice' (Dice, Acc) and 'mFscore' (Fscore, Precision, Recall).
+        beta: Weight of recall relative to precision in the F-score.
 
     Returns:
-        ``aAcc``, the share of labelled pixels that are right, as a float64 array of no dimension, and then
-        the scores asked for, float64 arrays of shape K.
+        ``aAcc``, the share of labelled pixels that are correct, as a 0-dimensional float64 array, and the
+        scores of ``metrics``, float64 arrays of shape K.
     """
     check_metrics(metrics)
     counts = torch.as_tensor(confusion).cpu().numpy().astype(np.float64)
@@ -124,14 +124,14 @@ def segmentation_metrics(
 
 
 def check_metrics(metrics: Sequence[str]) -> None:
-    """Raise ValueError unless there are names and all are among ``IOU_METRICS``."""
+    """Raise ValueError for an empty list or names outside ``IOU_METRICS``."""
     unknown = [name for name in metrics if name not in IOU_METRICS]
     if unknown or not metrics:
         raise ValueError(f'iou_metrics must be some of {IOU_METRICS}, not {tuple(metrics)}')
 
 
 def score_table(per_class: dict[str, list], means: dict[str, float]) -> str:
-    """Rows of classes with their share of the labelled pixels and their scores, and a row of means."""
+    """Return a table with the share of labelled pixels and the scores of each class, and a row of means."""
     names, pixels = per_class['Class'], per_class['pixels']
     scores = [name for name in per_class if name not in ('Class', 'pixels')]
     width = min(max(len(name) for name in (*names, 'class')), 32)

@@ -1,4 +1,4 @@
-"""Scores of semantic segmentation, from one confusion matrix whose size the number of images leaves alone."""
+"""IoU, Dice and F-score of semantic segmentation, in memory that does not depend on the number of images."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,32 +28,32 @@ from dpt.structures import IGNORE_INDEX
 class IoUMetric(BaseMetric):
     """Mean IoU, Dice or F-score over a data set, with a table of classes.
 
-    A process holds one matrix of KxK counts, on the device of the predictions, and a count of images; these
-    are summed over the processes once, at the end. K is the number of ``dataset_meta['classes']``.
+    Each process holds one KxK confusion matrix on the device of the predictions and a count of images, which
+    are summed over the processes at the end. K is the number of ``dataset_meta['classes']``.
 
-    Scores are in percent, unrounded, so that runs compare to the last digit; the printed table rounds them.
-    A class that neither truth nor prediction has is NaN and left out of the mean; one that is predicted but
-    never true has an IoU of 0, which counts.
+    Scores are in percent and not rounded, so that runs can be compared to the last digit; the printed table
+    is rounded. A class that is in neither truth nor prediction is NaN and not part of the mean; one that is
+    predicted but never true has an IoU of 0.
 
     Args:
-        ignore_index: true label of pixels that are not counted.
-        iou_metrics: any of 'mIoU', 'mDice', 'mFscore'.
-        nan_to_num: stands for scores (between 0 and 1) that are NaN; None leaves those out of the means.
-        beta: weight of recall against precision in the F-score.
-        collect_device: 'cpu' or 'gpu'; either way the sum runs on the device that the backend asks for.
-        output_dir: folder to write predictions to, as ``<stem of the image>.png`` of one channel.
-        format_only: write predictions and compute nothing; needs ``output_dir`` and no truth.
-        label_offset: added to the predicted labels that are written: 1 gives the format of ADE20K's server.
-        scores_file: ``.npz`` file for the confusion matrix and the scores of each image, as :class:`Scores`
-            reads it; each evaluation replaces it.
-        prefix: put before the names of the scores, with a slash.
+        ignore_index: True label of pixels that are ignored.
+        iou_metrics: Any of 'mIoU', 'mDice', 'mFscore'.
+        nan_to_num: Replacement for scores (between 0 and 1) that are NaN; None excludes them from means.
+        beta: Weight of recall relative to precision in the F-score.
+        collect_device: 'cpu' or 'gpu'; accepted as in MMSegmentation, but the backend chooses the device.
+        output_dir: Folder to write predictions to, as ``<stem of the image>.png`` with one channel.
+        format_only: Whether to write predictions without computing scores; requires ``output_dir``.
+        label_offset: Added to the written labels; 1 gives the format of the ADE20K server.
+        scores_file: ``.npz`` file for the confusion matrix and the scores of each image, see
+            :class:`Scores`; each evaluation replaces it.
+        prefix: Prefix of the names of the scores, followed by a slash.
 
     Attributes:
-        per_class: the last evaluation in columns that JSON can hold: 'Class' (names), 'pixels' (true pixels)
-            and the scores in percent, None for NaN. Empty where nothing was evaluated.
+        per_class: The last evaluation as columns for JSON: 'Class' (names), 'pixels' (true pixels) and the
+            scores in percent, None for NaN. Empty without an evaluation.
     """
 
-    default_prefix = ''  # with None the engine logs a warning at each start
+    default_prefix = ''  # mmengine logs a warning if it is None
 
     def __init__(
         self,
@@ -98,7 +98,7 @@ class IoUMetric(BaseMetric):
 
     @property
     def classes(self) -> Sequence[str]:
-        """Names of the classes of the data set."""
+        """The class names of the data set."""
         classes = (self.dataset_meta or {}).get('classes')
         if not classes:
             raise ValueError('IoUMetric finds no classes: set metainfo=dict(classes=...) in the dataset')
@@ -108,12 +108,12 @@ class IoUMetric(BaseMetric):
         """Count one batch.
 
         Args:
-            data_batch: not looked at.
-            data_samples: a dict per image, of ``img_path``, ``pred_sem_seg`` and, unless ``format_only``,
+            data_batch: Not used.
+            data_samples: A dict per image with ``img_path``, ``pred_sem_seg`` and, unless ``format_only``,
                 ``gt_sem_seg``, both a dict with ``data`` of shape 1xHxW.
 
         Raises:
-            ValueError: if the truth is missing, or as :func:`confusion_matrix` does; names the image file.
+            ValueError: If the truth is missing, or as :func:`confusion_matrix`; names the image file.
         """
         for sample in data_samples:
             path = sample.get('img_path')
@@ -134,7 +134,7 @@ class IoUMetric(BaseMetric):
 
     def _write(self, prediction: Tensor, path: str | None) -> None:
         if path is None:
-            raise ValueError('the sample has no img_path, to name the file by')
+            raise ValueError('the sample has no img_path to name the file after')
         file = Path(str(self.output_dir), f'{Path(path).stem}.png')
         _check_same_image(file.name, self._written.setdefault(file.name, path), path)
         fits = len(self.classes) + self.label_offset <= 256
@@ -144,21 +144,20 @@ class IoUMetric(BaseMetric):
         file.write_bytes(png.tobytes())
 
     def evaluate(self, size: int) -> dict[str, float]:
-        """Sum the counts over the processes, compute the scores, print the table, and start afresh.
+        """Sum the counts over the processes, compute the scores, print the table and reset the counts.
 
         Returns:
-            The same scores in every process: aAcc and the means over the classes, in percent; nothing if
-            ``format_only``.
+            aAcc and the means over the classes in percent, equal in all processes; empty if ``format_only``.
 
         Raises:
-            ValueError: if the processes together have not seen ``size`` images, the length of the data set;
-                if two images of the same stem ask for one file.
+            ValueError: If the processes together have not seen ``size`` images, the length of the data set,
+                or if two images have the same stem and ``output_dir`` is set.
         """
         try:
             if self.output_dir is not None:
                 self._check_written()
             confusion, num_samples = self._summed()
-            # Where pictures are all that is wanted, one that is written twice does no harm.
+            # Writing a prediction twice does no harm.
             if num_samples < size or (num_samples > size and not self.format_only):
                 raise ValueError(
                     f'{num_samples} samples were processed but the dataset has {size}: some were counted '
@@ -196,7 +195,7 @@ class IoUMetric(BaseMetric):
         return sums[:-1].reshape(shape).cpu(), int(sums[-1])
 
     def compute_metrics(self, results: list) -> dict[str, float]:
-        """Compute the scores from confusion matrices of shape KxK, which are added up."""
+        """Compute the scores from the sum of confusion matrices of shape KxK."""
         self.per_class = {}
         if self.format_only:
             return {}
@@ -214,7 +213,7 @@ class IoUMetric(BaseMetric):
 
 
 def _label_map(sample: dict, key: str) -> Tensor:
-    """The HxW labels of a field."""
+    """Return the labels of a field, of shape HxW."""
     if key not in sample:
         remedy = ': load annotations in the pipeline, or set format_only=True' if key == 'gt_sem_seg' else ''
         raise ValueError(f'the sample has no {key}{remedy}')
@@ -226,4 +225,4 @@ def _label_map(sample: dict, key: str) -> Tensor:
 
 def _check_same_image(name: str, first: str, second: str) -> None:
     if first != second:
-        raise ValueError(f'{first} and {second} both ask for {name}: write one folder at a time')
+        raise ValueError(f'{first} and {second} would both be written to {name}: write one folder at a time')

@@ -1,4 +1,4 @@
-"""What an evaluation counted, as a file: the confusion matrix and the scores of each image."""
+"""A file with the confusion matrix and the scores of each image of an evaluation."""
 
 import os
 import uuid
@@ -13,14 +13,14 @@ from torch import Tensor
 
 @dataclass
 class Scores:
-    """What an evaluation counted.
+    """The confusion matrix and the scores of each image of an evaluation.
 
     Args:
         classes: Names of the K classes.
         confusion: int64 pixel counts of shape KxK; rows are the truth, columns the prediction.
         images: Paths of the N images.
-        accuracy: Labelled pixels of each image that are right, in per cent, of shape N; NaN without any.
-        miou: Mean IoU over the classes that are in truth or prediction of the image, in per cent, of shape N.
+        accuracy: Share of correct labelled pixels per image in percent, of shape N; NaN without any label.
+        miou: Mean IoU per image in percent over the classes in its truth or prediction, of shape N.
     """
 
     classes: list[str]
@@ -30,7 +30,7 @@ class Scores:
     miou: np.ndarray
 
     def save(self, path: str | Path) -> None:
-        """Write a ``.npz`` file, whole or not at all."""
+        """Write a ``.npz`` file atomically."""
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f'.{path.name}.{uuid.uuid4().hex}')
@@ -50,11 +50,11 @@ class Scores:
 
     @classmethod
     def load(cls, path: str | Path) -> 'Scores':
-        """Read such a file.
+        """Read a file of :meth:`save`.
 
         Raises:
-            FileNotFoundError: If it is not there.
-            ValueError: If it is no such file.
+            FileNotFoundError: If the file does not exist.
+            ValueError: If :meth:`save` did not write it.
         """
         try:
             with np.load(path, allow_pickle=False) as file:
@@ -72,13 +72,13 @@ class Scores:
             raise FileNotFoundError(
                 f'{path} does not exist: tools/test.py --scores {path} writes it'
             ) from None
-        except Exception as error:  # numpy raises what it likes for damaged files
+        except Exception as error:  # numpy raises various exceptions for damaged files
             raise ValueError(f'{path}: not a file that tools/test.py --scores wrote ({error})') from error
         return scores
 
 
 def image_scores(confusion: Tensor) -> Tensor:
-    """Return accuracy and mean IoU of one image in per cent, on its device, from its counts of shape KxK."""
+    """Return accuracy and mean IoU of an image in percent from its confusion matrix, on the same device."""
     counts = confusion.double()
     hits, truth, predicted = counts.diagonal(), counts.sum(dim=1), counts.sum(dim=0)
     iou = hits / (truth + predicted - hits)
@@ -86,12 +86,12 @@ def image_scores(confusion: Tensor) -> Tensor:
 
 
 def check_scores_file(path: str | None) -> None:
-    """Raise ValueError unless a name ends in ``.npz``."""
+    """Raise ValueError if the name of the file does not end in ``.npz``."""
     if path is not None and Path(path).suffix != '.npz':
         raise ValueError(f'{path}: the name of a file of scores must end in .npz')
 
 
 def order_by_score(values: Sequence[float] | np.ndarray) -> list[int]:
-    """Return the places of values that are numbers, the lowest first."""
+    """Return the indices that sort the values, without NaN."""
     numbers = np.asarray(values, np.float64)
     return [int(i) for i in np.argsort(numbers, kind='stable') if not np.isnan(numbers[i])]

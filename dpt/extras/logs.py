@@ -91,6 +91,7 @@ def read_lines(path: Path) -> list[dict]:
     """
     lines = path.read_text(encoding='utf-8', errors='replace').splitlines()
     found: list[dict] = []
+    train: dict = {}
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
@@ -107,6 +108,10 @@ def read_lines(path: Path) -> list[dict]:
         record = {key.removeprefix('train/').removeprefix('val/'): value for key, value in record.items()}
         if 'base_lr' in record:  # of the config; lr is of the first parameter group
             record['lr'] = record['base_lr']
+        if 'loss' in record:
+            train = record
+        elif train.get('epoch') == step:  # validations may be logged by epoch
+            step = train['step']
         found.append(dict(record, step=int(step)))
     return found
 

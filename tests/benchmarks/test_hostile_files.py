@@ -94,13 +94,13 @@ def test_every_tool_refuses(repository: Path, way: str, name: str, tmp_path: Pat
 
 
 @pytest.mark.parametrize('name', [name for name in HOSTILE if 'payload' in name or 'legacy' in name])
-def test_the_payloads_are_ones(name: str, tmp_path: Path) -> None:
+def test_payloads_run_when_unpickled(name: str, tmp_path: Path) -> None:
     file, made = write_hostile(name, tmp_path)
     torch.load(file, weights_only=False)
     assert made.is_dir()
 
 
-def test_the_bare_pickle_is_one(tmp_path: Path) -> None:
+def test_bare_pickle_runs_when_unpickled(tmp_path: Path) -> None:
     file, made = write_hostile('bare_pickle.pth', tmp_path)
     pickle.loads(file.read_bytes())
     assert made.is_dir()

@@ -5,8 +5,8 @@ import json
 import pytest
 import speed_gpu
 import torch
-from speed_gpu import ROWS, Line, parse_args, settings_of
-from speed_gpu_common import Settings, shrunk
+from speed_gpu import ROWS, Line, parse_args
+from speed_gpu_worker import Settings
 
 BASE = dict(seconds=16 / 300, added_mib=100.0, flops=16 * 1.3e12, matrix_rate=8e14)
 
@@ -39,7 +39,7 @@ def failing(**changes: dict) -> list[str]:
     return [line.what.strip() for line in lines if not line.holds()]
 
 
-def test_what_keeps_every_limit_holds() -> None:
+def test_figures_within_limits_hold() -> None:
     assert failing() == []
 
 
@@ -57,7 +57,7 @@ def test_what_keeps_every_limit_holds() -> None:
         (dict(data=dict(data_wait=0.031)), ['time spent waiting for data']),
     ],
 )
-def test_what_breaks_one_limit_is_told(changes: dict, expected: list[str]) -> None:
+def test_figure_beyond_limit_fails_its_line(changes: dict, expected: list[str]) -> None:
     assert failing(**changes) == expected
 
 
@@ -67,7 +67,7 @@ def test_the_faster_training_counts_with_its_own_memory() -> None:
     assert 'the faster one' in failing(train=slow, train_compiled=slow)
 
 
-def test_a_line_shows_what_is_judged() -> None:
+def test_line_shows_figures_limit_and_verdict() -> None:
     line = Line('rate', 300.0, 'images/s', 3, at_least=True, reference=90.0)
     assert line.text(judged=True).split() == [
         'rate',
@@ -92,26 +92,20 @@ def test_a_line_shows_what_is_judged() -> None:
         (['--rows', 'infer', '--size', '100'], '--size 100'),
     ],
 )
-def test_arguments_that_cannot_work_are_told(arguments: list[str], told: str, capsys) -> None:
+def test_wrong_arguments_exit_with_message(arguments: list[str], told: str, capsys) -> None:
     with pytest.raises(SystemExit) as end:
         parse_args(arguments)
     assert end.value.code == 2
     assert told in capsys.readouterr().err
 
 
-def test_without_a_gpu_one_line_tells(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+def test_missing_gpu_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
     assert speed_gpu.main(['--rows', 'infer']) == 2
     assert capsys.readouterr().err.count('\n') == 1
 
 
-def test_settings_reach_the_workers() -> None:
-    args = parse_args(['--rows', 'infer', '--size', '64', '--device', 'cpu'])
-    settings = settings_of(args, 'folder')
-    assert Settings(**json.loads(settings.as_json())) == settings == Settings('cpu', size=64, data='folder')
-
-
-def test_a_smoke_run_never_passes(tmp_path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+def test_smoke_run_exits_with_2(tmp_path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     measured = found()
     calls = []
 
@@ -124,27 +118,9 @@ def test_a_smoke_run_never_passes(tmp_path, monkeypatch: pytest.MonkeyPatch, cap
     rows = ['--rows', 'train,latency', '--rounds', '1', '--peer-python', 'peer']
     assert speed_gpu.main([*rows, '--device', 'cpu', '--json', str(tmp_path / 'a.json')]) == 2
     assert 'smoke run' in capsys.readouterr().out
-    assert [script for python, script, _ in calls if python == 'peer'] == 2 * ['speed_gpu_peer.py']
+    assert [script for python, script, _ in calls if python == 'peer'] == 2 * ['speed_gpu_worker.py']
     assert set(json.loads((tmp_path / 'a.json').read_text())['found']) == {'train', 'latency'}
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
     assert speed_gpu.main(rows) == 0
     measured['latency'][0]['seconds'] = 1.0
     assert speed_gpu.main(rows) == 1
-
-
-def test_images_get_as_many_names_as_asked_for(tmp_path) -> None:
-    speed_gpu.write_data(tmp_path, 40)
-    images, labels = (
-        sorted((tmp_path / kind / 'validation').iterdir()) for kind in ('images', 'annotations')
-    )
-    assert [image.stem for image in images] == [label.stem for label in labels]
-    assert len(images) == 40
-    assert images[0].samefile(images[32])
-
-
-def test_sizes_shrink_and_nothing_else() -> None:
-    config = dict(scale=(2048, 512), views=[[dict(scale=(1024, 256))]], crop_size=[512, 512], mean=[1.0])
-    shrunk(config, Settings(size=64))
-    assert config == dict(scale=(256, 64), views=[[dict(scale=(128, 32))]], crop_size=(64, 64), mean=[1.0])
-    shrunk(config, Settings())
-    assert config['scale'] == (256, 64)

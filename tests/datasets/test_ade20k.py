@@ -20,7 +20,7 @@ def error_of(root: Path) -> str:
     return str(caught.value)
 
 
-def test_150_classes_with_a_colour_each():
+def test_150_classes_with_colours():
     classes, palette = ADE20KDataset.METAINFO['classes'], np.array(ADE20KDataset.METAINFO['palette'])
     assert len(set(classes)) == 150
     assert (classes[0], classes[12], classes[149]) == ('wall', 'person', 'flag')
@@ -28,14 +28,14 @@ def test_150_classes_with_a_colour_each():
     assert palette[:3].tolist() == [[120, 120, 120], [180, 120, 120], [6, 230, 230]]
 
 
-def test_classes_stand_in_the_order_of_the_benchmark(ade_sample_root):
+def test_classes_are_in_benchmark_order(ade_sample_root):
     with open(ade_sample_root / 'objectInfo150.csv') as file:
         official = [row['Name'].lower() for row in csv.DictReader(file)]
     for name, synonyms in zip(ADE20KDataset.METAINFO['classes'], official, strict=True):
         assert any(name.strip() in synonym or synonym in name for synonym in synonyms.split(';')), name
 
 
-def test_labels_of_real_files_are_the_masks_less_one(ade_sample_root):
+def test_labels_of_real_files_are_reduced_by_one(ade_sample_root):
     dataset = ADE20KDataset(
         data_root=str(ade_sample_root),
         data_prefix={'img_path': 'images/validation', 'seg_map_path': 'annotations/validation'},
@@ -51,7 +51,7 @@ def test_labels_of_real_files_are_the_masks_less_one(ade_sample_root):
         assert item['inputs'].shape[1:] == expected.shape
 
 
-def test_without_the_data_it_says_what_to_get_and_where_to_put_it(tmp_path):
+def test_missing_data_error_names_archive_url_and_folder(tmp_path):
     message = error_of(tmp_path / 'ade')
     for part in (str(tmp_path / 'ade/images/training'), 'ADEChallengeData2016.zip', URL, '<data_root>'):
         assert part in message
@@ -59,12 +59,7 @@ def test_without_the_data_it_says_what_to_get_and_where_to_put_it(tmp_path):
     assert 'wrong' not in message
 
 
-def test_a_relative_data_root_is_shown_in_full(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    assert f'{tmp_path}/data/ade/images/training is not a folder' in error_of(Path('data/ade'))
-
-
-def test_missing_annotations_are_explained_too(tmp_path):
+def test_missing_annotations_are_explained(tmp_path):
     (tmp_path / 'images/training').mkdir(parents=True)
     cv2.imwrite(str(tmp_path / 'images/training/a.jpg'), np.zeros((4, 4, 3), np.uint8))
     message = error_of(tmp_path)
@@ -73,13 +68,13 @@ def test_missing_annotations_are_explained_too(tmp_path):
 
 
 @pytest.mark.parametrize('below', ['.', 'ADE20K_2021_17_01', 'ADEChallengeData2016'])
-def test_the_full_release_is_recognised(tmp_path, below):
+def test_full_release_is_recognised(tmp_path, below):
     (tmp_path / 'ADE20K_2021_17_01/images/ADE/training').mkdir(parents=True)
     message = error_of(tmp_path / below)
     assert re.search(rf'{tmp_path}/ADE20K_2021_17_01 is of the full ADE20K release.*wrong archive', message)
 
 
-def test_the_full_release_is_recognised_by_its_masks_beside_the_images(tmp_path):
+def test_full_release_is_recognised_by_its_masks(tmp_path):
     scene = tmp_path / 'images/training/a/abbey'
     scene.mkdir(parents=True)
     for name in ('ADE_train_1.jpg', 'ADE_train_1_seg.png'):
@@ -88,11 +83,6 @@ def test_the_full_release_is_recognised_by_its_masks_beside_the_images(tmp_path)
     assert 'ADE_train_1_seg.png is of the full ADE20K release' in message
 
 
-def test_a_data_root_one_level_too_high_is_recognised(tmp_path):
+def test_data_root_one_level_too_high_is_recognised(tmp_path):
     (tmp_path / 'ADEChallengeData2016').mkdir()
-    assert f'{tmp_path}/ADEChallengeData2016: data_root should be that' in error_of(tmp_path)
-
-
-def test_an_unknown_argument_is_an_error(tmp_path):
-    with pytest.raises(TypeError, match='palete'):
-        ADE20KDataset(data_root=str(tmp_path), palete=[])
+    assert f'{tmp_path}/ADEChallengeData2016 exists: set data_root to that' in error_of(tmp_path)

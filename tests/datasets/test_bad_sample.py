@@ -1,4 +1,4 @@
-"""Bad samples: one line that names the file, or a counted skip that follows from the seed."""
+"""Bad samples raise one line that names the file, or are skipped and replaced by seed."""
 
 import os
 import pickle
@@ -47,14 +47,14 @@ def draws():
     return [Draw(place % 8, derived_seed(7, place)) for place in range(16)]
 
 
-def test_without_leave_the_first_bad_sample_is_an_error_that_names_it(make_root):
+def test_first_bad_sample_raises_by_default_and_is_named(make_root):
     root = make_root('a', 'b')
     spoil(root, 'b')
     with pytest.raises(BadSampleError, match=re.escape(f'image {root}/images/b.jpg cannot be read')):
         build(root)[1]
 
 
-def test_a_worker_s_error_is_one_line_with_the_file(make_root):
+def test_worker_error_is_one_line_with_file(make_root):
     root = make_root('a')
     spoil(root, 'a')
     with pytest.raises(BadSampleError) as caught:
@@ -64,22 +64,18 @@ def test_a_worker_s_error_is_one_line_with_the_file(make_root):
     )
 
 
-def test_an_error_of_a_transform_gets_the_file_s_name_and_is_never_skipped(make_root):
+def test_transform_error_names_file_and_is_not_skipped(make_root):
     def fail(sample):
         raise ValueError('too small\nfor this')
+
+    def fail_in_opencv(sample):
+        cv2.resize(np.zeros((2, 2), np.uint8), (0, 0))
 
     root = make_root('a', 'b')
     with pytest.raises(BadSampleError, match=re.escape(f'image {root}/images/a.jpg: too small for this')):
         build(root, [fail], max_bad_samples=5)[0]
-
-
-def test_opencv_s_errors_get_the_file_s_name_too(make_root):
-    def fail(sample):
-        cv2.resize(np.zeros((2, 2), np.uint8), (0, 0))
-
-    root = make_root('a')
-    with pytest.raises(BadSampleError, match='image .*a.jpg: '):
-        build(root, [fail])[0]
+    with pytest.raises(BadSampleError, match=re.escape(f'image {root}/images/a.jpg: ')):
+        build(root, [fail_in_opencv])[0]
 
 
 RESIZES = [
@@ -93,7 +89,7 @@ RESIZES = [
 
 
 @pytest.mark.parametrize('resize', RESIZES)
-def test_an_image_too_narrow_to_resize_is_a_bad_sample(make_root, resize):
+def test_image_too_narrow_to_resize_is_bad_sample(make_root, resize):
     root = make_root('a', 'b')
     cv2.imwrite(str(root / 'images/b.jpg'), np.zeros((2000, 2, 3), np.uint8))
     cv2.imwrite(str(root / 'annotations/b.png'), np.ones((2000, 2), np.uint8))
@@ -104,15 +100,14 @@ def test_an_image_too_narrow_to_resize_is_a_bad_sample(make_root, resize):
     assert caught.value.kind == 'image too narrow'
     dataset = build(root, pipeline, max_bad_samples=1)
     assert paths(dataset, [Draw(1, 3)])[0][0] == 'a.jpg'
-    assert dataset._bad_samples.seen.tolist() == [0, 1]
 
 
-def test_bugs_stay_bugs(make_root):
+def test_type_errors_of_transforms_are_not_wrapped(make_root):
     with pytest.raises(TypeError):
         build(make_root('a'), [lambda sample: len(1)])[0]
 
 
-def test_which_sample_replaces_a_bad_one_follows_from_the_seed_and_place(make_root):
+def test_replacement_of_bad_sample_follows_from_seed_and_place(make_root):
     root = make_root(*NAMES)
     spoil(root, 'b', 'e')
     taken = paths(SeededDataset(build(root, max_bad_samples=2)), draws())
@@ -128,7 +123,7 @@ def test_which_sample_replaces_a_bad_one_follows_from_the_seed_and_place(make_ro
     assert [item['inputs'].sum().item() for item in batches] == [total for _, total in taken]
 
 
-def test_different_bad_samples_are_counted_over_all_workers(make_root):
+def test_bad_samples_are_counted_over_all_workers(make_root):
     root = make_root(*NAMES)
     spoil(root, *'abc')
     allowed = build(root, max_bad_samples=3)
@@ -143,7 +138,7 @@ def test_different_bad_samples_are_counted_over_all_workers(make_root):
     assert '\n' not in line
 
 
-def test_each_skip_is_in_the_log_once(make_root, monkeypatch):
+def test_each_skip_is_logged_once(make_root, monkeypatch):
     lines = []
     monkeypatch.setattr('dpt.datasets.bad_sample.print_log', lambda line, *_: lines.append(line))
     root = make_root(*NAMES)
@@ -155,19 +150,19 @@ def test_each_skip_is_in_the_log_once(make_root, monkeypatch):
     ]
 
 
-def test_an_evaluation_never_skips(make_root):
+def test_evaluation_never_skips(make_root):
     with pytest.raises(ValueError, match='max_bad_samples=3: .* 0 in test mode'):
         build(make_root('a'), max_bad_samples=3, test_mode=True)
     with pytest.raises(ValueError, match='max_bad_samples=-1'):
         build(make_root('a'), max_bad_samples=-1)
 
 
-def test_a_bad_sample_passes_between_processes():
+def test_bad_sample_error_pickles():
     error = pickle.loads(pickle.dumps(BadSampleError('image a.jpg', 'image empty')))
     assert (str(error), error.kind) == ('image a.jpg', 'image empty')
 
 
-def test_images_without_a_label_are_bad_where_the_data_set_says_so(make_root):
+def test_unlabelled_images_are_bad_if_not_allowed(make_root):
     root = make_root('a')
     cv2.imwrite(str(root / 'annotations/a.png'), np.full((21, 34), 255, np.uint8))
     assert build(root)[0]['data_samples'].gt_sem_seg.data.unique().tolist() == [255]

@@ -2,8 +2,6 @@
 
 import json
 
-import cv2
-import numpy as np
 import pytest
 
 from dpt.datasets import CamVidDataset
@@ -15,14 +13,14 @@ def build(root, split, **kwargs):
     return DATASETS.build({'type': 'CamVidDataset', 'data_root': str(root), 'data_prefix': prefix, **kwargs})
 
 
-def test_classes_and_colours_are_those_of_the_data(camvid_root):
+def test_classes_and_colours_equal_meta_file(camvid_root):
     meta = json.loads((camvid_root / 'meta.json').read_text())
     assert list(CamVidDataset.METAINFO['classes']) == meta['classes']
     assert CamVidDataset.METAINFO['palette'] == meta['palette']
 
 
 @pytest.mark.parametrize(('split', 'count'), [('training', 367), ('validation', 101), ('test', 233)])
-def test_all_images_are_found_and_labels_are_0_to_10_or_255(camvid_root, split, count):
+def test_images_and_labels_of_each_split(camvid_root, split, count):
     pipeline = [{'type': 'LoadImageFromFile'}, {'type': 'LoadAnnotations'}, {'type': 'PackSegInputs'}]
     dataset = build(camvid_root, split, pipeline=pipeline)
     assert len(dataset) == count
@@ -34,15 +32,3 @@ def test_all_images_are_found_and_labels_are_0_to_10_or_255(camvid_root, split, 
         seen |= set(labels.unique().tolist())
     assert seen <= {*range(11), 255}
     assert {0, 1, 3, 255} <= seen
-
-
-def test_selected_classes_on_a_real_file(camvid_root):
-    dataset = build(
-        camvid_root, 'test', metainfo={'classes': ('car', 'road')}, pipeline=[{'type': 'LoadAnnotations'}]
-    )
-    sample = dataset[7]
-    disk = cv2.imread(sample['seg_map_path'], cv2.IMREAD_GRAYSCALE)
-    expected = np.full(disk.shape, 255, np.uint8)
-    expected[disk == 8], expected[disk == 3] = 0, 1
-    np.testing.assert_array_equal(sample['gt_seg_map'], expected)
-    assert {0, 1, 255} == set(np.unique(expected))

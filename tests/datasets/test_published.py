@@ -23,7 +23,7 @@ COUNTS = {
 
 
 @pytest.mark.parametrize('dataset', COUNTS)
-def test_each_class_has_a_name_and_a_colour_of_its_own(dataset: type) -> None:
+def test_each_class_has_unique_name_and_colour(dataset: type) -> None:
     classes, palette = dataset.METAINFO['classes'], dataset.METAINFO['palette']
     assert len(set(classes)) == len(palette) == COUNTS[dataset]
     assert all(len(colour) == 3 and max(colour) < 256 for colour in palette)
@@ -31,7 +31,7 @@ def test_each_class_has_a_name_and_a_colour_of_its_own(dataset: type) -> None:
         assert len({tuple(colour) for colour in palette}) == COUNTS[dataset]
 
 
-def test_names_and_colours_that_users_know() -> None:
+def test_known_names_and_colours() -> None:
     voc = dict(zip(PascalVOCDataset.METAINFO['classes'], PascalVOCDataset.METAINFO['palette'], strict=True))
     assert voc['background'] == [0, 0, 0]
     assert (voc['bicycle'], voc['person'], voc['tvmonitor']) == ([0, 128, 0], [192, 128, 128], [0, 64, 128])
@@ -48,7 +48,7 @@ def write(path: Path, picture: np.ndarray) -> None:
     assert cv2.imwrite(str(path), picture)
 
 
-def test_cityscapes_pairs_images_and_train_ids_in_the_folders_of_cities(tmp_path: Path) -> None:
+def test_cityscapes_pairs_images_with_train_ids(tmp_path: Path) -> None:
     name = 'leftImg8bit/val/ulm/ulm_000000_000019_leftImg8bit.png'
     write(tmp_path / name, np.zeros((4, 8, 3), np.uint8))
     mask = name.replace('leftImg8bit/', 'gtFine/').replace('_leftImg8bit', '_gtFine_labelTrainIds')
@@ -61,7 +61,7 @@ def test_cityscapes_pairs_images_and_train_ids_in_the_folders_of_cities(tmp_path
     assert (dataset[0]['gt_seg_map'] == 18).all()
 
 
-def test_the_background_of_pascal_context_is_a_class_or_ignored(tmp_path: Path) -> None:
+def test_pascal_context_background_is_class_or_ignored(tmp_path: Path) -> None:
     write(tmp_path / 'JPEGImages' / '2008_000002.jpg', np.zeros((1, 3, 3), np.uint8))
     write(tmp_path / 'Masks' / '2008_000002.png', np.array([[0, 1, 59]], np.uint8))
     given = dict(
@@ -73,6 +73,6 @@ def test_the_background_of_pascal_context_is_a_class_or_ignored(tmp_path: Path) 
     assert PascalContextDataset59(**given)[0]['gt_seg_map'].tolist() == [[255, 0, 58]]
 
 
-def test_voc_needs_a_split_file(tmp_path: Path) -> None:
+def test_voc_needs_split_file(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match='ann_file'):
         PascalVOCDataset(data_root=str(tmp_path))

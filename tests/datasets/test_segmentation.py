@@ -1,11 +1,10 @@
-"""BaseSegDataset: what it lists, what metainfo it gives, what it refuses."""
+"""BaseSegDataset: its samples, its metainfo and its errors."""
 
 import re
 from collections import OrderedDict
 
 import numpy as np
 import pytest
-from mmengine import fileio
 from mmengine.registry import DATASETS as ROOT_DATASETS
 from mmengine.registry import DefaultScope
 
@@ -31,7 +30,7 @@ def names(dataset):
     return [dataset.get_data_info(i)['img_path'].split('images/')[-1] for i in range(len(dataset))]
 
 
-def test_a_sample_says_where_things_are_and_what_the_data_set_decided(make_root):
+def test_sample_holds_paths_and_settings_of_the_data_set(make_root):
     root = make_root('a')
     (sample,) = build(root, serialize_data=False, reduce_zero_label=True).data_list
     assert sample == {
@@ -53,7 +52,7 @@ def test_images_are_sorted_and_sub_folders_are_searched(make_root):
     assert dataset.get_data_info(3)['seg_map_path'].endswith('annotations/city/east/y.png')
 
 
-def test_suffixes_may_be_more_than_an_extension(make_root):
+def test_suffixes_may_include_part_of_stem(make_root):
     root = make_root('a', 'b')
     for stem in 'ab':
         (root / f'images/{stem}.jpg').rename(root / f'images/{stem}_left.jpg')
@@ -63,19 +62,13 @@ def test_suffixes_may_be_more_than_an_extension(make_root):
     assert dataset.get_data_info(1)['seg_map_path'].endswith('/b_ids.png')
 
 
-def test_a_split_file_takes_stems_and_names_and_keeps_their_order(make_root):
+def test_split_file_keeps_order_of_stems_and_names(make_root):
     root = make_root('a', 'b', 'c', 'sub/d')
     (root / 'train.txt').write_text('c\n\na.jpg\r\n  sub/d  \n')
     assert names(build(root, ann_file='train.txt')) == ['c.jpg', 'a.jpg', 'sub/d.jpg']
 
 
-def test_indices_select_samples(make_root):
-    root = make_root('a', 'b', 'c')
-    assert names(build(root, indices=2)) == ['a.jpg', 'b.jpg']
-    assert names(build(root, indices=[2, 0])) == ['c.jpg', 'a.jpg']
-
-
-def test_folders_default_to_the_data_root(make_root):
+def test_folders_default_to_data_root(make_root):
     root = make_root('a')
     (root / 'annotations/a.png').rename(root / 'images/a.png')
     dataset = BaseSegDataset(data_root=str(root / 'images'), metainfo={'classes': CLASSES})
@@ -103,7 +96,7 @@ def test_test_mode_does_not_look_for_masks(make_root):
 
 
 @pytest.mark.parametrize('registry', [DATASETS, ROOT_DATASETS])
-def test_it_is_built_and_read_through_the_registries(make_root, registry):
+def test_built_by_registries_and_read(make_root, registry):
     pipeline = [{'type': 'LoadImageFromFile'}, {'type': 'LoadAnnotations'}, {'type': 'PackSegInputs'}]
     config = {
         'type': 'BaseSegDataset',
@@ -120,43 +113,32 @@ def test_it_is_built_and_read_through_the_registries(make_root, registry):
     assert {'classes', 'palette'} <= set(dataset.metainfo)
 
 
-def test_our_transforms_are_found_without_a_default_scope(make_root, monkeypatch):
+def test_transforms_are_found_without_default_scope(make_root, monkeypatch):
     monkeypatch.setattr(DefaultScope, '_instance_dict', OrderedDict())
     assert DefaultScope.get_current_instance() is None
     dataset = build(make_root('a'), pipeline=[{'type': 'LoadAnnotations'}])
     assert type(dataset.pipeline.transforms[0]) is LoadAnnotations
 
 
-def test_an_unknown_argument_is_an_error(make_root):
+def test_unknown_argument_raises(make_root):
     with pytest.raises(TypeError, match='img_sufix'):
         build(make_root('a'), img_sufix='.png')
-
-
-def test_defaults_are_not_shared_between_data_sets(make_root):
-    root = make_root('a')
-    first = BaseSegDataset(data_root=str(root / 'images'), metainfo={'classes': CLASSES}, test_mode=True)
-    second = BaseSegDataset(data_root=str(root), metainfo={'classes': CLASSES}, test_mode=True)
-    assert first.get_data_info(0)['img_path'] == str(root / 'images/a.jpg')
-    assert second.get_data_info(0)['img_path'] == str(root / 'images/a.jpg')
 
 
 # --- classes, palette, label map
 
 
-def test_selected_classes_give_a_label_map_and_their_colours(make_root):
+def test_selected_classes_set_label_map_and_palette(make_root):
     dataset = build(make_root('a'), Streets, metainfo={'classes': ['car', 'sky']})
     assert dataset.get_data_info(0)['label_map'] == {0: 1, 1: 255, 2: 255, 3: 0, 4: 255}
     assert dataset.metainfo['palette'] == [[3, 30, 103], [0, 0, 100]]
     assert dataset.metainfo['classes'] == ['car', 'sky']
-
-
-def test_reordered_classes_take_their_colours_along(make_root):
     dataset = build(make_root('a'), Streets, metainfo={'classes': CLASSES[::-1]})
     assert dataset.metainfo['label_map'] == {0: 4, 1: 3, 2: 2, 3: 1, 4: 0}
     assert dataset.metainfo['palette'] == Streets.METAINFO['palette'][::-1]
 
 
-def test_a_palette_given_with_the_selection_is_in_its_order(make_root):
+def test_palette_given_with_selection_keeps_its_order(make_root):
     own = [[9, 9, 9], [8, 8, 8]]
     dataset = build(make_root('a'), Streets, metainfo={'classes': ['car', 'sky'], 'palette': own})
     assert dataset.metainfo['palette'] == own
@@ -175,7 +157,7 @@ def test_classes_are_read_from_a_text_file(make_root):
     assert dataset.metainfo['label_map'] == {0: 255, 1: 1, 2: 0, 3: 255, 4: 255}
 
 
-def test_a_missing_palette_is_made_up_always_the_same_and_draws_nothing(make_root):
+def test_missing_palette_is_generated_without_drawing_random_numbers(make_root):
     root = make_root('a')
     np.random.seed(3)
     expected_draw = np.random.RandomState(3).rand()
@@ -184,12 +166,6 @@ def test_a_missing_palette_is_made_up_always_the_same_and_draws_nothing(make_roo
     assert first == second
     assert np.array(first).shape == (5, 3)
     assert len({tuple(colour) for colour in first}) == 5
-
-
-def test_metainfo_of_the_class_is_left_alone(make_root):
-    build(make_root('a'), Streets, metainfo={'classes': ['car']})
-    assert Streets.METAINFO['classes'] == CLASSES
-    assert set(Streets.METAINFO) == {'classes', 'palette'}
 
 
 @pytest.mark.parametrize(
@@ -202,18 +178,18 @@ def test_metainfo_of_the_class_is_left_alone(make_root):
         ({'palette': [[1, 2, 3]]}, 'palette has 1 colours for 5 classes'),
     ],
 )
-def test_metainfo_that_does_not_fit_is_refused_even_before_listing(tmp_path, metainfo, message):
+def test_wrong_metainfo_raises_before_listing(tmp_path, metainfo, message):
     with pytest.raises(ValueError, match=message):
         build(tmp_path / 'nowhere', Streets, metainfo=metainfo, lazy_init=True)
 
 
-def test_classes_must_come_from_somewhere(tmp_path):
+def test_missing_classes_raise(tmp_path):
     with pytest.raises(ValueError, match=r'set metainfo=dict\(classes=\(...\)\)'):
         BaseSegDataset(data_root=str(tmp_path), lazy_init=True)
 
 
 @pytest.mark.parametrize('extra', [{'reduce_zero_label': True}, {'metainfo': {'classes': ['car']}}])
-def test_another_ignore_index_does_not_go_with_what_writes_255(make_root, extra):
+def test_other_ignore_index_conflicts_with_255(make_root, extra):
     with pytest.raises(ValueError, match='ignore_index=0 does not go with'):
         build(make_root('a'), Streets, ignore_index=0, **extra)
     assert build(make_root('a'), Streets, ignore_index=0).metainfo['ignore_index'] == 0
@@ -223,13 +199,13 @@ def test_another_ignore_index_does_not_go_with_what_writes_255(make_root, extra)
 
 
 @pytest.mark.parametrize('key', ['img_path', 'seg_map_path'])
-def test_a_missing_folder_is_named(make_root, key):
+def test_missing_folder_is_named(make_root, key):
     root = make_root('a')
     with pytest.raises(FileNotFoundError, match=re.escape(f'folder {root}/elsewhere does not exist')):
         build(root, data_prefix={**PREFIX, key: 'elsewhere'})
 
 
-def test_no_folder_at_all_is_an_error(make_root):
+def test_no_folder_raises(make_root):
     with pytest.raises(ValueError, match='set data_root or data_prefix'):
         BaseSegDataset(metainfo={'classes': CLASSES})
 
@@ -239,21 +215,21 @@ def test_unknown_prefix_keys_are_refused(make_root):
         build(make_root('a'), data_prefix={'img': 'images'})
 
 
-def test_without_images_of_the_suffix_it_says_which_are_there(make_root):
+def test_wrong_suffix_error_lists_present_suffixes(make_root):
     root = make_root('a', 'b')
     (root / 'images/notes.txt').write_text('')
-    with pytest.raises(ValueError, match=r"ends in '\.JPG': there is 2 \.jpg, 1 \.txt"):
+    with pytest.raises(ValueError, match=r"ends in '\.JPG', found 2 \.jpg, 1 \.txt"):
         build(root, img_suffix='.JPG')
 
 
-def test_an_empty_folder_is_said_to_be_empty(make_root):
+def test_empty_folder_raises(make_root):
     root = make_root('a')
     (root / 'images/a.jpg').unlink()
-    with pytest.raises(ValueError, match='no file at all'):
+    with pytest.raises(ValueError, match='found no files'):
         build(root)
 
 
-def test_images_without_mask_are_counted_and_the_first_three_named(make_root):
+def test_images_without_mask_are_counted_and_named(make_root):
     root = make_root('a', 'b', 'c', 'd', 'sub/e')
     for stem in ('b', 'c', 'd', 'sub/e'):
         (root / f'annotations/{stem}.png').unlink()
@@ -262,7 +238,7 @@ def test_images_without_mask_are_counted_and_the_first_three_named(make_root):
         build(root)
 
 
-def test_training_without_an_annotation_folder_is_refused(make_root):
+def test_training_without_annotation_folder_raises(make_root):
     with pytest.raises(ValueError, match=r"no data_prefix\['seg_map_path'\]"):
         build(make_root('a'), data_prefix={'img_path': 'images'})
 
@@ -275,20 +251,10 @@ def test_split_entries_without_image_are_named(make_root):
         build(root, ann_file='train.txt')
 
 
-def test_a_missing_or_empty_split_file_is_named(make_root):
+def test_missing_or_empty_split_file_is_named(make_root):
     root = make_root('a')
     with pytest.raises(FileNotFoundError, match=re.escape(f'split file {root}/train.txt does not exist')):
         build(root, ann_file='train.txt')
     (root / 'train.txt').write_text('\n')
-    with pytest.raises(ValueError, match='names no image'):
+    with pytest.raises(ValueError, match='lists no images'):
         build(root, ann_file='train.txt')
-
-
-def test_the_folders_are_listed_once_and_no_file_is_looked_up(make_root, monkeypatch):
-    root = make_root(*'abcdef')
-    listed = []
-    original = fileio.list_dir_or_file
-    monkeypatch.setattr(fileio, 'list_dir_or_file', lambda *a, **k: listed.append(a[0]) or original(*a, **k))
-    monkeypatch.setattr(fileio, 'exists', lambda *a, **k: pytest.fail('looked up a file'))
-    build(root)
-    assert listed == [str(root / 'images'), str(root / 'annotations')]

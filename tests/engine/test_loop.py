@@ -12,6 +12,7 @@ from mmengine.hooks import Hook
 
 from dpt.engine import Runner
 from dpt.engine.stop import stopped_by_signal
+from dpt.extras.logs import read_run
 from dpt.registry import HOOKS
 
 Train = Callable[..., Runner]
@@ -160,7 +161,8 @@ def test_logs_of_epochs_know_their_iteration(train: Train, tmp_path: Path) -> No
     lines = [json.loads(line) for file in tmp_path.rglob('scalars.json') for line in file.open()]
     assert [line['iter'] for line in lines if 'loss' in line] == list(range(1, 9))
     assert [line['epoch'] for line in lines if 'loss' in line] == [1, 1, 1, 1, 2, 2, 2, 2]
-    assert [line['iter'] for line in lines if 'mIoU' in line] == [8]
+    run = read_run(str(tmp_path))
+    assert [line['step'] for line in run.val] == [8]
 
 
 def test_batches_are_those_of_the_config_or_an_error(train: Train, tmp_path: Path) -> None:

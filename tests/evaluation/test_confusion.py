@@ -9,7 +9,7 @@ from dpt.evaluation import confusion_matrix, segmentation_metrics
 
 
 @pytest.mark.parametrize('beta', [1, 2])
-def test_scores_equal_the_oracle(beta):
+def test_scores_equal_oracle(beta):
     pairs = [maps(seed) for seed in range(3)]
     confusion = sum(confusion_matrix(torch.tensor(p), torch.tensor(t), K) for p, t in pairs)
     scores = segmentation_metrics(confusion, ('mIoU', 'mDice', 'mFscore'), beta)
@@ -42,7 +42,7 @@ def test_150_classes_in_uint8_do_not_wrap():
 
 
 @pytest.mark.parametrize('ignore_index', [255, 1, 300])
-def test_bytes_count_as_wide_integers_do(ignore_index):
+def test_bytes_count_as_wide_integers(ignore_index):
     generator = torch.Generator().manual_seed(0)
     prediction = torch.randint(0, K, (20, 30), generator=generator)
     label = torch.randint(0, K, (20, 30), generator=generator)
@@ -53,7 +53,7 @@ def test_bytes_count_as_wide_integers_do(ignore_index):
 
 
 @pytest.mark.parametrize('dtype', [torch.uint8, torch.int64])
-def test_values_outside_the_classes_are_told(dtype):
+def test_values_outside_classes_raise(dtype):
     good = torch.zeros(2, 3, dtype=dtype)
     for place in (0, 255):  # beside a label and beside a pixel without one
         label, bad = torch.full((2, 3), place, dtype=dtype), good.clone()
@@ -86,6 +86,6 @@ def test_torchmetrics_agrees():
     assert confusion.equal(matrix(prediction, label))
 
 
-def test_many_bad_values_are_cut_short():
+def test_many_bad_values_are_abbreviated():
     with pytest.raises(ValueError, match=r'19\] and 20 more'):
         confusion_matrix(torch.zeros(1, 30, dtype=torch.int64), torch.arange(10, 40)[None], 3)

@@ -34,7 +34,7 @@ def evaluate(path, found):
     return metric.evaluate(len(found))
 
 
-def test_file_holds_the_matrix_and_the_scores_of_each_image(tmp_path):
+def test_file_holds_matrix_and_image_scores(tmp_path):
     found = samples()
     means = evaluate(tmp_path / 'new/scores.npz', found)
     assert means == evaluate(None, found)
@@ -52,7 +52,7 @@ def test_file_holds_the_matrix_and_the_scores_of_each_image(tmp_path):
     assert [path.name for path in (tmp_path / 'new').iterdir()] == ['scores.npz']
 
 
-def test_a_second_evaluation_starts_afresh(tmp_path):
+def test_second_evaluation_replaces_file(tmp_path):
     metric = IoUMetric(scores_file=str(tmp_path / 'scores.npz'))
     metric.dataset_meta = dict(classes=CLASSES)
     for count in (3, 2):
@@ -71,12 +71,12 @@ def test_images_of_all_processes_are_in_the_file_once(tmp_path, monkeypatch):
     assert scores.miou[2] == 25
 
 
-def test_an_image_without_a_label_has_no_score():
+def test_image_without_label_has_no_score():
     assert torch.isnan(image_scores(torch.zeros(3, 3, dtype=torch.int64))).all()
     assert order_by_score([3.0, np.nan, 1.0, 2.0]) == [2, 3, 0]
 
 
-def test_bad_names_and_files_are_refused(tmp_path):
+def test_bad_names_and_files_raise(tmp_path):
     with pytest.raises(ValueError, match=r'\.npz'):
         IoUMetric(scores_file='scores.txt')
     with pytest.raises(FileNotFoundError, match='--scores'):

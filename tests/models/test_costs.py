@@ -118,7 +118,7 @@ def test_labels_stay_bytes_until_the_loss(model: nn.Module) -> None:
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='counts host-device synchronisations: needs a GPU')
 @pytest.mark.parametrize('amp', [False, True])
-def test_a_training_step_never_waits_for_the_gpu(amp: bool) -> None:
+def test_training_step_never_waits_for_gpu(amp: bool) -> None:
     model = MODELS.build(CONFIG).cuda().train()
     kind = dict(type='AmpOptimWrapper', dtype='bfloat16') if amp else {}
     wrapper = build_optim_wrapper(model, dict(**kind, optimizer=dict(type='AdamW', lr=1e-3)))

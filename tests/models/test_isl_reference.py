@@ -70,7 +70,7 @@ def convert(repository: Path, src: Path, dst: Path) -> None:
 
 
 @pytest.mark.parametrize('encoder', ENCODERS)
-def test_a_converted_file_has_the_original_s_logits(encoder: str, repository: Path, tmp_path: Path) -> None:
+def test_converted_file_gives_original_logits(encoder: str, repository: Path, tmp_path: Path) -> None:
     torch.save({'optimizer': {}, 'model': original_weights(encoder)}, tmp_path / 'original.pt')
     convert(repository, tmp_path / 'original.pt', tmp_path / 'converted.pth')
     model = MODELS.build(tiny(encoder, repository).model).double().eval()
@@ -91,5 +91,5 @@ def assert_close(ours: torch.Tensor, key: str) -> None:
 
 
 @pytest.mark.parametrize('encoder', ENCODERS)
-def test_the_layouts_are_the_original_s_keys(encoder: str) -> None:
+def test_layouts_equal_original_keys(encoder: str) -> None:
     assert sorted(layout(encoder).keys()) == sorted(REFERENCE[f'{encoder}_keys'].tolist())

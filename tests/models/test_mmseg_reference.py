@@ -52,13 +52,13 @@ def assert_close(ours: torch.Tensor, key: str, tolerance: float) -> None:
 
 @pytest.mark.parametrize('readout', READOUTS)
 @pytest.mark.parametrize('size', SIZES)
-def test_logits_are_the_reference_s(readout: str, size: tuple[int, int]) -> None:
+def test_logits_equal_reference(readout: str, size: tuple[int, int]) -> None:
     with torch.no_grad():
         assert_close(build(readout).eval()(image(size)), f'{readout}_{size[0]}x{size[1]}', 1e-9)
 
 
 @pytest.mark.parametrize('readout', READOUTS)
-def test_loss_accuracy_and_gradients_are_the_reference_s(readout: str) -> None:
+def test_loss_accuracy_and_gradients_equal_reference(readout: str) -> None:
     model, size = build(readout).train(), SIZES[1]
     sample = SegDataSample(gt_sem_seg=PixelData(data=label(size)))
     losses = model.loss(image(size), [sample])
@@ -70,7 +70,7 @@ def test_loss_accuracy_and_gradients_are_the_reference_s(readout: str) -> None:
         assert_close(model.get_parameter(name).grad, f'{readout}_grad_{name}', 1e-4)
 
 
-def test_every_parameter_has_the_reference_s_name_but_for_the_neck() -> None:
+def test_parameter_names_map_to_reference() -> None:
     ours = build('project').state_dict()
     names = {mmseg_name(name) for name in ours}
     assert 'decode_head.reassemble_blocks.readout_projects.0.0.weight' in names

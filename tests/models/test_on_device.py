@@ -39,7 +39,7 @@ def build(name: str) -> tuple[Config, BaseModel]:
 
 
 @pytest.mark.parametrize('name', RECIPES)
-def test_a_training_step_stays_on_the_device(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training_step_stays_on_device(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     config, model = build(name)
     # As on a GPU: the fused optimiser is there, and does nothing where a tensor says so.
     monkeypatch.setattr(sys.modules[torch.optim.Optimizer.__module__], FUSED, lambda: ['meta'])
@@ -53,7 +53,7 @@ def test_a_training_step_stays_on_the_device(name: str, monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize('name', RECIPES)
-def test_predictions_stay_on_the_device(name: str) -> None:
+def test_predictions_stay_on_device(name: str) -> None:
     config, model = build(name)
     with torch.no_grad():
         samples = model.eval().test_step(random_batch(SIZE, 2, 2))

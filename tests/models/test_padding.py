@@ -33,7 +33,7 @@ def shift_near_the_border(padded: int) -> float:
     return (resize(logits, (padded, padded))[0, 0, 0, column] - (column + 0.5)).item()
 
 
-def test_an_odd_grid_moves_the_coarse_level_against_where_training_had_it() -> None:
+def test_odd_grid_shifts_coarse_level_and_padding_prevents_it() -> None:
     trained = shift_near_the_border(512)
     assert abs(shift_near_the_border(704) - trained) < 1
     assert abs(shift_near_the_border(688) - trained) > 10  # 43 patches, what 683 columns get without padding

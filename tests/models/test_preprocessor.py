@@ -36,7 +36,7 @@ def test_images_are_normalised_in_rgb_then_padded_with_zeros() -> None:
     assert (out[:, :, 7:] == 0).all()
 
 
-def test_labels_are_padded_with_the_ignored_label_and_images_of_two_sizes_stacked() -> None:
+def test_padding_ignores_labels_and_stacks_sizes() -> None:
     out = build(size_divisor=8)(batch((5, 7), (9, 3)), training=True)
     assert out['inputs'].shape == (2, 3, 16, 8)
     for sample, size in zip(out['data_samples'], [(5, 7), (9, 3)], strict=True):
@@ -59,19 +59,19 @@ def test_without_test_cfg_the_published_protocol_keeps_the_size() -> None:
     assert build(size=(8, 8))(batch((33, 41)), training=False)['inputs'].shape[-2:] == (33, 41)
 
 
-def test_an_image_larger_than_the_training_size_is_an_error() -> None:
+def test_image_larger_than_training_size_raises() -> None:
     with pytest.raises(ValueError, match='larger than data_preprocessor.size'):
         build(size=(8, 8))(batch((9, 8)), training=True)
 
 
-def test_a_label_that_does_not_fit_names_the_image() -> None:
+def test_label_of_another_size_names_image() -> None:
     data = batch((8, 8))
     data['data_samples'][0].gt_sem_seg = PixelData(data=torch.zeros(1, 4, 8))
     with pytest.raises(ValueError, match='a.jpg'):
         build(size=(8, 8))(data, training=True)
 
 
-def test_wrong_arguments_are_errors() -> None:
+def test_wrong_arguments_raise() -> None:
     with pytest.raises(ValueError, match='not both'):
         build(size=(8, 8), size_divisor=4)
     with pytest.raises(ValueError, match='test_cfg takes size or size_divisor, not both'):

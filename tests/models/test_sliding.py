@@ -54,29 +54,6 @@ def test_windows_cover_everything_and_stay_inside(length: int, crop: int, stride
     assert covered == set(range(length))
 
 
-@pytest.mark.parametrize('size', [(24, 40), (33, 41), (9, 50)])
-def test_sliding_a_pointwise_model_gives_its_whole_logits(size: tuple[int, int]) -> None:
-    images = torch.rand(1, 1, *size)
-    torch.testing.assert_close(slide(pointwise, images, (16, 20), (7, 11)), pointwise(images))
-
-
-def test_slide_equals_whole_when_the_window_covers_the_image() -> None:
-    images = torch.rand(1, 1, 12, 20)
-    whole = F.interpolate(coarse(images), size=(12, 20), mode='bilinear', align_corners=False)
-    torch.testing.assert_close(slide(coarse, images, (32, 32), (16, 16)), whole)
-
-
-def test_overlapping_windows_are_averaged() -> None:
-    calls = []
-
-    def counting(x: torch.Tensor) -> torch.Tensor:
-        calls.append(x)
-        return torch.full((1, 1, *x.shape[-2:]), float(len(calls)))
-
-    logits = slide(counting, torch.zeros(1, 1, 2, 6), (2, 4), (2, 2))
-    assert logits[0, 0, 0].tolist() == [1, 1, 1.5, 1.5, 2, 2]
-
-
 @pytest.mark.parametrize(
     ('size', 'crop_size', 'stride'),
     [((51, 33), (16, 16), (10, 11)), ((40, 40), (16, 24), (4, 5)), ((48, 9), (16, 16), (16, 16))],

@@ -198,7 +198,7 @@ def their_logits(model: Any, images: Tensor) -> tuple[Tensor, Tensor]:
 
 @pytest.mark.parametrize(('config', 'readout'), MODELS_AND_READOUTS)
 @torch.no_grad()
-def test_logits_are_those_of_transformers(repository: Path, config: str, readout: str) -> None:
+def test_logits_equal_transformers(repository: Path, config: str, readout: str) -> None:
     theirs, ours = reference(config, readout), our_model(repository, config, readout)
     load(ours, theirs)
     generator = torch.Generator().manual_seed(1)

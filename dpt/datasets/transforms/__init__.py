@@ -1,11 +1,10 @@
-"""Steps that read, change and pack one sample; they stand in a config's ``pipeline``.
+"""Transforms of the ``pipeline`` of a config, which read, change and pack one sample.
 
-Every step takes and returns the dict of one sample. What is random is drawn from numpy's global state.
+Each takes and returns the dict of a sample. Random numbers come from numpy's global state.
 """
 
 from dpt.datasets.transforms.geometry import RandomCrop, ResizeToMultiple
-from dpt.datasets.transforms.image import LoadImageFromFile
-from dpt.datasets.transforms.loading import LoadAnnotations
+from dpt.datasets.transforms.loading import LoadAnnotations, LoadImageFromFile
 from dpt.datasets.transforms.packing import PackSegInputs
 from dpt.datasets.transforms.photometric import PhotoMetricDistortion
 

@@ -1,52 +1,62 @@
-"""Cropping and resizing an image together with its label maps."""
+"""Resizing, cropping and flipping an image together with its label maps."""
 
+import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import cv2
 import mmcv
 import numpy as np
-from mmcv.transforms import BaseTransform
+from mmcv.transforms import BaseTransform, RandomFlip, RandomResize, Resize
 from mmcv.transforms.utils import cache_randomness
 
+from dpt.datasets.bad_sample import TOO_NARROW, BadSampleError
 from dpt.registry import TRANSFORMS
 from dpt.structures import IGNORE_INDEX
 
 CROP_TRIES = 10
-"""How often a crop that one class dominates is drawn anew (the published ADE20K recipe)."""
+"""How often a crop that one class dominates is redrawn (the published recipe for ADE20K)."""
 
 EXACT_IN_FLOAT32 = 1 << 24
-"""Below this many pixels OpenCV's histogram, in float32, counts exactly."""
+"""Number of pixels below which the float32 counts of OpenCV's histogram are exact."""
 
 SAMPLE_STEP = 16
-"""Distance of the rows and columns from whose labels a guess is made."""
+"""Distance of the rows and columns that the median label is estimated from."""
 
 Box = tuple[int, int, int, int]
-"""Top, bottom, left, right; bottom and right are exclusive and may lie outside the image."""
+"""Top, bottom, left, right; bottom and right are exclusive and may exceed the image."""
+
+
+FLIP_CODES = {'horizontal': 1, 'vertical': 0, 'diagonal': -1}
+"""Flip codes of OpenCV."""
+
+Size = tuple[int, int]
+"""Width and height, in OpenCV's order."""
 
 
 def dominated(labels: np.ndarray, max_ratio: float, ignore_index: int = IGNORE_INDEX) -> bool:
-    """Whether one class covers at least ``max_ratio`` of the labelled pixels, or is the only one there.
+    """Return whether one class covers ``max_ratio`` of the labelled pixels or more, or is the only class.
 
     Args:
         labels: Non-negative whole numbers of shape HxW.
         max_ratio: Share of the pixels whose label is not ``ignore_index``.
-        ignore_index: The label that does not count.
+        ignore_index: Label of pixels that are ignored.
     """
     if labels.dtype != np.uint8 or labels.size >= EXACT_IN_FLOAT32:
         counts: np.ndarray = np.bincount(labels.ravel())
     elif (guess := _guess_dominated(labels, max_ratio, ignore_index)) is not None:
         return guess
     else:
-        counts = cv2.calcHist([labels], [0], None, [256], [0, 256]).ravel()  # less time than bincount
+        counts = cv2.calcHist([labels], [0], None, [256], [0, 256]).ravel()  # faster than bincount
     if ignore_index < len(counts):
         counts[ignore_index] = 0
     return bool(np.count_nonzero(counts) < 2 or counts.max() / counts.sum() >= max_ratio)
 
 
 def _guess_dominated(labels: np.ndarray, max_ratio: float, ignore_index: int) -> bool | None:
-    """What the pixels below one label, of it and above it tell; None if that is not enough.
+    """Decide :func:`dominated` by counting the pixels below, equal to and above one label, or return None.
 
-    The label is guessed from a sample: the middle one, beside which no side is likely to hold more than half.
+    The label is the median of a sample of the pixels, so that neither side is likely to be the majority.
     """
     sample = labels[::SAMPLE_STEP, ::SAMPLE_STEP].ravel()
     sample = np.sort(sample[sample != ignore_index])
@@ -64,19 +74,19 @@ def _guess_dominated(labels: np.ndarray, max_ratio: float, ignore_index: int) ->
 
 @TRANSFORMS.register_module()
 class RandomCrop(BaseTransform):
-    """Cut the same random window out of the image and of every map named in ``seg_fields``.
+    """Crop the same random window from the image and every map in ``seg_fields``.
 
-    A side shorter than the window is kept whole: the result is then smaller than ``crop_size``. The results
-    are views. Writes ``img``, ``img_shape`` and the maps.
+    A side shorter than the window is kept, so the result may be smaller than ``crop_size``. The results are
+    views. Writes ``img``, ``img_shape`` and the maps.
 
-    Draws one row offset, then one column offset, from ``np.random.randint``, also where only one offset is
-    possible. With ``cat_max_ratio`` below 1, a window that is :func:`dominated` is drawn anew, ten times
-    at most; the last one drawn is taken as it is.
+    Draws a row offset, then a column offset, from ``np.random.randint``, even if only one offset is
+    possible. With ``cat_max_ratio`` below 1, a window that is :func:`dominated` is redrawn at most ten
+    times; the last one is used in any case.
 
     Args:
         crop_size: (height, width), or one number for both.
-        cat_max_ratio: Share of a window's labelled pixels that one class has to stay below.
-        ignore_index: The label that does not count.
+        cat_max_ratio: Upper limit of the share of one class in the labelled pixels of the window.
+        ignore_index: Label of pixels that are ignored.
     """
 
     def __init__(
@@ -116,7 +126,7 @@ class RandomCrop(BaseTransform):
 
         Args:
             size: (height, width) of the image.
-            labels: Its label map; needed if ``cat_max_ratio`` is below 1.
+            labels: Its label map; required if ``cat_max_ratio`` is below 1.
         """
         look = None if labels is None else lambda box: labels[box[0] : box[1], box[2] : box[3]]
         return self.choose_window(size, look)[0]
@@ -124,11 +134,11 @@ class RandomCrop(BaseTransform):
     def choose_window(
         self, size: tuple[int, int], look: Callable[[Box], np.ndarray] | None
     ) -> tuple[Box, np.ndarray | None]:
-        """Draw a window, and return what ``look`` shows in it.
+        """Draw a window; return it and its labels.
 
         Args:
             size: (height, width) of the image.
-            look: Returns the labels in a window; needed if ``cat_max_ratio`` is below 1.
+            look: Returns the labels in a window; required if ``cat_max_ratio`` is below 1.
         """
         if look is None and self.cat_max_ratio < 1:
             raise ValueError('RandomCrop with cat_max_ratio below 1 needs LoadAnnotations before it')
@@ -160,14 +170,14 @@ class RandomCrop(BaseTransform):
 
 @TRANSFORMS.register_module()
 class ResizeToMultiple(BaseTransform):
-    """Stretch the image and every map named in ``seg_fields`` to the next multiple of a number.
+    """Resize the image and every map in ``seg_fields`` so that each side is a multiple of a number.
 
-    Each side is rounded up by itself, so the aspect may change a little. Writes ``img``, ``img_shape``,
-    ``pad_shape`` and the maps, which are resized by nearest neighbour.
+    Each side is rounded up separately, so the aspect ratio may change slightly. Writes ``img``,
+    ``img_shape``, ``pad_shape`` and the maps, which are resized by nearest neighbour.
 
     Args:
         size_divisor: A number for both sides or, as in mmcv, (width, height).
-        interpolation: mmcv's name of the image's interpolation; None means 'bilinear'.
+        interpolation: Interpolation of the image, as in mmcv; None means 'bilinear'.
     """
 
     def __init__(self, size_divisor: int | tuple[int, int] = 32, interpolation: str | None = None) -> None:
@@ -191,3 +201,152 @@ class ResizeToMultiple(BaseTransform):
         return (
             f'{type(self).__name__}(size_divisor={self.size_divisor}, interpolation={self.interpolation!r})'
         )
+
+
+def resize_corner(image: np.ndarray, size: Size, bottom: int, right: int) -> np.ndarray:
+    """Return ``cv2.resize(image, size)[:bottom, :right]``, bit for bit, from the needed part of the image.
+
+    OpenCV positions pixels by their distance from the top left corner: the image may be cut off at the bottom
+    and right, but another origin would change the phase of the interpolation.
+
+    Args:
+        image: HxW or HxWxC.
+        size: (width, height) of the whole image after resizing.
+        bottom: Rows of the result; at most the height.
+        right: Columns of the result; at most the width.
+    """
+    height, width = image.shape[:2]
+    fx, fy = size[0] / width, size[1] / height
+    # Two more, since OpenCV rounds the size of the result and reads one pixel ahead.
+    rows, columns = min(height, math.ceil(bottom / fy) + 2), min(width, math.ceil(right / fx) + 2)
+    # OpenCV copies an image whose size in pixels does not change, whatever the scale.
+    if (round(columns * fx), round(rows * fy)) == (columns, rows):
+        return cv2.resize(image, size)[:bottom, :right]
+    return cv2.resize(image[:rows, :columns], None, fx=fx, fy=fy)[:bottom, :right]
+
+
+def resize_labels(labels: np.ndarray, size: Size, box: Box) -> np.ndarray:
+    """Return a window of ``cv2.resize(labels, size, interpolation=cv2.INTER_NEAREST)``, bit for bit.
+
+    Rows are selected with the arithmetic of OpenCV; each row in the window is resized once.
+
+    Args:
+        labels: HxW.
+        size: (width, height) of the whole map after resizing.
+        box: Window in the resized map; may exceed it.
+    """
+    height, width = labels.shape
+    top, bottom, left, right = box
+    rows = np.arange(top, min(bottom, size[1])) * (1 / (size[1] / height))
+    rows = np.minimum(rows.astype(np.intp), height - 1)
+    right = min(right, size[0])
+    if size[1] <= height:
+        return _stretch_rows(labels[rows], size[0], right)[:, left:]
+    return _stretch_rows(labels[rows[0] : rows[-1] + 1], size[0], right)[:, left:].take(
+        rows - rows[0], axis=0
+    )
+
+
+def _stretch_rows(labels: np.ndarray, width: int, right: int) -> np.ndarray:
+    """Resize the width to ``width`` by nearest neighbour; return the columns before ``right``."""
+    fx = width / labels.shape[1]
+    columns = min(labels.shape[1], math.ceil(right / fx) + 1)  # one more: OpenCV rounds the width
+    return cv2.resize(labels[:, :columns], None, fx=fx, fy=1, interpolation=cv2.INTER_NEAREST)[:, :right]
+
+
+class ResizeCropFlip(BaseTransform):
+    """``RandomResize``, ``RandomCrop`` and ``RandomFlip`` in one faster step.
+
+    It draws the same random numbers and returns the same pixels, labels and metainfo, but does not resize
+    most of the pixels that the crop discards. :func:`fuse` inserts it.
+
+    Args:
+        resize: Transform of mmcv, bilinear, with the OpenCV backend.
+        crop: The crop.
+        flip: Transform of mmcv, without labels to swap.
+    """
+
+    def __init__(self, resize: RandomResize, crop: RandomCrop, flip: RandomFlip) -> None:
+        self.resize = resize
+        self.crop = crop
+        self.flip = flip
+        self._directions, self._cumulated = _flip_chances(flip)
+
+    @staticmethod
+    def fits(steps: Sequence[Callable]) -> bool:
+        """Return whether this class can replace the steps."""
+        if [type(step) for step in steps] != [RandomResize, RandomCrop, RandomFlip]:
+            return False
+        resize: Any = steps[0]
+        flip: Any = steps[2]
+        plain = type(resize.resize) is Resize and resize.resize.backend == 'cv2'
+        return plain and resize.resize.interpolation == 'bilinear' and flip.swap_seg_labels is None
+
+    def transform(self, results: dict) -> dict:
+        if not self._is_plain(results):
+            for step in (self.resize, self.crop, self.flip):
+                results = step(results)
+            return results
+        size = self._draw_size(results)
+        labels = results.get('gt_seg_map')
+        look = None if labels is None else lambda box: resize_labels(labels, size, box)
+        (top, bottom, left, right), window = self.crop.choose_window(size[::-1], look)
+        image = resize_corner(results['img'], size, min(bottom, size[1]), min(right, size[0]))
+        # Draws as np.random.choice does, but faster.
+        direction = self._directions[self._cumulated.searchsorted(np.random.random_sample(), side='right')]
+        results['img'] = _flipped(image[top:, left:], direction)
+        if window is not None:
+            results['gt_seg_map'] = _flipped(window, direction)
+        results['img_shape'] = results['img'].shape[:2]
+        results.update(flip=direction is not None, flip_direction=direction)
+        return results
+
+    @staticmethod
+    def _is_plain(results: dict) -> bool:
+        """Return whether nothing but the image and at most one label map of its size has to be resized."""
+        image, labels = results['img'], results.get('gt_seg_map')
+        others = any(results.get(name) is not None for name in ('gt_bboxes', 'gt_keypoints'))
+        fits = labels is None or (labels.ndim == 2 and labels.shape == image.shape[:2])
+        fields = [] if labels is None else ['gt_seg_map']
+        return not others and fits and list(results.get('seg_fields', [])) == fields
+
+    def _draw_size(self, results: dict) -> Size:
+        """Draw the size to resize to, and write the metainfo that mmcv writes.
+
+        Raises:
+            BadSampleError: If a side would have no pixel.
+        """
+        height, width = results['img'].shape[:2]
+        results['scale'] = scale = self.resize._random_scale()
+        keep_ratio = self.resize.resize.keep_ratio
+        size = mmcv.rescale_size((width, height), scale) if keep_ratio else scale
+        if min(size) < 1:
+            raise BadSampleError(f'image {results.get("img_path")}: {TOO_NARROW}', 'image too narrow')
+        results.update(scale_factor=(size[0] / width, size[1] / height), keep_ratio=keep_ratio)
+        return size
+
+    def __repr__(self) -> str:
+        return f'{type(self).__name__}({self.resize}, {self.crop}, {self.flip})'
+
+
+def _flip_chances(flip: RandomFlip) -> tuple[list[str | None], np.ndarray]:
+    """Return the directions, None for no flip, and their cumulated probabilities, as mmcv draws them."""
+    directions = [flip.direction] if isinstance(flip.direction, str) else list(flip.direction)
+    chances = flip.prob if isinstance(flip.prob, list) else [flip.prob / len(directions)] * len(directions)
+    rest = 1.0 - flip.prob if isinstance(flip.prob, float) else 1 - sum(chances)
+    cumulated = np.cumsum([*chances, rest])
+    return [*directions, None], cumulated / cumulated[-1]
+
+
+def _flipped(pixels: np.ndarray, direction: str | None) -> np.ndarray:
+    return pixels if direction is None else cv2.flip(pixels, FLIP_CODES[direction])
+
+
+def fuse(steps: Sequence[Callable]) -> list[Callable]:
+    """Replace three consecutive steps by :class:`ResizeCropFlip` wherever that is possible."""
+    fused: list[Any] = []
+    for step in steps:
+        fused.append(step)
+        if ResizeCropFlip.fits(fused[-3:]):
+            fused[-3:] = [ResizeCropFlip(*fused[-3:])]
+    return fused

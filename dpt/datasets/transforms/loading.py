@@ -1,11 +1,13 @@
-"""Reading label maps."""
+"""Reading images and label maps."""
 
+import io
 from collections.abc import Mapping
 
 import cv2
 import mmcv
 import numpy as np
 from mmcv.transforms import BaseTransform
+from PIL import Image
 
 from dpt.datasets.bad_sample import BadSampleError, read_file
 from dpt.datasets.labels import check_labels
@@ -14,16 +16,93 @@ from dpt.structures import IGNORE_INDEX
 
 BACKENDS = ('cv2', 'pillow', 'tifffile')
 
+_JPEG, _SCAN, _END = b'\xff\xd8', b'\xff\xda', b'\xff\xd9'
+_JPEG_SIGNATURE = b'\xff\xd8\xff'
 _PNG_SIGNATURE = b'\x89PNG\r\n\x1a\n'
 _PNG_GREY = 0
-_JPEG_SIGNATURE = b'\xff\xd8\xff'
+_MAY_MOVE = (b'GIF8', b'RIFF')  # RIFF: WebP
+
+
+def is_cut_short(content: bytes) -> bool:
+    """Return whether a JPEG is truncated; OpenCV before 5 fills the rest with grey."""
+    if not content.startswith(_JPEG) or content.endswith(_END):
+        return False
+    # Neither marker occurs inside a scan; the scan and end of a thumbnail precede those of the image.
+    return content.rfind(_END) < content.rfind(_SCAN) or _SCAN not in content
+
+
+def _frames(content: bytes) -> int:
+    with Image.open(io.BytesIO(content)) as image:
+        return getattr(image, 'n_frames', 1)
+
+
+@TRANSFORMS.register_module()
+class LoadImageFromFile(BaseTransform):
+    """Read an image of any format as BGR, as mmcv's transform of this name, with errors that name the file.
+
+    Grey and CMYK images become BGR, transparency is dropped. An EXIF orientation is applied, as viewers and
+    labelling tools do; if masks were drawn on the stored pixels, set
+    ``color_type='color_ignore_orientation'``. Reads ``img_path``, writes ``img``, ``img_shape`` and
+    ``ori_shape`` (height, width).
+
+    Args:
+        to_float32: Whether to convert to float32.
+        color_type: Colour mode of ``mmcv.imfrombytes``.
+        imdecode_backend: Decoder of ``mmcv.imfrombytes``.
+        backend_args: Arguments of mmengine's file backend.
+
+    Raises:
+        FileNotFoundError: If the image does not exist.
+        BadSampleError: If it is empty, truncated, damaged, animated, not an image, or cannot be read.
+    """
+
+    def __init__(
+        self,
+        to_float32: bool = False,
+        color_type: str = 'color',
+        imdecode_backend: str = 'cv2',
+        *,
+        backend_args: dict | None = None,
+    ) -> None:
+        self.to_float32 = to_float32
+        self.color_type = color_type
+        self.imdecode_backend = imdecode_backend
+        self.backend_args = dict(backend_args) if backend_args else None
+
+    def transform(self, results: dict) -> dict:
+        path = results['img_path']
+        image = self.decode(read_file(path, 'image', self.backend_args), path)
+        results['img'] = image.astype(np.float32) if self.to_float32 else image
+        results['img_shape'] = results['ori_shape'] = image.shape[:2]
+        return results
+
+    def decode(self, content: bytes, path: str) -> np.ndarray:
+        """Return the pixels of the content of a file; ``path`` is for messages."""
+        if is_cut_short(content):
+            raise BadSampleError(f'image {path} is cut short: the JPEG has no end', 'image cut short')
+        image, reason = None, 'the file is damaged or not an image'
+        try:
+            image = mmcv.imfrombytes(content, flag=self.color_type, backend=self.imdecode_backend)
+            if content.startswith(_MAY_MOVE) and _frames(content) > 1:
+                raise BadSampleError(f'image {path} is an animation, not an image', 'image animated')
+        except (cv2.error, OSError, SyntaxError) as error:
+            reason = str(error)
+        if image is None:
+            raise BadSampleError(f'image {path} cannot be read: {reason}', 'image damaged')
+        return image
+
+    def __repr__(self) -> str:
+        return (
+            f'{type(self).__name__}(to_float32={self.to_float32}, color_type={self.color_type!r}, '
+            f'imdecode_backend={self.imdecode_backend!r}, backend_args={self.backend_args})'
+        )
 
 
 def label_table(reduce_zero_label: bool, label_map: Mapping[int, int] | None, size: int = 256) -> np.ndarray:
-    """Trained label of each label on disk: an int32 vector of ``size`` entries.
+    """Return the trained label of each of ``size`` labels on disk as an int32 vector.
 
-    ``reduce_zero_label`` acts first (0 becomes 255, the others one less, 255 stays), ``label_map`` on
-    what that leaves; labels that the map does not name stay.
+    ``reduce_zero_label`` is applied first (0 becomes 255, 255 stays, the others decrease by one), then
+    ``label_map``; labels that are not in the map stay.
     """
     table = np.arange(size, dtype=np.int32)
     if reduce_zero_label:
@@ -37,7 +116,7 @@ def label_table(reduce_zero_label: bool, label_map: Mapping[int, int] | None, si
 
 
 def _png_layout(content: bytes) -> tuple[int, int] | None:
-    """Bit depth and colour type in the header of a PNG; None for other formats."""
+    """Return bit depth and colour type of a PNG, or None for other formats."""
     if len(content) < 26 or not content.startswith(_PNG_SIGNATURE):
         return None
     return content[24], content[25]
@@ -45,12 +124,12 @@ def _png_layout(content: bytes) -> tuple[int, int] | None:
 
 def _decode(content: bytes, backend: str) -> np.ndarray | None:
     layout = _png_layout(content)
-    # cv2 is the fastest on grey PNG files, but turns palettes into colours and stretches small bit depths.
+    # cv2 is fastest for grey PNG files, but it converts palettes to colours and stretches small bit depths.
     if backend == 'cv2' and layout not in ((8, _PNG_GREY), (16, _PNG_GREY)):
         backend = 'pillow'
     labels = mmcv.imfrombytes(content, flag='unchanged', backend=backend)
     if backend == 'pillow' and layout in ((2, _PNG_GREY), (4, _PNG_GREY)):
-        labels = labels // (255 // (2 ** layout[0] - 1))  # undoes pillow's stretch to 0..255
+        labels = labels // (255 // (2 ** layout[0] - 1))  # pillow stretches to 0..255
     return labels
 
 
@@ -58,23 +137,23 @@ def _decode(content: bytes, backend: str) -> np.ndarray | None:
 class LoadAnnotations(BaseTransform):
     """Read the label map of a sample.
 
-    Reads ``seg_map_path``, ``reduce_zero_label`` and ``label_map`` (both are the data set's decision) and,
-    if there, ``img_path`` and ``ori_shape``. Writes ``gt_seg_map``, a contiguous array of shape HxW, uint8
-    if all labels fit, else int32, and adds its name to ``seg_fields``. Pixels of palette images count by
-    their index. 255 always stands for 'no label', in wider label maps too.
+    Reads ``seg_map_path``, ``reduce_zero_label`` and ``label_map`` (set by the data set) and, if present,
+    ``img_path`` and ``ori_shape``. Writes ``gt_seg_map``, a contiguous array of shape HxW, uint8 if all
+    labels fit, else int32, and adds its name to ``seg_fields``. Palette images are read as indices. 255
+    always means 'no label', in wider label maps too.
 
     Args:
-        reduce_zero_label: The data set decides; a value given here must agree with it. It acts by itself
-            only on samples that come without a data set.
+        reduce_zero_label: Must equal the setting of the data set if given. It is applied by itself only to
+            samples without a data set.
         backend_args: Arguments of mmengine's file backend.
-        imdecode_backend: 'cv2', 'pillow' or 'tifffile'. With 'cv2', whatever is not an 8-bit or 16-bit
-            grey PNG is decoded by pillow, which alone keeps palette indices.
+        imdecode_backend: 'cv2', 'pillow' or 'tifffile'. With 'cv2', files other than grey PNG of 8 or 16 bits
+            are decoded by pillow, which keeps palette indices.
 
     Raises:
-        FileNotFoundError: The mask is not there.
-        BadSampleError: The mask is unreadable, has several channels, differs from the image in size, or holds
-            a label outside the classes of the data set.
-        ValueError: ``reduce_zero_label`` contradicts the data set.
+        FileNotFoundError: If the mask does not exist.
+        BadSampleError: If the mask cannot be read, has several channels, has another size than the image, or
+            has a label outside the classes of the data set.
+        ValueError: If ``reduce_zero_label`` contradicts the data set.
     """
 
     def __init__(
@@ -95,12 +174,12 @@ class LoadAnnotations(BaseTransform):
         if path is None:
             raise ValueError(
                 f'{results.get("img_path", "the sample")} has no seg_map_path: set data_prefix '
-                "['seg_map_path'] of the data set, or take LoadAnnotations out of the pipeline"
+                "['seg_map_path'] of the data set, or remove LoadAnnotations from the pipeline"
             )
         return self.place(self.read(path), results)
 
     def place(self, labels: np.ndarray, results: dict) -> dict:
-        """Check the labels of the file against the sample, relabel them and put them into it."""
+        """Check labels from a file against the sample, relabel them and add them to the sample."""
         reduce_zero_label = self._agreed_reduce_zero_label(results)
         _check_size(labels, results)
         trained = _relabel(labels, reduce_zero_label, results.get('label_map'))
@@ -117,16 +196,16 @@ class LoadAnnotations(BaseTransform):
         if self.reduce_zero_label is not None and self.reduce_zero_label != decided:
             raise ValueError(
                 f'LoadAnnotations(reduce_zero_label={self.reduce_zero_label}) contradicts the data set, '
-                f'which says reduce_zero_label={decided}: set it on the data set alone'
+                f'which has reduce_zero_label={decided}: set it on the data set only'
             )
         return decided
 
     def read(self, path: str) -> np.ndarray:
-        """Return the labels as they are on disk: HxW, uint8 where they fit, else int32."""
+        """Return the labels on disk, of shape HxW, uint8 if they fit, else int32."""
         content = read_file(path, 'mask', self.backend_args)
         if content.startswith(_JPEG_SIGNATURE):
             raise BadSampleError(
-                f'mask {path} is a JPEG, which does not keep labels: write masks as PNG', 'mask is a JPEG'
+                f'mask {path} is a JPEG, which does not preserve labels: save masks as PNG', 'mask is a JPEG'
             )
         labels, reason = None, 'the file is damaged or not an image'
         try:
@@ -174,13 +253,13 @@ def _narrow(labels: np.ndarray, path: str) -> np.ndarray:
 
 
 def _check_size(labels: np.ndarray, results: dict) -> None:
-    # ori_shape: the image may already be resized, in test pipelines it is.
+    # Not img_shape, since test pipelines resize the image before.
     expected = results.get('ori_shape')
     if expected is None or labels.shape == tuple(expected[:2]):
         return
     turned = labels.shape == tuple(expected[1::-1])
     hint = (
-        '; if the mask is of the pixels as stored and the image has an EXIF orientation, set '
+        '; if the mask was drawn on the stored pixels of an image with an EXIF orientation, set '
         "color_type='color_ignore_orientation' of LoadImageFromFile"
     )
     raise BadSampleError(
@@ -196,6 +275,6 @@ def _relabel(labels: np.ndarray, reduce_zero_label: bool, label_map: Mapping[int
         return labels
     if labels.dtype == np.uint8:
         if not label_map and labels.max() < IGNORE_INDEX:
-            return labels - np.uint8(1)  # 0 wraps around to 255: a tenth of a table's time
+            return labels - np.uint8(1)  # 0 wraps around to 255; faster than a table
         return cv2.LUT(labels, label_table(reduce_zero_label, label_map).astype(np.uint8))
     return label_table(reduce_zero_label, label_map, size=int(labels.max()) + 1)[labels]

@@ -1,4 +1,4 @@
-"""The last step of a pipeline: tensors for the model."""
+"""The last transform of a pipeline, which returns tensors for the model."""
 
 from collections.abc import Sequence
 
@@ -26,15 +26,15 @@ META_KEYS = (
 
 @TRANSFORMS.register_module()
 class PackSegInputs(BaseTransform):
-    """Pack a sample as the models take it.
+    """Pack a sample for the model.
 
-    Returns ``inputs``, a contiguous tensor of shape CxHxW of the image's own type (a grey image has C = 1),
-    and ``data_samples``, a :class:`~dpt.structures.SegDataSample` whose ``gt_sem_seg.data``, if the sample
-    has labels, is 1xHxW, uint8 as loaded, or int64 for wider labels. The labels may differ in size from the
-    image: test pipelines keep them at the original size.
+    Returns ``inputs``, a contiguous tensor of shape CxHxW with the type of the image (C = 1 for a grey
+    image), and ``data_samples``, a :class:`~dpt.structures.SegDataSample`. If the sample has labels, its
+    ``gt_sem_seg.data`` is of shape 1xHxW, uint8 as loaded, or int64 for wider labels. Labels may have another
+    size than the image, since test pipelines keep their original size.
 
     Args:
-        meta_keys: What to keep as metainfo; keys that the sample lacks are passed over.
+        meta_keys: Keys to keep as metainfo, if the sample has them.
     """
 
     def __init__(self, meta_keys: Sequence[str] = META_KEYS) -> None:
@@ -47,7 +47,7 @@ class PackSegInputs(BaseTransform):
         sample = SegDataSample()
         for key in self.meta_keys:
             if key in results:
-                # Not set_metainfo, whose deep copy takes as long as turning the image into a tensor.
+                # Not set_metainfo, whose deep copy is slow.
                 sample.set_field(results[key], key, field_type='metainfo')
         if 'gt_seg_map' in results:
             sample.gt_sem_seg = PixelData(data=_labels_to_tensor(results['gt_seg_map'], results))
@@ -63,14 +63,14 @@ def _to_tensor(image: np.ndarray) -> torch.Tensor:
         image = np.expand_dims(image, -1)
     if image.dtype == np.uint8 and image.shape[2] == 3:
         planes = np.empty((3, *image.shape[:2]), np.uint8)
-        cv2.split(image, list(planes))  # a tenth of the time that a permuted copy takes
+        cv2.split(image, list(planes))  # faster than a permuted copy
         return torch.from_numpy(planes)
     return torch.from_numpy(_own(image)).permute(2, 0, 1).contiguous()
 
 
 def _own(pixels: np.ndarray) -> np.ndarray:
-    """Return the pixels in a layout that torch takes: without the negative strides of a flipped view."""
-    # A view of one column is contiguous for numpy, whatever its strides say.
+    """Return the pixels without the negative strides of a flipped view, which torch does not support."""
+    # numpy regards a view of one column as contiguous, whatever its strides.
     flipped = any(stride < 0 for stride in pixels.strides)
     return pixels.copy() if flipped else np.ascontiguousarray(pixels)
 

@@ -11,14 +11,13 @@ from mmcv.transforms.utils import cache_randomness
 from dpt.registry import TRANSFORMS
 
 HUES = 180
-"""OpenCV's 8-bit hue counts 0..179."""
-
+"""Range of OpenCV's 8-bit hue, 0..179."""
 
 Changes = tuple[tuple[str, float], ...]
-"""Names and amounts of changes, in the order in which they act."""
+"""Names and amounts of changes, in the order in which they are applied."""
 
 ROUNDING = 5e-5
-"""More than what orders of summation in single precision differ by on 8-bit values times small factors."""
+"""Upper bound of the float32 rounding error for 8-bit values times small factors."""
 
 VALUES = np.arange(256, dtype=np.float32)
 
@@ -26,25 +25,25 @@ _ROUNDED = np.array([[-ROUNDING], [ROUNDING]], np.float32)
 
 
 def linear_table(factor: float = 1, offset: float = 0) -> np.ndarray:
-    """``factor * v + offset`` for each 8-bit value v, in single precision, clipped to 0..255, truncated."""
+    """Return ``factor * v + offset`` for each 8-bit value v, in float32, clipped to 0..255 and truncated."""
     return np.clip(VALUES * factor + offset, 0, 255).astype(np.uint8)
 
 
 def change_linearly(pixels: np.ndarray, factor: float = 1, offset: float = 0) -> np.ndarray:
     """Apply :func:`linear_table` to uint8 pixels.
 
-    Arithmetic is faster than a table, but may round otherwise where a value is next to a whole number. The
-    table is therefore used where one of the 256 values is.
+    Arithmetic is faster than a table, but may round differently for a result next to a whole number; the
+    table is used if one of the 256 results is.
     """
     bounds = np.clip(VALUES * factor + offset + _ROUNDED, 0, 255).astype(np.uint8)
     if not np.array_equal(*bounds):
         return cv2.LUT(pixels, linear_table(factor, offset))
-    # OpenCV rounds to the nearest, half a level above what truncation gives.
+    # OpenCV rounds to the nearest level, which is half a level above truncation.
     return cv2.addWeighted(pixels, factor, pixels, 0, offset - 0.5)
 
 
 def _shift(image: np.ndarray, offset: float) -> np.ndarray:
-    """Add an offset to an image: :func:`change_linearly` in a fifth of its time."""
+    """Add an offset to an image, faster than :func:`change_linearly`."""
     whole = math.floor(offset)
     if not np.array_equal(np.clip(VALUES + whole, 0, 255), linear_table(offset=offset)):
         return change_linearly(image, offset=offset)
@@ -52,10 +51,10 @@ def _shift(image: np.ndarray, offset: float) -> np.ndarray:
 
 
 def _convert_hsv(image: np.ndarray, channel: int, change: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    """Change one channel of the image's hue, saturation and value."""
+    """Change one channel of an image in HSV."""
     hsv = cv2.cvtColor(image, cv2.COLOR_BGR2HSV)
     planes = list(np.empty((3, *hsv.shape[:2]), np.uint8))
-    cv2.split(hsv, planes)  # all three: half the time of one by extractChannel
+    cv2.split(hsv, planes)  # faster than extractChannel
     planes[channel] = change(planes[channel])
     return cv2.cvtColor(cv2.merge(planes, dst=hsv), cv2.COLOR_HSV2BGR, dst=hsv)
 
@@ -65,12 +64,12 @@ def _shift_hue(image: np.ndarray, shift: float) -> np.ndarray:
 
 
 def turn_hue(hue: np.ndarray, shift: int) -> np.ndarray:
-    """``(hue + shift) % 180`` of uint8 below 180, in a fifth of a table's time."""
+    """Return ``(hue + shift) % 180`` for uint8 below 180, faster than with a table."""
     rest = shift % HUES
     while rest:
-        step = min(rest, 256 - HUES)  # so that no sum is above 255
+        step = min(rest, 256 - HUES)  # avoids sums above 255
         turned = hue + np.uint8(step)
-        hue = np.minimum(turned, turned - np.uint8(HUES), out=turned)  # what is below 180 wraps to more
+        hue = np.minimum(turned, turned - np.uint8(HUES), out=turned)  # values below 180 wrap around
         rest -= step
     return hue
 
@@ -92,8 +91,8 @@ class PhotoMetricDistortion(BaseTransform):
     """Change brightness, contrast, saturation and hue, each with probability one half.
 
     The order is brightness, contrast, saturation, hue or, with probability one half, contrast last. Reads
-    and writes ``img``, HxWx3, uint8, BGR; the array handed in is left as it was. The result is that of
-    single-precision arithmetic that truncates, to the last bit.
+    and writes ``img``, HxWx3, uint8, BGR; the input array is not changed. The result equals truncating
+    float32 arithmetic bit for bit.
 
     Args:
         brightness_delta: Largest change of brightness, in grey levels.
@@ -138,7 +137,7 @@ class PhotoMetricDistortion(BaseTransform):
 
     @cache_randomness
     def _draw(self) -> Changes:
-        """Draw which changes are made, how much, and in which order."""
+        """Draw the changes, their amounts and their order."""
         brightness = self._draw_uniform('brightness', (-self.brightness_delta, self.brightness_delta))
         contrast_first = np.random.randint(2)
         contrast = self._draw_uniform('contrast', self.contrast_range) if contrast_first else ()

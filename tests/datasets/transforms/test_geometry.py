@@ -47,7 +47,7 @@ def crop_oracle(labels, crop, ratio, state, ignore_index):
 @pytest.mark.parametrize('ignore_index', [255, 0])
 @pytest.mark.parametrize('ratio', [1.0, 0.75, 0.5, 0.3])
 @pytest.mark.parametrize(('height', 'width'), [(64, 97), (30, 90), (90, 24), (24, 32), (20, 20)])
-def test_crops_follow_the_rule_draw_for_draw(height, width, ratio, ignore_index):
+def test_crops_follow_rule_draw_for_draw(height, width, ratio, ignore_index):
     crop = RandomCrop((24, 32), cat_max_ratio=ratio, ignore_index=ignore_index)
     image = coordinates(height, width)
     total_redraws = []
@@ -66,24 +66,9 @@ def test_crops_follow_the_rule_draw_for_draw(height, width, ratio, ignore_index)
         assert len(set(total_redraws)) > 1 or height <= 24  # the rule had something to decide
 
 
-def test_a_crop_larger_than_the_image_keeps_all_of_it():
-    image, labels = coordinates(11, 13), blocks(11, 13, 0)
-    result = RandomCrop((20, 30))(sample(image, labels))
-    np.testing.assert_array_equal(result['img'], image)
-    assert result['img_shape'] == (11, 13)
-
-
-def test_one_number_is_a_square_and_a_config_list_is_taken():
+def test_crop_size_is_a_number_or_list():
     assert RandomCrop(8)(sample(coordinates(20, 20), blocks(20, 20, 0)))['img_shape'] == (8, 8)
     assert RandomCrop([8, 6])(sample(coordinates(20, 20), blocks(20, 20, 0)))['img_shape'] == (8, 6)
-
-
-def test_crops_are_views_and_labels_stay_uint8():
-    image, labels = coordinates(20, 20), blocks(20, 20, 0)
-    result = RandomCrop(8, 0.75)(sample(image, labels))
-    assert np.shares_memory(result['img'], image)
-    assert np.shares_memory(result['gt_seg_map'], labels)
-    assert result['gt_seg_map'].dtype == np.uint8
 
 
 def test_wide_labels_are_counted():
@@ -92,18 +77,9 @@ def test_wide_labels_are_counted():
     assert dominated(np.full((4, 4), 70000, np.int32), 0.9)
 
 
-@pytest.mark.parametrize(
-    ('labels', 'expected'),
-    [([0, 0, 0, 1], True), ([0, 0, 1, 2], False), ([1, 1, 255, 255], True), ([255, 255], True)],
-)
-def test_domination_counts_labelled_pixels_only(labels, expected):
-    assert dominated(np.array([labels], np.uint8), 0.75) is expected
-    assert dominated(np.array([labels], np.int32), 0.75) is expected
-
-
 @pytest.mark.parametrize('ignore_index', [255, 0, 3, 300])
 @pytest.mark.parametrize('ratio', [0.2, 0.5, 0.75, 1.0])
-def test_domination_by_a_split_is_domination_by_counting(ratio, ignore_index):
+def test_domination_equals_counting(ratio, ignore_index):
     outcomes = set()
     for seed in range(40):
         generator = np.random.default_rng(seed)
@@ -116,25 +92,25 @@ def test_domination_by_a_split_is_domination_by_counting(ratio, ignore_index):
     assert len(outcomes) == 2 or ratio in (0.2, 1.0)
 
 
-def test_cropping_without_labels_works_only_without_the_class_rule():
+def test_cropping_without_labels_needs_no_class_rule():
     assert RandomCrop(8)({'img': coordinates(20, 20)})['img_shape'] == (8, 8)
     with pytest.raises(ValueError, match='needs LoadAnnotations before it'):
         RandomCrop(8, 0.75)({'img': coordinates(20, 20)})
 
 
-def test_labels_of_another_size_are_refused():
+def test_labels_of_another_size_raise():
     with pytest.raises(ValueError, match=r'\(20, 20\).*\(19, 20\): LoadAnnotations must stand before'):
         RandomCrop(8)(sample(coordinates(20, 20), blocks(19, 20, 0)))
 
 
 @pytest.mark.parametrize('size', [0, (4, -1), (4, 4, 4), (4.5, 4)])
-def test_a_crop_size_that_is_none_is_refused(size):
+def test_wrong_crop_size_raises(size):
     with pytest.raises(ValueError, match='crop_size is'):
         RandomCrop(size)
 
 
 @pytest.mark.parametrize('ratio', [0, -1, 1.5])
-def test_a_ratio_that_is_none_is_refused(ratio):
+def test_wrong_cat_max_ratio_raises(ratio):
     with pytest.raises(ValueError, match='cat_max_ratio is'):
         RandomCrop(8, ratio)
 
@@ -142,7 +118,7 @@ def test_a_ratio_that_is_none_is_refused(ratio):
 @pytest.mark.parametrize(
     ('height', 'width', 'expected'), [(33, 64, (64, 64)), (32, 31, (32, 32)), (1, 65, (32, 96))]
 )
-def test_sides_are_rounded_up_to_the_multiple(height, width, expected):
+def test_sides_are_rounded_up_to_multiple(height, width, expected):
     labels = np.random.default_rng(0).choice([3, 200], (height, width)).astype(np.uint8)
     result = ResizeToMultiple(32)(sample(coordinates(height, width), labels))
     assert result['img'].shape == (*expected, 3)
@@ -152,7 +128,7 @@ def test_sides_are_rounded_up_to_the_multiple(height, width, expected):
     assert set(np.unique(result['gt_seg_map'])) <= {3, 200}
 
 
-def test_the_interpolation_is_the_images_alone():
+def test_interpolation_applies_to_image_only():
     image = np.random.default_rng(0).choice([10, 250], (20, 20, 3)).astype(np.uint8)
     nearest = ResizeToMultiple(32, interpolation='nearest')(sample(image, blocks(20, 20, 0)))
     smooth = ResizeToMultiple(32)(sample(image, blocks(20, 20, 0)))

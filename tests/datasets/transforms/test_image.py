@@ -11,7 +11,7 @@ from PIL import Image
 
 from dpt.datasets import LoadAnnotations, LoadImageFromFile
 from dpt.datasets.bad_sample import BadSampleError
-from dpt.datasets.transforms.image import is_cut_short
+from dpt.datasets.transforms.loading import is_cut_short
 from dpt.registry import TRANSFORMS
 
 PICTURE = Image.fromarray(
@@ -30,7 +30,7 @@ def load(path, content, **options):
     return LoadImageFromFile(**options)({'img_path': str(path)})
 
 
-def test_it_is_ours_and_reads_as_opencv_does(tmp_path):
+def test_reads_as_opencv_does(tmp_path):
     assert TRANSFORMS.get('LoadImageFromFile') is LoadImageFromFile
     results = load(tmp_path / 'a.jpg', encode(quality=90))
     np.testing.assert_array_equal(results['img'], cv2.imread(str(tmp_path / 'a.jpg')))
@@ -50,12 +50,12 @@ def test_png_of_every_mode_becomes_bgr(tmp_path, mode):
 
 
 @pytest.mark.parametrize('mode', ['L', 'CMYK'])
-def test_grey_and_cmyk_jpegs_look_as_they_should(tmp_path, mode):
+def test_grey_and_cmyk_jpegs_become_bgr(tmp_path, mode):
     image = load(tmp_path / 'a.jpg', encode(PICTURE.convert(mode), quality=95))['img']
     assert np.abs(image.astype(int) - np.asarray(PICTURE)).mean() < 3
 
 
-def test_a_still_gif_under_another_name_is_read_and_an_animation_is_refused(tmp_path):
+def test_still_gif_is_read_and_animation_refused(tmp_path):
     assert load(tmp_path / 'a.jpg', encode(kind='GIF'))['img'].shape == (24, 34, 3)
     for kind in ('GIF', 'WEBP'):
         content = encode(kind=kind, save_all=True, append_images=[PICTURE.rotate(180)])
@@ -64,14 +64,14 @@ def test_a_still_gif_under_another_name_is_read_and_an_animation_is_refused(tmp_
 
 
 @pytest.mark.parametrize('cut', [1, 2, 50, 300])
-def test_a_jpeg_cut_short_is_refused(tmp_path, cut):
+def test_truncated_jpeg_raises(tmp_path, cut):
     content = encode(quality=95)
     assert cut < len(content) - 300
     with pytest.raises(BadSampleError, match=r'a\.jpg is cut short'):
         load(tmp_path / 'a.jpg', content[:-cut])
 
 
-def test_the_end_of_a_thumbnail_is_not_the_picture_s():
+def test_end_of_thumbnail_is_not_end_of_image():
     whole, thumbnail = encode(quality=95), encode(PICTURE.resize((4, 3)))
     with_thumbnail = whole[:2] + thumbnail + whole[2:]
     assert not is_cut_short(with_thumbnail)
@@ -84,20 +84,21 @@ def test_the_end_of_a_thumbnail_is_not_the_picture_s():
     ('content', 'message'),
     [(b'', 'is empty: 0 bytes'), (b'<html>', 'not an image'), (encode(kind='PNG')[:-30], 'cannot be read')],
 )
-def test_what_is_no_image_is_named(tmp_path, content, message):
+def test_file_that_is_no_image_is_named(tmp_path, content, message):
     with pytest.raises(BadSampleError, match=rf'^image {re.escape(str(tmp_path))}/a\.jpg .*{message}'):
         load(tmp_path / 'a.jpg', content)
 
 
-def test_paths_that_cannot_be_read_are_named(tmp_path):
+def test_unreadable_paths_are_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r'^image .*gone\.jpg does not exist$'):
         LoadImageFromFile()({'img_path': str(tmp_path / 'gone.jpg')})
-    with pytest.raises(BadSampleError, match=r'cannot be read: Is a directory'):
-        LoadImageFromFile()({'img_path': str(tmp_path)})
+    for step, key in ((LoadImageFromFile(), 'img_path'), (LoadAnnotations(), 'seg_map_path')):
+        with pytest.raises(BadSampleError, match=r'cannot be read: Is a directory'):
+            step({key: str(tmp_path)})
 
 
 @pytest.mark.skipif(not hasattr(os, 'geteuid') or os.geteuid() == 0, reason='root may read everything')
-def test_a_file_without_permission_is_named(tmp_path):
+def test_file_without_permission_is_named(tmp_path):
     path = tmp_path / 'a.jpg'
     path.write_bytes(encode())
     path.chmod(0)
@@ -111,7 +112,7 @@ def turned(orientation):
     return encode(exif=exif, quality=95)
 
 
-def test_an_exif_orientation_turns_the_image_as_viewers_do_and_masks_have_to_fit(tmp_path):
+def test_exif_orientation_turns_image_and_mask_must_fit(tmp_path):
     results = load(tmp_path / 'a.jpg', turned(6))
     assert results['img'].shape == (34, 24, 3)
     mask = tmp_path / 'a.png'
@@ -122,8 +123,3 @@ def test_an_exif_orientation_turns_the_image_as_viewers_do_and_masks_have_to_fit
         LoadAnnotations()({**results, 'seg_map_path': str(mask)})
     stored = load(tmp_path / 'a.jpg', turned(6), color_type='color_ignore_orientation')
     assert LoadAnnotations()({**stored, 'seg_map_path': str(mask)})['gt_seg_map'].shape == (24, 34)
-
-
-def test_unknown_arguments_are_errors():
-    with pytest.raises(TypeError, match='colour_type'):
-        LoadImageFromFile(colour_type='color')

@@ -10,8 +10,6 @@ import pytest
 from PIL import Image
 
 from dpt.datasets import LoadAnnotations
-from dpt.datasets.transforms.loading import label_table
-from dpt.registry import TRANSFORMS
 
 
 def write(path, labels):
@@ -37,7 +35,7 @@ def relabel_oracle(disk, reduce_zero_label, label_map):
 @pytest.mark.parametrize('label_map', [None, {0: 1, 1: 0}, {0: 2, 1: 255, 2: 0, 3: 1}, {4: 3, 3: 2, 2: 4}])
 @pytest.mark.parametrize('reduce_zero_label', [False, True])
 @pytest.mark.parametrize(('high', 'dtype'), [(6, np.uint8), (256, np.uint8), (700, np.uint16)])
-def test_relabelling_equals_the_rule_pixel_by_pixel(tmp_path, label_map, reduce_zero_label, high, dtype):
+def test_relabelling_equals_rule_pixel_by_pixel(tmp_path, label_map, reduce_zero_label, high, dtype):
     disk = random_labels(high, dtype=dtype)
     disk[0, :3] = 0, 1, 255
     sample = write(tmp_path / 'm.png', disk)
@@ -48,7 +46,7 @@ def test_relabelling_equals_the_rule_pixel_by_pixel(tmp_path, label_map, reduce_
     assert labels.flags.c_contiguous
 
 
-def test_zero_is_reduced_where_no_pixel_is_unlabelled_yet(tmp_path):
+def test_zero_label_is_reduced_without_255_on_disk(tmp_path):
     disk = random_labels(151)
     disk[0, :2] = 0, 254
     sample = dict(write(tmp_path / 'm.png', disk), reduce_zero_label=True)
@@ -57,11 +55,7 @@ def test_zero_is_reduced_where_no_pixel_is_unlabelled_yet(tmp_path):
     assert labels.dtype == np.uint8
 
 
-def test_the_table_is_the_identity_where_nothing_is_asked():
-    np.testing.assert_array_equal(label_table(False, None), np.arange(256))
-
-
-def test_a_16_bit_mask_of_small_labels_becomes_uint8(tmp_path):
+def test_16_bit_mask_of_small_labels_becomes_uint8(tmp_path):
     disk = random_labels(150, dtype=np.uint16)
     labels = LoadAnnotations()(write(tmp_path / 'm.png', disk))['gt_seg_map']
     assert labels.dtype == np.uint8
@@ -70,7 +64,7 @@ def test_a_16_bit_mask_of_small_labels_becomes_uint8(tmp_path):
 
 @pytest.mark.parametrize('backend', ['cv2', 'pillow'])
 @pytest.mark.parametrize('bits', [1, 2, 4, 8])
-def test_palette_pixels_count_by_their_index(tmp_path, backend, bits):
+def test_palette_pixels_are_read_as_indices(tmp_path, backend, bits):
     disk = random_labels(min(2**bits, 11))
     image = Image.new('P', disk.shape[::-1])
     image.putdata(disk.ravel().tolist())
@@ -111,7 +105,7 @@ def test_one_pixel_high_or_wide_masks_keep_their_shape(tmp_path, shape):
     assert LoadAnnotations()(write(tmp_path / 'm.png', random_labels(5, shape)))['gt_seg_map'].shape == shape
 
 
-def test_seg_fields_name_the_map_once_and_the_list_handed_in_is_left_alone(tmp_path):
+def test_seg_fields_gets_the_name_once_in_a_copy(tmp_path):
     sample = write(tmp_path / 'm.png', random_labels(4))
     fields = sample['seg_fields']
     load = LoadAnnotations()
@@ -126,7 +120,7 @@ def test_seg_fields_name_the_map_once_and_the_list_handed_in_is_left_alone(tmp_p
 
 @pytest.mark.parametrize('decided', [True, False])
 @pytest.mark.parametrize('asked', [True, False, None])
-def test_the_data_set_decides_about_label_zero(tmp_path, decided, asked):
+def test_data_set_decides_about_label_zero(tmp_path, decided, asked):
     disk = random_labels(5)
     sample = {**write(tmp_path / 'm.png', disk), 'reduce_zero_label': decided}
     load = LoadAnnotations(reduce_zero_label=asked)
@@ -137,16 +131,7 @@ def test_the_data_set_decides_about_label_zero(tmp_path, decided, asked):
     np.testing.assert_array_equal(load(sample)['gt_seg_map'], relabel_oracle(disk, decided, None))
 
 
-def test_one_step_serves_data_sets_that_decide_differently(tmp_path):
-    disk = random_labels(5)
-    sample = write(tmp_path / 'm.png', disk)
-    load = LoadAnnotations()
-    for decided in (True, False, True):
-        labels = load({**sample, 'reduce_zero_label': decided})['gt_seg_map']
-        np.testing.assert_array_equal(labels, relabel_oracle(disk, decided, None))
-
-
-def test_its_own_value_acts_on_samples_without_a_data_set(tmp_path):
+def test_argument_applies_to_samples_without_data_set(tmp_path):
     disk = random_labels(5)
     labels = LoadAnnotations(reduce_zero_label=True)(write(tmp_path / 'm.png', disk))['gt_seg_map']
     np.testing.assert_array_equal(labels, relabel_oracle(disk, True, None))
@@ -155,20 +140,20 @@ def test_its_own_value_acts_on_samples_without_a_data_set(tmp_path):
 # --- errors name the file
 
 
-def test_a_colour_mask_is_refused(tmp_path):
+def test_colour_mask_raises(tmp_path):
     sample = write(tmp_path / 'm.png', np.zeros((4, 5, 3), np.uint8))
     with pytest.raises(ValueError, match=re.escape(f'{tmp_path}/m.png has shape (4, 5, 3), colours')):
         LoadAnnotations()(sample)
 
 
-def test_a_missing_mask_is_named(tmp_path):
+def test_missing_mask_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=re.escape(f'{tmp_path}/none.png does not exist')):
         LoadAnnotations()({'seg_map_path': str(tmp_path / 'none.png')})
 
 
 @pytest.mark.parametrize('keep', [1, 10, 30, 60])
 @pytest.mark.parametrize('backend', ['cv2', 'pillow'])
-def test_a_damaged_mask_is_named(tmp_path, keep, backend):
+def test_damaged_mask_is_named(tmp_path, keep, backend):
     sample = write(tmp_path / 'm.png', random_labels(200))
     content = (tmp_path / 'm.png').read_bytes()
     (tmp_path / 'm.png').write_bytes(content[:keep])
@@ -176,59 +161,44 @@ def test_a_damaged_mask_is_named(tmp_path, keep, backend):
         LoadAnnotations(imdecode_backend=backend)(sample)
 
 
-def test_a_file_that_is_no_image_is_named(tmp_path):
-    (tmp_path / 'm.png').write_text('not an image')
-    with pytest.raises(ValueError, match=re.escape(f'mask {tmp_path}/m.png cannot be read')):
-        LoadAnnotations()({'seg_map_path': str(tmp_path / 'm.png')})
-
-
-def test_a_mask_of_another_size_is_refused_with_both_files_and_sizes(tmp_path):
+def test_mask_of_another_size_names_files_and_sizes(tmp_path):
     sample = {**write(tmp_path / 'm.png', random_labels(5, (4, 6))), 'img_path': 'i.jpg', 'ori_shape': (6, 4)}
     expected = re.escape(f'image i.jpg is 6x4 (height x width) but its mask {tmp_path}/m.png is 4x6')
     with pytest.raises(ValueError, match=expected):
         LoadAnnotations()(sample)
 
 
-def test_fractions_are_refused(tmp_path):
+def test_fractional_labels_raise(tmp_path):
     sample = write(tmp_path / 'm.tiff', np.full((4, 5), 0.5, np.float32))
     with pytest.raises(ValueError, match=r'm\.tiff holds float32 values'):
         LoadAnnotations()(sample)
 
 
-def test_negative_labels_are_refused(tmp_path):
+def test_negative_labels_raise(tmp_path):
     Image.fromarray(np.full((4, 5), -1, np.int32)).save(tmp_path / 'm.tiff')
     with pytest.raises(ValueError, match=r'm\.tiff holds negative labels'):
         LoadAnnotations()({'seg_map_path': str(tmp_path / 'm.tiff')})
 
 
-def test_a_sample_without_mask_path_is_refused():
+def test_sample_without_mask_path_raises():
     with pytest.raises(ValueError, match=r'i\.jpg has no seg_map_path'):
         LoadAnnotations()({'img_path': 'i.jpg'})
 
 
-def test_an_unknown_backend_is_refused():
+def test_unknown_backend_raises():
     with pytest.raises(ValueError, match="imdecode_backend is 'turbo'"):
         LoadAnnotations(imdecode_backend='turbo')
-
-
-def test_the_registered_name_is_ours_not_mmcvs():
-    assert type(TRANSFORMS.build({'type': 'LoadAnnotations', 'reduce_zero_label': True})) is LoadAnnotations
 
 
 @pytest.mark.parametrize(
     ('content', 'message'),
     [
         (b'', 'is empty: 0 bytes'),
-        (cv2.imencode('.jpg', np.zeros((5, 5), np.uint8))[1].tobytes(), 'is a JPEG, which does not keep'),
+        (cv2.imencode('.jpg', np.zeros((5, 5), np.uint8))[1].tobytes(), 'is a JPEG, which does not preserve'),
         (cv2.imencode('.png', np.zeros((50, 50), np.uint8))[1].tobytes()[:-20], 'cannot be read'),
     ],
 )
-def test_masks_that_hold_no_sure_labels_are_refused_by_name(tmp_path, content, message):
+def test_unusable_masks_are_named(tmp_path, content, message):
     (tmp_path / 'm.png').write_bytes(content)
     with pytest.raises(ValueError, match=f'mask .*m.png {message}'):
         LoadAnnotations()({'seg_map_path': str(tmp_path / 'm.png')})
-
-
-def test_a_folder_in_place_of_a_mask_is_told(tmp_path):
-    with pytest.raises(ValueError, match='cannot be read: Is a directory'):
-        LoadAnnotations()({'seg_map_path': str(tmp_path)})

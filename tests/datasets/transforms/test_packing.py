@@ -14,7 +14,7 @@ def sample(**more):
     return {'img': image, 'gt_seg_map': generator.integers(0, 9, (5, 7), dtype=np.uint8), **more}
 
 
-def test_the_image_becomes_a_contiguous_uint8_tensor_channels_first():
+def test_image_becomes_contiguous_uint8_tensor():
     results = sample()
     inputs = PackSegInputs()(results)['inputs']
     assert inputs.dtype == torch.uint8
@@ -47,18 +47,13 @@ def test_wider_labels_become_int64():
     np.testing.assert_array_equal(data[0].numpy(), labels)
 
 
-def test_a_grey_image_gets_a_channel():
+def test_grey_image_gets_a_channel():
     grey = np.arange(35, dtype=np.uint8).reshape(5, 7)
     inputs = PackSegInputs()(sample(img=grey))['inputs']
     np.testing.assert_array_equal(inputs.numpy(), grey[None])
 
 
-def test_labels_may_have_another_size_than_the_image():
-    packed = PackSegInputs()(sample(gt_seg_map=np.zeros((50, 70), np.uint8)))
-    assert packed['data_samples'].gt_sem_seg.shape == (50, 70)
-
-
-def test_metainfo_holds_what_the_sample_has():
+def test_metainfo_holds_keys_of_sample():
     meta = {
         'img_path': 'i.jpg',
         'seg_map_path': 'm.png',
@@ -75,12 +70,12 @@ def test_metainfo_holds_what_the_sample_has():
     assert PackSegInputs(meta_keys=['flip'])(sample(**meta))['data_samples'].metainfo == {'flip': True}
 
 
-def test_without_labels_there_is_no_annotation():
+def test_sample_without_labels_has_no_annotation():
     results = sample()
     del results['gt_seg_map']
     assert 'gt_sem_seg' not in PackSegInputs()(results)['data_samples']
 
 
-def test_labels_that_are_not_a_map_are_refused():
+def test_labels_that_are_not_2d_raise():
     with pytest.raises(ValueError, match=r'm\.png have shape \(5, 7, 3\)'):
         PackSegInputs()(sample(gt_seg_map=np.zeros((5, 7, 3), np.uint8), seg_map_path='m.png'))

@@ -9,6 +9,7 @@ from dpt.checkpoints.formats import TIMM_VIT
 from dpt.models.backbones import VisionTransformer
 from dpt.models.layers import DropPath
 
+IMG_SIZES = ((128,), (128, 128, 128), 128.0, 0, '128')
 TINY = dict(img_size=32, patch_size=8, embed_dims=24, num_layers=4, num_heads=3, out_indices=(0, 1, 2, 3))
 
 
@@ -22,16 +23,17 @@ def timm_vit(**arguments) -> torch.nn.Module:
     return model.eval()
 
 
-@pytest.mark.parametrize('layer_scale', [None, 0.1])
-def test_taps_are_timm_s_before_the_final_norm(layer_scale: float | None) -> None:
+@pytest.mark.parametrize(('layer_scale', 'norm'), [(None, False), (0.1, False), (None, True)])
+def test_taps_equal_timm(layer_scale: float | None, norm: bool) -> None:
     theirs = timm_vit(init_values=layer_scale)
-    ours = VisionTransformer(**TINY, layer_scale_init=layer_scale).eval()
+    ours = VisionTransformer(**TINY, layer_scale_init=layer_scale, norm_taps=norm).eval()
     state_dict, _ = convert(theirs.state_dict(), TIMM_VIT)
-    ours.load_state_dict({key: value for key, value in state_dict.items() if not key.startswith('ln1.')})
+    final_norm = () if norm else ('ln1.weight', 'ln1.bias')
+    ours.load_state_dict({key: value for key, value in state_dict.items() if key not in final_norm})
     image = torch.randn(2, 3, 32, 32)
     with torch.no_grad():
         expected = theirs.get_intermediate_layers(
-            image, n=[0, 1, 2, 3], reshape=True, return_prefix_tokens=True, norm=False
+            image, n=[0, 1, 2, 3], reshape=True, return_prefix_tokens=True, norm=norm
         )
         for (feature_map, cls_token), (their_map, their_prefix) in zip(ours(image), expected, strict=True):
             torch.testing.assert_close(feature_map, their_map, rtol=1e-4, atol=1e-5)
@@ -39,7 +41,7 @@ def test_taps_are_timm_s_before_the_final_norm(layer_scale: float | None) -> Non
 
 
 @pytest.mark.parametrize('mode', ['bicubic', 'bilinear'])
-def test_other_sizes_resize_the_position_embedding_and_keep_the_checkpoint(mode: str) -> None:
+def test_other_sizes_resize_position_embedding(mode: str) -> None:
     model = VisionTransformer(**TINY, interpolate_mode=mode)
     model.init_weights()
     shape = model.pos_embed.shape
@@ -48,7 +50,7 @@ def test_other_sizes_resize_the_position_embedding_and_keep_the_checkpoint(mode:
     assert model.pos_embed.shape == shape
 
 
-def test_bicubic_and_bilinear_differ_away_from_the_native_grid_only() -> None:
+def test_interpolation_matters_off_native_grid_only() -> None:
     models = [VisionTransformer(**TINY, interpolate_mode=mode).eval() for mode in ('bicubic', 'bilinear')]
     models[0].init_weights()
     models[1].load_state_dict(models[0].state_dict())
@@ -57,7 +59,7 @@ def test_bicubic_and_bilinear_differ_away_from_the_native_grid_only() -> None:
         assert torch.equal(models[0](image)[-1][0], models[1](image)[-1][0]) is equal
 
 
-def test_the_patch_bias_that_mmsegmentation_dropped_changes_the_taps_unless_it_is_zero() -> None:
+def test_patch_bias_changes_taps_unless_zero() -> None:
     published, dropped = (VisionTransformer(**TINY, patch_bias=bias).eval() for bias in (True, False))
     published.init_weights()
     torch.nn.init.normal_(published.patch_embed.projection.bias, std=0.2)
@@ -90,14 +92,7 @@ def test_frozen_stages_do_not_train() -> None:
     assert model.layers[2].training
 
 
-def test_layers_behind_the_last_tap_wait_for_no_gradient() -> None:
-    model = VisionTransformer(**{**TINY, 'out_indices': (0, 1)}).train()
-    model(torch.randn(1, 3, 32, 32))[-1][0].sum().backward()
-    assert all((p.grad is not None) == p.requires_grad for p in model.parameters())
-    assert not model.layers[2].ln1.weight.requires_grad
-
-
-def test_an_initialisation_that_loads_nothing_keeps_the_vit_s_own() -> None:
+def test_init_cfg_without_checkpoint_keeps_default_initialisation() -> None:
     model = VisionTransformer(**TINY, init_cfg=dict(type='Constant', layer='LayerNorm', val=2.0))
     model.init_weights()
     assert model.pos_embed.std().item() == pytest.approx(0.02, rel=0.2)
@@ -122,26 +117,12 @@ def test_drop_path_keeps_the_mean_and_drops_whole_samples() -> None:
     assert sorted(set(out[:, 0, 0].tolist())) == pytest.approx([0, 4 / 3])
 
 
-def test_final_norm_applies_to_the_last_tap_alone() -> None:
+def test_final_norm_applies_to_last_tap_only() -> None:
     plain, normed = VisionTransformer(**TINY).eval(), VisionTransformer(**TINY, final_norm=True).eval()
     normed.load_state_dict(plain.state_dict(), strict=False)
     image = torch.randn(1, 3, 32, 32)
     for i, ((one, _), (other, _)) in enumerate(zip(plain(image), normed(image), strict=True)):
         assert torch.equal(one, other) is (i < 3)
-
-
-def test_every_tap_may_pass_the_final_norm_as_timm_hands_them_on() -> None:
-    theirs = timm_vit()
-    ours = VisionTransformer(**TINY, norm_taps=True).eval()
-    ours.load_state_dict(convert(theirs.state_dict(), TIMM_VIT)[0])
-    image = torch.randn(2, 3, 32, 32)
-    with torch.no_grad():
-        expected = theirs.get_intermediate_layers(
-            image, n=[0, 1, 2, 3], reshape=True, return_prefix_tokens=True, norm=True
-        )
-        for (feature_map, cls_token), (their_map, their_prefix) in zip(ours(image), expected, strict=True):
-            torch.testing.assert_close(feature_map, their_map, rtol=1e-4, atol=1e-5)
-            torch.testing.assert_close(cls_token, their_prefix[:, 0], rtol=1e-4, atol=1e-5)
 
 
 def test_maps_alone_without_the_class_token() -> None:
@@ -158,20 +139,16 @@ def test_maps_alone_without_the_class_token() -> None:
         (dict(interpolate_mode='nearest'), 'interpolate_mode'),
         (dict(frozen_stages=5), 'frozen_stages'),
         (dict(drop_path_rate=1.0), 'drop_prob'),
+        *((dict(img_size=size), 'img_size=.* must be a positive whole number or') for size in IMG_SIZES),
     ],
 )
-def test_wrong_arguments_name_themselves(arguments: dict, message: str) -> None:
+def test_wrong_arguments_are_named(arguments: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         VisionTransformer(**{**TINY, **arguments})
 
 
-def test_no_trained_parameter_is_left_without_a_gradient() -> None:
+def test_every_trained_parameter_has_gradient() -> None:
     model = VisionTransformer(**{**TINY, 'out_indices': (0, 1)}, final_norm=True).train()
     model(torch.randn(1, 3, 32, 32))[-1][0].sum().backward()
     assert [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None] == []
-
-
-@pytest.mark.parametrize('img_size', [(128,), (128, 128, 128), 128.0, 0, '128'])
-def test_a_wrong_image_size_is_named(img_size: object) -> None:
-    with pytest.raises(ValueError, match='img_size=.* must be a positive whole number or'):
-        VisionTransformer(img_size)
+    assert not model.layers[2].ln1.weight.requires_grad  # behind the last tap

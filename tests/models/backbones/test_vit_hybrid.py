@@ -1,4 +1,4 @@
-"""HybridVisionTransformer: its stem against timm, its options. Its numbers: test_isl_reference.py."""
+"""HybridVisionTransformer: taps against timm, and its options; values: test_isl_reference.py."""
 
 import functools
 from pathlib import Path
@@ -44,7 +44,7 @@ def timm_hybrid() -> torch.nn.Module:
     return model.eval()
 
 
-def test_taps_are_timm_s_with_weights_from_timm_s_own_file(tmp_path: Path) -> None:
+def test_taps_equal_timm_with_weights_from_timm_file(tmp_path: Path) -> None:
     theirs = timm_hybrid()
     torch.save(theirs.state_dict(), tmp_path / 'timm.pth')
     init_cfg = dict(type='Pretrained', checkpoint=str(tmp_path / 'timm.pth'))
@@ -67,33 +67,20 @@ def test_taps_are_timm_s_with_weights_from_timm_s_own_file(tmp_path: Path) -> No
 
 @pytest.mark.parametrize(('kernel_size', 'stride'), [(7, 2), (3, 2), (3, 1), (1, 2)])
 @pytest.mark.parametrize('size', [(7, 10), (8, 9), (16, 16)])
-def test_padding_is_tensorflow_s(kernel_size: int, stride: int, size: tuple[int, int]) -> None:
+def test_padding_equals_timm(kernel_size: int, stride: int, size: tuple[int, int]) -> None:
     image = torch.randn(1, 2, *size)
     padded = pad_same(image, kernel_size, stride, value=3.0)
     expected = timm_pad_same(image, [kernel_size] * 2, [stride] * 2, value=3.0)
     assert torch.equal(padded, expected)
 
 
-def test_filters_are_standardised_with_the_epsilon_beside_the_standard_deviation() -> None:
-    conv = WSConv2d(2, 1, kernel_size=1, weight_eps=0.5)
-    conv.weight.data = torch.tensor([[[[1.0]], [[4.0]]]])  # mean 2.5, standard deviation 1.5
-    out = conv(torch.tensor([[[[1.0]], [[0.0]]]]))
-    assert out.item() == pytest.approx((1 - 2.5) / (1.5 + 0.5))
-
-
 @pytest.mark.parametrize('size', [(64, 64), (50, 81)])
-def test_taps_are_two_maps_and_two_pairs_at_strides_4_8_16_16(size: tuple[int, int]) -> None:
+def test_shapes_of_taps(size: tuple[int, int]) -> None:
     fine, coarse, *pairs = HybridVisionTransformer(**TINY)(torch.randn(2, 3, *size))
     rows, columns = -(-size[0] // 16), -(-size[1] // 16)
     assert fine.shape == (2, 128, 4 * rows, 4 * columns)
     assert coarse.shape == (2, 256, 2 * rows, 2 * columns)
     assert [tuple(x.shape) for pair in pairs for x in pair] == [(2, 24, rows, columns), (2, 24)] * 2
-
-
-def test_the_native_grid_is_a_sixteenth_of_the_image() -> None:
-    model = HybridVisionTransformer(**{**TINY, 'img_size': (64, 96)})
-    assert model.native_grid == (4, 6)
-    assert model.pos_embed.shape == (1, 25, 24)
 
 
 def test_frozen_stages_freeze_the_stem_with_the_embeddings() -> None:
@@ -121,7 +108,7 @@ def test_gradient_checkpointing_changes_no_gradient(monkeypatch: pytest.MonkeyPa
     assert len(calls) == 2 * (convolutions + 1) + convolutions  # the blocks run once more
 
 
-def test_initialisation_is_the_vit_s_and_kaiming_s() -> None:
+def test_initialisation_of_vit_and_stem() -> None:
     torch.manual_seed(0)
     model = HybridVisionTransformer(**TINY)
     model.init_weights()
@@ -130,7 +117,7 @@ def test_initialisation_is_the_vit_s_and_kaiming_s() -> None:
     assert weight.std().item() == pytest.approx((2 / (weight.shape[0] * 9)) ** 0.5, rel=0.05)
 
 
-def test_pretrained_weights_may_be_those_of_a_whole_model(tmp_path: Path) -> None:
+def test_pretrained_weights_of_whole_model_load(tmp_path: Path) -> None:
     trained = HybridVisionTransformer(**TINY).state_dict()
     content = {f'backbone.{key}': value for key, value in trained.items()}
     torch.save({**content, 'neck.convs.0.conv.weight': torch.ones(1)}, tmp_path / 'model.pth')
@@ -150,11 +137,6 @@ def test_pretrained_weights_may_be_those_of_a_whole_model(tmp_path: Path) -> Non
         (dict(out_indices=(3, 4)), 'out_indices'),
     ],
 )
-def test_wrong_arguments_name_themselves(arguments: dict, message: str) -> None:
+def test_wrong_arguments_are_named(arguments: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         HybridVisionTransformer(**{**TINY, **arguments})
-
-
-def test_unknown_arguments_are_errors() -> None:
-    with pytest.raises(TypeError, match='width_factor'):
-        HybridVisionTransformer(**TINY, width_factor=1)

@@ -40,6 +40,6 @@ def test_dropout_is_of_channels_or_of_elements(head: type, channel_dropout: bool
     assert kept.float().mean().item() == pytest.approx(0.5, abs=0.25)
 
 
-def test_a_factor_below_one_is_refused() -> None:
+def test_upsample_factor_below_one_raises() -> None:
     with pytest.raises(ValueError, match='upsample_factor=0'):
         DPTHead(6, 3, upsample_factor=0)

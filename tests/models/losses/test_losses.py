@@ -26,18 +26,18 @@ def numpy_losses(logits: torch.Tensor, label: torch.Tensor) -> np.ndarray:
     return np.log(np.exp(x).sum(1)) - x[np.arange(len(y)), y]
 
 
-def test_the_published_mean_counts_ignored_pixels(case) -> None:
+def test_published_mean_counts_ignored_pixels(case) -> None:
     losses = numpy_losses(*case)
     assert CrossEntropyLoss()(*case, 255).item() == pytest.approx(losses.sum() / case[1].numel(), rel=1e-6)
 
 
-def test_the_mean_over_labelled_pixels_is_torch_s(case) -> None:
+def test_mean_over_labelled_pixels_equals_torch(case) -> None:
     loss = CrossEntropyLoss(avg_non_ignore=True, loss_weight=0.5)(*case, 255)
     assert loss.item() == pytest.approx(0.5 * F.cross_entropy(*case, ignore_index=255).item(), rel=1e-6)
     assert loss.item() == pytest.approx(0.5 * numpy_losses(*case).mean(), rel=1e-6)
 
 
-def test_class_weights_are_torch_s(case) -> None:
+def test_class_weights_equal_torch(case) -> None:
     weight = [0.5, 1.0, 2.0, 0.1]
     loss = CrossEntropyLoss(weight)(*case, 255)
     expected = F.cross_entropy(*case, weight=torch.tensor(weight), ignore_index=255)
@@ -46,7 +46,7 @@ def test_class_weights_are_torch_s(case) -> None:
 
 @pytest.mark.parametrize('avg_non_ignore', [False, True])
 @pytest.mark.parametrize('weight', [None, [1.0, 2.0, 3.0, 4.0]])
-def test_an_image_without_labels_has_loss_and_gradient_zero(avg_non_ignore: bool, weight) -> None:
+def test_unlabelled_image_has_zero_loss_and_gradient(avg_non_ignore: bool, weight) -> None:
     logits = torch.randn(1, 4, 3, 3, requires_grad=True)
     loss = CrossEntropyLoss(weight, avg_non_ignore=avg_non_ignore)(logits, torch.full((1, 3, 3), 255), 255)
     loss.backward()
@@ -54,11 +54,14 @@ def test_an_image_without_labels_has_loss_and_gradient_zero(avg_non_ignore: bool
     assert torch.equal(logits.grad, torch.zeros_like(logits))
 
 
-def test_half_precision_logits_are_summed_in_float32(case) -> None:
-    assert CrossEntropyLoss()(case[0].bfloat16(), case[1], 255).dtype == torch.float32
+def test_bfloat16_logits_give_float32_loss_and_bfloat16_gradient(case) -> None:
+    logits = case[0].bfloat16().requires_grad_()
+    loss = CrossEntropyLoss()(logits, case[1], 255)
+    loss.backward()
+    assert (loss.dtype, logits.grad.dtype) == (torch.float32, torch.bfloat16)
 
 
-def test_wrong_arguments_are_errors(case) -> None:
+def test_wrong_arguments_raise(case) -> None:
     with pytest.raises(ValueError, match='class_weight has 2 entries'):
         CrossEntropyLoss([1.0, 2.0])(*case, 255)
 
@@ -70,7 +73,7 @@ def test_accuracy_is_the_share_of_labelled_pixels(case) -> None:
     assert accuracy(case[0], torch.full_like(case[1], 255), 255).item() == 0
 
 
-def test_an_ignored_class_is_never_right() -> None:
+def test_ignored_class_does_not_count_as_right() -> None:
     logits = torch.zeros(1, 2, 1, 2)
     logits[:, 0] = 1  # class 0 everywhere
     label = torch.tensor([[[0, 1]]])
@@ -107,7 +110,7 @@ def test_loss_and_gradient_equal_those_of_resizing_first(size, weight) -> None:
 
 
 @pytest.mark.usefixtures('chunks')
-def test_second_derivatives_equal_torch_s() -> None:
+def test_second_derivatives_equal_torch() -> None:
     torch.manual_seed(0)
     logits, label = torch.randn(1, 4, 3, 3), torch.randint(0, 4, (1, 5, 5))
     ours = torch.autograd.functional.hessian(lambda x: CrossEntropyLoss()(x, label, 255), logits)
@@ -116,36 +119,8 @@ def test_second_derivatives_equal_torch_s() -> None:
     torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-7)
 
 
-def test_logits_of_all_classes_are_not_kept_at_the_target_s_size() -> None:
-    kept: dict[int, int] = {}
-
-    def note(tensor: torch.Tensor) -> torch.Tensor:
-        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
-        return tensor
-
-    coarse = torch.randn(1, 64, 16, 16, requires_grad=True)
-    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        loss = CrossEntropyLoss()(coarse, torch.zeros(1, 64, 64, dtype=torch.long), 255)
-    assert sum(kept.values()) < 0.5 * 4 * 64 * 64 * 64
-    loss.backward()
-
-
 @pytest.mark.parametrize('label', [4, 9, -1])
-def test_a_label_of_no_class_is_an_error(label: int, case) -> None:
+def test_label_outside_classes_raises(label: int, case) -> None:
     case[1][0, 4, 4] = label
     with pytest.raises(RuntimeError, match='out of bounds'):
         CrossEntropyLoss()(*case, 255)
-
-
-def test_bfloat16_logits_get_bfloat16_gradients(case) -> None:
-    logits = case[0].bfloat16().requires_grad_()
-    CrossEntropyLoss()(logits, case[1], 255).backward()
-    assert logits.grad.dtype == torch.bfloat16
-
-
-def test_without_a_gradient_the_loss_is_the_same(case) -> None:
-    logits = case[0].requires_grad_()
-    with torch.no_grad():
-        loss = CrossEntropyLoss()(logits, case[1], 255)
-    assert not loss.requires_grad
-    assert torch.equal(loss, CrossEntropyLoss()(logits, case[1], 255))
