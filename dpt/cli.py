@@ -54,7 +54,7 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def explain(error: Exception) -> str | None:
-    """Return one line about a user's mistake, or ``None`` where the error is a bug of ours."""
+    """Return one line about a user's mistake, or ``None`` if the error is a bug."""
     message = str(error)
     if 'in DataLoader worker process' in message:  # from a worker of the data loader
         message = message.strip().splitlines()[-1].partition(': ')[2] or message

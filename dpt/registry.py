@@ -44,7 +44,7 @@ WEIGHT_INITIALIZERS = Registry(
 LOOPS = Registry('loop', parent=_LOOPS, scope='dpt', locations=['dpt.engine'])
 DATA_SAMPLERS = Registry('data sampler', parent=_DATA_SAMPLERS, scope='dpt', locations=['dpt.engine'])
 
-# Nothing of ours is in these yet; without them mmengine warns that the scope lacks such a registry.
+# Empty; without them mmengine warns that the scope has no such registry.
 OPTIMIZERS = Registry('optimizer', parent=_OPTIMIZERS, scope='dpt')
 PARAM_SCHEDULERS = Registry('parameter scheduler', parent=_PARAM_SCHEDULERS, scope='dpt')
 MODEL_WRAPPERS = Registry('model_wrapper', parent=_MODEL_WRAPPERS, scope='dpt')

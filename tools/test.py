@@ -48,7 +48,9 @@ def main() -> None:
     with one_line_errors():
         args = parse_args()
         set_local_rank(args.local_rank)
-        digest = checkpoint_hash(args.checkpoint)  # before the model is built: a missing file is told at once
+        digest = checkpoint_hash(
+            args.checkpoint
+        )  # before the model is built, so that a missing file is reported at once
         config = load_config(args.config, args.cfg_options, args.work_dir)
         check_config(config, 'test')
         config.load_from, config.resume = None, False

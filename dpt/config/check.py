@@ -1,4 +1,4 @@
-"""Mistakes in a config, told with file and key before data are read or a model is built."""
+"""Find mistakes in a config, with file and key, before data are read or a model is built."""
 
 import copy
 from collections.abc import Iterator, Mapping
@@ -54,7 +54,7 @@ def check_config(config: Config, task: str, resume: str | None = None) -> None:
             problems = [*_check_data(config, task), *_check_model(config, task, resume)]
     told: dict[str, str] = {}
     for key, what in problems:
-        told.setdefault(what, key)  # a pipeline that several loaders share is told once
+        told.setdefault(what, key)  # report a pipeline that several loaders share once
     if told:
         file = getattr(config, 'filename', None) or 'config'
         raise ValueError('\n'.join(f'{file}: {key}: {what}' for what, key in told.items()))
@@ -227,7 +227,7 @@ def _check_test_size(config: Config, patch: int) -> Iterator[Problem]:
 
 
 def _check_files(config: Config, resume: str | None) -> Iterator[Problem]:
-    """Weights that training starts from, where they are no address."""
+    """Files of weights that training starts from, unless they are URLs."""
     load_from = None if resume == 'auto' else resume or config.get('load_from')
     if _absent(load_from):
         yield '--resume' if resume or config.get('resume') else 'load_from', f'{load_from} does not exist'
@@ -243,12 +243,12 @@ def _check_files(config: Config, resume: str | None) -> Iterator[Problem]:
             )
             missing.append((f'{key}.checkpoint', what))
     yield from missing
-    if missing:  # whoever has to fetch weights is told at once about the data; else the data set tells it
+    if missing:  # report missing data at the same time; else the data set reports them
         yield from _check_folder(config)
 
 
 def _check_folder(config: Config) -> Iterator[Problem]:
-    """The folder of the first training images, for data sets that can say where it comes from."""
+    """The folder of the training images, for data sets that explain where to get it."""
     for key, dataset in _training_datasets(config):
         built = DATASETS.build({**copy.deepcopy(dataset), 'pipeline': [], 'lazy_init': True})
         prefix = getattr(built, 'data_prefix', {}).get('img_path')

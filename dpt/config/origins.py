@@ -17,14 +17,14 @@ TOOLS = 'set while loading'
 
 
 def config_origins(path: str, options: dict | None = None) -> list[tuple[str, Any, str]]:
-    """Load a config as the tools do and tell where its values come from.
+    """Load a config as the tools do and return where its values come from.
 
     Args:
         path: Python config file.
         options: Values by dotted key, as ``--cfg-options`` gives them.
 
     Returns:
-        (dotted key, value, origin) of everything that is no dict, in the order of the config; the origin is
+        (dotted key, value, origin) of every value except dicts, in the order of the config; the origin is
         the path of a file, or one of the constants above.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What parts of a config may say: names in the registries, arguments of what they name, types of values."""
+"""Check the parts of a config: names in registries, arguments of constructors, types of values."""
 
 import difflib
 import inspect
@@ -36,7 +36,7 @@ ROOTS: dict[str, Registry] = dict(
     log_processor=registries.LOG_PROCESSORS,
     optim_wrapper=registries.OPTIM_WRAPPERS,
 )
-"""Top-level keys and where the types in them are looked up."""
+"""Top-level keys and the registries of their types."""
 
 INNER: dict[str, Registry] = dict(
     init_cfg=registries.WEIGHT_INITIALIZERS,
@@ -50,7 +50,7 @@ INNER: dict[str, Registry] = dict(
     vis_backends=registries.VISBACKENDS,
     optimizer=registries.OPTIMIZERS,
 )
-"""Keys at any depth from which on another registry holds."""
+"""Keys at any depth whose values are looked up in another registry."""
 
 SUPPLIED: dict[str, set[str]] = {
     'loop': {'runner', 'dataloader', 'evaluator'},
@@ -62,13 +62,13 @@ SUPPLIED: dict[str, set[str]] = {
     'model': {'module'},
     'function': {'data_batch', 'worker_id', 'num_workers', 'rank', 'seed', 'disable_subprocess_warning'},
 }
-"""Arguments that whoever builds a part gives, by the name of its registry."""
+"""Arguments that the builder of a part passes, by the name of its registry."""
 
 READ_BY_BUILDER: dict[str, set[str]] = {
     'parameter scheduler': {'convert_to_iter_based', 'epoch_length'},
     'optim_wrapper': {'constructor', 'paramwise_cfg', 'optimizer'},
 }
-"""Keys that are no arguments of the part, by the name of its registry."""
+"""Keys that the builder reads and does not pass on, by the name of its registry."""
 
 PLAIN_KEYS: dict[str, set[str]] = {
     'env_cfg': {'cudnn_benchmark', 'mp_cfg', 'dist_cfg', 'resource_limit'},
@@ -90,10 +90,10 @@ PARAMWISE_KEYS = {
 """What mmengine's default constructor of parameter groups reads."""
 
 OWN_PACKAGES = ('dpt', 'mmcv', 'mmengine', 'torch')
-"""Packages of parts whose annotations and inner parts are known; others keep what they like in theirs."""
+"""Packages whose annotations and inner parts are checked; other packages may use theirs freely."""
 
 BUILT_EVERYWHERE = ('dataset', 'datasets', 'pipeline')
-"""Keys whose values are built from a registry whoever takes them."""
+"""Keys whose values are built from a registry in every package."""
 
 LOADER_KEYS = set(inspect.signature(DataLoader.__init__).parameters) - {'self'} | {'num_batch_per_epoch'}
 
@@ -105,9 +105,9 @@ def near(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
 
 
 def arguments(target: Callable) -> tuple[dict[str, inspect.Parameter], bool]:
-    """Return the arguments by name, and whether any other is taken, too.
+    """Return the arguments by name, and whether any others are accepted.
 
-    Of a class those of its constructor and, as long as each hands on ``**kwargs``, of its parents'.
+    For a class, those of its constructor and of its parents' as long as each passes ``**kwargs`` on.
     """
     makers = [target]
     if isinstance(target, type):
@@ -129,7 +129,7 @@ def is_own(target: object) -> bool:
 
 
 def _accepted(annotation: Any) -> tuple | None:
-    """Return the classes that a value may be of; None where that cannot be told."""
+    """Return the classes that a value may have, or None if they cannot be determined."""
     if annotation is None:
         return (type(None),)
     origin = typing.get_origin(annotation)
@@ -144,8 +144,8 @@ def _accepted(annotation: Any) -> tuple | None:
 def wrong_type(value: Any, annotation: Any) -> bool:
     """Whether a config's value surely contradicts an annotation.
 
-    Whole numbers go for one another, lists for tuples, and ``None`` always passes: the annotations of other
-    packages are no more exact than that.
+    Integral floats pass as integers, lists as tuples, and ``None`` always: annotations of other packages are
+    not more exact than that.
     """
     accepted = _accepted(annotation)
     if value is None or not accepted or object in accepted or isinstance(value, accepted):

@@ -1,4 +1,4 @@
-"""How a test predicts: views, scales, and what it writes."""
+"""Prepare a config for a test: views and scales of ``--aug-test``, results to write."""
 
 from pathlib import Path
 
@@ -95,7 +95,7 @@ def write_results(
         if out_dir is not None:
             evaluator.output_dir = out_dir
         if scores is not None:
-            Path(scores).parent.mkdir(parents=True, exist_ok=True)  # told before the test, not after it
+            Path(scores).parent.mkdir(parents=True, exist_ok=True)  # fails before the test, not after it
             evaluator.scores_file = scores
     if show_dir is not None:
         hook = config.default_hooks.setdefault('visualization', dict(type='SegVisualizationHook'))

@@ -30,7 +30,7 @@ _NUMBERED = re.compile(r'(?!best_).*?\d+\.pth')
 
 
 class Resumable(NamedTuple):
-    """What a run goes on from, and what had to be passed over to find it."""
+    """The checkpoint to resume from, and why newer ones were skipped."""
 
     path: str
     passed_over: tuple[str, ...] = ()
@@ -78,12 +78,12 @@ def damage(path: Path) -> str | None:
 
 
 def write_pointer(work_dir: Path, checkpoint: Path) -> None:
-    """Let the work directory name its newest checkpoint; the name survives a move of the directory."""
+    """Write the pointer to the newest checkpoint, as a relative path, so that the directory may be moved."""
     write_whole(os.path.relpath(checkpoint, work_dir).encode(), work_dir / POINTER)
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove what a run that was killed while it wrote has left half-written."""
+    """Remove partial files of a run that was killed while it wrote."""
     for partial in folder.glob(f'.*.pth.*{PARTIAL}'):
         partial.unlink(missing_ok=True)
 
@@ -173,7 +173,7 @@ def plain(value: object) -> object:
 
 
 def plain_entries(entries: Mapping) -> dict:
-    """Return the entries whose values are plain data; the others belong to the running process alone."""
+    """Return the entries whose values are plain data; others belong to the running process only."""
     kept = {}
     for key, value in entries.items():
         try:
@@ -184,10 +184,10 @@ def plain_entries(entries: Mapping) -> dict:
 
 
 class HostCopies:
-    """Copies of a run's tensors in this machine's memory, which is taken once and used again.
+    """Copies of tensors in host memory that is allocated once and reused.
 
-    To take the memory anew each time would cost several times what the copy does. Where the tensors are on a
-    GPU the memory is page-locked, which its copies are fast with.
+    Allocating it each time would take several times as long as the copy. For tensors on a GPU the memory is
+    pinned, which makes copies fast.
     """
 
     def __init__(self) -> None:
@@ -227,7 +227,7 @@ def _map_tensors(value: object, change: Callable[[torch.Tensor], torch.Tensor]) 
 
 @lru_cache(maxsize=1)
 def _config_text(config: Config) -> str:
-    return config.pretty_text  # formatted anew each time: tenths of a second
+    return config.pretty_text  # mmengine formats it at each access, for tenths of a second
 
 
 def run_state(runner: Runner, meta: Mapping, *, optimizer: bool, param_scheduler: bool) -> dict:
@@ -263,9 +263,9 @@ def run_state(runner: Runner, meta: Mapping, *, optimizer: bool, param_scheduler
 
 
 class Background:
-    """One job at a time in a thread; what it raises is raised in the training.
+    """Run one job at a time in a thread, and raise its exceptions in the training.
 
-    A job that has begun is finished even if the program ends meanwhile, other than by a signal.
+    Python waits for a job that has begun before it exits, unless a signal ends the process.
     """
 
     def __init__(self) -> None:
@@ -278,12 +278,12 @@ class Background:
         self._job = self._pool.submit(job)
 
     def check(self) -> None:
-        """Raise what the job has raised, if it has ended; wait for nothing."""
+        """Raise the exception of a job that has ended, without waiting."""
         if self._job is not None and self._job.done():
             self.join()
 
     def join(self) -> None:
-        """Wait for the job and raise what it has raised."""
+        """Wait for the job and raise its exception."""
         job, self._job = self._job, None
         if job is not None:
             job.result()
@@ -295,7 +295,7 @@ class CheckpointHook(_CheckpointHook):
 
     The state is copied, and the copy is written by a thread: to a temporary file, which is renamed once it
     is on the disk. Only then ``last_checkpoint`` names it and those that are no longer kept are deleted.
-    What goes wrong there ends the training with an error. The next save, and the end of the training, wait
+    An error there ends the training. The next save, and the end of the training, wait
     for the thread.
 
     The files hold nothing but tensors and plain values, so that they load under torch's safe
@@ -355,7 +355,7 @@ class CheckpointHook(_CheckpointHook):
         )
 
     def before_train(self, runner: Runner) -> None:
-        """Settle where checkpoints go, and clear away what a killed run has left half-written there.
+        """Determine the folder of the checkpoints, and remove partial files of a killed run.
 
         Raises:
             ValueError: If that is not a folder of this machine.
@@ -373,7 +373,7 @@ class CheckpointHook(_CheckpointHook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: dict | None = None
     ) -> None:
-        """Save if it is time, and tell what went wrong with the last save."""
+        """Save if it is time, and raise an error of the save before."""
         self._background.check()
         super().after_train_iter(runner, batch_idx, data_batch, outputs)
 

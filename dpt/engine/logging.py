@@ -26,7 +26,7 @@ def is_no_table(record: logging.LogRecord) -> bool:
 
 
 HISTORY = 1000
-"""Values of a training that are kept: the engine copies all of them for each new one."""
+"""Values to keep of each scalar: mmengine copies all of them whenever it adds one."""
 
 
 def peak_host_memory_mib() -> int:
@@ -99,18 +99,18 @@ class LogProcessor(_LogProcessor):
 
 
 MOST_UNREAD = 1000
-"""Iterations whose losses may stay on the device, where nobody asks for them."""
+"""Iterations whose losses may stay on the device unread."""
 
 
 @HOOKS.register_module()
 class RuntimeInfoHook(_RuntimeInfoHook):
-    """mmengine's hook, which does not wait for a GPU in each iteration.
+    """mmengine's hook without its wait for the GPU in each iteration.
 
-    Losses on a GPU are kept there until a line is logged, a validation begins or the training ends, then all
-    are read at once: to read one, the host waits until the GPU has finished the iteration, and has given it
-    nothing to do after that. The values, and what the log averages over, are the same. Until then the message
-    hub has not got them: a hook that looks there in each iteration calls :meth:`read` first, or takes its
-    ``outputs``.
+    Losses on a GPU stay there until a line is logged, a validation begins or the training ends; then all are
+    read at once. To read one earlier, the host would have to wait until the GPU has finished the iteration
+    and runs out of work. The values, and what the log averages over, are the same. Until they are read, the
+    message hub does not have them: a hook that needs them in each iteration calls :meth:`read` first, or uses
+    its ``outputs``.
     """
 
     def __init__(self) -> None:
@@ -119,7 +119,7 @@ class RuntimeInfoHook(_RuntimeInfoHook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
     ) -> None:
-        """Keep the losses of an iteration, or tell them where that costs no time."""
+        """Keep the losses of an iteration, or read them if they are on the CPU."""
         if outputs is None:
             return
         self._unread.append({name: _kept(value) for name, value in outputs.items()})
@@ -128,7 +128,7 @@ class RuntimeInfoHook(_RuntimeInfoHook):
             self.read(runner)
 
     def read(self, runner: Runner) -> None:
-        """Tell the losses of all iterations since the last time."""
+        """Write the losses of all iterations since the last call into the message hub."""
         unread, self._unread = self._unread, []
         tensors = [value for outputs in unread for value in outputs.values() if isinstance(value, Tensor)]
         # One copy for all; single precision is exact in double.
@@ -139,24 +139,24 @@ class RuntimeInfoHook(_RuntimeInfoHook):
                 runner.message_hub.update_scalar(f'train/{name}', number)
 
     def before_train(self, runner: Runner) -> None:
-        """Let the log line ask for the losses."""
+        """Let the log processor read the losses before each line."""
         super().before_train(runner)
         if isinstance(runner.log_processor, LogProcessor):
             runner.log_processor.read_losses = self.read
 
     def before_val(self, runner: Runner) -> None:
-        """Tell what the training has left before the validation."""
+        """Read the remaining losses."""
         self.read(runner)
         super().before_val(runner)
 
     def after_train(self, runner: Runner) -> None:
-        """Tell what is left."""
+        """Read the remaining losses."""
         self.read(runner)
         super().after_train(runner)
 
 
 def _kept(value: Any) -> Any:
-    """Return a loss without its graph, which would hold memory; as a number where that costs no time."""
+    """Return a loss without its graph, as a number if it is on the CPU."""
     if not isinstance(value, Tensor):
         return value
     return value.detach() if _is_waited_for(value) else value.item()

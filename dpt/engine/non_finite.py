@@ -17,14 +17,14 @@ from dpt.engine.checkpointing import run_state, write_checkpoint
 from dpt.registry import HOOKS
 
 SKIPPED = 'skipped_steps'
-"""Name, among what a checkpoint keeps of the run, of the number of steps left out so far."""
+"""Entry of a checkpoint's message hub: the number of steps skipped so far."""
 FOLDER = 'non_finite'
-"""Folder in the work directory for what is needed to find the cause."""
+"""Folder in the work directory for reports and states of skipped steps."""
 _POLICIES = ('skip', 'stop')
 
 
 class NonFiniteError(ValueError):
-    """Training cannot go on, because losses or gradients are not finite."""
+    """Too many losses or gradients are not finite: the training ends."""
 
 
 class _Step(NamedTuple):
@@ -41,7 +41,7 @@ class _Step(NamedTuple):
 
 
 def _to_host(flag: Tensor) -> Callable[[], bool]:
-    """Begin to copy a flag to the host, and return what waits for the copy alone and tells the flag."""
+    """Start to copy a flag to the host; return a function that waits for the copy and returns it."""
     copy = flag.to('cpu', non_blocking=True)
     if not flag.is_cuda:
         return lambda: bool(copy)
@@ -49,26 +49,26 @@ def _to_host(flag: Tensor) -> Callable[[], bool]:
     copied.record()
 
     def answer() -> bool:
-        copied.synchronize()  # until then the copy holds anything
+        copied.synchronize()  # until then the copy is undefined
         return bool(copy)
 
     return answer
 
 
 class FiniteSteps:
-    """Part of an optimiser wrapper: a step whose loss or gradients are not finite in any process is left out.
+    """Mixin of optimiser wrappers: skip steps whose loss or gradients are not finite in any process.
 
-    Parameters, the optimiser's state and what batch norm has gathered are afterwards what they were before.
-    A step that is finite is the very same as without this class.
+    A skipped step leaves parameters, optimiser state and batch norm statistics as they were. A finite step is
+    the same as without this class.
 
-    A fused optimiser on a GPU is told on the device to do nothing, so that nobody waits for the answer; with
-    others the host waits for it before each step. The scaler of float16 finds gradients that are too large as
-    a matter of course and lowers its scale: only where that has reached 1 is it a fault. What is
-    on a CPU is known at once, and judged without a tensor.
+    A fused optimiser on a GPU decides on the device, through ``found_inf``, so the host does not wait; with
+    other optimisers the host waits before each step. The gradient scaler of float16 expects overflows and
+    lowers its scale: they are faults only once the scale has reached 1. On a CPU the value is known at once
+    and no tensor is needed.
     """
 
     skipped: bool | Tensor = False
-    """Whether the last step was left out because of a fault; on a GPU possibly a tensor of one bool."""
+    """Whether the last step was skipped; on a GPU possibly a tensor of one bool."""
 
     _loss_fault: bool | Tensor | None = None
     _statistics: list[Tensor] | None = None
@@ -76,7 +76,7 @@ class FiniteSteps:
 
     @contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:
-        """Enter mmengine's context of a forward pass; what batch norm has gathered so far is kept."""
+        """Enter mmengine's context of a forward pass, after saving the statistics of batch norm."""
         if self._statistics is None:
             self._statistics = [buffer for buffer in model.buffers() if buffer.is_floating_point()]
         if self._statistics and self._loss_fault is None:  # the first pass since the last step
@@ -85,7 +85,7 @@ class FiniteSteps:
             yield
 
     def update_params(self, loss: Tensor, step_kwargs: dict | None = None, zero_kwargs: dict | None = None):
-        """Take a step by ``loss``, or note it where gradients are accumulated."""
+        """Take a step by ``loss``, or accumulate its gradients."""
         fault = _not_finite(loss.detach())
         self._loss_fault = fault if self._loss_fault is None else self._loss_fault | fault
         self.skipped = False
@@ -129,7 +129,7 @@ class FiniteSteps:
         if scale is not None:
             fault = fault | ((scale <= 1) & _not_finite(nn.utils.get_total_norm(gradients)))
         fault = torch.as_tensor(_anywhere(fault))
-        if gradients:  # the scaler leaves out the step if it finds one such value
+        if gradients:  # the scaler skips the step if it finds one such value
             one = min(gradients, key=Tensor.numel)
             one.copy_(torch.where(fault, torch.nan, one))
         self._restore_where(fault)
@@ -137,7 +137,7 @@ class FiniteSteps:
         super().step(**kwargs)  # type: ignore[misc]
 
     def _decides_on_device(self, fault: Tensor) -> bool:
-        # What torch's own scaler asks of an optimiser before it leaves the decision to it.
+        # The condition under which torch's own scaler leaves the decision to the optimiser.
         return fault.is_cuda and getattr(self.optimizer, '_step_supports_amp_scaling', False)  # type: ignore[attr-defined]
 
     def _restore_where(self, fault: Tensor) -> None:
@@ -153,12 +153,12 @@ def _flat(tensors: list[Tensor]) -> Tensor:
 
 
 def _not_finite(value: Tensor) -> bool | Tensor:
-    """Whether a number is not finite: on a GPU as a tensor, for which nobody waits."""
+    """Whether a number is not finite: on a GPU as a tensor, so that the host does not wait."""
     return not math.isfinite(value.item()) if value.device.type == 'cpu' else ~torch.isfinite(value)
 
 
 def _anywhere(fault: bool | Tensor) -> bool | Tensor:
-    """Whether there is a fault in any process."""
+    """Whether any process has a fault."""
     if get_world_size() == 1:
         return fault
     found = torch.as_tensor(fault).float()
@@ -168,19 +168,19 @@ def _anywhere(fault: bool | Tensor) -> bool | Tensor:
 
 @HOOKS.register_module()
 class NonFiniteHook(Hook):
-    """Count and report the steps that were left out because a loss or a gradient was not finite.
+    """Count and report the steps that were skipped because a loss or a gradient was not finite.
 
-    The optimiser wrapper leaves them out (:class:`FiniteSteps`), in all processes, so
-    that the weights stay finite. Each is logged with the files of the batch, which are also written, with the
-    losses, to ``non_finite/iter_<n>.json`` in the work directory. For the first ones the state stands beside
-    it as ``iter_<n>.pth``: with ``--resume`` it repeats the very step. Where a GPU has decided by itself, its
-    weights are those after the following step.
+    The optimiser wrapper skips them (:class:`FiniteSteps`) in all processes, so the weights stay finite. Each
+    is logged with the files of the batch, which are also written, with the losses, to
+    ``non_finite/iter_<n>.json`` in the work directory. For the first ones a state ``iter_<n>.pth`` is written
+    as well: with ``--resume`` it repeats that step. If a GPU decided by itself, its weights are those after
+    the following step.
 
     Args:
-        policy: ``'skip'`` to go on up to the bounds, ``'stop'`` to end with an error at the first one.
-        max_consecutive: Steps in a row that may be left out before that is an error.
-        max_total: Steps in all, resumed parts of the run included.
-        states: How many states are written.
+        policy: ``'skip'`` to continue up to the bounds, ``'stop'`` to end with an error at the first one.
+        max_consecutive: Steps in a row that may be skipped before the training ends with an error.
+        max_total: The same for all steps of the run, resumed parts included.
+        states: Number of states to write.
 
     Raises:
         ValueError: If the policy is another one.
@@ -201,7 +201,7 @@ class NonFiniteHook(Hook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
     ) -> None:
-        """Look at this step, or, where a GPU decides, at the one before: it works on this one meanwhile."""
+        """Report this step, or, if a GPU decides, the one before: the GPU still works on this one."""
         wrapper = runner.optim_wrapper
         skipped = getattr(wrapper, 'skipped', False)
         before, self._unread = self._unread, None
@@ -215,7 +215,7 @@ class NonFiniteHook(Hook):
             self._consecutive = 0
 
     def after_train(self, runner: Runner) -> None:
-        """Look at the last step."""
+        """Report the last step."""
         before, self._unread = self._unread, None
         if before is not None:
             self._look(runner, before)

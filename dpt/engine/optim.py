@@ -15,7 +15,7 @@ from dpt.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS
 
 
 def preferred_amp_dtype() -> torch.dtype:
-    """Return bfloat16 where the device computes in it (every CPU does), else float16."""
+    """Return bfloat16 if the device supports it (every CPU does), else float16."""
     # Older GPUs such as V100 emulate it, far slower than float16.
     if torch.cuda.is_available() and not torch.cuda.is_bf16_supported(including_emulation=False):
         return torch.float16
@@ -24,12 +24,12 @@ def preferred_amp_dtype() -> torch.dtype:
 
 @OPTIM_WRAPPERS.register_module()
 class OptimWrapper(FiniteSteps, _OptimWrapper):
-    """mmengine's wrapper, which takes no step that is not finite."""
+    """mmengine's wrapper, which skips steps that are not finite."""
 
 
 @OPTIM_WRAPPERS.register_module()
 class AmpOptimWrapper(FiniteSteps, _AmpOptimWrapper):
-    """mmengine's wrapper for automatic mixed precision, which also runs on a CPU and takes finite steps only.
+    """mmengine's wrapper for mixed precision, which also runs on a CPU and skips steps that are not finite.
 
     Args:
         loss_scale: ``'dynamic'``, a fixed scale, or arguments of ``torch.amp.GradScaler``. Only float16 needs
@@ -95,13 +95,13 @@ def merge_groups(groups: list[dict]) -> list[dict]:
 class DefaultOptimWrapperConstructor(_DefaultOptimWrapperConstructor):
     """mmengine's rules (``paramwise_cfg``), with one group per learning rate and decay, not per tensor.
 
-    Few groups are what fused optimisers are fast with, and one line tells them instead of hundreds.
+    Fused optimisers are faster with few groups, and the log lists them in a few lines instead of hundreds.
     """
 
     def __call__(self, model: nn.Module) -> OptimWrapper:
         """Build the wrapper of an optimiser whose groups are plain dicts.
 
-        Those of the engine are of the config, whose every look-up costs five times as much.
+        mmengine's are ConfigDicts, in which a look-up takes five times as long.
         """
         wrapper = super().__call__(model)
         groups = wrapper.optimizer.param_groups

@@ -168,7 +168,7 @@ class EncoderDecoder(DensePredictor):
 
 
 def _logits_of(head: nn.Module, name: str, maps: Sequence[Tensor]) -> Tensor:
-    """Return the logits of a head, checked: one line for whoever writes a head is better than a traceback."""
+    """Return the logits of a head, or raise an error that names the head."""
     logits = head(maps)
     if not isinstance(logits, Tensor) or logits.dim() != 4:
         found = f'shape {tuple(logits.shape)}' if isinstance(logits, Tensor) else type(logits).__name__

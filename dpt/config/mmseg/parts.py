@@ -141,7 +141,7 @@ def _check_part(path: str, part: Any, registry: Registry, lines: list[str]) -> N
 
 
 def _arguments(cls: type) -> set[str] | None:
-    """Arguments of a class of ours; ``None`` for one of the engine, which is the same in MMSegmentation."""
+    """Arguments of a class of this package; ``None`` for mmengine's, which are the same in MMSegmentation."""
     names: set[str] = set()
     for base in cls.__mro__:
         init = base.__dict__.get('__init__')

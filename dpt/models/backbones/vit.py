@@ -45,7 +45,7 @@ class PatchEmbed(nn.Module):
 
 @MODELS.register_module()
 class VisionTransformer(BaseModule):
-    """Plain ViT that hands on the tokens of chosen layers, before the final norm.
+    """Plain ViT that returns the tokens of chosen layers, before the final norm.
 
     Args:
         img_size: Side in pixels of the images the weights were pretrained on; with ``patch_size`` it sets the
@@ -57,7 +57,7 @@ class VisionTransformer(BaseModule):
         num_layers: Number of transformer layers.
         num_heads: Attention heads; must divide ``embed_dims``.
         mlp_ratio: Hidden channels of the feed-forward part over ``embed_dims``.
-        out_indices: Layers whose output is handed on, 0-based, ascending; DPT-B: 2, 5, 8, 11, DPT-L: 5, 11,
+        out_indices: Layers whose output is returned, 0-based, ascending; DPT-B: 2, 5, 8, 11, DPT-L: 5, 11,
             17, 23.
         qkv_bias: Whether query, key and value have a bias.
         patch_bias: Whether the patch projection has a bias; MMSegmentation 1.2.0 and later drop it.

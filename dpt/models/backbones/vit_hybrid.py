@@ -30,7 +30,7 @@ class HybridVisionTransformer(VisionTransformer):
         stage_depths: Blocks of the three stages.
         weight_eps: Added to the standard deviation of a filter where it is standardised. 1e-5 in timm 0.4.5,
             with which DPT-Hybrid was trained; current timm adds 1e-8 to the variance instead.
-        out_indices: Transformer layers whose output is handed on, 0-based, ascending.
+        out_indices: Transformer layers whose output is returned, 0-based, ascending.
         vit: The other arguments of :class:`VisionTransformer`, but ``patch_size``. ``frozen_stages`` counts
             transformer layers and freezes the stem from 0 on; ``with_cp`` recomputes the three stages, too.
 
