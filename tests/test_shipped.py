@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from dpt import shipped as module
+import dpt
 from dpt.config.load import find_config, load_config, shipped
 
 
@@ -38,6 +38,6 @@ def test_any_other_name_is_an_error(name: str, tmp_path: Path, monkeypatch: pyte
 
 
 def test_a_package_without_them_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, '__file__', str(tmp_path / 'dpt' / 'shipped.py'))
+    monkeypatch.setattr(dpt, '__file__', str(tmp_path / 'dpt' / '__init__.py'))
     with pytest.raises(FileNotFoundError, match='install dpt again'):
         shipped('tools')

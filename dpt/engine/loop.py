@@ -52,7 +52,8 @@ class TrainLoop(BaseLoop):
         dynamic_intervals: list[tuple[int, int]] | None,
     ) -> None:
         dataloader = dict(dataloader, dataset=dict(type='SeededDataset', dataset=dataloader['dataset']))
-        dataloader.setdefault('batch_size', _shared_batch_size(runner))
+        if 'batch_size' not in dataloader:
+            dataloader['batch_size'] = _shared_batch_size(runner)
         sampler = dict(dataloader.get('sampler') or dict(type='InfiniteSampler'))
         if sampler.get('type') == 'DefaultSampler':
             sampler.setdefault('round_up', True)

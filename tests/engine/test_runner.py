@@ -127,6 +127,8 @@ def test_a_runner_of_mmengine_trains_on_the_total_batch(tiny: Tiny, tmp_path: Pa
     config = tiny(tmp_path, **SHORT, total_batch_size=4)
     for name in ('visualization', 'utilization'):  # mmengine takes None for its own hooks only
         config.default_hooks.pop(name)
+    for name in ('train', 'val', 'test'):
+        config[f'{name}_dataloader'].persistent_workers = False
     runner = MMEngineRunner.from_cfg(config)
     runner.train()
     assert runner.train_dataloader.batch_size == 4

@@ -88,7 +88,7 @@ def test_torch_export_of_one_size(main, model_file, pictures, tmp_path, capsys, 
     extra = {'dpt.json': ''}
     program = torch.export.load(str(path), extra_files=extra)
     assert json.loads(extra['dpt.json'])['classes'][0] == 'sky'
-    assert {p.dtype for p in program.parameters()} == {torch.float16 if half else torch.float32}
+    assert (torch.float16 in {parameter.dtype for parameter in program.parameters()}) is half
 
 
 def test_labels_that_disagree_leave_no_file(main, model_file, pictures, tmp_path, capsys):
