@@ -3,7 +3,8 @@
 SIGTERM, SIGINT and SIGUSR1 finish the step, save a checkpoint and end with status 75; --resume goes on from
 it. A second signal ends the process at once.
 
-Exit status: 0 if done, 1 for a mistake, 2 for a wrong argument, 75 if a signal stopped it.
+Exit status: 0 if done, 1 for a mistake, 2 for a wrong argument, 75 if a signal stopped it and --resume can
+continue.
 
 Example:
     python tools/train.py configs/dpt_vit-b16_512x512_160k_ade20k.py --amp
@@ -15,7 +16,7 @@ from dpt.cli import add_common_arguments, one_line_errors
 from dpt.config import check_config, load_config
 from dpt.engine import build_runner, enable_amp
 from dpt.engine.distributed import set_local_rank
-from dpt.engine.stop import STOPPED, stopped_by_signal
+from dpt.engine.stop import stop_status
 from dpt.engine.work_dir import locked_work_dir, saved_before_restart
 
 
@@ -48,8 +49,7 @@ def main() -> None:
         with locked_work_dir(config.work_dir, args.launcher):
             runner = build_runner(config, args.launcher, resume)
             runner.train()
-        if stopped_by_signal(runner):
-            raise SystemExit(STOPPED)
+        raise SystemExit(stop_status(runner))
 
 
 if __name__ == '__main__':

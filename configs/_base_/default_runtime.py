@@ -4,7 +4,8 @@ env_cfg = dict(
     mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
     dist_cfg=dict(backend='nccl', timeout=1800),  # seconds that a collective may take
 )
-# Every hook that runs, with mmengine's RuntimeInfoHook. None leaves one out.
+# Every hook that runs, beside RuntimeInfoHook of dpt/engine/logging.py; None leaves one out. In an iteration
+# they run by priority: non_finite before the schedules, then sync_buffers, logger, checkpoint, stop_signal.
 default_hooks = dict(
     timer=dict(type='IterTimerHook'),
     utilization=dict(type='dpt.extras.profiling.UtilizationHook'),  # mfu in the log

@@ -235,7 +235,7 @@ def _check_files(config: Config, resume: str | None) -> Iterator[Problem]:
     for key, part in walk(config.model, 'model'):
         path = part.get('checkpoint') if key.endswith('.init_cfg') else None
         starts_elsewhere = resume or load_from or config.get('resume')
-        replaced = starts_elsewhere and key == 'model.backbone.init_cfg'
+        replaced = starts_elsewhere and key in ('model.init_cfg', 'model.backbone.init_cfg')
         if _absent(path) and not replaced:
             what = (
                 f'{path} does not exist; the README says where weights come from, and {key}=None starts '

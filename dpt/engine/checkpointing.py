@@ -7,7 +7,7 @@ import shutil
 import time
 import zipfile
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -18,6 +18,7 @@ import torch
 from mmengine.config import Config
 from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook as _CheckpointHook
+from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import Runner
 
 from dpt.checkpoints.write import PARTIAL, whole_file, write_whole
@@ -84,7 +85,7 @@ def write_pointer(work_dir: Path, checkpoint: Path) -> None:
 
 def remove_leftovers(folder: Path) -> None:
     """Remove partial files of a run that was killed while it wrote."""
-    for partial in folder.glob(f'.*.pth.*{PARTIAL}'):
+    for partial in folder.glob(f'.*{PARTIAL}'):
         partial.unlink(missing_ok=True)
 
 
@@ -262,6 +263,13 @@ def run_state(runner: Runner, meta: Mapping, *, optimizer: bool, param_scheduler
     return state
 
 
+def has_updated(optim_wrapper: OptimWrapper | OptimWrapperDict) -> bool:
+    """Whether the last iteration took a step, so that no gradients are accumulated for the next one."""
+    several = isinstance(optim_wrapper, OptimWrapperDict)
+    wrappers = optim_wrapper.values() if several else [optim_wrapper]
+    return all(wrapper.should_update() for wrapper in wrappers)
+
+
 class Background:
     """Run one job at a time in a thread, and raise its exceptions in the training.
 
@@ -287,6 +295,11 @@ class Background:
         job, self._job = self._job, None
         if job is not None:
             job.result()
+
+    def wait(self) -> None:
+        """Wait for the job, whatever becomes of it."""
+        if self._job is not None:
+            wait([self._job])
 
 
 @HOOKS.register_module()
@@ -380,6 +393,10 @@ class CheckpointHook(_CheckpointHook):
     def after_train(self, runner: Runner) -> None:
         """Wait until the last checkpoint is written."""
         self._background.join()
+
+    def close(self) -> None:
+        """Wait for a file that is being written when an error ends the training."""
+        self._background.wait()
 
     def save(self, runner: Runner) -> None:
         """Save after the last iteration unless that was done, and wait until the file is written."""
@@ -488,7 +505,9 @@ class CheckpointHook(_CheckpointHook):
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Refuse a checkpoint of another model: the runner would load what fits and ignore the rest."""
-        model = runner.model.module if hasattr(runner.model, 'module') else runner.model
+        if not runner._resume:
+            return
+        model = unwrapped(runner.model)
         expected, found = set(model.state_dict()), set(checkpoint['state_dict'])
         if expected != found:
             raise ValueError(

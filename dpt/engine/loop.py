@@ -4,14 +4,14 @@ import bisect
 from collections.abc import Iterator
 
 from mmengine.dist import get_rank, get_world_size
-from mmengine.hooks import CheckpointHook, EarlyStoppingHook, LoggerHook
+from mmengine.hooks import EMAHook
 from mmengine.runner import Runner
 from mmengine.runner.base_loop import BaseLoop
 from mmengine.runner.utils import calc_dynamic_intervals
 from torch import nn
 
 from dpt.engine.distributed import unwrapped
-from dpt.engine.sampling import seed_step
+from dpt.engine.sampling import DefaultSampler, broadcast_seed, seed_step
 from dpt.engine.stop import ValidationStopped
 from dpt.registry import LOOPS
 
@@ -25,7 +25,6 @@ PROCESSES = 'processes'
 """Entry likewise: number of processes."""
 VALIDATED = 'last_validation'  # not 'val...': mmengine would log it beside the metrics
 """Entry likewise: iteration after which the last validation began; ``'validated'`` in earlier versions."""
-_READ_METRICS = (CheckpointHook, EarlyStoppingHook, LoggerHook)  # and complain if there are none
 
 
 class TrainLoop(BaseLoop):
@@ -54,11 +53,11 @@ class TrainLoop(BaseLoop):
         dataloader = dict(dataloader, dataset=dict(type='SeededDataset', dataset=dataloader['dataset']))
         if 'batch_size' not in dataloader:
             dataloader['batch_size'] = _shared_batch_size(runner)
-        sampler = dict(dataloader.get('sampler') or dict(type='InfiniteSampler'))
-        if sampler.get('type') == 'DefaultSampler':
-            sampler.setdefault('round_up', True)
+        sampler = dataloader.get('sampler') or dict(type='InfiniteSampler')
         super().__init__(runner, dict(dataloader, sampler=sampler))
         self.sampler = self.dataloader.batch_sampler.sampler
+        if isinstance(self.sampler, DefaultSampler):
+            self.sampler.round_up = True  # every process needs as many batches
         if not hasattr(self.sampler, 'start_at'):
             raise ValueError(
                 f'train_dataloader.sampler.type={sampler.get("type")!r}: a resumed run could not enter its '
@@ -66,6 +65,7 @@ class TrainLoop(BaseLoop):
             )
         if not len(self.dataloader):
             raise ValueError('train_dataloader.drop_last=True: the data set has fewer images than a batch')
+        self._has_own_seed = sampler.get('seed') is not None
         self.length = length
         self.val_begin, self.val_interval = val_begin, val_interval
         self.dynamic_milestones, self.dynamic_intervals = calc_dynamic_intervals(
@@ -94,7 +94,9 @@ class TrainLoop(BaseLoop):
     @property
     def max_iters(self) -> int:
         """Iterations of the whole training."""
-        return self.length * len(self.dataloader) if self.by_epoch else self.length
+        if not self.by_epoch:
+            return self.length
+        return self._iter - self._epoch_iter + (self.length - self._epoch) * len(self.dataloader)
 
     @property
     def samples_per_iteration(self) -> int:
@@ -111,22 +113,32 @@ class TrainLoop(BaseLoop):
         runner.call_hook('before_train')
         self._restore_place()
         batches = self._batches()
-        self._validate_if_due()  # if the run was stopped before it could
-        runner.call_hook('before_train_epoch')
-        runner.model.train()
-        while self._finished < self.length and not self.stop_training:
-            self._train_iteration(next(batches))
+        begins = True
+        while True:
             if self.by_epoch and self._epoch_iter >= len(self.dataloader):
                 self._end_epoch()
-            if not self.stop_training:
-                self._validate_if_due()
-        if not self.by_epoch:
+                begins = True
+            if self.stop_training:
+                break
+            self._validate_if_due()  # also at the start, if the run was stopped before it could
+            if self._finished >= self.length or self.stop_training:
+                break
+            if begins:
+                runner.call_hook('before_train_epoch')
+                begins = False
+            self._train_iteration(next(batches))
+        if not self.by_epoch and self._iter >= self.length:
             runner.call_hook('after_train_epoch')
         runner.call_hook('after_train')
         return runner.model
 
     def _train_iteration(self, batch: dict) -> None:
-        """Forward, backward and step on one batch, with the hooks around them."""
+        """Forward, backward and step on one batch, with the hooks around them.
+
+        ``train_step`` is mmengine's: it preprocesses the batch, runs ``model.forward(mode='loss')`` under the
+        optimiser wrapper's context (autocast), adds up the losses, runs backward and takes the step. The
+        wrapper accumulates gradients and skips steps that are not finite (``dpt/engine/optim.py``).
+        """
         runner = self.runner
         index = self._epoch_iter if self.by_epoch else self._iter
         if not (runner.model.training and unwrapped(runner.model).training):  # a hook or a validation
@@ -148,8 +160,6 @@ class TrainLoop(BaseLoop):
         runner.call_hook('after_train_epoch')
         self._epoch += 1
         self._epoch_iter = 0
-        if self._epoch < self.length and not self.stop_training:
-            runner.call_hook('before_train_epoch')
 
     def _batches(self) -> Iterator[dict]:
         """Yield batches without end, from the place where the run stands."""
@@ -161,11 +171,16 @@ class TrainLoop(BaseLoop):
     def _restore_place(self) -> None:
         """Find the place in the order of the samples, and warn of what makes a resumed run differ."""
         runner, hub = self.runner, self.runner.message_hub
-        self.sampler.seed = runner.seed  # of the run that is resumed
+        if not self._iter:  # mmengine gives runs of the same second and config the same hub
+            for name in (SAMPLES_SEEN, EPOCH_ITERATION, BATCH, PROCESSES, VALIDATED, 'validated'):
+                hub.runtime_info.pop(name, None)
+        if not self._has_own_seed:  # else that of the resumed run, equal in all processes
+            self.sampler.seed = broadcast_seed(runner.seed)
         now = self.samples_per_iteration
         self.place = hub.get_info(SAMPLES_SEEN, self._iter * now)
-        self._epoch_iter = hub.get_info(EPOCH_ITERATION, 0) if self.by_epoch else 0
         before = hub.get_info(BATCH) or (self.place / self._iter if self._iter else now)
+        if self.by_epoch:  # counted in iterations of the batch so far
+            self._epoch_iter = round(hub.get_info(EPOCH_ITERATION, 0) * before / now)
         hub.update_info(BATCH, now)
         if before != now:
             runner.logger.warning(
@@ -195,9 +210,9 @@ class TrainLoop(BaseLoop):
         try:
             runner.val_loop.run()
         except ValidationStopped:
-            for hook in runner.hooks:  # take back what they changed for the validation (EMAHook: weights)
-                if not isinstance(hook, _READ_METRICS):
-                    hook.after_val_epoch(runner, metrics={})
+            for hook in runner.hooks:
+                if isinstance(hook, EMAHook):  # put the training's weights back
+                    hook.after_val_epoch(runner)
             hub.update_info(VALIDATED, -1)  # the resumed run begins with it
 
 

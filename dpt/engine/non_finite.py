@@ -13,7 +13,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
-from dpt.engine.checkpointing import run_state, write_checkpoint
+from dpt.engine.checkpointing import has_updated, run_state, write_checkpoint
 from dpt.registry import HOOKS
 
 SKIPPED = 'skipped_steps'
@@ -211,16 +211,16 @@ class NonFiniteHook(Hook):
             self._unread = _Step.of(runner, skipped, data_batch, outputs)
         elif skipped:
             self._look(runner, _Step.of(runner, skipped, data_batch, outputs))
-        elif wrapper.should_update():
+        elif has_updated(wrapper):
             self._consecutive = 0
 
     def after_train(self, runner: Runner) -> None:
         """Report the last step."""
         before, self._unread = self._unread, None
         if before is not None:
-            self._look(runner, before)
+            self._look(runner, before, repeatable=False)
 
-    def _look(self, runner: Runner, step: _Step) -> None:
+    def _look(self, runner: Runner, step: _Step, *, repeatable: bool = True) -> None:
         if not step.skipped():
             self._consecutive = 0
             return
@@ -229,7 +229,7 @@ class NonFiniteHook(Hook):
         runner.message_hub.update_info(SKIPPED, total)
         losses = {name: repr(float(value)) for name, value in step.losses.items()}
         processes = all_gather_object(dict(files=step.files, losses=losses))
-        report = self._write(runner, step.iteration, processes, total)
+        report = self._write(runner, step.iteration, processes, repeatable and total <= self.states)
         faulty = [one for one in processes if not _is_finite(one['losses'])]
         kind = 'loss' if faulty else 'gradient'
         files = [name for one in faulty or processes for name in one['files']]
@@ -244,17 +244,18 @@ class NonFiniteHook(Hook):
             )
         runner.logger.warning(f'{message}. Step left out, {total} so far')
 
-    def _write(self, runner: Runner, iteration: int, processes: list[dict], total: int) -> Path:
+    def _write(self, runner: Runner, iteration: int, processes: list[dict], with_state: bool) -> Path:
         report = Path(runner.work_dir) / FOLDER / f'iter_{iteration}.json'
         if not is_main_process():
             return report
         report.parent.mkdir(parents=True, exist_ok=True)
         report.write_text(json.dumps(dict(iteration=iteration, processes=processes), indent=1) + '\n')
-        if total <= self.states:
+        if with_state:
             meta = dict(epoch=runner.epoch, iter=runner.iter)
             state = run_state(runner, meta, optimizer=True, param_scheduler=True)
             info = state['message_hub']['runtime_info']
             info['samples_seen'] = runner.train_loop.batch_start  # resumed, it begins with this batch
+            info['epoch_iteration'] = max(info.get('epoch_iteration', 0) - 1, 0)
             write_checkpoint(state, report.with_suffix('.pth'))
         return report
 

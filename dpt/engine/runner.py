@@ -3,11 +3,12 @@
 import importlib
 import logging
 import sys
+from pathlib import Path
 
 import torch
 from mmengine.config import Config, ConfigDict
-from mmengine.dist import is_distributed
-from mmengine.hooks import Hook
+from mmengine.dist import is_distributed, is_main_process
+from mmengine.hooks import EMAHook, Hook
 from mmengine.logging import MMLogger
 from mmengine.model import convert_sync_batchnorm
 from mmengine.runner import Runner as _Runner
@@ -20,9 +21,10 @@ from dpt.checkpoints import load_backbone, load_model, read_checkpoint
 from dpt.checkpoints.formats import MMSEG_DPT
 from dpt.checkpoints.read import holds_unread
 from dpt.config.load import TRANSLATION
-from dpt.engine.checkpointing import find_resume
+from dpt.engine.checkpointing import CheckpointHook, Resumable, find_resume, write_pointer
 from dpt.engine.distributed import LAUNCHERS, start_processes, unwrapped
 from dpt.engine.logging import is_no_table
+from dpt.engine.stop import StopSignalHook
 from dpt.registry import WEIGHT_INITIALIZERS
 
 FROM_IMAGES = ('backbone', 'backbone.patch_embed', 'backbone.stem')
@@ -32,7 +34,8 @@ FROM_IMAGES = ('backbone', 'backbone.patch_embed', 'backbone.stem')
 def build_runner(config: Config, launcher: str = 'none', resume: str | None = None) -> 'Runner':
     """Build the runner; the same config serves a CPU, one GPU and many.
 
-    Nothing is added to the config: what runs in a training stands in it and in ``dpt/engine/loop.py``.
+    Nothing is added to the config but ``launcher``: what runs in a training stands in it and in
+    ``dpt/engine/loop.py``.
 
     Args:
         config: The config.
@@ -48,22 +51,20 @@ def build_runner(config: Config, launcher: str = 'none', resume: str | None = No
         raise ValueError(f'launcher={launcher!r} must be one of {", ".join(LAUNCHERS)}')
     if resume is None and config.get('resume'):
         resume = config.get('load_from') or 'auto'
-    found = None
-    if resume:  # before anything is built or written
-        found = find_resume(config.work_dir, resume)
-        _check_resumable(found.path)
+    # Before anything is built or written.
+    resumable = _find_resumable(config.work_dir, resume) if resume else None
     config.launcher = launcher
     runner = Runner.from_cfg(config)
-    if found:
-        runner._resume, runner._load_from = True, found.path
-        for checkpoint in found.passed_over:
-            runner.logger.warning(f'not resumed from {checkpoint}')
+    if resumable:
+        runner._resume, runner._resumable = True, resumable
     if config.get(TRANSLATION):
         runner.logger.info('\n  '.join(['config translated from MMSegmentation', *config[TRANSLATION]]))
     return runner
 
 
-def _check_resumable(path: str) -> None:
+def _find_resumable(work_dir: str, resume: str) -> Resumable:
+    found = find_resume(work_dir, resume)
+    path = found.path
     content = read_checkpoint(path)
     if MMSEG_DPT.fits(content.get('state_dict') or {}) or holds_unread(content):
         raise ValueError(
@@ -76,6 +77,7 @@ def _check_resumable(path: str) -> None:
             f'{path} has no {" and no ".join(lacking)}, as published and best checkpoints: training cannot '
             'go on from it as it was. To start from its weights, set load_from instead of resuming.'
         )
+    return found
 
 
 class Runner(_Runner):
@@ -92,6 +94,7 @@ class Runner(_Runner):
     """
 
     _has_loaded: bool
+    _resumable: Resumable | None = None
 
     def setup_env(self, env_cfg: dict) -> None:
         """Set up the environment, and the process group if there is one."""
@@ -171,9 +174,18 @@ class Runner(_Runner):
         if self._has_loaded:
             return
         if self._resume:
-            self.resume(self._load_from or find_resume(self.work_dir).path)
+            found = self._resumable or _find_resumable(self.work_dir, self._load_from or 'auto')
+            for checkpoint in found.passed_over:
+                self.logger.warning(f'not resumed from {checkpoint}')
+            self.resume(found.path)
+            if is_main_process():  # a kill before the next save must not lead back to a newer checkpoint
+                write_pointer(Path(self.work_dir), Path(found.path))
         elif self._load_from:
-            load_model(unwrapped(self.model), self._load_from)
+            model = unwrapped(self.model)
+            load_model(model, self._load_from)
+            for hook in self.hooks:
+                if isinstance(hook, EMAHook) and hasattr(hook, 'ema_model'):  # copied before, in before_run
+                    hook.ema_model.module.load_state_dict(model.state_dict())
         self._has_loaded = True
 
     def dump_config(self) -> None:
@@ -193,8 +205,15 @@ class Runner(_Runner):
                     f'activation_checkpointing={names!r}: {name} would not be trained. Set '
                     'model.backbone.with_cp=True, or name modules inside, such as backbone.layers.0'
                 )
-        super().dump_config()
-        return super().train()
+        target = Path(self.work_dir, Path(self.cfg.filename or '').name)
+        if not (self.cfg.filename and target.exists() and target.samefile(self.cfg.filename)):
+            super().dump_config()  # but not over the file that the user wrote
+        try:
+            return super().train()
+        finally:
+            for hook in self.hooks:  # an error may have ended the training
+                if isinstance(hook, (CheckpointHook, StopSignalHook)):
+                    hook.close()
 
     def _maybe_compile(self, target: str) -> None:
         model = unwrapped(self.model)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmengine.dist import get_dist_info, sync_random_seed
+from mmengine.dist import broadcast_object_list, get_dist_info, sync_random_seed
 from torch.utils.data import Dataset, Sampler
 
 from dpt.registry import DATA_SAMPLERS, DATASETS
@@ -30,9 +30,18 @@ def derived_seed(seed: int, *key: int) -> int:
     return state >> 1
 
 
+def broadcast_seed(seed: int) -> int:
+    """Return the seed of rank 0."""
+    seeds = [seed]
+    broadcast_object_list(seeds)
+    return seeds[0]
+
+
 def seed_step(seed: int, iteration: int, rank: int) -> None:
     """Seed what an iteration draws (dropout, drop path) on the CPU and on this process's GPU."""
     step_seed = derived_seed(seed, _STEP, iteration, rank)
+    random.seed(step_seed)
+    np.random.seed(step_seed & 0xFFFFFFFF)
     # torch.manual_seed formats a stack trace for every device that is not in use, which takes 0.5 ms.
     torch.default_generator.manual_seed(step_seed)
     if torch.cuda.is_initialized():
@@ -76,6 +85,11 @@ class SeededDataset(Dataset):
 
     def __len__(self) -> int:
         return len(self.dataset)
+
+    def __getattr__(self, name: str) -> Any:
+        if name == 'dataset':  # before __init__, as in copying
+            raise AttributeError(name)
+        return getattr(self.dataset, name)
 
     def __getitem__(self, draw: Draw) -> Any:
         random.seed(draw.seed)
@@ -159,23 +173,24 @@ class DefaultSampler(InfiniteSampler):
     ) -> None:
         super().__init__(dataset, shuffle, seed)
         self.round_up = round_up
-        self.total = self.world_size * super().__len__() if round_up else self.size
 
     def advance(self, place: int, count: int) -> int:
         """Return the place after an iteration; the last iteration of a pass may have fewer samples."""
-        end = (place // self.total + 1) * self.total
-        return min(place + count, end)
+        return min(place + count, (place // self.size + 1) * self.size)
 
-    def next_pass(self, place: int) -> int:
-        """Return the place where the next pass begins, or ``place`` if one begins there."""
-        return -(-place // self.total) * self.total
+    def _places(self, begin: int) -> range:
+        """Places within a pass that this process takes, from ``begin`` on; those after the last repeat."""
+        end = self.size
+        if self.round_up:
+            end = begin - (begin - end) // self.world_size * self.world_size
+        return range(begin + self.rank, end, self.world_size)
 
     def __iter__(self) -> Iterator[Draw]:
-        turn, begin = divmod(self.start, self.total)
+        turn, begin = divmod(self.start, self.size)
         order = self._order(turn)
-        for index in range(begin + self.rank, self.total, self.world_size):
-            yield self._draw(order, index, turn * self.total + index)
+        for index in self._places(begin):
+            yield self._draw(order, index, turn * self.size + index)
 
     def __len__(self) -> int:
         """Samples of one pass, those of this process."""
-        return len(range(self.rank, self.total, self.world_size))
+        return len(self._places(0))

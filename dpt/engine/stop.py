@@ -16,7 +16,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import distributed
 
-from dpt.engine.checkpointing import CheckpointHook
+from dpt.engine.checkpointing import CheckpointHook, has_updated
 from dpt.registry import HOOKS
 
 STOPPED = 75
@@ -79,7 +79,7 @@ class StopSignals:
     def restore(self) -> None:
         """Restore the handlers of before."""
         for number, handler in self._before.items():
-            signal.signal(number, handler)  # type: ignore[arg-type]
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)  # type: ignore[arg-type]
         self._before = {}
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
@@ -154,7 +154,7 @@ class StopSignalHook(Hook):
 
     def __init__(self) -> None:
         self.signals = StopSignals()
-        self.stopped = False
+        self.stopped = self.saved = False
         self._agreed = False
         self._agreement: Agreement | None = None  # where a training runs
 
@@ -173,7 +173,7 @@ class StopSignalHook(Hook):
         """Stop if a process was asked to, and no gradients are accumulated for the next iteration."""
         if self._agreement is not None and self._agreement.after_step(self.signals.received is not None):
             self._agreed = True
-        if self._agreed and runner.optim_wrapper.should_update():
+        if self._agreed and has_updated(runner.optim_wrapper):
             self.stopped = runner.train_loop.stop_training = True
 
     def after_val_iter(
@@ -200,18 +200,30 @@ class StopSignalHook(Hook):
         for hook in runner.hooks:
             if isinstance(hook, CheckpointHook):
                 hook.save(runner)
+                self.saved |= hook.save_optimizer
         if self._agreement is not None:
             # When one process exits with another status than 0, torchrun kills the one that still writes.
             self._agreement.wait_for_all()
         name = self.signals.received.name if self.signals.received else 'a signal to another process'
-        runner.logger.warning(f'{name}: stopped after iteration {runner.iter}, saved; go on with --resume')
+        after = f'{name}: stopped after iteration {runner.iter}'
+        if self.saved:
+            runner.logger.warning(f'{after}, saved; continue with --resume')
+        else:
+            runner.logger.warning(
+                f'{after}; nothing was saved that can be resumed: see default_hooks.checkpoint'
+            )
 
-    def after_run(self, runner: Runner) -> None:
+    def close(self) -> None:
         """Stop listening."""
         self._agreement = None
         self.signals.restore()
 
+    def after_run(self, runner: Runner) -> None:
+        """Stop listening."""
+        self.close()
 
-def stopped_by_signal(runner: Runner) -> bool:
-    """Whether the training has ended because of a signal."""
-    return any(isinstance(hook, StopSignalHook) and hook.stopped for hook in runner.hooks)
+
+def stop_status(runner: Runner) -> int:
+    """Return the exit status of a training: 0, or ``STOPPED`` after a signal, or 1 if that saved nothing."""
+    hooks = [hook for hook in runner.hooks if isinstance(hook, StopSignalHook) and hook.stopped]
+    return 0 if not hooks else STOPPED if all(hook.saved for hook in hooks) else 1

@@ -11,7 +11,7 @@ import torch
 from mmengine.hooks import Hook
 
 from dpt.engine import Runner
-from dpt.engine.stop import stopped_by_signal
+from dpt.engine.stop import STOPPED, stop_status
 from dpt.extras.logs import read_run
 from dpt.registry import HOOKS
 
@@ -105,21 +105,72 @@ def test_stopped_trainings_resume_exactly(
     train(tmp_path / 'a', **options)
     recorder.stop_after = 6  # in the middle of the second epoch
     stopped = train(tmp_path / 'b', **options, **RECORD)
-    assert stopped_by_signal(stopped)
+    assert stop_status(stopped) == STOPPED
     assert stopped.iter == 6
     assert (tmp_path / 'b' / 'last_checkpoint').read_text() == 'iter_6.pth'
     recorder.stop_after = None
     resumed = train(tmp_path / 'b', 'auto', **options)
-    assert not stopped_by_signal(resumed)
+    assert stop_status(resumed) == 0
     assert equal(weights(tmp_path / 'a', last), weights(tmp_path / 'b', last))
 
 
-def test_epochs_call_hooks_as_mmengine_does(train: Train, tmp_path: Path, recorder: type[Recorder]) -> None:
-    train(tmp_path, **EPOCHS, **SHUFFLED, **RECORD)
-    epochs = [
-        [f'epoch {i} begins', 'iter 0', 'iter 1', 'iter 2', 'iter 3', f'epoch {i} ends'] for i in range(2)
+def test_epochs_resume_from_checkpoints_by_iteration(
+    train: Train, tmp_path: Path, recorder: type[Recorder]
+) -> None:
+    options = {**EPOCHS, **SHUFFLED, 'default_hooks.checkpoint.by_epoch': False}
+    train(tmp_path / 'a', **options)
+    train(tmp_path / 'b', str(tmp_path / 'a' / 'iter_4.pth'), **options, **RECORD)  # between the epochs
+    assert recorder.calls == [
+        *('epoch 0 ends', 'epoch 1 begins', 'iter 0', 'iter 1', 'iter 2', 'iter 3', 'epoch 1 ends'),
+        'validation after 8',,
     ]
-    assert recorder.calls == [*epochs[0], *epochs[1], 'validation after 8']
+    assert equal(weights(tmp_path / 'a', 'iter_8.pth'), weights(tmp_path / 'b', 'iter_8.pth'))
+    done = train(tmp_path / 'c', str(tmp_path / 'a' / 'iter_8.pth'), **options)
+    assert done.iter == 8
+
+
+@pytest.mark.parametrize('hook', [dict(type='EMAHook'), dict(type='EMAHook', momentum=0.5)])
+def test_averaged_weights_resume_exactly(hook: dict, train: Train, tmp_path: Path) -> None:
+    train(tmp_path / 'a', **ITERATIONS, **ENDLESS, custom_hooks=[hook])
+    train(tmp_path / 'b', str(tmp_path / 'a' / 'iter_3.pth'), **ITERATIONS, **ENDLESS, custom_hooks=[hook])
+    assert equal(weights(tmp_path / 'a', 'iter_8.pth'), weights(tmp_path / 'b', 'iter_8.pth'))
+
+
+def test_another_batch_continues_the_epoch_at_its_place(
+    train: Train, tmp_path: Path, recorder: type[Recorder]
+) -> None:
+    recorder.stop_after = 2
+    train(tmp_path, **EPOCHS, **SHUFFLED, **RECORD)
+    seen = [name for batch in recorder.images for name in batch]
+    recorder.stop_after, recorder.images, recorder.calls = None, [], []
+    runner = train(tmp_path, 'auto', **EPOCHS, **SHUFFLED, **RECORD, total_batch_size=4)
+    rest = recorder.images[0]
+    assert len({*seen, *rest}) == 7  # the first epoch holds every image once
+    assert recorder.calls[:2] == ['epoch 0 begins', 'iter 1']
+    assert runner.epoch == 2
+    assert runner.iter == runner.max_iters
+
+
+@pytest.mark.parametrize(
+    'options', [{'default_hooks.checkpoint': None}, {'default_hooks.checkpoint.save_optimizer': False}]
+)
+def test_a_stop_without_checkpoints_says_so(
+    options: dict, train: Train, tmp_path: Path, recorder: type[Recorder], capsys: pytest.CaptureFixture
+) -> None:
+    recorder.stop_after = 2
+    given = {**ITERATIONS, **RECORD}
+    assert stop_status(train(tmp_path, **{**given, **options})) == 1
+    assert 'nothing was saved that can be resumed' in capsys.readouterr().out
+
+
+def test_epochs_call_hooks_as_mmengine_does(train: Train, tmp_path: Path, recorder: type[Recorder]) -> None:
+    options = {**EPOCHS, **SHUFFLED, **RECORD}
+    train(tmp_path, **{**options, 'train_cfg': {**EPOCHS['train_cfg'], 'val_interval': 1}})
+    iterations = ['iter 0', 'iter 1', 'iter 2', 'iter 3']
+    assert recorder.calls == [
+        *('epoch 0 begins', *iterations, 'epoch 0 ends', 'validation after 4'),
+        *('epoch 1 begins', *iterations, 'epoch 1 ends', 'validation after 8'),
+    ]
     first, second = recorder.images[:4], recorder.images[4:]
     assert [len(batch) for batch in first] == [2, 2, 2, 1]
     assert len({name for batch in first for name in batch}) == 7
@@ -166,7 +217,8 @@ def test_logs_of_epochs_know_their_iteration(train: Train, tmp_path: Path) -> No
 
 
 def test_batches_are_those_of_the_config_or_an_error(train: Train, tmp_path: Path) -> None:
-    runner = train(tmp_path, **{**ITERATIONS, 'train_dataloader.batch_size': 3})
+    given = {'train_dataloader.batch_size': 3, 'total_batch_size': None}
+    runner = train(tmp_path, **{**ITERATIONS, **given})
     assert runner.train_dataloader.batch_size == 3
     with pytest.raises(ValueError, match='set total_batch_size'):
         train(tmp_path, **ITERATIONS, total_batch_size=None)

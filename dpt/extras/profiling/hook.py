@@ -50,6 +50,7 @@ class UtilizationHook(Hook):
 
         Their mean time counts: the host does not wait for a GPU, so that a single time means little.
         """
-        if self._seconds_at_peak is not None:
+        timed = 'train/time' in runner.message_hub.log_scalars  # not without the timer
+        if self._seconds_at_peak is not None and timed:
             seconds = runner.message_hub.get_scalar('train/time').mean(runner.log_processor.window_size)
             runner.message_hub.update_scalar('train/mfu', self._seconds_at_peak / seconds)

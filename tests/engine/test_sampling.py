@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from dpt.engine.sampling import Draw, InfiniteSampler, SeededDataset, derived_seed
+from dpt.engine.sampling import DefaultSampler, Draw, InfiniteSampler, SeededDataset, derived_seed, seed_step
 
 
 def drawn(sampler: InfiniteSampler, count: int) -> list[tuple[int, int]]:
@@ -70,3 +70,32 @@ def test_derived_seeds_differ() -> None:
 def test_an_empty_data_set_is_an_error() -> None:
     with pytest.raises(ValueError, match='empty'):
         InfiniteSampler([], seed=0)
+
+
+def shares(processes: int, start: int, *, round_up: bool) -> list[list[tuple[int, int]]]:
+    samplers = [DefaultSampler(range(10), seed=0, round_up=round_up) for _ in range(processes)]
+    for rank, sampler in enumerate(samplers):
+        sampler.rank, sampler.world_size = rank, processes
+        sampler.start_at(start)
+    return [drawn(sampler, 100) for sampler in samplers]
+
+
+@pytest.mark.parametrize('processes', [1, 3, 4])
+@pytest.mark.parametrize('start', [0, 6, 10, 16])
+def test_finite_passes_do_not_depend_on_the_processes(processes: int, start: int) -> None:
+    (alone,) = shares(1, start, round_up=False)
+    exact = shares(processes, start, round_up=False)
+    assert sorted(draw for share in exact for draw in share) == sorted(alone)
+    rounded = shares(processes, start, round_up=True)
+    assert {draw for share in rounded for draw in share} >= set(alone)
+    assert len({len(share) for share in rounded}) == 1
+    sampler = DefaultSampler(range(10), seed=0, round_up=True)
+    assert sampler.advance(start, 100) == sampler.next_pass(start + 1)
+
+
+def test_steps_seed_every_generator() -> None:
+    draws = []
+    for iteration in (3, 4, 3):
+        seed_step(0, iteration, rank=0)
+        draws.append((random.random(), np.random.rand(), torch.rand(1).item()))
+    assert draws[0] == draws[2] != draws[1]
