@@ -125,6 +125,7 @@ class TrainLoop(BaseLoop):
                 break
             if begins:
                 runner.call_hook('before_train_epoch')
+                runner.model.train()  # tells frozen layers to stay in evaluation mode
                 begins = False
             self._train_iteration(next(batches))
         if not self.by_epoch and self._iter >= self.length:

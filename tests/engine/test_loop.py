@@ -122,7 +122,7 @@ def test_epochs_resume_from_checkpoints_by_iteration(
     train(tmp_path / 'b', str(tmp_path / 'a' / 'iter_4.pth'), **options, **RECORD)  # between the epochs
     assert recorder.calls == [
         *('epoch 0 ends', 'epoch 1 begins', 'iter 0', 'iter 1', 'iter 2', 'iter 3', 'epoch 1 ends'),
-        'validation after 8',,
+        'validation after 8',
     ]
     assert equal(weights(tmp_path / 'a', 'iter_8.pth'), weights(tmp_path / 'b', 'iter_8.pth'))
     done = train(tmp_path / 'c', str(tmp_path / 'a' / 'iter_8.pth'), **options)
