@@ -204,7 +204,7 @@ class TestModel:
         assert tuple(model.test_cfg['crop_size']) == (64, 48)
         assert tuple(model.test_cfg['stride']) == (32, 24)
         assert model.data_preprocessor.test_padding == (None, 32)
-        assert 'model.backbone.norm_eps=1e-06: of norm_cfg' in lines
+        assert 'model.backbone.norm_eps=1e-06: from norm_cfg' in lines
 
     def test_defaults_are_those_of_mmsegmentation(self) -> None:
         source = tiny()
@@ -240,7 +240,7 @@ class TestModel:
         layer.drop_path.drop_prob = 1 - 1e-7  # the feed-forward part is dropped
         tokens = torch.rand(2, 5, 32)
         torch.testing.assert_close(layer(tokens), tokens + layer.attn(layer.ln1(tokens)))
-        assert 'model.backbone.drop_path_rate=0.5: of the feed-forward parts alone, as there' in lines
+        assert any('drop_path_rate=0.5: only for feed-forward branches' in line for line in lines)
         assert 'drop_path_attn' not in translate_mmseg_config(tiny())[0].model.backbone
 
     @pytest.mark.parametrize('size', [(64,), 64, (64, 64)])
@@ -343,7 +343,7 @@ class TestParts:
         )
         assert 'filter_cfg' not in config.train_dataloader.dataset
         for key in ('train_dataloader.dataset.filter_cfg', 'visualizer.dataset_name', 'model.train_cfg'):
-            assert any(line.startswith(f'{key}: left out') for line in lines)
+            assert any(line.startswith(f'{key}: dropped') for line in lines)
 
     def test_wrapped_data_sets_are_looked_into(self) -> None:
         source = Config(recipe())
@@ -448,7 +448,7 @@ class TestLoading:
         source['train_dataloader']['dataset']['type'] = 'MyDatasetOfTest'
         config = load_config(str(write(**dict(source, custom_imports=imports))))
         assert config.custom_imports.imports == ['my_parts_of_test']
-        assert 'custom_imports: left out mmseg.models' in config.translated_from_mmseg
+        assert 'custom_imports: dropped mmseg.models' in config.translated_from_mmseg
         DATASETS.module_dict.pop('MyDatasetOfTest')
         imports = dict(imports=['no_such_module_of_test'])
         with pytest.raises(ValueError, match='custom_imports=.*no_such_module_of_test'):
