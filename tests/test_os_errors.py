@@ -16,7 +16,7 @@ from dpt.os_errors import explain_os_error
         ),
         (
             OSError(errno.ENOSPC, 'No space left'),
-            'No space left; the disk is full: make room, or give a path on another disk',
+            'No space left; the disk is full: free some space, or give a path on another disk',
         ),
         (OSError(errno.EIO, 'Input/output error', 'out'), "[Errno 5] Input/output error: 'out'"),
         (FileNotFoundError('no checkpoint in out'), 'no checkpoint in out'),
