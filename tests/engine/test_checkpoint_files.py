@@ -79,7 +79,7 @@ def test_a_failed_write_leaves_what_was_there(tmp_path: Path) -> None:
     )
     result = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
     assert 'iter_3.pth: the checkpoint could not be written ([Errno 27] File too large' in result.stderr
-    assert 'go on with --resume' in result.stderr
+    assert 'continue with --resume' in result.stderr
     assert [file.name for file in tmp_path.iterdir()] == ['iter_3.pth']
     assert torch.load(tmp_path / 'iter_3.pth', weights_only=True)['a'].tolist() == [1.0] * 9
 
@@ -144,13 +144,13 @@ def test_a_checkpoint_that_no_pointer_names_is_found(run: Path) -> None:
     write_pointer(run, run / 'iter_12.pth')
     path, passed_over = find_resume(str(run))
     assert path == str(run / 'iter_8.pth')
-    assert 'iter_12.pth: it is not there' in passed_over[0]
+    assert 'iter_12.pth: it does not exist' in passed_over[0]
 
 
 def test_nothing_to_resume_is_an_error_never_a_silent_start(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match='nothing to resume'):
         find_resume(str(tmp_path))
-    with pytest.raises(FileNotFoundError, match='no such checkpoint'):
+    with pytest.raises(FileNotFoundError, match='this checkpoint does not exist'):
         find_resume(str(tmp_path), 'gone.pth')
     write_checkpoint(CONTENT, tmp_path / 'best_mIoU_iter_9.pth')  # weights alone
     with pytest.raises(FileNotFoundError, match='nothing to resume'):

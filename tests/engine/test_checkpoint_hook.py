@@ -128,10 +128,10 @@ def test_an_iteration_is_saved_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_what_cannot_be_done_is_said(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match='intervall'):
         CheckpointHook(intervall=3)
-    with pytest.raises(ValueError, match='folder of the file system'):
+    with pytest.raises(ValueError, match='expected a local folder'):
         Runner(tmp_path, out_dir='s3://bucket')
     runner = Runner(tmp_path, save_best='mFscore', rule='greater')
-    with pytest.raises(ValueError, match="save_best='mFscore' is none of the metrics: mIoU, aAcc"):
+    with pytest.raises(ValueError, match="save_best='mFscore' is not one of the metrics: mIoU, aAcc"):
         runner.validate(50.0)
 
 
