@@ -186,8 +186,8 @@ class Runner(_Runner):
         """Write the config to the work directory and train.
 
         Raises:
-            ValueError: If ``activation_checkpointing`` names a module whose input requires no gradient; mmengine
-                would silently compute no gradients for its parameters.
+            ValueError: If ``activation_checkpointing`` names a module whose input requires no gradient, for
+                which mmengine would silently compute no gradients.
         """
         names = self.cfg.get('activation_checkpointing') or ()
         for name in [names] if isinstance(names, str) else names:
