@@ -1,9 +1,9 @@
 """Train a model from a config file.
 
-SIGTERM, SIGINT and SIGUSR1 finish the step, save a checkpoint and end with status 75; --resume goes on from
-it. A second signal ends the process at once.
+On SIGTERM, SIGINT or SIGUSR1 the training finishes the step, saves a checkpoint and exits with status 75;
+--resume continues from it. A second signal ends the process at once.
 
-Exit status: 0 if done, 1 for a mistake, 2 for a wrong argument, 75 if a signal stopped it.
+Exit status: 0 if done, 1 for a mistake, 2 for a wrong argument, 75 if a signal stopped the training.
 
 Example:
     python tools/train.py configs/dpt_vit-b16_512x512_160k_ade20k.py --amp
@@ -29,9 +29,11 @@ def parse_args() -> argparse.Namespace:
         nargs='?',
         const='auto',
         metavar='PATH',
-        help='go on from PATH, or from the newest checkpoint of the work directory (auto, the default)',
+        help='resume from PATH, or from the newest checkpoint in the work directory (auto, the default)',
     )
-    parser.add_argument('--amp', action='store_true', help='mixed precision: bf16 where the device has it')
+    parser.add_argument(
+        '--amp', action='store_true', help='mixed precision: bf16 if the device supports it, else fp16'
+    )
     add_common_arguments(parser)
     return parser.parse_args()
 
