@@ -38,7 +38,7 @@ def test_dotted_options_and_work_dir(repository: Path) -> None:
     assert load_config(str(repository / ADE)).work_dir == 'work_dirs/dpt_vit-b16_512x512_160k_ade20k'
 
 
-def test_options_without_effect_are_refused(repository: Path) -> None:
+def test_options_without_effect_are_rejected(repository: Path) -> None:
     with pytest.raises(ValueError, match='num_classes is read only while the config file is parsed'):
         load_config(str(repository / ADE), dict(num_classes=3))
     with pytest.raises(ValueError, match='train_pipeline'):
