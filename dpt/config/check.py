@@ -132,10 +132,7 @@ def _check_data(config: Config, task: str) -> Iterator[Problem]:
         for key, dataset in named_datasets((config.get(loader) or {}).get('dataset'), f'{loader}.dataset'):
             yield from _check_pipeline(dataset.get('pipeline'), f'{key}.pipeline')
             if loader != 'train_dataloader' and dataset.get('max_bad_samples'):
-                yield (
-                    f'{key}.max_bad_samples',
-                    'only training may skip images; an evaluation must count every one',
-                )
+                yield f'{key}.max_bad_samples', 'only training may skip images; evaluation counts all'
             kind = DATASETS.get(dataset['type']) if isinstance(dataset['type'], str) else dataset['type']
             if not (isinstance(kind, type) and issubclass(kind, BaseDataset)):
                 continue

@@ -37,7 +37,7 @@ class Resumable(NamedTuple):
 
 
 def write_checkpoint(content: Mapping, path: Path) -> None:
-    """Write a checkpoint atomically: if this fails or is interrupted, ``path`` stays unchanged.
+    """Write a checkpoint atomically and flush it to disk; if that fails, ``path`` stays unchanged.
 
     The file is a zip archive with a CRC-32 for every entry, which :func:`damage` and
     ``python -m zipfile -t FILE`` verify.
