@@ -132,7 +132,7 @@ def test_without_padding_the_crop_must_fit_the_patch_size() -> None:
 
 def test_test_sizes_must_fit_the_patch_size() -> None:
     slide = dict(mode='slide', crop_size=(100, 100), stride=(50, 50))
-    assert reported('test', **{'model.test_cfg': slide}).startswith('model.test_cfg.crop_size: (100, 100) is not')
+    assert reported('test', **{'model.test_cfg': slide}).startswith('model.test_cfg.crop_size: (100, 100)')
     option = 'model.data_preprocessor.test_cfg.size_divisor'
     assert reported('test', **{option: 32}).startswith(f'{option}: 32 is not a multiple')
 
