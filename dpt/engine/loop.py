@@ -129,9 +129,8 @@ class TrainLoop(BaseLoop):
         """Run forward, backward, optimiser step and hooks for one batch."""
         runner = self.runner
         index = self._epoch_iter if self.by_epoch else self._iter
-        if not (
-            runner.model.training and unwrapped(runner.model).training
-        ):  # changed by a hook or a validation
+        # A hook or a validation may have changed the mode.
+        if not (runner.model.training and unwrapped(runner.model).training):
             runner.model.train()
         self.batch_start = self.place
         self.place = self.sampler.advance(self.place, self.samples_per_iteration)
