@@ -1,8 +1,8 @@
-# DPT-Hybrid with the original's architecture; tools/model_converters/isl2dpt.py makes dpt_hybrid-ade20k fit.
-# The original's training code is not published (the paper reports SGD, 240 epochs, batch 48, crops of 480):
-# data, optimiser and schedule are those of the other ADE20K configs, and no figure is known for training so.
-# For testing the original resizes the shorter side to 480 or so and its logits bicubically; here images are
-# fitted into (2048, 512) and all resizing is bilinear.
+# DPT-Hybrid with the original architecture; tools/model_converters/isl2dpt.py converts dpt_hybrid-ade20k.
+# The original training code is not published (the paper reports SGD, 240 epochs, batch 48, crops of 480), so
+# data, optimiser and schedule are those of the other ADE20K configs. No mIoU is known for this training.
+# For testing, the original resizes the shorter side to about 480 and upsamples logits bicubically. This
+# config resizes images to fit (2048, 512), and all resizing is bilinear.
 _base_ = [
     '_base_/models/dpt_hybrid.py',
     '_base_/datasets/ade20k_512x512.py',
@@ -11,12 +11,12 @@ _base_ = [
 ]
 model = dict(
     data_preprocessor=dict(size=_base_.crop_size),
-    # R50+ViT-B/16 pretrained at 384 px, timm's own file; timm calls the model vit_base_r50_s16_384 today.
+    # R50+ViT-B/16 pretrained at 384 px; a file of timm, which now calls the model vit_base_r50_s16_384.
     backbone=dict(
         init_cfg=dict(type='Pretrained', checkpoint='pretrain/jx_vit_base_resnet50_384-9fd3c705.pth')
     ),
     decode_head=dict(num_classes=_base_.num_classes),
-    # On the penultimate fusion map: its weights are in the original's files, its use is known from the paper.
+    # Auxiliary head on the penultimate fusion map, as in the paper; the original checkpoint has its weights.
     auxiliary_heads=[
         dict(
             type='FCNHead',

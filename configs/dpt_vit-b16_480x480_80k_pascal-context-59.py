@@ -1,6 +1,5 @@
-# Pascal Context, 59 classes: crops, windows, batch and iterations of MMSegmentation's configs (4 x 4
-# images), the optimiser of the ADE20K recipe; no figure of DPT is published for it, and it was not trained
-# here.
+# Pascal Context, 59 classes: crops, windows, batch size (4 x 4 images) and iterations of MMSegmentation's
+# configs, optimiser of the ADE20K recipe. No DPT result is published, and this config has not been trained.
 _base_ = [
     '_base_/models/dpt_vit-b16.py',
     '_base_/datasets/pascal_context_59_480x480.py',
@@ -8,7 +7,7 @@ _base_ = [
     '_base_/schedules/adamw_80k.py',
 ]
 model = dict(
-    # Sides of a multiple of 32, so that every level of the pyramid lies where the image does.
+    # Pad to multiples of 32, so that every pyramid level covers the image exactly.
     data_preprocessor=dict(size=_base_.crop_size, test_cfg=dict(size_divisor=32)),
     backbone=dict(init_cfg=dict(type='Pretrained', checkpoint='pretrain/vit-b16_p16_224-80ecf9dd.pth')),
     decode_head=dict(num_classes=_base_.num_classes),

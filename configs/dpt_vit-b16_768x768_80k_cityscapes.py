@@ -1,5 +1,5 @@
-# Cityscapes: crops, windows, batch and iterations of MMSegmentation's SETR (8 x 1 images), the optimiser of
-# the ADE20K recipe; no figure of DPT is published for it, and it was not trained here.
+# Cityscapes: crops, windows, batch size (8 x 1 images) and iterations of MMSegmentation's SETR, optimiser of
+# the ADE20K recipe. No DPT result is published, and this config has not been trained.
 _base_ = [
     '_base_/models/dpt_vit-b16.py',
     '_base_/datasets/cityscapes_768x768.py',
@@ -7,7 +7,7 @@ _base_ = [
     '_base_/schedules/adamw_80k.py',
 ]
 model = dict(
-    # Sides of a multiple of 32, so that every level of the pyramid lies where the image does.
+    # Pad to multiples of 32, so that every pyramid level covers the image exactly.
     data_preprocessor=dict(size=_base_.crop_size, test_cfg=dict(size_divisor=32)),
     backbone=dict(init_cfg=dict(type='Pretrained', checkpoint='pretrain/vit-b16_p16_224-80ecf9dd.pth')),
     decode_head=dict(num_classes=_base_.num_classes),

@@ -1,19 +1,18 @@
 # CamVid with a pretrained ViT-S/14 on a CPU, in under an hour on two cores: narrower decoder, smaller crops,
-# no auxiliary head, bf16, and a frozen backbone: so few steps train the new decoder and would only harm
-# the old features.
+# no auxiliary head and bf16. The backbone is frozen, because so few steps would only harm its features.
 _base_ = ['dpt_vit-s14_364x476_4k_camvid.py']
 crop_size = (252, 336)
 max_iters = 2800
 warmup_iters = 50
-# Poles are three pixels wide: a larger image gives them a patch.
-test_scale = (720, 540)  # (width, height), one and a half times the image
+# Poles are three pixels wide; enlarging the image helps the patches to resolve them.
+test_scale = (720, 540)  # (width, height), 1.5 times the image size
 model = dict(
     data_preprocessor=dict(size=crop_size),
     backbone=dict(drop_path_rate=0.0, frozen_stages=12),
     neck=dict(channels=96, post_process_channels=(48, 96, 192, 384)),
     decode_head=dict(in_channels=96),
     auxiliary_heads=None,
-    # The median share of pixels over the class's share, in the training images, to the power of 0.5.
+    # sqrt(median class frequency / class frequency), with frequencies of pixels in the training images.
     loss=dict(class_weight=[0.52, 0.44, 2.14, 0.38, 1.0, 0.68, 1.96, 2.0, 0.87, 2.65, 3.92]),
 )
 total_batch_size = 4
@@ -54,7 +53,7 @@ test_dataloader = dict(num_workers=1, dataset=dict(pipeline=test_pipeline))
 optim_wrapper = dict(
     type='AmpOptimWrapper',
     dtype='bfloat16',
-    optimizer=dict(lr=2e-3),  # the decoder starts from random weights and has few steps
+    optimizer=dict(lr=2e-3),  # high, because the decoder starts from random weights and trains for few steps
 )
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-3, by_epoch=False, begin=0, end=warmup_iters),

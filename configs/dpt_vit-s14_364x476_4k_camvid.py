@@ -1,5 +1,5 @@
-# CamVid with a pretrained ViT-S/14, for one GPU: the backbone learns at a twentieth of the decoder's rate,
-# decoder norms and biases are not decayed, an auxiliary head looks at the penultimate fusion map.
+# CamVid with a pretrained ViT-S/14 on one GPU: the backbone's learning rate is 1/20 of the decoder's, norms
+# and biases of the decoder have no weight decay, and an auxiliary head uses the penultimate fusion map.
 _base_ = ['_base_/models/dpt_vit-s14.py', '_base_/datasets/camvid_480x360.py', '_base_/default_runtime.py']
 model = dict(
     data_preprocessor=dict(size=_base_.crop_size),

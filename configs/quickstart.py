@@ -1,4 +1,4 @@
-# A small DPT, trained from scratch in about a minute on two CPU cores. See tools/quickstart.sh.
+# A small DPT that trains from scratch in about a minute on two CPU cores. See tools/quickstart.sh.
 _base_ = ['_base_/models/dpt_vit-b16.py', '_base_/datasets/quickstart_96x128.py', '_base_/default_runtime.py']
 max_iters = 700
 warmup_iters = 30

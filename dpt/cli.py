@@ -1,4 +1,4 @@
-"""What the command-line tools share."""
+"""Arguments and error handling shared by the command-line tools."""
 
 import argparse
 import os
@@ -13,11 +13,11 @@ from dpt.engine.distributed import LAUNCHERS
 from dpt.os_errors import explain_os_error
 
 WRONG_ARGUMENTS = re.compile(r'unexpected keyword argument|missing \d+ required')
-"""What Python says where a config does not fit the constructor that it names."""
+"""Python's messages for a config whose arguments do not fit the constructor."""
 
 
 class Options(DictAction):
-    """``KEY=VALUE`` pairs, as mmengine reads them, with an error that shows the one that is none."""
+    """mmengine's ``DictAction`` for ``KEY=VALUE`` pairs, with an error that shows a malformed pair."""
 
     def __call__(  # noqa: D102
         self,
@@ -45,25 +45,25 @@ def add_config_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of every tool that runs a config, on one or several processes."""
+    """Add the arguments shared by the tools that run a config in one or several processes."""
     add_config_options(parser)
-    parser.add_argument('--work-dir', help='where logs and checkpoints go (default: work_dirs/<config name>)')
-    parser.add_argument('--launcher', choices=LAUNCHERS, default='none', help='how processes were started')
-    # torch.distributed.launch passes it; torchrun sets LOCAL_RANK instead.
+    parser.add_argument('--work-dir', help='folder of logs and checkpoints (default: work_dirs/CONFIG_NAME)')
+    parser.add_argument('--launcher', choices=LAUNCHERS, default='none', help='launcher of the processes')
+    # Passed by torch.distributed.launch; torchrun sets LOCAL_RANK instead.
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
 
 
 def explain(error: Exception) -> str | None:
-    """Return one line about a user's mistake, or ``None`` if the error is a bug."""
+    """Return a one-line message for a user's mistake, or ``None`` if the error is a bug."""
     message = str(error)
-    if 'in DataLoader worker process' in message:  # from a worker of the data loader
+    if 'in DataLoader worker process' in message:
         message = message.strip().splitlines()[-1].partition(': ')[2] or message
     if isinstance(error, KeyError):
         key = str(error.args[0]) if error.args else ''
         return key if ' ' in key else f'the config lacks the key {key!r}'
     if isinstance(error, TypeError):
         return message if WRONG_ARGUMENTS.search(message) else None
-    if isinstance(error, ImportError):  # a package that the config asks for; others are bugs
+    if isinstance(error, ImportError):  # an optional package is missing; other import errors are bugs
         return message if 'pip install' in message else None
     if isinstance(error, AssertionError):
         return message if 'failed to load image' in message else None
@@ -74,9 +74,9 @@ def explain(error: Exception) -> str | None:
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Turn a user's mistake, such as an unknown argument in a config, into one line and exit status 1.
+    """Print a user's mistake, such as an unknown argument in a config, in one line and exit with status 1.
 
-    ``DPT_TRACEBACK=1`` in the environment shows the traceback instead.
+    If ``DPT_TRACEBACK=1`` is set in the environment, raise the error instead.
     """
     try:
         yield
@@ -84,5 +84,5 @@ def one_line_errors() -> Iterator[None]:
         message = explain(error)
         if message is None or os.environ.get('DPT_TRACEBACK') == '1':
             raise
-        print(f'error: {message}\n(DPT_TRACEBACK=1 shows where)', file=sys.stderr)
+        print(f'error: {message}\n(set DPT_TRACEBACK=1 to see the traceback)', file=sys.stderr)
         raise SystemExit(1) from None

@@ -1,25 +1,25 @@
-"""What to do about an error of the operating system."""
+"""Remedies for errors of the operating system."""
 
 import errno
 import os
 
 OS_REMEDIES = {
     errno.EEXIST: 'give another path, or move it away',
-    errno.ENOTDIR: 'a part of that path is a file, where a folder is needed: give another path',
-    errno.EISDIR: 'it is a folder, where a file is needed: give the path of a file',
-    errno.ENOENT: 'check the path, or make the folder first',
+    errno.ENOTDIR: 'part of the path is a file, not a folder: give another path',
+    errno.EISDIR: 'the path is a folder: give the path of a file',
+    errno.ENOENT: 'check the path, or create the folder first',
     errno.EACCES: "check the file's permissions, or give another path",
     errno.EPERM: "check the file's permissions, or give another path",
     errno.EROFS: 'the file system is read-only: give another path',
-    errno.ENOSPC: 'the disk is full: make room, or give a path on another disk',
-    errno.EDQUOT: 'the disk quota is used up: make room, or give a path on another disk',
+    errno.ENOSPC: 'the disk is full: free some space, or give a path on another disk',
+    errno.EDQUOT: 'the disk quota is exceeded: free some space, or give a path on another disk',
     errno.ENAMETOOLONG: 'the name is too long for this file system: give a shorter one',
 }
-"""What to do about an error that the system names by number."""
+"""Remedy for each ``errno``."""
 
 
 def explain_os_error(error: OSError) -> str:
-    """Return the file, what the system says of it, and the remedy where one is known."""
+    """Return the file, the system's message and the remedy, if there is one in ``OS_REMEDIES``."""
     remedy = OS_REMEDIES.get(error.errno or 0)
     if error.strerror is None or remedy is None:
         return str(error)

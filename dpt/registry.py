@@ -1,7 +1,7 @@
-"""Registries of the scope ``dpt``, children of mmengine's.
+"""Registries of the scope ``dpt``, children of mmengine's registries.
 
-Parts register themselves when their package is first looked up, so importing ``dpt`` stays cheap.
-A config finds them by name once it sets ``default_scope = 'dpt'``.
+Packages are imported at the first lookup, so importing ``dpt`` stays cheap. Configs look names up here if
+they set ``default_scope = 'dpt'``.
 """
 
 from mmengine.registry import DATA_SAMPLERS as _DATA_SAMPLERS
@@ -44,7 +44,7 @@ WEIGHT_INITIALIZERS = Registry(
 LOOPS = Registry('loop', parent=_LOOPS, scope='dpt', locations=['dpt.engine'])
 DATA_SAMPLERS = Registry('data sampler', parent=_DATA_SAMPLERS, scope='dpt', locations=['dpt.engine'])
 
-# Empty; without them mmengine warns that the scope has no such registry.
+# Empty: mmengine warns if the scope lacks one of these registries.
 OPTIMIZERS = Registry('optimizer', parent=_OPTIMIZERS, scope='dpt')
 PARAM_SCHEDULERS = Registry('parameter scheduler', parent=_PARAM_SCHEDULERS, scope='dpt')
 MODEL_WRAPPERS = Registry('model_wrapper', parent=_MODEL_WRAPPERS, scope='dpt')

@@ -1,10 +1,10 @@
-"""What one image carries through the framework, and the label that stands for 'no label'."""
+"""Annotations and predictions of an image, and the label of ignored pixels."""
 
 import torch
 from mmengine.structures import BaseDataElement, PixelData
 
 IGNORE_INDEX = 255
-"""Trained label of pixels that neither the loss nor the metric counts."""
+"""Training label of pixels that the loss and the metric ignore."""
 
 
 class SegDataSample(BaseDataElement):
@@ -12,19 +12,19 @@ class SegDataSample(BaseDataElement):
 
     Data fields, each a :class:`~mmengine.structures.PixelData`:
 
-    - ``gt_sem_seg.data``: labels of shape 1xHxW, uint8 or int64, at the size of the network's input.
-    - ``pred_sem_seg.data``: predicted labels of shape 1xHxW, at the size of the original image.
-    - ``seg_logits.data``: float logits of shape KxHxW at the original size; only where asked for.
+    - ``gt_sem_seg.data``: labels of shape 1xHxW, uint8 or int64, at the network's input size.
+    - ``pred_sem_seg.data``: predicted labels of shape 1xHxW, at the original image size.
+    - ``seg_logits.data``: float logits of shape KxHxW at the original image size, if requested.
 
-    Metainfo, as written by ``PackSegInputs``; sizes are (height, width): ``img_path``, ``seg_map_path``,
+    Metainfo written by ``PackSegInputs``, with sizes as (height, width): ``img_path``, ``seg_map_path``,
     ``ori_shape`` (as read from disk), ``img_shape`` (after the transforms), ``pad_shape``, ``scale_factor``
     (width, height), ``flip``, ``flip_direction``, ``reduce_zero_label``.
     """
 
     def pin_memory(self) -> 'SegDataSample':
-        """Move all pixels into page-locked memory, from which the host need not wait for a copy to a GPU.
+        """Move all pixel data to pinned memory, so that copies to a GPU are asynchronous.
 
-        Torch's loaders call it, with ``pin_memory=True``.
+        Called by torch's data loaders if ``pin_memory=True``.
         """
         for pixels in self.values():
             if isinstance(pixels, PixelData):

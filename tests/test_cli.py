@@ -1,4 +1,4 @@
-"""One line for a user's mistake, a traceback for a bug of ours."""
+"""Users' mistakes are printed in one line; bugs keep their traceback."""
 
 import argparse
 import errno

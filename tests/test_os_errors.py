@@ -1,4 +1,4 @@
-"""An error of the operating system with its remedy."""
+"""Remedies for errors of the operating system."""
 
 import errno
 
@@ -16,11 +16,11 @@ from dpt.os_errors import explain_os_error
         ),
         (
             OSError(errno.ENOSPC, 'No space left'),
-            'No space left; the disk is full: make room, or give a path on another disk',
+            'No space left; the disk is full: free some space, or give a path on another disk',
         ),
         (OSError(errno.EIO, 'Input/output error', 'out'), "[Errno 5] Input/output error: 'out'"),
         (FileNotFoundError('no checkpoint in out'), 'no checkpoint in out'),
     ],
 )
-def test_the_file_and_the_remedy_are_told(error: OSError, line: str) -> None:
+def test_the_message_has_the_file_and_the_remedy(error: OSError, line: str) -> None:
     assert explain_os_error(error) == line

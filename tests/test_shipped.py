@@ -33,11 +33,11 @@ def test_a_file_goes_before_the_one_that_comes_with_dpt(
 @pytest.mark.parametrize('name', ['nothing.py', '../setup.py', '/nowhere/quickstart.py'])
 def test_any_other_name_is_an_error(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(FileNotFoundError, match='those of dpt are in'):
+    with pytest.raises(FileNotFoundError, match='the configs of dpt are in'):
         find_config(name)
 
 
 def test_a_package_without_them_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dpt, '__file__', str(tmp_path / 'dpt' / '__init__.py'))
-    with pytest.raises(FileNotFoundError, match='install dpt again'):
+    with pytest.raises(FileNotFoundError, match='reinstall dpt'):
         shipped('tools')

@@ -1,7 +1,7 @@
-# Sourced by the other scripts. Makes and fills the virtual environment; defines functions only.
+# Functions that create the virtual environment; sourced by the other scripts.
 #
-#   PYTHON  interpreter the environment is made from (default: python3; 3.10 or newer)
-#   VENV    where it lies (default: .venv in the repository)
+#   PYTHON  interpreter for the environment, 3.10 or newer (default: python3)
+#   VENV    folder of the environment (default: .venv in the repository)
 # shellcheck shell=bash
 
 DPT_ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
@@ -15,7 +15,7 @@ die() {
   exit 1
 }
 
-# The interpreter that the launchers use: $PYTHON, an activated environment, the one made here, python3.
+# Prints the interpreter for the launchers: $PYTHON, an activated environment, $VENV, or python3.
 dpt_python() {
   if [ -n "${PYTHON:-}" ]; then
     echo "$PYTHON"
@@ -28,7 +28,7 @@ dpt_python() {
   fi
 }
 
-# dpt_make_venv runtime|test: fills $VENV with the pinned versions; returns at once if that is already done.
+# dpt_make_venv runtime|test: installs the pinned versions into $VENV; returns at once if already done.
 dpt_make_venv() {
   local kind="$1" started=$SECONDS stamp
   _check_interpreter
@@ -49,12 +49,12 @@ dpt_make_venv() {
 _check_interpreter() {
   PYTHON="${PYTHON:-python3}"
   command -v "$PYTHON" >/dev/null ||
-    die "'$PYTHON' was not found. Install Python 3.10 or newer (Debian, Ubuntu: apt-get install python3-venv), or name one: PYTHON=/path/to/python3"
+    die "'$PYTHON' was not found. Install Python 3.10 or newer (Debian, Ubuntu: apt-get install python3-venv), or set PYTHON=/path/to/python3"
   "$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 10))' ||
-    die "'$PYTHON' is $("$PYTHON" --version 2>&1), but Python 3.10 or newer is needed. Name another one: PYTHON=python3.12"
+    die "'$PYTHON' is $("$PYTHON" --version 2>&1), but Python 3.10 or newer is needed. Set another one, e.g. PYTHON=python3.12"
 }
 
-# What the contents of the environment depend on.
+# Prints a fingerprint of everything that the environment depends on.
 _stamp() {
   local files=("$DPT_ROOT/requirements.txt" "$DPT_ROOT/pyproject.toml" "${BASH_SOURCE[0]}")
   printf '%s %s %s' "$(cat "${files[@]}" | cksum)" "$DPT_ROOT" "$("$PYTHON" --version)"
@@ -71,16 +71,16 @@ _same_python() {
 
 _create_venv() {
   if _venv_works && _same_python; then return; fi
-  # Only an environment is ever cleared, never a folder that VENV names by mistake.
+  # Clear only virtual environments, in case VENV is set to another folder by mistake.
   if [ -e "$VENV" ] && [ ! -f "$VENV/pyvenv.cfg" ] && [ -n "$(ls -A "$VENV")" ]; then
-    die "$VENV exists and is not a virtual environment. Move it away, or name another place: VENV=/path"
+    die "$VENV exists and is not a virtual environment. Move it away, or set VENV to another path"
   fi
-  say "making $VENV with $("$PYTHON" --version)"
+  say "creating $VENV with $("$PYTHON" --version)"
   if "$PYTHON" -c 'import ensurepip' 2>/dev/null && "$PYTHON" -m venv --clear "$VENV"; then return; fi
   _create_venv_without_ensurepip
 }
 
-# Debian and Ubuntu ship python3 without ensurepip: that is in the package python3-venv.
+# Debian and Ubuntu ship python3 without ensurepip, which is in the package python3-venv.
 _create_venv_without_ensurepip() {
   if "$PYTHON" -m pip --version >/dev/null 2>&1 && "$PYTHON" -m venv --clear --without-pip "$VENV" &&
     "$PYTHON" -m pip --python "$VENV/bin/python" install --quiet --ignore-installed pip; then
@@ -90,14 +90,14 @@ _create_venv_without_ensurepip() {
   local package
   package="$("$PYTHON" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')"
   if _apt_install "$package" && "$PYTHON" -m venv "$VENV"; then return; fi
-  die "Python's venv module is incomplete. Run this once, then start again: sudo apt-get update && sudo apt-get install -y $package"
+  die "Python's venv module is incomplete. Run this once, then try again: sudo apt-get update && sudo apt-get install -y $package"
 }
 
 _apt_install() {
   local as_root=()
   command -v apt-get >/dev/null || return 1
   if [ "$(id -u)" != 0 ]; then
-    # Passwordless only: a script that stops for a password hangs where nobody watches.
+    # Passwordless only, because a password prompt would hang an unattended script.
     sudo -n true 2>/dev/null || return 1
     as_root=(sudo -n)
   fi
@@ -110,7 +110,7 @@ _pip() { "$VENV/bin/python" -m pip --disable-pip-version-check "$@"; }
 
 _has_nvidia_gpu() { [ -e /proc/driver/nvidia/version ] || command -v nvidia-smi >/dev/null; }
 
-# Plain pip takes the CUDA build on Linux. Without a GPU the CPU build, a twentieth of its size, will do.
+# By default pip installs the CUDA build on Linux. Without a GPU use the CPU build, which is 20 times smaller.
 _install_torch() {
   local started=$SECONDS torch
   torch="$(sed -n 's/^\(torch==[^ ;#]*\).*/\1/p' "$DPT_ROOT/requirements.txt")"
@@ -118,8 +118,8 @@ _install_torch() {
     say "installing $torch (on Linux the CUDA build, several GB)"
     _pip install "$torch"
   else
-    say "installing $torch: no NVIDIA GPU here, so the CPU build (200 MB) if it can be had, else CUDA (several GB)"
-    # Pip passes over an index that it cannot reach: quickly in the first try, with more patience in the second.
+    say "installing $torch: no NVIDIA GPU found, so the CPU build (200 MB) if available, else the CUDA build (several GB)"
+    # pip skips an index that it cannot reach: quickly at the first attempt, after retries at the second.
     _pip install --no-deps --extra-index-url "$TORCH_CPU_INDEX" --retries 0 --timeout 10 "$torch" ||
       _pip install --no-deps --extra-index-url "$TORCH_CPU_INDEX" "$torch"
   fi
@@ -129,17 +129,17 @@ _install_torch() {
 _install_project() {
   local started=$SECONDS wanted=(-c "$DPT_ROOT/requirements.txt")
   if [ "$1" = test ]; then wanted=(-r "$DPT_ROOT/requirements.txt"); fi
-  say "installing the other packages and dpt itself ($1)"
+  say "installing the other packages and dpt ($1)"
   _pip install --quiet "${wanted[@]}" -e "$DPT_ROOT"
   say "packages installed in $((SECONDS - started)) s"
 }
 
-# opencv-python links against libGL, which a machine without a desktop lacks; the headless build does not.
+# opencv-python needs libGL, which a machine without a desktop lacks; the headless build does not.
 _make_cv2_importable() {
   local version
   if "$VENV/bin/python" -c 'import cv2' 2>/dev/null; then return; fi
   version="$("$VENV/bin/python" -c 'import importlib.metadata as m; print(m.version("opencv-python"))')"
-  say "opencv-python $version lacks system libraries here: taking opencv-python-headless instead"
+  say "opencv-python $version lacks system libraries: installing opencv-python-headless instead"
   _pip install --quiet --force-reinstall --no-deps "opencv-python-headless==$version"
   "$VENV/bin/python" -c 'import cv2'
 }

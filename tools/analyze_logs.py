@@ -1,4 +1,4 @@
-"""Compare trainings by their logs: a table, and on request a picture of loss, learning rate, mIoU and speed.
+"""Compare training logs in a table; optionally plot loss, learning rate, mIoU and speed.
 
 The sessions of a resumed training are joined. The table shows the mean loss of the last ten log lines and the
 median speed.
@@ -23,7 +23,7 @@ def parse_args() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('runs', nargs='+', metavar='RUN', help='work directory or vis_data/scalars.json')
-    parser.add_argument('--out', metavar='FILE', type=Path, help='picture to write: .png, .pdf, .svg, ...')
+    parser.add_argument('--out', metavar='FILE', type=Path, help='figure to write: .png, .pdf, .svg, ...')
     return parser.parse_args()
 
 

@@ -1,6 +1,6 @@
-"""Read the whole data set of a config before training; report what is in it and what is wrong.
+"""Read all images and masks of a config before training; report statistics and faults.
 
-Exit status 0 if nothing is wrong, 1 if something is, 2 for a wrong argument.
+Exit status: 0 if there are no faults, 1 if there are or for a mistake, 2 for a wrong argument.
 
 Example:
     python tools/check_data.py configs/dpt_vit-b16_512x512_160k_ade20k.py --workers 8
@@ -33,7 +33,7 @@ from dpt.config.walk import DATALOADERS, innermost_datasets
 from dpt.extras.check_data import Record, as_dict, check_dataset, judge_overlap, render
 
 LINE_EVERY = 30
-"""Seconds between lines of progress if the output is not a terminal."""
+"""Seconds between progress lines if the output is not a terminal."""
 
 
 def parse_args() -> argparse.Namespace:
@@ -43,14 +43,17 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('config', help='config file')
     add_config_options(parser)
     parser.add_argument(
-        '--workers', type=int, default=os.cpu_count() or 1, help='processes that read (default: all cores)'
+        '--workers',
+        type=int,
+        default=os.cpu_count() or 1,
+        help='number of reading processes (default: all cores)',
     )
-    parser.add_argument('--json', metavar='FILE', type=Path, help='write all that was found as JSON')
+    parser.add_argument('--json', metavar='FILE', type=Path, help='write all findings as JSON')
     return parser.parse_args()
 
 
 def datasets_of(config: Config) -> list[tuple[str, dict]]:
-    """Return (loaders, data set) pairs; a data set that several loaders read occurs once."""
+    """Return (loaders, data set) pairs, with one pair for a data set that several loaders share."""
     found: dict[str, tuple[list[str], dict]] = {}
     for loader in DATALOADERS:
         for dataset in innermost_datasets((config.get(loader) or {}).get('dataset')):
@@ -62,7 +65,7 @@ def datasets_of(config: Config) -> list[tuple[str, dict]]:
 
 
 def shown(records: Iterable[Record], total: int, name: str) -> Iterator[Record]:
-    """Yield the records and show the progress: as a bar, or as lines if the output is not a terminal."""
+    """Yield the records and show progress: a bar on a terminal, lines otherwise."""
     if sys.stderr.isatty():
         columns = (
             TextColumn(name),
@@ -88,7 +91,7 @@ def main() -> None:
         args = parse_args()
         config = load_config(args.config, args.cfg_options)
         if args.workers < 0:
-            raise ValueError(f'--workers {args.workers}: 0 or more was expected')
+            raise ValueError(f'--workers {args.workers}: must be 0 or more')
         if args.json and not args.json.absolute().parent.is_dir():
             raise FileNotFoundError(f'--json {args.json}: the folder does not exist')
         with DefaultScope.overwrite_default_scope(config.get('default_scope') or 'dpt'):

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Tests a checkpoint on several GPUs, on one machine or, started once on each, on several.
+# Tests a checkpoint on several GPUs of one machine, or of several machines if started once on each.
 set -euo pipefail
 
 if [ $# -lt 3 ]; then
   cat >&2 <<'TEXT'
 usage: bash tools/dist_test.sh CONFIG CHECKPOINT GPUS [arguments of test.py]
   GPUS is the number of processes on this machine.
-  Several machines: set NNODES, NODE_RANK (0 on the first), MASTER_ADDR (the first one's) and PORT.
+  Several machines: set NNODES, NODE_RANK (0 on the first), MASTER_ADDR (of the first) and PORT.
 TEXT
   exit 2
 fi

@@ -1,8 +1,8 @@
-"""Make a data set and a config that trains on it from folders of images and annotations.
+"""Create a data set and a training config from folders of images and annotations.
 
-Annotations are masks (grey or palette images of class indices, or colours), a folder of labelme's JSON
-files, or one JSON file of COCO. Classes, labels and what is ignored are shown before anything is written;
-your own files are only read.
+Annotations are masks (grey or palette images of class indices, or colour images), a folder of labelme JSON
+files, or one COCO JSON file. The tool shows classes, labels and ignored values before it writes anything, and
+never modifies your files.
 
 Exit status: 0 if done, 1 for a mistake, 2 for a wrong argument.
 
@@ -45,31 +45,35 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('images', type=Path, help='folder of images, with sub-folders')
-    parser.add_argument('masks', type=Path, help='folder of masks or labelme files, or a JSON file of COCO')
-    parser.add_argument('--name', default='own', help='name of data set and config (default: own)')
-    parser.add_argument('--out', type=Path, help='folder of lists and converted masks (default: data/NAME)')
+    parser.add_argument('images', type=Path, help='folder of images, searched recursively')
+    parser.add_argument('masks', type=Path, help='folder of masks or labelme files, or a COCO JSON file')
+    parser.add_argument('--name', default='own', help='name of the data set and config (default: own)')
+    parser.add_argument('--out', type=Path, help='folder for lists and converted masks (default: data/NAME)')
     parser.add_argument('--config', type=Path, help='config to write (default: configs/NAME.py)')
     parser.add_argument(
         '--base', type=Path, default=CONFIGS / 'dpt_vit-s14_364x476_4k_camvid.py', help='config to start from'
     )
     parser.add_argument(
         '--classes',
-        help='names a,b,c in the order of labels, or a file: NAME or R G B NAME a line (a name with several '
-        'colours is one class)',
+        help='names a,b,c in label order, or a file with NAME or R G B NAME per line (lines with the same '
+        'name are one class)',
     )
     parser.add_argument(
         '--ignore',
         nargs='+',
         metavar='LABEL',
-        help='labels, colours (R,G,B) or names that are not classes, or none (default: 255 in index masks)',
+        help='labels, colours (R,G,B) or names to ignore, or none (default: 255 in index masks)',
     )
-    parser.add_argument('--val-share', type=float, default=0.2, help='part for validation (default: 0.2)')
-    parser.add_argument('--seed', type=int, default=0, help='another seed, another split (default: 0)')
-    parser.add_argument('--skip-bad', action='store_true', help='leave out pairs that cannot be used')
-    parser.add_argument('--overwrite', action='store_true', help='replace what this tool made before')
-    parser.add_argument('--dry-run', action='store_true', help='show the proposal, write nothing')
-    parser.add_argument('--workers', type=int, default=min(8, os.cpu_count() or 1), help='threads that read')
+    parser.add_argument(
+        '--val-share', type=float, default=0.2, help='share of images for validation (default: 0.2)'
+    )
+    parser.add_argument('--seed', type=int, default=0, help='seed of the split (default: 0)')
+    parser.add_argument('--skip-bad', action='store_true', help='skip pairs that cannot be used')
+    parser.add_argument('--overwrite', action='store_true', help='replace files written by an earlier run')
+    parser.add_argument('--dry-run', action='store_true', help='show the proposal without writing anything')
+    parser.add_argument(
+        '--workers', type=int, default=min(8, os.cpu_count() or 1), help='number of reading threads'
+    )
     return parser.parse_args()
 
 
@@ -116,37 +120,34 @@ def show(pairs: Pairs, reader: Reader, found: Survey, proposal: Proposal, lists:
     left = {label for number, label in proposal.table.items() if images[number]} - labels - {IGNORE_INDEX}
     if left:
         names = ', '.join(proposal.classes[label] for label in sorted(left))
-        proposal.notes.append(f'in no training image: {names}; another --seed moves them there')
+        proposal.notes.append(f'in no training image: {names}; try another --seed')
     height, width = found.median_size()
     print('split: ' + ', '.join(f'{len(names)} {one}' for one, names in lists.items()))
     print(f'images: {len(set(found.sizes.values()))} sizes, the median {width}x{height}')
-    print(
-        'masks: '
-        + ('read where they are' if reads_in_place(pairs, proposal) else 'converted to class indices')
-    )
+    print('masks: ' + ('used in place' if reads_in_place(pairs, proposal) else 'converted to class indices'))
     for note in (*pairs.notes, *proposal.notes):
         print(f'note: {note}')
 
 
 def drop_bad(pairs: Pairs, found: Survey, skip: bool) -> None:
-    """Leave out what cannot be used, or refuse to go on."""
+    """Drop pairs that cannot be used, or raise a ``ValueError`` unless ``skip``."""
     if not found.problems:
         return
     lines = '\n'.join(list(found.problems.values())[:SHOWN])
     count = f'{len(found.problems)} of {len(pairs.found)} images cannot be used'
     if not skip:
-        raise ValueError(f'{count}; correct them, or --skip-bad:\n{lines}')
+        raise ValueError(f'{count}; correct them, or use --skip-bad:\n{lines}')
     pairs.found = [one for one in pairs.found if one[0] not in found.problems]
     if not pairs.found:
         raise ValueError(f'{count}:\n{lines}')
-    pairs.notes.append(f'{count} and are left out:\n{lines}')
+    pairs.notes.append(f'{count} and are skipped:\n{lines}')
 
 
 def main() -> None:
     with one_line_errors():
         args = parse_args()
         if not re.fullmatch(r'\w[\w.-]*', args.name):
-            raise ValueError(f'--name {args.name}: letters, digits, _, - and . were expected')
+            raise ValueError(f'--name {args.name}: use only letters, digits, _, - and .')
         out, config = args.out or Path('data') / args.name, args.config or Path('configs') / f'{args.name}.py'
         if not args.base.is_file():
             raise FileNotFoundError(f'--base {args.base} does not exist')
@@ -155,7 +156,7 @@ def main() -> None:
         if not args.dry_run:
             check_target(out, (args.images, args.masks), args.overwrite)
             if config.exists() and not args.overwrite:
-                raise ValueError(f'--config {config} exists: give another --name or --config, or --overwrite')
+                raise ValueError(f'--config {config} exists: use another --name or --config, or --overwrite')
         wanted = read_classes(args.classes) if args.classes else []
         errors = Console(stderr=True)
         pairs, reader = open_annotations(args.images, args.masks)

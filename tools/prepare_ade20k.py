@@ -1,7 +1,7 @@
-"""Get ADE20K's benchmark, ADEChallengeData2016.zip: download it, check it, unpack it, verify the folder.
+"""Download, check and unpack ADE20K's benchmark, ADEChallengeData2016.zip, and verify the folder.
 
-A download that was cut off goes on where it ended. The archive's SHA-1, its list of files, the CRC of each
-and the sizes of all images are compared. An existing folder is only verified.
+An interrupted download resumes. The tool checks the archive's SHA-1, its list of files, the CRC of each file
+and the sizes of all images. If the folder exists, it is only verified.
 
 Exit status: 0 if the data set is complete, 1 if not or for a mistake, 2 for a wrong argument.
 
@@ -28,22 +28,22 @@ def parse_args() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        '--root', type=Path, default=Path('data/ade'), help=f'folder that gets {ARCHIVE} (default: data/ade)'
+        '--root', type=Path, default=Path('data/ade'), help=f'parent folder of {ARCHIVE} (default: data/ade)'
     )
-    parser.add_argument('--archive', type=Path, help='a file fetched by other means')
-    parser.add_argument('--url', default=URL, help=f'another address (default: {URL})')
+    parser.add_argument('--archive', type=Path, help='archive downloaded by other means')
+    parser.add_argument('--url', default=URL, help=f'download address (default: {URL})')
     parser.add_argument(
         '--sha1',
         default=ade20k.SHA1,
         metavar='HASH',
-        help='SHA-1 that it must have, any for an archive packed anew (default: the published)',
+        help='expected SHA-1, or "any" for a repacked archive (default: the published one)',
     )
     return parser.parse_args()
 
 
 @contextmanager
 def progress_of(what: str) -> Iterator[ade20k.Progress]:
-    """Show bytes that are done."""
+    """Show a progress bar of bytes."""
     columns = (TextColumn(what), BarColumn(), DownloadColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty()) as progress:
         bar = progress.add_task(what, total=None)
@@ -52,14 +52,14 @@ def progress_of(what: str) -> Iterator[ade20k.Progress]:
 
 def check(file: Path, sha1: str, *, fetched: bool) -> None:
     try:
-        ade20k.check_archive(file)  # first: its message says what the file is instead
+        ade20k.check_archive(file)  # first, because its message says what the file is
         if sha1 != 'any':
             with progress_of('SHA-1') as progress:
                 ade20k.check_hash(file, sha1, progress)
     except ValueError as error:
         if not fetched:
             raise
-        raise ValueError(f'{error}; before that, move {file} away, else it is taken again') from None
+        raise ValueError(f'{error}; move {file} away first, or it is used again') from None
 
 
 def bar(what: str) -> Callable[[Iterable], Iterable]:
@@ -75,19 +75,17 @@ def main() -> None:
             if not args.archive and not file.exists():
                 full = find_full_release(folder)
                 if full is not None:
-                    print(
-                        f'note: {full} is of the full ADE20K release, which has other labels and is not used'
-                    )
+                    print(f'note: {full} is from the full ADE20K release, which has other labels; not used')
                 print(f'{args.url} -> {file}')
                 with progress_of('download') as progress:
                     ade20k.download(args.url, file, progress)
             check(file, args.sha1, fetched=not args.archive)
             hashed = '' if args.sha1 == 'any' else f', its SHA-1 is {args.sha1}'
-            print(f'{file}: the files of the release are all in it{hashed}')
+            print(f'{file}: contains all files of the release{hashed}')
             ade20k.unpack(file, args.root, bar('unpack'))
         wrong = ade20k.check_folder(folder, bar('verify'))
         counts = ' and '.join(f'{split.count:,} {name}' for name, split in ade20k.SPLITS.items())
-        print('\n'.join(wrong) if wrong else f'{folder}: complete, {counts} images, names and sizes fit')
+        print('\n'.join(wrong) if wrong else f'{folder}: complete, {counts} images, names and sizes match')
         raise SystemExit(1 if wrong else 0)
 
 

@@ -1,6 +1,6 @@
-"""Print a merged config, a line for each value, with the file that it came from.
+"""Print a merged config, one line per value, with the file that set the value.
 
-What --cfg-options change says so; so does what was translated from a config of MMSegmentation.
+Values changed by --cfg-options or translated from an MMSegmentation config are marked as such.
 
 Exit status: 0 if done, 1 for a mistake, 2 for a wrong argument.
 """
@@ -31,7 +31,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def lines_of(key: str, value: Any, origin: str) -> Iterator[str]:
-    """Yield ``key = value  # origin``; a list of dicts takes a line for each."""
+    """Yield ``key = value  # origin``; a list of dicts has one line per item."""
     where = os.path.relpath(origin) if Path(origin).is_absolute() else origin
     if isinstance(value, (list, tuple)) and any(isinstance(item, (dict, list, tuple)) for item in value):
         yield f'{key} = [  # {where}'

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Trains a small DPT on synthetic scenes and tests it: the whole way from a clean checkout, in minutes on a CPU.
-# PYTHON and VENV as in tools/_venv.sh.
+# Installs dpt, then trains and tests a small DPT on synthetic scenes, in minutes on a CPU.
+# For PYTHON and VENV see tools/_venv.sh.
 set -eEuo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source tools/_venv.sh
 
-# Threads that wait asleep: spinning ones slow training tenfold where another program keeps a core busy.
+# Waiting threads sleep; if another program keeps a core busy, spinning threads slow training tenfold.
 export OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-PASSIVE}"
 CONFIG=configs/quickstart.py
 WORK_DIR=work_dirs/quickstart
@@ -20,7 +20,7 @@ step() {
   printf '\n[quickstart] %s\n' "$1"
 }
 
-# miou LOG: the mIoU of the log's last RESULT line, in per cent.
+# miou LOG: prints the mIoU (in per cent) of the last RESULT line.
 miou() {
   "$VENV/bin/python" - "$1" <<'PY'
 import json
@@ -43,7 +43,7 @@ step 'data set'
 
 step 'training'
 "$PY" tools/train.py "$CONFIG" --work-dir "$WORK_DIR"
-checkpoint="$WORK_DIR/$(cat "$WORK_DIR/last_checkpoint")" # relative to the folder it lies in
+checkpoint="$WORK_DIR/$(cat "$WORK_DIR/last_checkpoint")" # relative to the work directory
 
 step 'test, single scale'
 "$PY" tools/test.py "$CONFIG" "$checkpoint" | tee "$WORK_DIR/test_single_scale.log"
@@ -64,8 +64,8 @@ time after the installation:   $((SECONDS - began)) s
 Next:
   source $VENV/bin/activate
   tensorboard --logdir work_dirs   # curves
-The README goes on with ADE20K and with data of your own.
+The README continues with ADE20K and your own data.
 TEXT
 
-STEP="the comparison with the lowest mIoU that counts as learnt, $LOWEST_MIOU"
+STEP="the check that the mIoU is at least $LOWEST_MIOU"
 awk -v got="$augmented" -v lowest="$LOWEST_MIOU" 'BEGIN { exit !(got >= lowest) }'

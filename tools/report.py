@@ -1,6 +1,6 @@
-"""Write one HTML page on a training, which shows without a network: curves, classes, images and config.
+"""Write a self-contained HTML report of a training: curves, classes, images and config.
 
-Scores and images come from a test whose results lie in the work directory:
+Scores and images are those that a test wrote to the work directory:
 
     python tools/test.py CONFIG CHECKPOINT --scores WORK_DIR/scores.npz --show-dir WORK_DIR/show
 
@@ -23,9 +23,11 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('work_dir', metavar='WORK_DIR', help='work directory of a training')
     parser.add_argument('--out', metavar='FILE', type=Path, help='default: WORK_DIR/report.html')
-    parser.add_argument('--scores', metavar='FILE.npz', help='default: WORK_DIR/scores.npz, if it is there')
+    parser.add_argument('--scores', metavar='FILE.npz', help='default: WORK_DIR/scores.npz, if it exists')
     parser.add_argument('--pictures', metavar='DIR', help='default: WORK_DIR/show')
-    parser.add_argument('--number', type=int, default=5, help='of worst and of best images (default: 5)')
+    parser.add_argument(
+        '--number', type=int, default=5, help='number of worst and of best images (default: 5)'
+    )
     return parser.parse_args()
 
 
@@ -33,7 +35,7 @@ def main() -> None:
     with one_line_errors():
         args = parse_args()
         if args.number < 0:
-            raise ValueError(f'--number {args.number}: 0 or more was expected')
+            raise ValueError(f'--number {args.number}: must be 0 or more')
         out = args.out or Path(args.work_dir, 'report.html')
         if not out.absolute().parent.is_dir():
             raise FileNotFoundError(f'{out}: the folder does not exist')

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Lint, types and tests, in the pinned environment. Arguments go to pytest: tools/run_tests.sh tests/models -k neck
-# All four checks run even if one fails; the exit status is 0 only if all passed.
+# Runs ruff, mypy and pytest in the pinned environment. Arguments are passed to pytest, for example
+# tools/run_tests.sh tests/models -k neck. All checks run even if one fails; the exit status is 0 if all pass.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source tools/_venv.sh
@@ -20,7 +20,7 @@ check 'ruff check' "$PY" -m ruff check .
 check 'ruff format' "$PY" -m ruff format --check .
 check 'mypy' "$PY" -m mypy
 
-# Two processes of one thread each: the suite is made of small models, which more threads only slow down.
+# Two processes of one thread each, because more threads only slow down the small models of the tests.
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" DPT_TEST_THREADS="${DPT_TEST_THREADS:-1}"
 check 'pytest' "$PY" -m pytest -n 2 "$@"
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Tests a checkpoint as a Slurm job: one task a GPU.
+# Tests a checkpoint as a Slurm job, with one task per GPU.
 set -euo pipefail
 
 if [ $# -lt 4 ]; then

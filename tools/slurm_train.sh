@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Trains as a Slurm job: one task a GPU.
+# Trains as a Slurm job, with one task per GPU.
 set -euo pipefail
 
 if [ $# -lt 3 ]; then

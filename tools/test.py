@@ -31,10 +31,10 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help='checkpoint of dpt or MMSegmentation, path or URL')
     parser.add_argument(
-        '--aug-test', '--tta', action='store_true', help='several scales, with and without flip'
+        '--aug-test', '--tta', action='store_true', help='multi-scale and flip test-time augmentation'
     )
     parser.add_argument('--out', metavar='DIR', help='write the predicted label maps as PNG files')
-    parser.add_argument('--show-dir', metavar='DIR', help='write pictures of the predictions')
+    parser.add_argument('--show-dir', metavar='DIR', help='write the predictions drawn over the images')
     parser.add_argument(
         '--scores',
         metavar='FILE.npz',
@@ -48,13 +48,11 @@ def main() -> None:
     with one_line_errors():
         args = parse_args()
         set_local_rank(args.local_rank)
-        digest = checkpoint_hash(
-            args.checkpoint
-        )  # before the model is built, so that a missing file is reported at once
+        digest = checkpoint_hash(args.checkpoint)  # first, so that a missing file is reported at once
         config = load_config(args.config, args.cfg_options, args.work_dir)
         check_config(config, 'test')
         config.load_from, config.resume = None, False
-        config.total_batch_size = None  # of training: the number of processes need not divide it
+        config.total_batch_size = None  # only for training; the number of processes need not divide it
         if args.aug_test:
             use_test_time_augmentation(config)
         skip_absent_masks(config)

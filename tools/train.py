@@ -1,7 +1,7 @@
 """Train a model from a config file.
 
-SIGTERM, SIGINT and SIGUSR1 finish the step, save a checkpoint and end with status 75; --resume goes on from
-it. A second signal ends the process at once.
+On SIGTERM, SIGINT or SIGUSR1 the training finishes the step, saves a checkpoint and exits with status 75;
+--resume continues from it. A second signal ends the process at once.
 
 Exit status: 0 if done, 1 for a mistake, 2 for a wrong argument, 75 if a signal stopped it and --resume can
 continue.
@@ -30,9 +30,11 @@ def parse_args() -> argparse.Namespace:
         nargs='?',
         const='auto',
         metavar='PATH',
-        help='go on from PATH, or from the newest checkpoint of the work directory (auto, the default)',
+        help='resume from PATH, or from the newest checkpoint in the work directory (auto, the default)',
     )
-    parser.add_argument('--amp', action='store_true', help='mixed precision: bf16 where the device has it')
+    parser.add_argument(
+        '--amp', action='store_true', help='mixed precision: bf16 if the device supports it, else fp16'
+    )
     add_common_arguments(parser)
     return parser.parse_args()
 

@@ -2,7 +2,7 @@ default_scope = 'dpt'
 env_cfg = dict(
     cudnn_benchmark=True,
     mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
-    dist_cfg=dict(backend='nccl', timeout=1800),  # seconds that a collective may take
+    dist_cfg=dict(backend='nccl', timeout=1800),  # seconds for a collective operation
 )
 # Every hook that runs, beside RuntimeInfoHook of dpt/engine/logging.py; None leaves one out. In an iteration
 # they run by priority: non_finite before the schedules, then sync_buffers, logger, checkpoint, stop_signal.
@@ -15,12 +15,12 @@ default_hooks = dict(
         type='CheckpointHook', by_epoch=False, interval=16000, max_keep_ckpts=3, save_best='mIoU'
     ),
     sampler_seed=dict(type='DistSamplerSeedHook'),
-    # The same images at every validation, as files in the work directory and in TensorBoard.
+    # Draw the same images at every validation, as files in the work directory and in TensorBoard.
     visualization=dict(type='SegVisualizationHook', draw=True, num_images=4),
     run_info=dict(type='RunInfoHook'),
     class_check=dict(type='ClassCheckHook'),
     stop_signal=dict(type='StopSignalHook'),
-    sync_buffers=dict(type='SyncBuffersHook'),  # several CPU processes; GPUs use SyncBN
+    sync_buffers=dict(type='SyncBuffersHook'),  # for several CPU processes; GPUs use SyncBN
     non_finite=dict(type='NonFiniteHook', policy='skip', max_consecutive=10, max_total=1000),
 )
 vis_backends = [dict(type='LocalVisBackend'), dict(type='TensorboardVisBackend')]

@@ -1,4 +1,4 @@
-"""Load and check configs, and translate those of MMSegmentation."""
+"""Load and check configs; translate MMSegmentation configs."""
 
 from dpt.config.check import check_config
 from dpt.config.load import load_config

@@ -1,4 +1,4 @@
-"""Find mistakes in a config, with file and key, before data are read or a model is built."""
+"""Find mistakes in a config before data are read or a model is built."""
 
 import copy
 from collections.abc import Iterator, Mapping
@@ -29,7 +29,7 @@ from dpt.config.walk import DATALOADERS, named_datasets, walk
 from dpt.registry import DATASETS, MODELS, OPTIM_WRAPPER_CONSTRUCTORS, TRANSFORMS
 
 LOADERS_OF = dict(train=('train_dataloader', 'val_dataloader'), test=('test_dataloader',))
-"""The loaders that a task reads."""
+"""Data loaders used by each task."""
 MODEL_PARTS = ('backbone', 'neck', 'decode_head', 'data_preprocessor', 'loss', 'auxiliary_loss')
 HEADS = ('model.decode_head', 'model.auxiliary_heads')
 LEVELS = ('CRITICAL', 'ERROR', 'WARNING', 'INFO', 'DEBUG', 'NOTSET')
@@ -37,24 +37,25 @@ BUILD_ERRORS = (ValueError, TypeError, KeyError, AssertionError, OSError)
 
 
 def check_config(config: Config, task: str, resume: str | None = None) -> None:
-    """Check a config as far as that is possible without reading data or building the model.
+    """Check a config without reading data or building the model.
 
     Args:
-        config: The config, with options merged.
-        task: ``'train'`` or ``'test'``: whose loaders, and in training whose weights, have to fit.
-        resume: What the training resumes from: a path, ``'auto'``, or ``None``.
+        config: Config with the options merged.
+        task: ``'train'`` or ``'test'``. Selects the data loaders to check; ``'train'`` also checks that the
+            files of weights exist.
+        resume: Checkpoint that the training resumes from: a path, ``'auto'``, or ``None``.
 
     Raises:
-        ValueError: Something is wrong; the message has a line for each finding: file, dotted key, what is
-            wrong and, for a misspelt name, which is near.
+        ValueError: If there are mistakes. The message has a line for each: file, dotted key, the mistake and,
+            for a misspelt name, the closest known name.
     """
     with DefaultScope.overwrite_default_scope(config.get('default_scope') or 'dpt'):
         problems = [*_check_top(config), *_check_loaders(config), *_check_rest(config)]
-        if not problems:  # what follows relies on parts that can be built
+        if not problems:  # the next checks build parts of the config
             problems = [*_check_data(config, task), *_check_model(config, task, resume)]
     told: dict[str, str] = {}
     for key, what in problems:
-        told.setdefault(what, key)  # report a pipeline that several loaders share once
+        told.setdefault(what, key)  # report a pipeline shared by several loaders once
     if told:
         file = getattr(config, 'filename', None) or 'config'
         raise ValueError('\n'.join(f'{file}: {key}: {what}' for what, key in told.items()))
@@ -62,17 +63,17 @@ def check_config(config: Config, task: str, resume: str | None = None) -> None:
 
 def _check_top(config: Config) -> Iterator[Problem]:
     if not isinstance(config.get('model'), Mapping):
-        yield 'model', 'it is missing'
+        yield 'model', 'this key is missing'
     absent = CONSUMED - set(config)
     for key in config:
-        # Any name may stand in a config to feed others, but hardly one that is nearly what is read.
+        # A config may define any helper variable, so report only names close to a key that is read.
         turned = [name for name in absent if sorted(name) == sorted(key)]
         hint = f'; did you mean {turned[0]}?' if turned else near(key, absent, cutoff=0.9)
         if key not in CONSUMED and hint and not key[-1].isdigit():
             yield key, f'nothing reads this key{hint}'
     level = config.get('log_level')
     if isinstance(level, str) and level not in LEVELS:
-        yield 'log_level', f'{level!r} is no level{near(level.upper(), LEVELS)}'
+        yield 'log_level', f'{level!r} is not a log level{near(level.upper(), LEVELS)}'
     for key, names in PLAIN_KEYS.items():
         yield from check_keys(lookup(config, key), key, names)
 
@@ -89,10 +90,10 @@ def _check_loaders(config: Config) -> Iterator[Problem]:
         for name, least in (('batch_size', 1), ('num_workers', 0)):
             size = loader.get(name, least)
             if not isinstance(size, int) or size < least:
-                yield f'{key}.{name}', f'{size!r} is no whole number from {least} on'
+                yield f'{key}.{name}', f'{size!r} is not an integer >= {least}'
     total = config.get('total_batch_size')
     if total is not None and (not isinstance(total, int) or total < 1):
-        yield 'total_batch_size', f'{total!r} is no whole number from 1 on'
+        yield 'total_batch_size', f'{total!r} is not an integer >= 1'
 
 
 def _check_rest(config: Config) -> Iterator[Problem]:
@@ -101,7 +102,7 @@ def _check_rest(config: Config) -> Iterator[Problem]:
         if key.endswith('_evaluator') and isinstance(value, Mapping) and 'metrics' in value:
             value = value['metrics']
         if key == 'optim_wrapper' and isinstance(value, Mapping):
-            if 'optimizer' not in value:  # several optimisers by name, for a constructor of its own
+            if 'optimizer' not in value:  # several named optimisers, read by a custom constructor
                 continue
             value = {'type': 'OptimWrapper', **value}
         yield from check_parts(value, key, registry)
@@ -116,7 +117,7 @@ def _check_groups(config: Config) -> Iterator[Problem]:
     constructor = lookup(config, 'optim_wrapper.constructor') or 'DefaultOptimWrapperConstructor'
     known = known_names(OPTIM_WRAPPER_CONSTRUCTORS)
     if isinstance(constructor, str) and OPTIM_WRAPPER_CONSTRUCTORS.get(constructor) is None:
-        yield 'optim_wrapper.constructor', f'{constructor!r} is not known{near(constructor, known)}'
+        yield 'optim_wrapper.constructor', f'unknown constructor {constructor!r}{near(constructor, known)}'
     if constructor != 'DefaultOptimWrapperConstructor':
         return
     key = 'optim_wrapper.paramwise_cfg'
@@ -131,13 +132,13 @@ def _check_data(config: Config, task: str) -> Iterator[Problem]:
         for key, dataset in named_datasets((config.get(loader) or {}).get('dataset'), f'{loader}.dataset'):
             yield from _check_pipeline(dataset.get('pipeline'), f'{key}.pipeline')
             if loader != 'train_dataloader' and dataset.get('max_bad_samples'):
-                yield f'{key}.max_bad_samples', 'an evaluation counts every image: only training may skip'
+                yield f'{key}.max_bad_samples', 'only training may skip images; evaluation counts all'
             kind = DATASETS.get(dataset['type']) if isinstance(dataset['type'], str) else dataset['type']
             if not (isinstance(kind, type) and issubclass(kind, BaseDataset)):
                 continue
             try:
                 built = DATASETS.build({**copy.deepcopy(dataset), 'pipeline': [], 'lazy_init': True})
-            except Exception as error:  # of a user's class it may be these two arguments that do not suit it
+            except Exception as error:  # a user's class may not accept the two arguments set above
                 if is_own(kind):
                     if not isinstance(error, BUILD_ERRORS):
                         raise
@@ -155,7 +156,7 @@ def _check_pipeline(pipeline: Any, key: str) -> Iterator[Problem]:
     for number, transform in enumerate(pipeline or ()):
         if isinstance(transform, Mapping):
             try:
-                TRANSFORMS.build(copy.deepcopy(transform))  # some change what they are given
+                TRANSFORMS.build(copy.deepcopy(transform))  # some transforms modify their arguments
             except BUILD_ERRORS as error:
                 yield f'{key}.{number}', str(error)
 
@@ -163,7 +164,7 @@ def _check_pipeline(pipeline: Any, key: str) -> Iterator[Problem]:
 def _check_classes(config: Config, count: int, dataset: str) -> Iterator[Problem]:
     for key, part in walk(config.model, 'model'):
         number, weight = part.get('num_classes'), part.get('class_weight')
-        # A backbone's own, as of its pretraining, is another matter.
+        # A backbone may keep the num_classes of its pretraining.
         if isinstance(number, int) and number != count and key.startswith(HEADS):
             yield f'{key}.num_classes', f'{number}, but {dataset} has {count} classes'
         if isinstance(weight, (list, tuple)) and len(weight) != count:
@@ -181,7 +182,7 @@ def _check_model(config: Config, task: str, resume: str | None) -> Iterator[Prob
 def _patch_size(config: Config) -> int | None:
     backbone = config.model.get('backbone') or {}
     kind = MODELS.get(backbone['type']) if isinstance(backbone.get('type'), str) else backbone.get('type')
-    if not kind or not is_own(kind):  # who knows what another one does with a rest
+    if not kind or not is_own(kind):  # other backbones may accept sizes that are not multiples
         return None
     parameter = arguments(kind)[0].get('patch_size')
     size = backbone.get('patch_size', parameter.default if parameter else None)
@@ -194,7 +195,7 @@ def _sides(value: Any) -> tuple[int, ...]:
 
 def _check_multiple(value: Any, key: str, patch: int) -> Iterator[Problem]:
     if value is not None and any(side % patch for side in _sides(value)):
-        yield key, f'{value} is no multiple of model.backbone.patch_size={patch}'
+        yield key, f'{value} is not a multiple of model.backbone.patch_size={patch}'
 
 
 def _training_datasets(config: Config) -> Iterator[tuple[str, dict]]:
@@ -227,7 +228,7 @@ def _check_test_size(config: Config, patch: int) -> Iterator[Problem]:
 
 
 def _check_files(config: Config, resume: str | None) -> Iterator[Problem]:
-    """Files of weights that training starts from, unless they are URLs."""
+    """Check that the files of weights exist, except URLs."""
     load_from = None if resume == 'auto' else resume or config.get('load_from')
     if _absent(load_from):
         yield '--resume' if resume or config.get('resume') else 'load_from', f'{load_from} does not exist'
@@ -238,17 +239,17 @@ def _check_files(config: Config, resume: str | None) -> Iterator[Problem]:
         replaced = starts_elsewhere and key in ('model.init_cfg', 'model.backbone.init_cfg')
         if _absent(path) and not replaced:
             what = (
-                f'{path} does not exist; the README says where weights come from, and {key}=None starts '
-                'from random ones'
+                f'{path} does not exist; see the README for how to get the weights, or set {key}=None '
+                'to start from random weights'
             )
             missing.append((f'{key}.checkpoint', what))
     yield from missing
-    if missing:  # report missing data at the same time; else the data set reports them
+    if missing:  # report missing images at the same time; otherwise the data set reports them later
         yield from _check_folder(config)
 
 
 def _check_folder(config: Config) -> Iterator[Problem]:
-    """The folder of the training images, for data sets that explain where to get it."""
+    """Check that the training images exist, for data sets that explain how to get them."""
     for key, dataset in _training_datasets(config):
         built = DATASETS.build({**copy.deepcopy(dataset), 'pipeline': [], 'lazy_init': True})
         prefix = getattr(built, 'data_prefix', {}).get('img_path')

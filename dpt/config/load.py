@@ -1,4 +1,4 @@
-"""Read a config file, apply command-line options, import custom modules."""
+"""Read config files, apply command-line options and import custom modules."""
 
 import difflib
 import inspect
@@ -28,18 +28,18 @@ CONSUMED = set(inspect.signature(Runner.__init__).parameters) | {
     'tta_pipeline',
     'tta_ratios_of',
 }
-"""Top-level keys that are read after a config was parsed; other keys only serve the config file itself."""
+"""Top-level keys that are read after parsing; other keys are helper variables of the config file."""
 RETIRED_KEYS = ('rank_timeout',)
 RETIRED_HOOKS = ('CudnnSearchHook', 'RankWatchHook')
-"""What configs dumped by earlier versions may name and no longer exists; it is dropped with a warning."""
+"""Keys and hooks that earlier versions wrote into dumped configs; they are removed on loading."""
 TRANSLATION = 'translated_from_mmseg'
-"""Key under which a translated config lists what was translated, one line each."""
+"""Key of a translated config that lists the changes, one line each."""
 PACKAGED = '.mim'
-"""Folder of an installed package that holds configs and tools, as in other packages based on mmengine."""
+"""Folder inside the installed package for configs and tools, as in other mmengine-based packages."""
 
 
 def shipped(kind: str) -> Path:
-    """Return the folder of the configs or tools that come with this package, in a checkout or a wheel.
+    """Return the folder of the configs or tools shipped with this package, in a checkout or a wheel.
 
     Args:
         kind: ``'configs'`` or ``'tools'``.
@@ -51,14 +51,14 @@ def shipped(kind: str) -> Path:
     for folder in (package / PACKAGED / kind, package.parent / kind):
         if folder.is_dir():
             return folder
-    raise FileNotFoundError(f'{kind} did not come with {package}: install dpt again, from its wheel')
+    raise FileNotFoundError(f'{package} has no {kind}: reinstall dpt from its wheel')
 
 
 def find_config(path: str) -> str:
-    """Return ``path`` if it is a file, else the path of the shipped config of that name.
+    """Return ``path`` if it is a file, else the path of the shipped config with that name.
 
     Raises:
-        FileNotFoundError: If there is neither.
+        FileNotFoundError: If neither exists.
     """
     if Path(path).is_file():
         return path
@@ -71,7 +71,7 @@ def find_config(path: str) -> str:
         relative = relative.relative_to('configs')
     if not relative.is_absolute() and '..' not in relative.parts and (folder / relative).is_file():
         return str(folder / relative)
-    raise FileNotFoundError(f'config file {path} does not exist; those of dpt are in {folder}')
+    raise FileNotFoundError(f'config file {path} does not exist; the configs of dpt are in {folder}')
 
 
 def read_config(path: str) -> Config:
@@ -93,7 +93,7 @@ def read_config(path: str) -> Config:
         if isinstance(error, FileNotFoundError) or getattr(error, 'errno', None):
             raise
         kind = '' if isinstance(error, (ValueError, OSError)) else f'{type(error).__name__}: '
-        # mmengine runs a config's code under another file name, so only the line is known.
+        # mmengine executes a copy of the config, so only the line is known.
         last = traceback.extract_tb(error.__traceback__)[-1]
         in_config = last.name == '<module>' and last.filename.endswith('.py') and last.line
         place = f', or a base of it, line {last.lineno}: {last.line}' if in_config else ''
@@ -103,19 +103,19 @@ def read_config(path: str) -> Config:
 def load_config(path: str, options: dict | None = None, work_dir: str | None = None) -> Config:
     """Read a config file, apply ``--cfg-options`` and set the work directory.
 
-    ``data_root`` given as an option replaces the config's own in every data set, where it was read already.
+    The option ``data_root`` also replaces the value in every data set that uses the config's ``data_root``.
 
-    Configs of MMSegmentation 1.x are translated after the options were applied, so options use its names,
-    too. The lines about it are under the key ``translated_from_mmseg``.
+    Configs of MMSegmentation 1.x are translated after the options are applied, so options use its names. The
+    key ``translated_from_mmseg`` lists the changes.
 
     Args:
-        path: Python config file, or the name of one that comes with this package.
-        options: Values by dotted key, as mmengine's ``DictAction`` parses them.
-        work_dir: Where the run writes; ``None`` for the config's own, or ``work_dirs/<name of the config>``.
+        path: Python config file, or the name of a config shipped with this package.
+        options: Dotted keys and their values, as parsed by mmengine's ``DictAction``.
+        work_dir: Work directory; ``None`` uses the config's ``work_dir`` or ``work_dirs/<config name>``.
 
     Raises:
         FileNotFoundError: If the config file does not exist.
-        ValueError: If the file is not valid Python or its code fails, an option would change nothing, a
+        ValueError: If the file is not valid Python or its code fails, an option has no effect, a
             module of ``custom_imports`` cannot be imported, or an MMSegmentation config cannot be translated.
     """
     path = find_config(path)
@@ -137,14 +137,14 @@ def load_config(path: str, options: dict | None = None, work_dir: str | None = N
 
 
 def _check_option(option: str, config: Config) -> None:
-    """Reject an option whose key is unknown or only read while the config file is parsed."""
+    """Reject an option whose key is unknown or is read only while the config file is parsed."""
     key = option.split('.')[0]
     if key in CONSUMED:
         return
     if key in config:
         raise ValueError(
             f'--cfg-options {option}: {key} is read only while the config file is parsed, '
-            'so this would change nothing; set the keys that it feeds (such as '
+            'so this option has no effect; set the keys that use it (such as '
             'model.decode_head.num_classes or train_dataloader.dataset.pipeline), '
             'or write a config with this one as _base_'
         )
@@ -161,14 +161,14 @@ def _replace_data_root(config: Config, data_root: str) -> None:
     if not matching:
         raise ValueError(
             f'--cfg-options data_root={data_root}: no data set of the config has data_root={previous!r}, so '
-            'this would change nothing; set train_dataloader.dataset.data_root and those of the other loaders'
+            'this option has no effect; set train_dataloader.dataset.data_root and those of the other loaders'
         )
     for dataset in matching:
         dataset['data_root'] = data_root
 
 
 def _drop_retired(config: Config) -> None:
-    """Drop what earlier versions wrote into dumped configs by themselves."""
+    """Remove the keys and hooks that earlier versions added to dumped configs."""
     for key in RETIRED_KEYS:
         config.pop(key, None)
     hooks = config.get('custom_hooks')
@@ -177,14 +177,14 @@ def _drop_retired(config: Config) -> None:
 
 
 def _import_custom_modules(config: Config, foreign: bool) -> None:
-    """Import the modules of ``custom_imports``, except MMSegmentation's own in its configs."""
+    """Import the modules of ``custom_imports``; skip MMSegmentation's modules in its own configs."""
     wanted = config.get('custom_imports') or {}
     names = wanted.get('imports') or []
     names = [names] if isinstance(names, str) else names
     names = [name for name in names if not (foreign and is_mmseg_module(name))]
     folder = str(Path(config.filename).resolve().parent) if config.filename else ''
     if names and folder and folder not in sys.path:
-        sys.path.append(folder)  # modules beside the config
+        sys.path.append(folder)  # finds modules next to the config
     try:
         import_modules_from_strings(names, wanted.get('allow_failed_imports', False))
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""Which file each value of a merged config came from."""
+"""Find the file that each value of a merged config comes from."""
 
 import copy
 from collections.abc import Iterator
@@ -17,15 +17,15 @@ TOOLS = 'set while loading'
 
 
 def config_origins(path: str, options: dict | None = None) -> list[tuple[str, Any, str]]:
-    """Load a config as the tools do and return where its values come from.
+    """Load a config as the tools do and return the origin of each value.
 
     Args:
         path: Python config file.
-        options: Values by dotted key, as ``--cfg-options`` gives them.
+        options: Dotted keys and values of ``--cfg-options``.
 
     Returns:
-        (dotted key, value, origin) of every value except dicts, in the order of the config; the origin is
-        the path of a file, or one of the constants above.
+        Tuples (dotted key, value, origin) in the order of the config, for every value except dicts. The
+        origin is the path of a file, or ``COMMAND_LINE``, ``TRANSLATED`` or ``TOOLS``.
 
     Raises:
         FileNotFoundError, ValueError: As :func:`dpt.config.load_config`.
@@ -50,7 +50,7 @@ def config_origins(path: str, options: dict | None = None) -> list[tuple[str, An
 
 
 def _own_values(path: str) -> list[tuple[str, dict]]:
-    """Return what each file says itself, bases first: what mmengine merges into their values."""
+    """Return the values that each file sets itself, base files first, by recording mmengine's merges."""
     files: list[tuple[str, dict]] = []
     reading: list[str] = []
     merging: list[bool] = []
@@ -64,7 +64,7 @@ def _own_values(path: str) -> list[tuple[str, dict]]:
             reading.pop()
 
     def merge_a_into_b(a: dict, b: dict, allow_list_keys: bool = False) -> dict:
-        if reading and not merging:  # not one of its calls to itself
+        if reading and not merging:  # skip recursive calls
             files.append((reading[-1], copy.deepcopy(a)))
         merging.append(True)
         try:
@@ -81,7 +81,7 @@ def _own_values(path: str) -> list[tuple[str, dict]]:
 
 
 def _mark(own: dict, prefix: Key, file: str, origins: dict[Key, str]) -> None:
-    """Note ``file`` as the origin of the values that it sets; what it replaces is forgotten."""
+    """Record ``file`` as the origin of the values that it sets, and remove those that it replaces."""
     for name, value in own.items():
         key = (*prefix, str(name))
         nested = isinstance(value, dict)

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 from dpt import registry as registries
 
 Problem = tuple[str, str]
-"""Dotted key and what is wrong there."""
+"""Dotted key and description of the mistake."""
 
 _LISTS = (list, tuple)
 _PLAIN_MODULES = ('builtins', 'collections.abc', 'torch')
@@ -36,7 +36,7 @@ ROOTS: dict[str, Registry] = dict(
     log_processor=registries.LOG_PROCESSORS,
     optim_wrapper=registries.OPTIM_WRAPPERS,
 )
-"""Top-level keys and the registries of their types."""
+"""Registry for each top-level key."""
 
 INNER: dict[str, Registry] = dict(
     init_cfg=registries.WEIGHT_INITIALIZERS,
@@ -50,7 +50,7 @@ INNER: dict[str, Registry] = dict(
     vis_backends=registries.VISBACKENDS,
     optimizer=registries.OPTIMIZERS,
 )
-"""Keys at any depth whose values are looked up in another registry."""
+"""Registry for keys at any depth whose values use another registry than their parent."""
 
 SUPPLIED: dict[str, set[str]] = {
     'loop': {'runner', 'dataloader', 'evaluator'},
@@ -62,20 +62,20 @@ SUPPLIED: dict[str, set[str]] = {
     'model': {'module'},
     'function': {'data_batch', 'worker_id', 'num_workers', 'rank', 'seed', 'disable_subprocess_warning'},
 }
-"""Arguments that the builder of a part passes, by the name of its registry."""
+"""Arguments that the builder of a part adds, by registry name."""
 
 READ_BY_BUILDER: dict[str, set[str]] = {
     'parameter scheduler': {'convert_to_iter_based', 'epoch_length'},
     'optim_wrapper': {'constructor', 'paramwise_cfg', 'optimizer'},
 }
-"""Keys that the builder reads and does not pass on, by the name of its registry."""
+"""Keys that the builder reads and does not pass to the constructor, by registry name."""
 
 PLAIN_KEYS: dict[str, set[str]] = {
     'env_cfg': {'cudnn_benchmark', 'mp_cfg', 'dist_cfg', 'resource_limit'},
     'env_cfg.mp_cfg': {'mp_start_method', 'opencv_num_threads'},
     'randomness': {'seed', 'diff_rank_seed', 'deterministic'},
 }
-"""Keys of the dicts that are read by name rather than built."""
+"""Known keys of dicts that are read directly rather than built from a registry."""
 
 PARAMWISE_KEYS = {
     'bias_lr_mult',
@@ -87,27 +87,27 @@ PARAMWISE_KEYS = {
     'bypass_duplicate',
     'custom_keys',
 }
-"""What mmengine's default constructor of parameter groups reads."""
+"""Keys of ``paramwise_cfg`` that mmengine's default optimiser wrapper constructor reads."""
 
 OWN_PACKAGES = ('dpt', 'mmcv', 'mmengine', 'torch')
-"""Packages whose annotations and inner parts are checked; other packages may use theirs freely."""
+"""Packages whose annotations and nested parts are checked; the conventions of other packages are unknown."""
 
 BUILT_EVERYWHERE = ('dataset', 'datasets', 'pipeline')
-"""Keys whose values are built from a registry in every package."""
+"""Keys whose values are built from a registry, whatever the package."""
 
 LOADER_KEYS = set(inspect.signature(DataLoader.__init__).parameters) - {'self'} | {'num_batch_per_epoch'}
 
 
 def near(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
-    """Return ``; did you mean X?`` where a known name resembles ``name``, else nothing."""
+    """Return ``; did you mean X?`` if a known name resembles ``name``, else an empty string."""
     found = difflib.get_close_matches(name, sorted(known), n=1, cutoff=cutoff)
     return f'; did you mean {found[0]}?' if found else ''
 
 
 def arguments(target: Callable) -> tuple[dict[str, inspect.Parameter], bool]:
-    """Return the arguments by name, and whether any others are accepted.
+    """Return the arguments by name, and whether the target accepts any others.
 
-    For a class, those of its constructor and of its parents' as long as each passes ``**kwargs`` on.
+    For a class, include the arguments of its parents' constructors while each constructor has ``**kwargs``.
     """
     makers = [target]
     if isinstance(target, type):
@@ -124,12 +124,12 @@ def arguments(target: Callable) -> tuple[dict[str, inspect.Parameter], bool]:
 
 
 def is_own(target: object) -> bool:
-    """Whether a part comes from this package or those that it stands on, not from a user's code."""
+    """Whether a part belongs to this package or its dependencies rather than to a user's code."""
     return getattr(target, '__module__', '').partition('.')[0] in OWN_PACKAGES
 
 
 def _accepted(annotation: Any) -> tuple | None:
-    """Return the classes that a value may have, or None if they cannot be determined."""
+    """Return the classes that an annotation allows, or ``None`` if they cannot be determined."""
     if annotation is None:
         return (type(None),)
     origin = typing.get_origin(annotation)
@@ -142,10 +142,10 @@ def _accepted(annotation: Any) -> tuple | None:
 
 
 def wrong_type(value: Any, annotation: Any) -> bool:
-    """Whether a config's value surely contradicts an annotation.
+    """Whether a config's value definitely contradicts an annotation.
 
-    Integral floats pass as integers, lists as tuples, and ``None`` always: annotations of other packages are
-    not more exact than that.
+    Integral floats pass as integers, lists as tuples, and ``None`` as anything, because the annotations of
+    other packages are no more exact than that.
     """
     accepted = _accepted(annotation)
     if value is None or not accepted or object in accepted or isinstance(value, accepted):
@@ -165,7 +165,7 @@ def _spell(annotation: Any) -> str:
 
 def _arguments_of(part: Mapping, target: Callable) -> tuple[dict[str, inspect.Parameter], bool]:
     known, takes_any = arguments(target)
-    if takes_any and 'resize_type' in known:  # hands the others to the transform of that name
+    if takes_any and 'resize_type' in known:  # passes other arguments to that transform
         resize = registries.TRANSFORMS.get(part.get('resize_type', 'Resize'))
         others, takes_any = arguments(resize) if resize else ({}, True)
         known = {**{name: one.replace(default=None) for name, one in others.items()}, **known}
@@ -176,7 +176,7 @@ def _check_arguments(part: Mapping, key: str, target: Callable, registry: Regist
     name = getattr(target, '__name__', str(target))
     try:
         known, takes_any = _arguments_of(part, target)
-    except (TypeError, ValueError):  # written in C
+    except (TypeError, ValueError):  # a C function has no signature
         return
     supplied = SUPPLIED.get(registry.name, set())
     handled = {'type', '_scope_'} | READ_BY_BUILDER.get(registry.name, set())
@@ -200,7 +200,7 @@ def _find(name: Any, registry: Registry) -> Callable | None:
 
 
 def known_names(registry: Registry) -> set[str]:
-    """Return the names that can be looked up in a registry, its parents' included."""
+    """Return the names in a registry and its parents."""
     names: set[str] = set()
     level: Registry | None = registry
     while level is not None:
@@ -211,7 +211,7 @@ def known_names(registry: Registry) -> set[str]:
 
 
 def check_parts(value: Any, key: str, registry: Registry) -> Iterator[Problem]:
-    """Check all that is built from a config's value: types, arguments, what lies inside."""
+    """Check the types and arguments of everything built from a config value, including nested parts."""
     if isinstance(value, _LISTS):
         for number, one in enumerate(value):
             yield from check_parts(one, f'{key}.{number}', registry)
@@ -225,7 +225,7 @@ def check_parts(value: Any, key: str, registry: Registry) -> Iterator[Problem]:
             target = None
         if target is None:
             hint = near(str(value['type']), known_names(registry))
-            yield f'{key}.type', f'{value["type"]!r} is no known {registry.name.replace("_", " ")}{hint}'
+            yield f'{key}.type', f'unknown {registry.name.replace("_", " ")} {value["type"]!r}{hint}'
         else:
             yield from _check_arguments(value, key, target, registry)
             inner = inner if is_own(target) else [name for name in inner if name in BUILT_EVERYWHERE]
@@ -234,15 +234,15 @@ def check_parts(value: Any, key: str, registry: Registry) -> Iterator[Problem]:
 
 
 def check_keys(value: Any, key: str, known: Collection[str]) -> Iterator[Problem]:
-    """Check the keys of a dict that is read by name."""
+    """Check the keys of a dict that is not built from a registry."""
     if isinstance(value, Mapping):
         for name in value:
             if name not in known:
-                yield f'{key}.{name}', f'no such key{near(name, known)}'
+                yield f'{key}.{name}', f'unknown key{near(name, known)}'
 
 
 def lookup(config: Config, key: str) -> Any:
-    """Return the value of a dotted key; None where it is not there."""
+    """Return the value of a dotted key, or ``None`` if the key is missing."""
     value: Any = config
     for name in key.split('.'):
         value = value.get(name) if isinstance(value, (Config, Mapping)) else None

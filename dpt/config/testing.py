@@ -1,4 +1,4 @@
-"""Prepare a config for a test: views and scales of ``--aug-test``, results to write."""
+"""Prepare a config for ``tools/test.py``: test-time augmentation and output files."""
 
 from pathlib import Path
 
@@ -7,18 +7,18 @@ from mmengine.config import Config, ConfigDict
 from dpt.config.walk import innermost_datasets, transforms_of, without_annotations
 
 RATIO_BASES = ('test_scale', 'image')
-"""What ``tta_ratios`` are ratios of: the box that images are fitted into for testing (MMSegmentation 0.x, and
-the published figures), or the image's own size (MMSegmentation 1.x)."""
+"""Size that ``tta_ratios`` multiply: ``test_scale`` (MMSegmentation 0.x, and the published figures) or the
+original image size (MMSegmentation 1.x)."""
 
 
 def use_test_time_augmentation(config: Config) -> None:
-    """Make the test run ``tta_model`` on ``tta_pipeline``, at the scales that ``tta_ratios_of`` means.
+    """Make the test run ``tta_model`` on ``tta_pipeline``, at the scales that ``tta_ratios_of`` selects.
 
-    A config without ``tta_ratios_of`` is run at the scales that its ``tta_pipeline`` states.
+    Without ``tta_ratios_of``, the scales in ``tta_pipeline`` are used unchanged.
 
     Raises:
-        ValueError: If the config lacks either, or ``tta_ratios_of`` is not one of ``RATIO_BASES`` or
-            contradicts the pipeline.
+        ValueError: If ``tta_model`` or ``tta_pipeline`` is missing, or ``tta_ratios_of`` is not one of
+            ``RATIO_BASES`` or contradicts the pipeline.
     """
     for key in ('tta_model', 'tta_pipeline'):
         if key not in config:
@@ -31,11 +31,11 @@ def use_test_time_augmentation(config: Config) -> None:
 
 
 def _set_scales(config: Config) -> None:
-    """Write the scales that ``tta_ratios_of`` means into ``tta_pipeline``."""
+    """Write the scales selected by ``tta_ratios_of`` into ``tta_pipeline``."""
     base = config.tta_ratios_of
     if base not in RATIO_BASES:
         raise ValueError(
-            f'tta_ratios_of={base!r} must be one of {RATIO_BASES}, or None for tta_pipeline as is'
+            f'tta_ratios_of={base!r} must be one of {RATIO_BASES}, or None to use tta_pipeline unchanged'
         )
     for key in ('tta_ratios', 'test_scale'):
         if config.get(key) is None:
@@ -46,7 +46,7 @@ def _set_scales(config: Config) -> None:
         raise ValueError(
             f'tta_pipeline resizes by {[_scale_of(view) for one in views for view in one]}, which are not '
             f'the ratios tta_ratios={tuple(config.tta_ratios)} of test_scale={tuple(config.test_scale)} or '
-            'of the image: change them together, or set tta_ratios_of=None to test as tta_pipeline says'
+            'of the image: change them together, or set tta_ratios_of=None to use tta_pipeline unchanged'
         )
     for view, scale in zip(views[0], known[base], strict=True):
         view.pop('scale', None)
@@ -63,14 +63,14 @@ def _scales(config: Config, base: str) -> list[dict]:
 
 
 def _scale_of(resize: dict) -> dict:
-    """Return what ``_scales`` would for one ``Resize``."""
+    """Return the scale of one ``Resize``, in the form of :func:`_scales`."""
     if resize.get('scale') is not None:
         return dict(scale=tuple(resize['scale']))
     return dict(scale_factor=resize.get('scale_factor'))
 
 
 def _scale_choices(pipeline: list) -> list[list]:
-    """Return the lists inside ``TestTimeAug`` that hold nothing but ``Resize``."""
+    """Return the lists inside ``TestTimeAug`` that contain only ``Resize``."""
     return [
         views
         for transform in pipeline
@@ -83,11 +83,11 @@ def _scale_choices(pipeline: list) -> list[list]:
 def write_results(
     config: Config, *, out_dir: str | None = None, show_dir: str | None = None, scores: str | None = None
 ) -> None:
-    """Make the test write label maps into ``out_dir``, overlays into ``show_dir``, and a file of ``scores``.
+    """Make the test write label maps to ``out_dir``, overlays to ``show_dir`` and scores to ``scores``.
 
     Raises:
-        ValueError: If either is a folder of the data set, whose files would be overwritten.
-        OSError: If the folder of the scores cannot be made.
+        ValueError: If ``out_dir`` or ``show_dir`` is a folder of the data set.
+        OSError: If the folder of ``scores`` cannot be created.
     """
     _protect_data(config, {'--out': out_dir, '--show-dir': show_dir})
     evaluators = config.test_evaluator
@@ -112,18 +112,18 @@ def _protect_data(config: Config, folders: dict[str, str | None]) -> None:
     for argument, folder in folders.items():
         target = Path(folder).resolve() if folder else None
         if target and any(target == source or source in target.parents for source in sources):
-            raise ValueError(f'{argument} {folder} is a folder of the data set: choose another')
+            raise ValueError(f'{argument} {folder} is a folder of the data set; choose another one')
 
 
 def skip_absent_masks(config: Config) -> None:
-    """Leave ``LoadAnnotations`` out where the test data set says ``test_mode=True``: it has no masks."""
+    """Remove ``LoadAnnotations`` from test data sets with ``test_mode=True``, which have no masks."""
     for dataset in innermost_datasets(config.test_dataloader.dataset):
         if dataset.get('test_mode'):
             dataset['pipeline'] = without_annotations(dataset['pipeline'])
 
 
 def describe_protocol(config: Config) -> list[str]:
-    """Describe how images are resized, flipped and predicted, a line each."""
+    """Describe how images are resized, flipped, padded and predicted, one line each."""
     tta = 'tta_model' in config and config.model.type == config.tta_model.type
     model = config.model.module if tta else config.model
     dataset = innermost_datasets(config.test_dataloader.dataset)[0]

@@ -1,4 +1,4 @@
-"""Walks over the nested data sets and pipelines of a config."""
+"""Traverse the nested data sets and pipelines of a config."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -10,13 +10,13 @@ def named_datasets(dataset: dict | None, key: str) -> Iterator[tuple[str, dict]]
     """Yield the data sets inside wrappers such as RepeatDataset and ConcatDataset, with their dotted keys.
 
     Raises:
-        ValueError: If one is not a dict.
+        ValueError: If a data set is not a dict.
     """
     if dataset is None:
         return
     if not isinstance(dataset, Mapping):
         raise ValueError(
-            f'{key}={dataset!r:.60}...: a data set must be a dict; several data sets are '
+            f'{key}={dataset!r:.60}...: a data set must be a dict; for several data sets use '
             "dict(type='ConcatDataset', datasets=[...])"
         )
     if 'dataset' in dataset:
@@ -29,12 +29,12 @@ def named_datasets(dataset: dict | None, key: str) -> Iterator[tuple[str, dict]]
 
 
 def innermost_datasets(dataset: dict | None) -> list[dict]:
-    """Return the data sets inside wrappers: one of RepeatDataset, several of ConcatDataset."""
+    """Return the data sets inside wrappers such as RepeatDataset and ConcatDataset."""
     return [one for _, one in named_datasets(dataset, 'dataset')]
 
 
 def walk(value: Any, key: str = '') -> Iterator[tuple[str, dict]]:
-    """Yield every dict in a value, nested ones included, with its dotted key."""
+    """Yield every dict in a value, including nested ones, with its dotted key."""
     if isinstance(value, dict):
         yield key, value
         items: Any = value.items()
@@ -45,12 +45,12 @@ def walk(value: Any, key: str = '') -> Iterator[tuple[str, dict]]:
 
 
 def transforms_of(pipeline: list) -> list[dict]:
-    """Return the transforms of a pipeline, those inside ``TestTimeAug`` and other wrappers included."""
+    """Return the transforms of a pipeline, including those inside wrappers such as ``TestTimeAug``."""
     return [one for _, one in walk(pipeline) if 'type' in one]
 
 
 def without_annotations(pipeline: list) -> list:
-    """Return a pipeline without ``LoadAnnotations``, also inside ``TestTimeAug``."""
+    """Return a pipeline without ``LoadAnnotations``, including those inside ``TestTimeAug``."""
     kept: list = []
     for transform in pipeline:
         if isinstance(transform, (list, tuple)):

@@ -1,4 +1,4 @@
-"""What drives a training: runner, loop, checkpoints, optimiser, signals, several processes, log."""
+"""Training engine: runner, loop, checkpoints, optimiser, signals, distributed training, logs."""
 
 from dpt.engine.checkpointing import CheckpointHook
 from dpt.engine.distributed import SyncBuffersHook

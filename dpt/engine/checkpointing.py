@@ -1,4 +1,4 @@
-"""Checkpoints of a run: what is in them, how they are written and found, when they are saved."""
+"""Training checkpoints: content, writing, verification, resuming, and the hook that saves them."""
 
 import os
 import pickle
@@ -26,60 +26,60 @@ from dpt.engine.distributed import unwrapped
 from dpt.registry import HOOKS
 
 POINTER = 'last_checkpoint'
-"""Name of the file in the work directory that names the newest checkpoint, relative to that directory."""
+"""File in the work directory with the relative path of the newest checkpoint."""
 _NUMBERED = re.compile(r'(?!best_).*?\d+\.pth')
 
 
 class Resumable(NamedTuple):
-    """The checkpoint to resume from, and why newer ones were skipped."""
+    """Checkpoint to resume from, and the reasons why newer ones were skipped."""
 
     path: str
     passed_over: tuple[str, ...] = ()
 
 
 def write_checkpoint(content: Mapping, path: Path) -> None:
-    """Write a checkpoint: whenever this ends, ``path`` is complete and on the disk, or as it was.
+    """Write a checkpoint atomically and flush it to disk; if that fails, ``path`` stays unchanged.
 
-    The file is a zip archive in which torch keeps a CRC-32 of every tensor and of the rest, so that
-    ``python -m zipfile -t FILE`` verifies it, and so does :func:`damage`.
+    The file is a zip archive with a CRC-32 for every entry, which :func:`damage` and
+    ``python -m zipfile -t FILE`` verify.
 
     Raises:
-        OSError: If it cannot be written, with what to do.
+        OSError: If the file cannot be written; the message has a remedy.
     """
     try:
         with whole_file(path) as file:
             torch.save(dict(content), file)
     except (OSError, RuntimeError) as error:
-        # Where the disk is full, torch complains about its archive, on top of the error that says why.
+        # On a full disk torch raises a RuntimeError whose context is the OSError with the reason.
         cause = error if isinstance(error, OSError) else error.__context__ or error
         free = shutil.disk_usage(path.parent).free >> 20
         raise OSError(
-            f'{path}: the checkpoint could not be written ({cause}; {free} MiB are free there). '
-            'Those before it are untouched: make room, then go on with --resume'
+            f'{path}: the checkpoint could not be written ({cause}; {free} MiB free). '
+            'Earlier checkpoints are untouched: free some space, then continue with --resume'
         ) from error
 
 
 def damage(path: Path) -> str | None:
-    """Return what is wrong with a checkpoint file, or ``None``; every byte that is loaded is verified."""
+    """Verify all data of a checkpoint file; return a description of the damage, or ``None``."""
     if path.stat().st_size == 0:
         return 'it is empty'
     try:
         with zipfile.ZipFile(path) as archive:
             if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
-                return None  # none of ours, and possibly endless: who loads it refuses it by name
+                return None  # not written by torch, possibly a zip bomb; loading it raises an error
             if broken := archive.testzip():
-                return f'the checksum of {broken} in it is wrong'
-        # Torch's own reader looks at more of the directory; the tensors are not read again.
+                return f'the checksum of its entry {broken} is wrong'
+        # torch also checks the archive's directory; this does not read the tensors again.
         torch.load(path, map_location='meta', mmap=True, weights_only=True)
     except pickle.UnpicklingError:
-        pass  # whole, but it asks for more than tensors: who loads it refuses it by name
+        pass  # undamaged, but contains other objects than tensors; loading it raises an error
     except Exception as error:  # a damaged archive can fail in any way
         return f'it is cut short or damaged ({str(error).split(". ")[0]})'
     return None
 
 
 def write_pointer(work_dir: Path, checkpoint: Path) -> None:
-    """Write the pointer to the newest checkpoint, as a relative path, so that the directory may be moved."""
+    """Write the pointer to the newest checkpoint, as a relative path so that the directory can be moved."""
     write_whole(os.path.relpath(checkpoint, work_dir).encode(), work_dir / POINTER)
 
 
@@ -94,13 +94,13 @@ def _pointed(work_dir: Path) -> Path | None:
     if not pointer.is_file():
         return None
     named = Path(pointer.read_text(encoding='utf-8').strip())
-    # An absolute path is mmengine's; the folder may have moved since.
+    # mmengine writes an absolute path; the folder may have been moved since.
     moved = work_dir / (named.name if named.is_absolute() else named)
     return moved if moved.is_file() or not named.is_absolute() else named
 
 
 def _candidates(work_dir: Path) -> list[Path]:
-    """The checkpoint that the pointer names, then the others, newest iteration first."""
+    """Return the checkpoint that the pointer names, then the others, newest first."""
     pointed = _pointed(work_dir)
     folder = pointed.parent if pointed is not None else work_dir
     numbered = [path for path in folder.glob('*.pth') if _NUMBERED.fullmatch(path.name)]
@@ -110,35 +110,35 @@ def _candidates(work_dir: Path) -> list[Path]:
 
 
 def _finished(path: Path) -> tuple[int, int]:
-    """Return the iterations that a checkpoint has finished, and the number in its name: its rank."""
+    """Return the sort key of a checkpoint: its finished iterations, then the number in its name."""
     number = int(re.findall(r'\d+', path.name)[-1])
     try:
         content = torch.load(path, map_location='meta', mmap=True, weights_only=True)
         return int(content['meta']['iter']), number
-    except Exception:  # damaged: the name is all that is known
+    except Exception:  # damaged, so use the number in the name
         return number, number
 
 
 def find_resume(work_dir: str, resume: str = 'auto') -> Resumable:
-    """Return the checkpoint to resume from, verified.
+    """Find and verify the checkpoint to resume from.
 
     Args:
-        work_dir: Work directory whose newest valid checkpoint ``'auto'`` means.
-        resume: ``'auto'`` or a path.
+        work_dir: Work directory that ``'auto'`` searches.
+        resume: Path of a checkpoint, or ``'auto'`` for the newest valid one.
 
     Raises:
-        FileNotFoundError: If there is none.
-        ValueError: If the given one, or each of those that there are, is damaged.
+        FileNotFoundError: If there is no checkpoint.
+        ValueError: If the given checkpoint, or every checkpoint in the work directory, is damaged.
     """
     if resume != 'auto':
         if not Path(resume).is_file():
-            raise FileNotFoundError(f'--resume {resume}: there is no such checkpoint')
+            raise FileNotFoundError(f'--resume {resume}: this checkpoint does not exist')
         if fault := damage(Path(resume)):
-            raise ValueError(f'--resume {resume}: {fault}; --resume auto takes the newest valid one')
+            raise ValueError(f'--resume {resume}: {fault}; use --resume auto for the newest valid checkpoint')
         return Resumable(resume)
     passed_over: list[str] = []
     for path in _candidates(Path(work_dir)):
-        fault = damage(path) if path.is_file() else 'it is not there'
+        fault = damage(path) if path.is_file() else 'it does not exist'
         if fault is None:
             return Resumable(str(path), tuple(passed_over))
         passed_over.append(f'{path}: {fault}')
@@ -154,10 +154,10 @@ _PLAIN = (str, int, float, bool, type(None), torch.Tensor)
 
 
 def plain(value: object) -> object:
-    """Return a copy of ``value`` made of tensors, numbers, strings and plain containers.
+    """Return a copy of ``value`` that contains only tensors, numbers, strings and plain containers.
 
     Raises:
-        TypeError: If something else is in it.
+        TypeError: If ``value`` contains another type.
     """
     if isinstance(value, np.generic):
         return value.item()
@@ -174,7 +174,7 @@ def plain(value: object) -> object:
 
 
 def plain_entries(entries: Mapping) -> dict:
-    """Return the entries whose values are plain data; others belong to the running process only."""
+    """Return the entries whose values are plain data; others are of use only to the running process."""
     kept = {}
     for key, value in entries.items():
         try:
@@ -185,10 +185,9 @@ def plain_entries(entries: Mapping) -> dict:
 
 
 class HostCopies:
-    """Copies of tensors in host memory that is allocated once and reused.
+    """Copies tensors into host buffers that are allocated once and reused.
 
-    Allocating it each time would take several times as long as the copy. For tensors on a GPU the memory is
-    pinned, which makes copies fast.
+    Allocating memory takes several times as long as the copy. Buffers of GPU tensors are pinned for speed.
     """
 
     def __init__(self) -> None:
@@ -196,7 +195,7 @@ class HostCopies:
         self._used = 0
 
     def of(self, content: dict) -> dict:
-        """Return ``content`` with copies of its tensors, which the next call overwrites."""
+        """Return ``content`` with copies of its tensors; the next call overwrites them."""
         self._used = 0
         copied = _map_tensors(content, self._copy)
         del self._buffers[self._used :]
@@ -215,7 +214,7 @@ class HostCopies:
 
 
 def _map_tensors(value: object, change: Callable[[torch.Tensor], torch.Tensor]) -> dict:
-    """Return plain data in which each tensor is replaced by what ``change`` makes of it."""
+    """Apply ``change`` to every tensor in plain data."""
     mapped: object = value
     if isinstance(value, torch.Tensor):
         mapped = change(value)
@@ -228,17 +227,17 @@ def _map_tensors(value: object, change: Callable[[torch.Tensor], torch.Tensor]) 
 
 @lru_cache(maxsize=1)
 def _config_text(config: Config) -> str:
-    return config.pretty_text  # mmengine formats it at each access, for tenths of a second
+    return config.pretty_text  # mmengine formats it at each access, which takes tenths of a second
 
 
 def run_state(runner: Runner, meta: Mapping, *, optimizer: bool, param_scheduler: bool) -> dict:
-    """Return what a checkpoint holds, in the layout of mmengine's runner; its tensors are the live ones.
+    """Return the content of a checkpoint in mmengine's layout; tensors are not copied.
 
     Args:
         runner: The runner.
-        meta: ``epoch`` and ``iter`` that are finished, and what else belongs to this checkpoint.
-        optimizer: Whether the optimiser's state is in it.
-        param_scheduler: Whether the states of the schedules are.
+        meta: Finished ``epoch`` and ``iter``, and other entries of the checkpoint's ``meta``.
+        optimizer: Whether to include the state of the optimiser.
+        param_scheduler: Whether to include the states of the parameter schedulers.
     """
     model = unwrapped(runner.model)
     state = dict(
@@ -252,7 +251,7 @@ def run_state(runner: Runner, meta: Mapping, *, optimizer: bool, param_scheduler
             dataset_meta=getattr(runner.train_dataloader.dataset, 'metainfo', None),
         ),
         state_dict=model.state_dict(),
-        # Without the history of the log, which grows with the run and is not stored.
+        # Without the log history, which grows with the run.
         message_hub=dict(runtime_info=dict(runner.message_hub.runtime_info)),
     )
     if optimizer:
@@ -271,9 +270,9 @@ def has_updated(optim_wrapper: OptimWrapper | OptimWrapperDict) -> bool:
 
 
 class Background:
-    """Run one job at a time in a thread, and raise its exceptions in the training.
+    """Runs one job at a time in a thread and raises its exceptions in the main thread.
 
-    Python waits for a job that has begun before it exits, unless a signal ends the process.
+    Python waits for a running job before it exits, unless a signal kills the process.
     """
 
     def __init__(self) -> None:
@@ -281,17 +280,17 @@ class Background:
         self._job: Future | None = None
 
     def submit(self, job: Callable[[], None]) -> None:
-        """Start a job, after the one before it has ended."""
+        """Wait for the previous job, then start a new one."""
         self.join()
         self._job = self._pool.submit(job)
 
     def check(self) -> None:
-        """Raise the exception of a job that has ended, without waiting."""
+        """Raise the exception of the job if it has finished; do not wait for it."""
         if self._job is not None and self._job.done():
             self.join()
 
     def join(self) -> None:
-        """Wait for the job and raise its exception."""
+        """Wait for the job and raise its exception, if any."""
         job, self._job = self._job, None
         if job is not None:
             job.result()
@@ -304,30 +303,28 @@ class Background:
 
 @HOOKS.register_module()
 class CheckpointHook(_CheckpointHook):
-    """mmengine's checkpoint hook, with files that are whole, safe to load, and written beside the training.
+    """mmengine's checkpoint hook, with atomic writes in the background and files that are safe to load.
 
-    The state is copied, and the copy is written by a thread: to a temporary file, which is renamed once it
-    is on the disk. Only then ``last_checkpoint`` names it and those that are no longer kept are deleted.
-    An error there ends the training. The next save, and the end of the training, wait
-    for the thread.
+    Each save copies the state, and a thread writes the copy to a temporary file and renames it. Then the
+    thread updates ``last_checkpoint`` and deletes outdated checkpoints. An error in the thread ends the
+    training. The next save and the end of the training wait for the thread.
 
-    The files hold nothing but tensors and plain values, so that they load under torch's safe
-    ``weights_only=True``. The smoothing windows of the training log are not stored: after a resume they start
-    anew. The best checkpoint, and a regular one of the same iteration, holds what its evaluation gave as
-    ``meta['metric']``.
+    The files contain only tensors and plain values, so they load with ``weights_only=True``. The smoothing
+    windows of the training log are not stored and restart after a resume. The best checkpoint, and a regular
+    one of the same iteration, stores the metrics of its evaluation in ``meta['metric']``.
 
     Args:
-        interval: Iterations (or epochs) between checkpoints; -1 for none but the last.
+        interval: Iterations (or epochs) between checkpoints; -1 saves only the last one.
         by_epoch: Whether ``interval`` counts epochs.
-        save_optimizer: Whether the optimiser's state is stored; without it a run cannot be resumed.
-        save_param_scheduler: Whether the states of the schedules are.
-        out_dir: Folder in which one named like the work directory holds the checkpoints; the work directory
-            itself by default.
-        max_keep_ckpts: How many are kept, the best one not counted; -1 for all.
-        save_last: Whether the last iteration is saved whatever the interval.
-        save_best: Name of the metric (or metrics) whose best checkpoint is kept as well.
-        rule: ``'greater'`` or ``'less'`` for what is better; known for the usual metrics.
-        filename_tmpl: Name of a file with ``{}`` for the iteration; ``'iter_{}.pth'`` by default.
+        save_optimizer: Whether to store the state of the optimiser, which resuming needs.
+        save_param_scheduler: Whether to store the states of the parameter schedulers.
+        out_dir: Parent folder of the checkpoint folder, which is named after the work directory. Defaults to
+            saving in the work directory itself.
+        max_keep_ckpts: Number of checkpoints to keep besides the best one; -1 keeps all.
+        save_last: Whether to save the last iteration regardless of ``interval``.
+        save_best: Name of the metric (or metrics) whose best checkpoint is also kept.
+        rule: Whether a ``'greater'`` or ``'less'`` metric is better; known for the usual metrics.
+        filename_tmpl: File name with ``{}`` for the iteration; ``'iter_{}.pth'`` by default.
         save_begin: First iteration that may be saved.
     """
 
@@ -363,30 +360,28 @@ class CheckpointHook(_CheckpointHook):
         )
         self._background, self._copies = Background(), HostCopies()
         self._saved_iter: int | None = None
-        self._metrics: Mapping | None = (
-            None  # of the evaluation that the weights being saved have just passed
-        )
+        self._metrics: Mapping | None = None  # of the evaluation whose checkpoint is being saved
 
     def before_train(self, runner: Runner) -> None:
-        """Determine the folder of the checkpoints, and remove partial files of a killed run.
+        """Set the folder of the checkpoints and remove partial files of a killed run.
 
         Raises:
-            ValueError: If that is not a folder of this machine.
+            ValueError: If ``out_dir`` is not a local folder.
         """
         if '://' in str(self.out_dir):
-            raise ValueError(f'checkpoint.out_dir={self.out_dir}: expected a folder of the file system')
+            raise ValueError(f'checkpoint.out_dir={self.out_dir}: expected a local folder')
         if self.out_dir is None:
             self.out_dir = runner.work_dir
         elif str(self.out_dir) != runner.work_dir:
             self.out_dir = str(Path(self.out_dir) / Path(runner.work_dir).name)
         if is_main_process():
             remove_leftovers(Path(self.out_dir))
-        runner.logger.info(f'checkpoints go to {self.out_dir}')
+        runner.logger.info(f'saving checkpoints to {self.out_dir}')
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: dict | None = None
     ) -> None:
-        """Save if it is time, and raise an error of the save before."""
+        """Save if due, and raise an error of the previous save."""
         self._background.check()
         super().after_train_iter(runner, batch_idx, data_batch, outputs)
 
@@ -399,15 +394,15 @@ class CheckpointHook(_CheckpointHook):
         self._background.wait()
 
     def save(self, runner: Runner) -> None:
-        """Save after the last iteration unless that was done, and wait until the file is written."""
+        """Save the current iteration unless it is already saved, and wait until the file is written."""
         if self._saved_iter != runner.iter:
-            # In the middle of an epoch, whose number would be that of the one before.
+            # In the middle of an epoch the epoch's number would name the previous checkpoint.
             name = f'iter_{runner.iter}.pth' if self.by_epoch else self.filename_tmpl.format(runner.iter)
             self._save(runner, name, dict(epoch=runner.epoch, iter=runner.iter))
         self._background.join()
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Replace what could not be loaded safely, before a file is written."""
+        """Convert the content to plain data, which loads with ``weights_only=True``."""
         hub = checkpoint['message_hub']
         runtime_info = plain_entries(hub['runtime_info'])
         checkpoint['message_hub'] = dict(log_scalars={}, runtime_info=runtime_info, resumed_keys={})
@@ -435,7 +430,7 @@ class CheckpointHook(_CheckpointHook):
         return Path(self.out_dir) / name
 
     def _keep(self, runner: Runner, name: str) -> list[Path]:
-        """Record the new checkpoint, and return those that are deleted once it is written."""
+        """Record the new checkpoint and return the outdated ones."""
         info = runner.message_hub.runtime_info
         earlier = [self.filename_tmpl.format(step) for step in info.get('keep_ckpt_ids', [])]  # mmengine's
         known = [one for one in info.get('kept_checkpoints', earlier) if one != name] + [name]
@@ -444,7 +439,7 @@ class CheckpointHook(_CheckpointHook):
         return [self._path(one) for one in known[:-count]]
 
     def _copy(self, runner: Runner, meta: dict, *, whole: bool) -> dict:
-        self._background.join()  # it still writes the copies of before
+        self._background.join()  # it may still write the previous copies
         optimizer, schedules = whole and self.save_optimizer, whole and self.save_param_scheduler
         return self._copies.of(run_state(runner, meta, optimizer=optimizer, param_scheduler=schedules))
 
@@ -462,7 +457,7 @@ class CheckpointHook(_CheckpointHook):
             return
         self._metrics = dict(metrics)
         meta = dict(epoch=runner.epoch, iter=runner.iter)
-        # The regular checkpoint of this iteration was saved before it was known to be the best.
+        # The regular checkpoint of this iteration was saved before its evaluation: write it again.
         regular = self._saved_iter == runner.iter
         state = self._copy(runner, meta, whole=regular)
         self._metrics = None
@@ -488,16 +483,17 @@ class CheckpointHook(_CheckpointHook):
 
     def _improves(self, runner: Runner, key: str, metrics: Mapping) -> bool:
         if key not in metrics:
-            raise ValueError(f'checkpoint.save_best={key!r} is none of the metrics: {", ".join(metrics)}')
+            raise ValueError(f'checkpoint.save_best={key!r} is not one of the metrics: {", ".join(metrics)}')
         rule = self.rules[self.key_indicators.index(key)]
         before = runner.message_hub.runtime_info.get(self._best_keys(key)[0], self.init_value_map[rule])
         return metrics[key] is not None and self.is_better_than[key](metrics[key], before)
 
     def _note_best(self, runner: Runner, key: str, score: float, step: int) -> list[Path]:
-        """Note the new best checkpoint, and return the one that it replaces."""
+        """Record the new best checkpoint and return the one that it replaces."""
         score_key, file_key = self._best_keys(key)
         name = self._best_name(key, step)
-        before = Path(runner.message_hub.runtime_info.get(file_key) or name).name  # mmengine's are absolute
+        # mmengine stores absolute paths.
+        before = Path(runner.message_hub.runtime_info.get(file_key) or name).name
         runner.message_hub.update_info(score_key, score)
         runner.message_hub.update_info(file_key, name)
         runner.logger.info(f'best {key} so far: {score:0.4f}; its checkpoint is {name}')
@@ -515,7 +511,7 @@ class CheckpointHook(_CheckpointHook):
                 f'{sorted(expected - found)[:5]}, unexpected {sorted(found - expected)[:5]}. '
                 'To start from its weights, set load_from instead of resuming.'
             )
-        # Equal metainfo must be the same object, else the runner warns of a changed data set.
+        # mmengine compares objects, so equal metainfo in a new dict would cause a warning.
         meta, dataset = checkpoint['meta'], runner.train_dataloader.dataset
         if meta.get('dataset_meta') == plain(dataset.metainfo):
             meta['dataset_meta'] = dataset.metainfo

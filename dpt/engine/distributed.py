@@ -1,4 +1,4 @@
-"""Several processes: how they find each other and what they share."""
+"""Distributed training: process groups, ranks and buffers."""
 
 import os
 from datetime import timedelta
@@ -16,34 +16,33 @@ from dpt.registry import HOOKS
 
 LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
 RANK = dict(pytorch='RANK', slurm='SLURM_PROCID', mpi='OMPI_COMM_WORLD_RANK')
-"""Environment variable in which each launcher passes the rank."""
+"""Environment variable with the rank, by launcher."""
 RESTARTS = 'TORCHELASTIC_RESTART_COUNT'
-"""Environment variable in which torchrun passes how often it has restarted the processes."""
+"""Environment variable with torchrun's restart count."""
 COLLECTIVE_TIMEOUT = 1800
-"""Seconds that a collective may take, unless ``env_cfg.dist_cfg.timeout`` says otherwise."""
+"""Default timeout of collectives in seconds; ``env_cfg.dist_cfg.timeout`` overrides it."""
 
 
 def unwrapped(model: nn.Module) -> Any:
-    """Return the model inside a wrapper such as DistributedDataParallel, or the model itself."""
+    """Return the model without wrappers such as DistributedDataParallel."""
     return model.module if is_model_wrapper(model) else model
 
 
 def restarted() -> bool:
-    """Whether torchrun (``--max-restarts``) has restarted the processes of this run."""
+    """Whether torchrun has restarted the processes of this run (``--max-restarts``)."""
     return os.environ.get(RESTARTS, '0') != '0'
 
 
 def set_local_rank(local_rank: int) -> None:
-    """Set ``LOCAL_RANK`` for mmengine if the launcher did not; mpirun uses another variable."""
+    """Set ``LOCAL_RANK`` for mmengine if the launcher did not set it; mpirun uses another variable."""
     os.environ.setdefault('LOCAL_RANK', os.environ.get('OMPI_COMM_WORLD_LOCAL_RANK', str(local_rank)))
 
 
 def start_processes(launcher: str, dist_cfg: dict) -> None:
-    """Connect the processes where mmengine's own start would fail; otherwise leave that to mmengine.
+    """Initialise the process group in the cases that mmengine does not support; otherwise do nothing.
 
-    mmengine sets a CUDA device even on a machine without one. And processes that torchrun has restarted share
-    a store with the dead ones: without a prefix of their own they would read the addresses that those left
-    there (torch 2.13).
+    mmengine sets a CUDA device even on a machine without GPUs. After a restart by torchrun, processes share a
+    store with the dead ones and would read their stale addresses (torch 2.13), so the store gets a prefix.
 
     Args:
         launcher: One of ``LAUNCHERS``, except ``'none'``.
@@ -80,9 +79,9 @@ def start_processes(launcher: str, dist_cfg: dict) -> None:
 class SyncBuffersHook(Hook):
     """Average the running statistics of batch norm over several CPU processes after every iteration.
 
-    torch has no SyncBN on CPUs: each process would validate with its own statistics, and the checkpoint would
-    hold those of the first. On GPUs, where batch norm is converted to SyncBN, the hook does nothing.
-    mmengine's hook of this name averages once an epoch.
+    torch has no SyncBN on CPUs, so each process would validate with different statistics, and only those of
+    rank 0 would be saved. On GPUs, where batch norm is converted to SyncBN, the hook does nothing. mmengine's
+    hook of the same name averages once per epoch.
     """
 
     priority = 'NORMAL'  # before the checkpoint is written
@@ -90,7 +89,7 @@ class SyncBuffersHook(Hook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: dict | None = None
     ) -> None:
-        """Average the statistics. Other buffers are equal: averaging would only round them."""
+        """Average the statistics; other buffers are equal in all processes."""
         if get_world_size() == 1 or torch.cuda.is_available():
             return
         names = ('running_mean', 'running_var')

@@ -1,4 +1,4 @@
-"""Hooks that look at a run before it starts."""
+"""Hooks that check and record a run before it starts."""
 
 import importlib.metadata
 import json
@@ -21,10 +21,10 @@ HEADS = {'decode_head', 'auxiliary_heads'}
 
 @HOOKS.register_module()
 class ClassCheckHook(Hook):
-    """Compare ``num_classes`` of every head with the classes of the data set before anything runs.
+    """Compare ``num_classes`` of every head with the number of classes in the data set.
 
-    Otherwise too small a number ends, at some iteration, in an error without a name (on a GPU, in one of the
-    device), and too large a one trains classes that are never true.
+    Too few classes would cause an obscure error in a later iteration (on a GPU, a device-side assertion); too
+    many would train classes that never occur.
     """
 
     def before_train(self, runner: Runner) -> None:
@@ -40,7 +40,7 @@ class ClassCheckHook(Hook):
         classes = getattr(dataset, 'metainfo', {}).get('classes')
         for name, head in runner.model.named_modules():
             count = getattr(head, 'num_classes', None)
-            if not HEADS & set(name.split('.')):  # a backbone's own, as of its pretraining, is another matter
+            if not HEADS & set(name.split('.')):  # a backbone may keep that of its pretraining
                 continue
             if classes and isinstance(count, int) and count != len(classes):
                 raise ValueError(
@@ -53,7 +53,7 @@ PACKAGES = ('torch', 'torchvision', 'mmengine', 'mmcv-lite', 'mmcv', 'numpy', 'o
 
 
 def package_versions() -> dict[str, str]:
-    """Return the versions of Python, this package and those it stands on, where installed."""
+    """Return the versions of Python, this package and its installed dependencies."""
     versions = {'python': platform.python_version(), 'dpt': dpt.__version__}
     for name in PACKAGES:
         try:
@@ -64,7 +64,7 @@ def package_versions() -> dict[str, str]:
 
 
 def git_commit(folder: Path) -> str | None:
-    """Return the commit checked out in ``folder``, with ``-dirty`` if files differ; ``None`` without git."""
+    """Return the commit of the checkout ``folder``, with ``-dirty`` if modified; ``None`` without git."""
     command = ['git', '-C', str(folder), 'describe', '--always', '--dirty', '--abbrev=40', '--exclude=*']
     try:
         result = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
@@ -74,7 +74,7 @@ def git_commit(folder: Path) -> str | None:
 
 
 def device_name() -> str:
-    """Return the name of the device that computes."""
+    """Return the name of the GPU or CPU."""
     return torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or 'CPU'
 
 

@@ -1,4 +1,4 @@
-"""What a training reports: the line of the log, losses read from the device, less on the console."""
+"""Training log: log lines, losses read from the device, a shorter console output."""
 
 import logging
 import resource
@@ -17,33 +17,32 @@ from torch import Tensor
 from dpt.registry import HOOKS, LOG_PROCESSORS
 
 TABLES = ('System environment:', 'Config:\n', 'Hooks will be executed in the following order')
-"""Beginnings of mmengine's messages of hundreds of lines."""
+"""Prefixes of mmengine's messages that are hundreds of lines long."""
 
 
 def is_no_table(record: logging.LogRecord) -> bool:
-    """Whether a log record is none of :data:`TABLES`."""
+    """Whether a log record is not one of :data:`TABLES`."""
     return not str(record.msg).lstrip('\n-').startswith(TABLES)
 
 
 HISTORY = 1000
-"""Values to keep of each scalar: mmengine copies all of them whenever it adds one."""
+"""Number of values to keep for each scalar, because mmengine copies all values to add one."""
 
 
 def peak_host_memory_mib() -> int:
-    """Return the largest resident memory of this process so far, in MiB."""
+    """Return the peak resident memory of this process in MiB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 
 
 @LOG_PROCESSORS.register_module()
 class LogProcessor(_LogProcessor):
-    """mmengine's log line with images/s, the share of time spent waiting for data, and the time left.
+    """mmengine's log processor with images/s, the share of time spent waiting for data, and a better ETA.
 
-    The time left is the wall-clock time of an iteration so far, validation and checkpoints included, times
-    the iterations that remain. On a CPU the memory is the process's.
+    The ETA uses the average wall-clock time per iteration, including validation and checkpoints. On a CPU,
+    the memory is the peak resident memory of the process.
 
     Attributes:
-        read_losses: What fetches losses that are still on a GPU, from
-            :class:`RuntimeInfoHook`.
+        read_losses: Function that fetches the losses from the GPU, set by :class:`RuntimeInfoHook`.
     """
 
     read_losses: Callable[[Runner], None] | None = None
@@ -52,7 +51,7 @@ class LogProcessor(_LogProcessor):
     def _update_eta(self, runner: Runner) -> None:
         now, iteration = time.time(), runner.iter + 1
         if self._began is None:
-            # The first call comes after the first interval; what came before is the timer's own estimate.
+            # At the first call, after the first interval, keep mmengine's estimate.
             self._began = (now, iteration)
             return
         began, first = self._began
@@ -61,7 +60,7 @@ class LogProcessor(_LogProcessor):
             runner.message_hub.update_info('eta', eta)
 
     def _forget(self, runner: Runner) -> None:
-        """Keep as many values of the training as any line averages over; ``'global'`` averages over all."""
+        """Drop values that no log line averages over; a ``'global'`` window averages over all."""
         windows = [self.window_size, *(one.get('window_size', 1) for one in self.custom_cfg)]
         if not all(isinstance(window, int) for window in windows):
             return
@@ -73,7 +72,7 @@ class LogProcessor(_LogProcessor):
                 scalars[name] = HistoryBuffer(values[-keep:], counts[-keep:])
 
     def get_log_after_iter(self, runner: Runner, batch_idx: int, mode: str) -> tuple[dict, str]:
-        """Return what is logged after an iteration: a dict for the back ends, and the line."""
+        """Return the scalars of an iteration as a dict, and the log line."""
         if mode == 'train':
             if self.read_losses is not None:
                 self.read_losses(runner)
@@ -90,7 +89,7 @@ class LogProcessor(_LogProcessor):
             tag[f'{prefix}data_wait'] = waiting / seconds
             line += f'  images/s: {images / seconds:.2f}'
             line += f'  data wait: {waiting / seconds:.0%}'
-        if 'memory' in tag:  # the engine's own, of the GPU
+        if 'memory' in tag:  # GPU memory, from mmengine
             line = line.replace(f'memory: {tag["memory"]}', f'memory: {tag["memory"]} MiB')
         else:
             tag['memory'] = peak_host_memory_mib()
@@ -99,18 +98,16 @@ class LogProcessor(_LogProcessor):
 
 
 MOST_UNREAD = 1000
-"""Iterations whose losses may stay on the device unread."""
+"""Maximum number of iterations whose losses stay on the device."""
 
 
 @HOOKS.register_module()
 class RuntimeInfoHook(_RuntimeInfoHook):
-    """mmengine's hook without its wait for the GPU in each iteration.
+    """mmengine's hook without a GPU synchronisation in each iteration.
 
-    Losses on a GPU stay there until a line is logged, a validation begins or the training ends; then all are
-    read at once. To read one earlier, the host would have to wait until the GPU has finished the iteration
-    and runs out of work. The values, and what the log averages over, are the same. Until they are read, the
-    message hub does not have them: a hook that needs them in each iteration calls :meth:`read` first, or uses
-    its ``outputs``.
+    Losses stay on the GPU until a line is logged, a validation begins or the training ends; then all are read
+    at once. The values and the averages in the log do not change. A hook that needs the losses of each
+    iteration in the message hub must call :meth:`read` first, or use its ``outputs``.
     """
 
     def __init__(self) -> None:
@@ -119,7 +116,7 @@ class RuntimeInfoHook(_RuntimeInfoHook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
     ) -> None:
-        """Keep the losses of an iteration, or read them if they are on the CPU."""
+        """Store the losses of an iteration; read them at once if they are on the CPU."""
         if outputs is None:
             return
         self._unread.append({name: _kept(value) for name, value in outputs.items()})
@@ -131,7 +128,7 @@ class RuntimeInfoHook(_RuntimeInfoHook):
         """Write the losses of all iterations since the last call into the message hub."""
         unread, self._unread = self._unread, []
         tensors = [value for outputs in unread for value in outputs.values() if isinstance(value, Tensor)]
-        # One copy for all; single precision is exact in double.
+        # A single copy to the host; float32 is exact in float64.
         numbers = iter(torch.stack([one.reshape(()).double() for one in tensors]).tolist() if tensors else ())
         for outputs in unread:
             for name, value in outputs.items():
@@ -139,7 +136,7 @@ class RuntimeInfoHook(_RuntimeInfoHook):
                 runner.message_hub.update_scalar(f'train/{name}', number)
 
     def before_train(self, runner: Runner) -> None:
-        """Let the log processor read the losses before each line."""
+        """Make the log processor read the losses before each line."""
         super().before_train(runner)
         if isinstance(runner.log_processor, LogProcessor):
             runner.log_processor.read_losses = self.read

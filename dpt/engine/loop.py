@@ -1,4 +1,4 @@
-"""The training loop: what happens in an iteration, from top to bottom."""
+"""Training loops, by iterations and by epochs."""
 
 import bisect
 from collections.abc import Iterator
@@ -16,11 +16,11 @@ from dpt.engine.stop import ValidationStopped
 from dpt.registry import LOOPS
 
 SAMPLES_SEEN = 'samples_seen'
-"""Entry of a checkpoint's message hub: the place in the order of the samples."""
+"""Entry of a checkpoint's message hub: position in the sample order."""
 EPOCH_ITERATION = 'epoch_iteration'
-"""Entry likewise: iterations finished in the current epoch."""
+"""Entry of the message hub: finished iterations of the current epoch."""
 BATCH = 'samples_per_iteration'
-"""Entry likewise: samples of an iteration, those of all processes."""
+"""Entry of the message hub: total batch size of all processes."""
 PROCESSES = 'processes'
 """Entry likewise: number of processes."""
 VALIDATED = 'last_validation'  # not 'val...': mmengine would log it beside the metrics
@@ -28,15 +28,16 @@ VALIDATED = 'last_validation'  # not 'val...': mmengine would log it beside the 
 
 
 class TrainLoop(BaseLoop):
-    """Training by iterations or epochs that resumes exactly.
+    """Training loop that resumes exactly.
 
-    Every random draw follows from the seed and the iteration, or the place in the order of the samples. A
-    resumed run enters that order at its place: no batches are loaded only to be thrown away.
+    Every random draw depends only on the seed and the iteration, or the position in the sample order. A
+    resumed run starts at its position without loading the earlier batches.
 
-    ``total_batch_size`` of the config is shared by the processes unless the loader has a ``batch_size``.
+    The processes share ``total_batch_size`` of the config unless the loader has a ``batch_size``.
 
     Raises:
-        ValueError: If the sampler cannot be entered anywhere, or the processes cannot share the total batch.
+        ValueError: If the sampler cannot start at a given position, the data set is smaller than a batch that
+            may not be partial, or ``total_batch_size`` is not divisible by the number of processes.
     """
 
     by_epoch: bool
@@ -60,8 +61,8 @@ class TrainLoop(BaseLoop):
             self.sampler.round_up = True  # every process needs as many batches
         if not hasattr(self.sampler, 'start_at'):
             raise ValueError(
-                f'train_dataloader.sampler.type={sampler.get("type")!r}: a resumed run could not enter its '
-                "order; use 'InfiniteSampler' or 'DefaultSampler'"
+                f'train_dataloader.sampler.type={sampler.get("type")!r}: this sampler cannot resume at a '
+                "given position; use 'InfiniteSampler' or 'DefaultSampler'"
             )
         if not len(self.dataloader):
             raise ValueError('train_dataloader.drop_last=True: the data set has fewer images than a batch')
@@ -78,17 +79,17 @@ class TrainLoop(BaseLoop):
 
     @property
     def epoch(self) -> int:
-        """Epochs that are finished."""
+        """Number of finished epochs."""
         return self._epoch
 
     @property
     def iter(self) -> int:
-        """Iterations that are finished."""
+        """Number of finished iterations."""
         return self._iter
 
     @property
     def max_epochs(self) -> int:
-        """Epochs of the whole training; 1 if it counts iterations."""
+        """Number of epochs of the training; 1 if it counts iterations."""
         return self.length if self.by_epoch else 1
 
     @property
@@ -100,7 +101,7 @@ class TrainLoop(BaseLoop):
 
     @property
     def samples_per_iteration(self) -> int:
-        """Samples of an iteration, those of all processes."""
+        """Total batch size of all processes."""
         return self.dataloader.batch_sampler.batch_size * get_world_size()
 
     @property
@@ -108,7 +109,7 @@ class TrainLoop(BaseLoop):
         return self._epoch if self.by_epoch else self._iter
 
     def run(self) -> nn.Module:
-        """Train from the current iteration to the last."""
+        """Train from the current iteration to the last one."""
         runner = self.runner
         runner.call_hook('before_train')
         self._restore_place()
@@ -142,7 +143,8 @@ class TrainLoop(BaseLoop):
         """
         runner = self.runner
         index = self._epoch_iter if self.by_epoch else self._iter
-        if not (runner.model.training and unwrapped(runner.model).training):  # a hook or a validation
+        # A hook or a validation may have changed the mode.
+        if not (runner.model.training and unwrapped(runner.model).training):
             runner.model.train()
         self.batch_start = self.place
         self.place = self.sampler.advance(self.place, self.samples_per_iteration)
@@ -163,14 +165,14 @@ class TrainLoop(BaseLoop):
         self._epoch_iter = 0
 
     def _batches(self) -> Iterator[dict]:
-        """Yield batches without end, from the place where the run stands."""
+        """Yield batches endlessly, from the current position on."""
         while True:
             self.sampler.start_at(self.place)
-            yield from self.dataloader  # with an endless sampler this never ends
+            yield from self.dataloader  # never ends with an infinite sampler
             self.place = self.sampler.next_pass(self.place)  # drop_last may have left some samples
 
     def _restore_place(self) -> None:
-        """Find the place in the order of the samples, and warn of what makes a resumed run differ."""
+        """Restore the position in the sample order; warn if the batch size or number of processes differs."""
         runner, hub = self.runner, self.runner.message_hub
         if not self._iter:  # mmengine gives runs of the same second and config the same hub
             for name in (SAMPLES_SEEN, EPOCH_ITERATION, BATCH, PROCESSES, VALIDATED, 'validated'):
@@ -185,20 +187,20 @@ class TrainLoop(BaseLoop):
         hub.update_info(BATCH, now)
         if before != now:
             runner.logger.warning(
-                f'{before:g} images an iteration so far, {now} from now on: the run continues at its place '
-                'in the order of the samples, but the learning rate was chosen for another batch'
+                f'{before:g} images per iteration so far, {now} from now on: the run continues at its '
+                'position in the sample order, but the learning rate was chosen for the other batch size'
             )
         processes = get_world_size()
         before = hub.get_info(PROCESSES, processes)
         if before != processes:
             runner.logger.warning(
-                f'{before} processes so far, {processes} from now on: the order of the samples continues, '
-                'but dropout and the batches of batch norm differ from those of an uninterrupted run'
+                f'{before} processes so far, {processes} from now on: the sample order continues, but '
+                'dropout and the batches of batch norm differ from those of an uninterrupted run'
             )
         hub.update_info(PROCESSES, processes)
 
     def _validate_if_due(self) -> None:
-        """Validate if it is time and has not been done."""
+        """Validate if a validation is due and has not run yet."""
         runner, done = self.runner, self._finished
         interval = self.dynamic_intervals[bisect.bisect(self.dynamic_milestones, done + 1) - 1]
         due = done >= max(self.val_begin, 1) and (done % interval == 0 or done == self.length)
@@ -218,10 +220,10 @@ class TrainLoop(BaseLoop):
 
 
 def _shared_batch_size(runner: Runner) -> int:
-    """Return the batch size of each process.
+    """Return the batch size per process.
 
     Raises:
-        ValueError: If the config has no batch size, or the processes cannot share it equally.
+        ValueError: If the config has no ``total_batch_size``, or the number of processes does not divide it.
     """
     total, processes = runner.cfg.get('total_batch_size'), get_world_size()
     file = f'{runner.cfg.filename}: ' if runner.cfg.filename else ''
@@ -242,10 +244,10 @@ class IterBasedTrainLoop(TrainLoop):
     Args:
         runner: The runner.
         dataloader: Config of the data loader.
-        max_iters: Iterations of the whole training.
-        val_begin: First iteration that a validation may follow.
+        max_iters: Number of iterations of the training.
+        val_begin: First iteration after which to validate.
         val_interval: Iterations between validations.
-        dynamic_intervals: Pairs (iteration, interval): from that iteration on, validate at that interval.
+        dynamic_intervals: Pairs (iteration, interval); each interval applies from its iteration on.
     """
 
     by_epoch = False
@@ -266,16 +268,16 @@ class IterBasedTrainLoop(TrainLoop):
 class EpochBasedTrainLoop(TrainLoop):
     """:class:`TrainLoop` that counts epochs, of ``len(dataloader)`` iterations each.
 
-    With ``DefaultSampler`` the last iteration of an epoch may have fewer samples, as in mmengine. With
-    ``InfiniteSampler`` every iteration is full, and the last of an epoch may begin the next pass.
+    With ``DefaultSampler`` the last batch of an epoch may be smaller, as in mmengine. With
+    ``InfiniteSampler`` every batch is full; the last one of an epoch may contain samples of the next pass.
 
     Args:
         runner: The runner.
         dataloader: Config of the data loader.
-        max_epochs: Epochs of the whole training.
-        val_begin: First epoch that a validation may follow.
+        max_epochs: Number of epochs of the training.
+        val_begin: First epoch after which to validate.
         val_interval: Epochs between validations.
-        dynamic_intervals: Pairs (epoch, interval): from that epoch on, validate at that interval.
+        dynamic_intervals: Pairs (epoch, interval); each interval applies from its epoch on.
     """
 
     by_epoch = True

@@ -1,4 +1,4 @@
-"""Losses and gradients that are not finite: the step is skipped, and reported."""
+"""Skip and report steps whose loss or gradients are not finite."""
 
 import json
 import math
@@ -19,12 +19,12 @@ from dpt.registry import HOOKS
 SKIPPED = 'skipped_steps'
 """Entry of a checkpoint's message hub: the number of steps skipped so far."""
 FOLDER = 'non_finite'
-"""Folder in the work directory for reports and states of skipped steps."""
+"""Folder in the work directory with reports and states of skipped steps."""
 _POLICIES = ('skip', 'stop')
 
 
 class NonFiniteError(ValueError):
-    """Too many losses or gradients are not finite: the training ends."""
+    """Too many steps had a loss or gradient that is not finite."""
 
 
 class _Step(NamedTuple):
@@ -41,7 +41,7 @@ class _Step(NamedTuple):
 
 
 def _to_host(flag: Tensor) -> Callable[[], bool]:
-    """Start to copy a flag to the host; return a function that waits for the copy and returns it."""
+    """Start copying a flag to the host; return a function that waits for the copy and returns it."""
     copy = flag.to('cpu', non_blocking=True)
     if not flag.is_cuda:
         return lambda: bool(copy)
@@ -49,26 +49,25 @@ def _to_host(flag: Tensor) -> Callable[[], bool]:
     copied.record()
 
     def answer() -> bool:
-        copied.synchronize()  # until then the copy is undefined
+        copied.synchronize()  # before this the copy is undefined
         return bool(copy)
 
     return answer
 
 
 class FiniteSteps:
-    """Mixin of optimiser wrappers: skip steps whose loss or gradients are not finite in any process.
+    """Mixin for optimiser wrappers that skips steps whose loss or gradients are not finite in any process.
 
-    A skipped step leaves parameters, optimiser state and batch norm statistics as they were. A finite step is
-    the same as without this class.
+    A skipped step does not change parameters, optimiser state or batch norm statistics. A finite step is the
+    same as without this class.
 
-    A fused optimiser on a GPU decides on the device, through ``found_inf``, so the host does not wait; with
-    other optimisers the host waits before each step. The gradient scaler of float16 expects overflows and
-    lowers its scale: they are faults only once the scale has reached 1. On a CPU the value is known at once
-    and no tensor is needed.
+    A fused optimiser on a GPU skips the step on the device, through ``found_inf``, without synchronising;
+    with other optimisers the host waits before each step. The gradient scaler of float16 expects overflows
+    and lowers its scale, so overflows count as faults only at a scale of 1 or less.
     """
 
     skipped: bool | Tensor = False
-    """Whether the last step was skipped; on a GPU possibly a tensor of one bool."""
+    """Whether the last step was skipped; may be a boolean tensor on a GPU."""
 
     _loss_fault: bool | Tensor | None = None
     _statistics: list[Tensor] | None = None
@@ -76,7 +75,7 @@ class FiniteSteps:
 
     @contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:
-        """Enter mmengine's context of a forward pass, after saving the statistics of batch norm."""
+        """Save the batch norm statistics, then enter mmengine's context for a forward pass."""
         if self._statistics is None:
             self._statistics = [buffer for buffer in model.buffers() if buffer.is_floating_point()]
         if self._statistics and self._loss_fault is None:  # the first pass since the last step
@@ -85,17 +84,17 @@ class FiniteSteps:
             yield
 
     def update_params(self, loss: Tensor, step_kwargs: dict | None = None, zero_kwargs: dict | None = None):
-        """Take a step by ``loss``, or accumulate its gradients."""
+        """Backpropagate ``loss``; take a step unless gradients are still being accumulated."""
         fault = _not_finite(loss.detach())
         self._loss_fault = fault if self._loss_fault is None else self._loss_fault | fault
         self.skipped = False
         super().update_params(loss, step_kwargs, zero_kwargs)  # type: ignore[misc]
 
     def step(self, **kwargs) -> None:
-        """Take a step if everything is finite.
+        """Take a step if the loss and all gradients are finite.
 
         Args:
-            **kwargs: Of ``torch.optim.Optimizer.step``.
+            **kwargs: Arguments of ``torch.optim.Optimizer.step``.
         """
         optimizer = self.optimizer  # type: ignore[attr-defined]
         groups = (group['params'] for group in optimizer.param_groups)
@@ -125,11 +124,11 @@ class FiniteSteps:
     def _step_with_scaler(
         self, scaler: torch.amp.GradScaler, fault: bool | Tensor, gradients: list[Tensor], kwargs: dict
     ) -> None:
-        scale = scaler._get_scale_async()  # not get_scale(), for which the host waits
+        scale = scaler._get_scale_async()  # get_scale() would synchronise
         if scale is not None:
             fault = fault | ((scale <= 1) & _not_finite(nn.utils.get_total_norm(gradients)))
         fault = torch.as_tensor(_anywhere(fault))
-        if gradients:  # the scaler skips the step if it finds one such value
+        if gradients:  # a single NaN makes the scaler skip the step
             one = min(gradients, key=Tensor.numel)
             one.copy_(torch.where(fault, torch.nan, one))
         self._restore_where(fault)
@@ -137,7 +136,7 @@ class FiniteSteps:
         super().step(**kwargs)  # type: ignore[misc]
 
     def _decides_on_device(self, fault: Tensor) -> bool:
-        # The condition under which torch's own scaler leaves the decision to the optimiser.
+        # The condition under which torch's GradScaler lets the optimiser skip the step.
         return fault.is_cuda and getattr(self.optimizer, '_step_supports_amp_scaling', False)  # type: ignore[attr-defined]
 
     def _restore_where(self, fault: Tensor) -> None:
@@ -153,7 +152,7 @@ def _flat(tensors: list[Tensor]) -> Tensor:
 
 
 def _not_finite(value: Tensor) -> bool | Tensor:
-    """Whether a number is not finite: on a GPU as a tensor, so that the host does not wait."""
+    """Whether a scalar is not finite; returns a tensor on a GPU to avoid synchronising."""
     return not math.isfinite(value.item()) if value.device.type == 'cpu' else ~torch.isfinite(value)
 
 
@@ -168,25 +167,25 @@ def _anywhere(fault: bool | Tensor) -> bool | Tensor:
 
 @HOOKS.register_module()
 class NonFiniteHook(Hook):
-    """Count and report the steps that were skipped because a loss or a gradient was not finite.
+    """Count and report the steps that :class:`FiniteSteps` skips.
 
-    The optimiser wrapper skips them (:class:`FiniteSteps`) in all processes, so the weights stay finite. Each
-    is logged with the files of the batch, which are also written, with the losses, to
-    ``non_finite/iter_<n>.json`` in the work directory. For the first ones a state ``iter_<n>.pth`` is written
-    as well: with ``--resume`` it repeats that step. If a GPU decided by itself, its weights are those after
-    the following step.
+    Each skipped step is logged with the image files of the batch. A report with the files and losses is
+    written to ``non_finite/iter_<n>.json`` in the work directory. For the first skipped steps a checkpoint
+    ``iter_<n>.pth`` is also written; ``--resume`` from it repeats the step. If the GPU skipped the step
+    without synchronising, the checkpoint has the weights after the next step.
 
     Args:
-        policy: ``'skip'`` to continue up to the bounds, ``'stop'`` to end with an error at the first one.
-        max_consecutive: Steps in a row that may be skipped before the training ends with an error.
-        max_total: The same for all steps of the run, resumed parts included.
-        states: Number of states to write.
+        policy: ``'skip'`` to continue, within the limits below; ``'stop'`` to raise an error at the first
+            skipped step.
+        max_consecutive: Maximum number of skipped steps in a row; more raise an error.
+        max_total: Maximum number of skipped steps of the run, including the parts before resuming.
+        states: Maximum number of checkpoints to write.
 
     Raises:
-        ValueError: If the policy is another one.
+        ValueError: If ``policy`` is unknown.
     """
 
-    priority = 'ABOVE_NORMAL'  # before the schedules take their step
+    priority = 'ABOVE_NORMAL'  # before the parameter schedulers
 
     def __init__(
         self, policy: str = 'skip', *, max_consecutive: int = 10, max_total: int = 1000, states: int = 2
@@ -201,7 +200,7 @@ class NonFiniteHook(Hook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
     ) -> None:
-        """Report this step, or, if a GPU decides, the one before: the GPU still works on this one."""
+        """Report this step if it was skipped; if a GPU is still computing it, report the previous step."""
         wrapper = runner.optim_wrapper
         skipped = getattr(wrapper, 'skipped', False)
         before, self._unread = self._unread, None
@@ -235,14 +234,14 @@ class NonFiniteHook(Hook):
         files = [name for one in faulty or processes for name in one['files']]
         message = f'iteration {step.iteration + 1}: {kind} not finite; files: {", ".join(files)} ({report})'
         if self.policy == 'stop':
-            raise NonFiniteError(f"{message}. The weights are as before; policy='skip' would go on")
+            raise NonFiniteError(f"{message}. The weights are unchanged; policy='skip' would continue")
         if self._consecutive > self.max_consecutive or total > self.max_total:
             raise NonFiniteError(
-                f'{message}. {self._consecutive} steps in a row and {total} in all were left out, more than '
-                f'max_consecutive={self.max_consecutive} or max_total={self.max_total} allow: a lower '
-                'learning rate, clip_grad or other images may help'
+                f'{message}. {self._consecutive} steps in a row and {total} in total were skipped, more than '
+                f'max_consecutive={self.max_consecutive} or max_total={self.max_total} allow: try a lower '
+                'learning rate or clip_grad, and check the images'
             )
-        runner.logger.warning(f'{message}. Step left out, {total} so far')
+        runner.logger.warning(f'{message}. Step skipped, {total} so far')
 
     def _write(self, runner: Runner, iteration: int, processes: list[dict], with_state: bool) -> Path:
         report = Path(runner.work_dir) / FOLDER / f'iter_{iteration}.json'
@@ -261,7 +260,7 @@ class NonFiniteHook(Hook):
 
 
 def files_of(batch: Any) -> list[str]:
-    """Return the image files of a batch, as far as its samples name them."""
+    """Return the image paths of a batch, or empty strings for samples without a path."""
     samples = batch.get('data_samples', ()) if isinstance(batch, Mapping) else ()
     return [str(getattr(sample, 'img_path', '')) for sample in samples]
 

@@ -1,4 +1,4 @@
-"""Mixed precision on every device, steps that stay finite, and parameter groups."""
+"""Optimiser wrappers, mixed precision and parameter groups."""
 
 import logging
 
@@ -16,7 +16,7 @@ from dpt.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS
 
 def preferred_amp_dtype() -> torch.dtype:
     """Return bfloat16 if the device supports it (every CPU does), else float16."""
-    # Older GPUs such as V100 emulate it, far slower than float16.
+    # Older GPUs such as V100 emulate bfloat16, which is far slower than float16.
     if torch.cuda.is_available() and not torch.cuda.is_bf16_supported(including_emulation=False):
         return torch.float16
     return torch.bfloat16
@@ -24,24 +24,24 @@ def preferred_amp_dtype() -> torch.dtype:
 
 @OPTIM_WRAPPERS.register_module()
 class OptimWrapper(FiniteSteps, _OptimWrapper):
-    """mmengine's wrapper, which skips steps that are not finite."""
+    """mmengine's wrapper, with steps skipped by :class:`FiniteSteps`."""
 
 
 @OPTIM_WRAPPERS.register_module()
 class AmpOptimWrapper(FiniteSteps, _AmpOptimWrapper):
-    """mmengine's wrapper for mixed precision, which also runs on a CPU and skips steps that are not finite.
+    """mmengine's wrapper for mixed precision, also on CPUs, with steps skipped by :class:`FiniteSteps`.
 
     Args:
-        loss_scale: ``'dynamic'``, a fixed scale, or arguments of ``torch.amp.GradScaler``. Only float16 needs
-            and gets a scaler.
-        dtype: ``'bfloat16'``, ``'float16'``, or ``None`` for the better one that the device has.
+        loss_scale: ``'dynamic'``, a fixed scale, or arguments of ``torch.amp.GradScaler``. Used with float16
+            only.
+        dtype: ``'bfloat16'``, ``'float16'``, or ``None`` for :func:`preferred_amp_dtype`.
         **kwargs: Arguments of :class:`mmengine.optim.OptimWrapper`.
     """
 
     def __init__(
         self, loss_scale: str | float | dict = 'dynamic', dtype: str | torch.dtype | None = None, **kwargs
     ) -> None:
-        # Not the parent's constructor, which refuses to run without a GPU.
+        # Skip the parent's constructor, which fails without a GPU.
         _OptimWrapper.__init__(self, **kwargs)
         if isinstance(dtype, str):
             if dtype not in ('bfloat16', 'float16'):
@@ -62,17 +62,17 @@ class AmpOptimWrapper(FiniteSteps, _AmpOptimWrapper):
         self.loss_scaler = torch.amp.GradScaler(device, enabled=self.cast_dtype is torch.float16, **options)
 
     def load_state_dict(self, state_dict: dict) -> None:
-        """Load the optimiser's state, and a scaler's if one was saved: a bf16 run may go on in fp16."""
+        """Load the state of the optimiser and, if saved, of the scaler; a bf16 run saves none."""
         if not state_dict.get('loss_scaler'):
             state_dict = {key: value for key, value in state_dict.items() if key != 'loss_scaler'}
         super().load_state_dict(state_dict)
 
 
 def enable_amp(config: Config) -> None:
-    """Switch the optimiser wrapper to mixed precision, in the better type that the device has.
+    """Switch the optimiser wrapper to mixed precision with :func:`preferred_amp_dtype`.
 
     Raises:
-        ValueError: If the config has another optimiser wrapper.
+        ValueError: If the config has an optimiser wrapper that cannot be replaced.
     """
     wrapper = config.optim_wrapper
     if wrapper.get('type', 'OptimWrapper') not in ('OptimWrapper', 'AmpOptimWrapper'):
@@ -82,7 +82,7 @@ def enable_amp(config: Config) -> None:
 
 
 def merge_groups(groups: list[dict]) -> list[dict]:
-    """Join groups that differ in nothing but their parameters, in order of first appearance."""
+    """Merge parameter groups with equal settings, in order of first appearance."""
     merged: dict[str, dict] = {}
     for group in groups:
         settings = {key: value for key, value in group.items() if key != 'params'}
@@ -93,15 +93,15 @@ def merge_groups(groups: list[dict]) -> list[dict]:
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class DefaultOptimWrapperConstructor(_DefaultOptimWrapperConstructor):
-    """mmengine's rules (``paramwise_cfg``), with one group per learning rate and decay, not per tensor.
+    """mmengine's constructor (``paramwise_cfg``), with merged parameter groups instead of one per tensor.
 
-    Fused optimisers are faster with few groups, and the log lists them in a few lines instead of hundreds.
+    Fused optimisers are faster with few groups, and the log is hundreds of lines shorter.
     """
 
     def __call__(self, model: nn.Module) -> OptimWrapper:
-        """Build the wrapper of an optimiser whose groups are plain dicts.
+        """Build the optimiser wrapper, with plain dicts as parameter groups.
 
-        mmengine's are ConfigDicts, in which a look-up takes five times as long.
+        mmengine uses ConfigDicts, whose lookups take five times as long.
         """
         wrapper = super().__call__(model)
         groups = wrapper.optimizer.param_groups
@@ -111,13 +111,13 @@ class DefaultOptimWrapperConstructor(_DefaultOptimWrapperConstructor):
     def add_params(
         self, params: list[dict], module: nn.Module, prefix: str = '', is_dcn_module: bool | None = None
     ) -> None:
-        """Append the groups of ``module`` to ``params``."""
+        """Append the parameter groups of ``module`` to ``params``."""
         if prefix:
             super().add_params(params, module, prefix, is_dcn_module)
             return
         logger = MMLogger.get_current_instance()
         level = logger.level
-        logger.setLevel(logging.ERROR)  # mmengine reports every tensor
+        logger.setLevel(logging.ERROR)  # mmengine logs every tensor
         try:
             super().add_params(params, module, prefix, is_dcn_module)
         finally:
@@ -130,9 +130,9 @@ class DefaultOptimWrapperConstructor(_DefaultOptimWrapperConstructor):
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class MMSegOptimWrapperConstructor(DefaultOptimWrapperConstructor):
-    """Rules in MMSegmentation's names, where ``decode_head`` holds what is the neck here.
+    """Constructor for rules in MMSegmentation's names, where the neck is part of ``decode_head``.
 
-    A key such as ``head`` of ``custom_keys`` thus reaches the neck, too, and ``neck`` reaches nothing.
+    In ``custom_keys`` a key such as ``head`` therefore also matches the neck, and ``neck`` matches nothing.
     """
 
     def add_params(  # noqa: D102

@@ -1,4 +1,4 @@
-"""From a config to a runner."""
+"""Build a runner from a config."""
 
 import importlib
 import logging
@@ -28,24 +28,24 @@ from dpt.engine.stop import StopSignalHook
 from dpt.registry import WEIGHT_INITIALIZERS
 
 FROM_IMAGES = ('backbone', 'backbone.patch_embed', 'backbone.stem')
-"""Modules whose input is the image, which has no gradient."""
+"""Modules whose input is the image, which requires no gradient."""
 
 
 def build_runner(config: Config, launcher: str = 'none', resume: str | None = None) -> 'Runner':
-    """Build the runner; the same config serves a CPU, one GPU and many.
+    """Build the runner; the same config works on a CPU, one GPU and several GPUs.
 
     Nothing is added to the config but ``launcher``: what runs in a training stands in it and in
     ``dpt/engine/loop.py``.
 
     Args:
         config: The config.
-        launcher: How the processes were started: one of ``LAUNCHERS``.
+        launcher: Launcher of the processes, one of ``LAUNCHERS``.
         resume: ``'auto'`` for the newest checkpoint of the work directory, or the path of a checkpoint;
-            ``None`` for what the config says (``resume``, ``load_from``).
+            ``None`` uses ``resume`` and ``load_from`` of the config.
 
     Raises:
-        ValueError: If the launcher cannot work here, or the checkpoint cannot be resumed.
-        FileNotFoundError: If there is nothing to resume from.
+        ValueError: If the launcher cannot be used, or the checkpoint cannot be resumed.
+        FileNotFoundError: If there is no checkpoint to resume from.
     """
     if launcher not in LAUNCHERS:
         raise ValueError(f'launcher={launcher!r} must be one of {", ".join(LAUNCHERS)}')
@@ -72,10 +72,10 @@ def _find_resumable(work_dir: str, resume: str) -> Resumable:
             'resumed here. To start from its weights, set load_from instead of resuming.'
         )
     lacking = [name for name in ('meta', 'optimizer') if name not in content]
-    if lacking:  # mmengine would continue with a new optimiser and say nothing
+    if lacking:  # mmengine would silently continue with a new optimiser
         raise ValueError(
-            f'{path} has no {" and no ".join(lacking)}, as published and best checkpoints: training cannot '
-            'go on from it as it was. To start from its weights, set load_from instead of resuming.'
+            f'{path} has no {" and no ".join(lacking)}, like published and best checkpoints, so it cannot be '
+            'resumed. To start from its weights, set load_from instead of resuming.'
         )
     return found
 
@@ -83,28 +83,31 @@ def _find_resumable(work_dir: str, resume: str) -> Resumable:
 class Runner(_Runner):
     """mmengine's runner, for one process or many, on CPUs and GPUs.
 
-    - Several CPU processes work (gloo), and BN becomes SyncBN on several GPUs unless the config has
+    Differences from mmengine:
+
+    - Several CPU processes are supported (gloo). On several GPUs BN becomes SyncBN unless the config has
       ``sync_bn``.
-    - Loaders without workers, and those of evaluations, get the settings that they need.
-    - Checkpoints are loaded strictly and resumed from the newest valid one.
-    - A run that trains writes its config, as given, into the work directory.
-    - ``compile`` compiles the losses of the model. mmengine would compile whole steps, and again whenever the
-      size of images or the learning rate changes.
-    - Tables of hundreds of lines go to the log file only.
+    - Data loaders without workers accept ``persistent_workers=True``; ``pin_memory`` is on by default with a
+      GPU.
+    - Checkpoints are loaded strictly, and damaged ones are skipped when resuming.
+    - Only a training writes its config to the work directory.
+    - ``compile`` compiles the losses of the model. mmengine compiles whole steps, and recompiles them if the
+      image size or the learning rate changes.
+    - Tables of hundreds of lines are written to the log file only.
     """
 
     _has_loaded: bool
     _resumable: Resumable | None = None
 
     def setup_env(self, env_cfg: dict) -> None:
-        """Set up the environment, and the process group if there is one."""
+        """Set up the environment and the process group."""
         if self.distributed and not is_distributed():
             start_processes(self.launcher, env_cfg.get('dist_cfg') or {})
         super().setup_env(env_cfg)
 
     def _log_env(self, env_cfg: dict) -> None:
         try:
-            importlib.import_module('torchvision')  # mmengine does so, to log its version
+            importlib.import_module('torchvision')  # mmengine imports it to log its version
         except ModuleNotFoundError:
             pass
         except (ImportError, RuntimeError, OSError):  # it does not match this torch
@@ -120,7 +123,7 @@ class Runner(_Runner):
         return logger
 
     def build_visualizer(self, visualizer: Visualizer | dict | None = None) -> Visualizer:
-        """Build the visualizer; a second run in the same process gets another one than the first."""
+        """Build the visualizer, under a different name for each run in a process."""
         if isinstance(visualizer, dict):
             name = f'{visualizer.get("name", "visualizer")}_{self.experiment_name}'
             visualizer = ConfigDict(visualizer, name=name)
@@ -136,14 +139,14 @@ class Runner(_Runner):
         return super().wrap_model(model_wrapper_cfg, model)
 
     def register_default_hooks(self, hooks: dict[str, Hook | dict] | None = None) -> None:
-        """Register the default hooks; ``None`` removes any of them, not just mmengine's own."""
+        """Register the default hooks; ``None`` removes any hook, not only those of mmengine."""
         engine_hooks = ('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint')
         hooks = hooks or {}
         kept = {name: hook for name, hook in hooks.items() if hook is not None or name in engine_hooks}
         super().register_default_hooks(kept)
 
     def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:
-        """Build the training loop; ``by_epoch`` without ``type`` chooses one, as in mmengine."""
+        """Build the training loop; without ``type``, ``by_epoch`` selects the class, as in mmengine."""
         if isinstance(loop, dict) and 'by_epoch' in loop and 'type' not in loop:
             kind = 'EpochBasedTrainLoop' if loop['by_epoch'] else 'IterBasedTrainLoop'
             loop = dict({key: value for key, value in loop.items() if key != 'by_epoch'}, type=kind)
@@ -153,7 +156,7 @@ class Runner(_Runner):
     def build_dataloader(
         dataloader: DataLoader | dict, seed: int | None = None, diff_rank_seed: bool = False
     ) -> DataLoader:
-        """Build a data loader, with what follows from its other settings and from the device."""
+        """Build a data loader; set ``persistent_workers`` and ``pin_memory`` to match workers and device."""
         if isinstance(dataloader, dict):
             dataloader = dict(dataloader)
             if dataloader.get('num_workers') == 0:
@@ -164,13 +167,13 @@ class Runner(_Runner):
     def _init_model_weights(self) -> None:
         model = unwrapped(self.model)
         if self._resume or self._load_from:
-            # These weights would be overwritten, and their files need not be there.
+            # Skip weights that the checkpoint replaces; their files may be missing.
             for part in (model, getattr(model, 'backbone', model)):
                 part.init_cfg = None
         super()._init_model_weights()
 
     def load_or_resume(self) -> None:
-        """Load ``load_from`` strictly, or resume; mmengine would load what fits and ignore the rest."""
+        """Load ``load_from`` strictly, or resume; mmengine would load matching keys and ignore the rest."""
         if self._has_loaded:
             return
         if self._resume:
@@ -189,21 +192,21 @@ class Runner(_Runner):
         self._has_loaded = True
 
     def dump_config(self) -> None:
-        """Do nothing when the runner is built: a test must not replace the config of the training."""
+        """Do nothing, so that a test does not overwrite the config of the training; see :meth:`train`."""
 
     def train(self) -> nn.Module:
-        """Train.
+        """Write the config to the work directory and train.
 
         Raises:
-            ValueError: If ``activation_checkpointing`` names a module whose input has no gradient: with
-                mmengine's recomputation the module itself would silently get none.
+            ValueError: If ``activation_checkpointing`` names a module whose input requires no gradient, for
+                which mmengine would silently compute no gradients.
         """
         names = self.cfg.get('activation_checkpointing') or ()
         for name in [names] if isinstance(names, str) else names:
             if name in FROM_IMAGES:
                 raise ValueError(
                     f'activation_checkpointing={names!r}: {name} would not be trained. Set '
-                    'model.backbone.with_cp=True, or name modules inside, such as backbone.layers.0'
+                    'model.backbone.with_cp=True, or list inner modules such as backbone.layers.0'
                 )
         target = Path(self.work_dir, Path(self.cfg.filename or '').name)
         if not (self.cfg.filename and target.exists() and target.samefile(self.cfg.filename)):
@@ -227,12 +230,12 @@ class Runner(_Runner):
 
 @WEIGHT_INITIALIZERS.register_module('Pretrained')
 class PretrainedInit:
-    """``init_cfg=dict(type='Pretrained', ...)``: load a backbone or a whole model strictly.
+    """Strict loading of a backbone or a whole model, for ``init_cfg=dict(type='Pretrained', ...)``.
 
     Args:
-        checkpoint: Path or URL; a backbone may be in the keys of any supported source.
-        drop: Key prefixes that are not loaded into a whole model, such as ``['decode_head.conv_seg']`` for
-            another number of classes.
+        checkpoint: Path or URL. A backbone may use the keys of any supported source.
+        drop: Key prefixes to skip when loading a whole model, such as ``['decode_head.conv_seg']`` if the
+            number of classes differs.
     """
 
     def __init__(self, checkpoint: str, drop: list[str] | tuple[str, ...] = ()) -> None:
@@ -240,7 +243,7 @@ class PretrainedInit:
         self.drop = tuple(drop)
 
     def __call__(self, module: nn.Module) -> None:
-        """Load into ``module``."""
+        """Load the checkpoint into ``module``."""
         if hasattr(module, 'decode_head'):
             load_model(module, self.checkpoint, drop=self.drop)
         else:

@@ -1,7 +1,7 @@
-"""Samplers whose order can be entered anywhere, and seeds that follow from it.
+"""Resumable samplers and deterministic seeds.
 
-Every random draw of a training follows from (seed, iteration, rank) or from (seed, place in the order), so
-that a resumed run repeats what an uninterrupted one does, whatever its processes and workers.
+Every random draw of a training depends only on (seed, iteration, rank) or (seed, position in the sample
+order), so that a resumed run equals an uninterrupted one, whatever the number of processes and workers.
 """
 
 import random
@@ -20,7 +20,7 @@ _64_BITS = (1 << 64) - 1
 
 
 def derived_seed(seed: int, *key: int) -> int:
-    """Return a 63-bit seed for ``key``; different keys give unrelated seeds (splitmix64, Steele 2014)."""
+    """Return a 63-bit seed for ``key``; different keys yield independent seeds (splitmix64, Steele 2014)."""
     state = 0
     for part in (seed, *key):
         state = (state ^ (part & _64_BITS)) + 0x9E3779B97F4A7C15 & _64_BITS
@@ -38,7 +38,7 @@ def broadcast_seed(seed: int) -> int:
 
 
 def seed_step(seed: int, iteration: int, rank: int) -> None:
-    """Seed what an iteration draws (dropout, drop path) on the CPU and on this process's GPU."""
+    """Seed the random generators of an iteration (dropout, drop path) on the CPU and the current GPU."""
     step_seed = derived_seed(seed, _STEP, iteration, rank)
     random.seed(step_seed)
     np.random.seed(step_seed & 0xFFFFFFFF)
@@ -49,7 +49,7 @@ def seed_step(seed: int, iteration: int, rank: int) -> None:
 
 
 class Draw(int):
-    """Index of a sample, with the seed for everything that loading it draws."""
+    """Index of a sample, with the seed for loading it."""
 
     seed: int
 
@@ -64,7 +64,7 @@ class Draw(int):
 
 @DATASETS.register_module()
 class SeededDataset(Dataset):
-    """A data set whose transforms draw from the seed of the :class:`Draw`, in whatever process they run.
+    """Data set that seeds the random generators with the seed of each :class:`Draw` before loading it.
 
     Args:
         dataset: The data set or its config.
@@ -79,7 +79,7 @@ class SeededDataset(Dataset):
         return self.dataset.metainfo
 
     def full_init(self) -> None:
-        """Read the list of samples, if the data set initialises lazily."""
+        """Initialise a lazy data set."""
         if hasattr(self.dataset, 'full_init'):
             self.dataset.full_init()
 
@@ -100,15 +100,15 @@ class SeededDataset(Dataset):
 
 @DATA_SAMPLERS.register_module()
 class InfiniteSampler(Sampler):
-    """Passes over the data set, one after the other without end, that can be entered at any place.
+    """Sampler that repeats the data set endlessly and can start at any position.
 
-    Place p belongs to pass p // len(dataset); every pass has its own order. The processes take places in
-    turn, so the samples of an iteration depend on the total batch size alone.
+    Position p belongs to pass p // len(dataset); every pass is shuffled differently. The processes take
+    positions in turn, so the samples of an iteration depend only on the total batch size.
 
     Args:
         dataset: Data set to sample from.
-        shuffle: Whether each pass is shuffled.
-        seed: Seed of the order; ``None`` for a random one, equal in all processes.
+        shuffle: Whether to shuffle each pass.
+        seed: Seed of the order; ``None`` for a random seed shared by all processes.
     """
 
     def __init__(self, dataset: Sized, shuffle: bool = True, seed: int | None = None) -> None:
@@ -121,15 +121,15 @@ class InfiniteSampler(Sampler):
         self.start = 0
 
     def start_at(self, place: int) -> None:
-        """Let the next iterator begin after ``place`` samples, those of all processes counted."""
+        """Make the next iterator start after ``place`` samples, counted over all processes."""
         self.start = place
 
     def advance(self, place: int, count: int) -> int:
-        """Return the place after an iteration of ``count`` samples, those of all processes counted."""
+        """Return the position after an iteration of ``count`` samples, counted over all processes."""
         return place + count
 
     def next_pass(self, place: int) -> int:
-        """Return the place where the next pass begins, or ``place`` if one begins there."""
+        """Return the start position of the next pass, or ``place`` if a pass starts there."""
         return -(-place // self.size) * self.size
 
     def _order(self, turn: int) -> list[int]:
@@ -152,20 +152,20 @@ class InfiniteSampler(Sampler):
             place += self.world_size
 
     def __len__(self) -> int:
-        """Samples of one pass, those of this process."""
+        """Number of samples of this process in one pass."""
         return -(-self.size // self.world_size)
 
 
 @DATA_SAMPLERS.register_module()
 class DefaultSampler(InfiniteSampler):
-    """One pass over the data set at a time, as mmengine's sampler of this name, that can be entered anywhere.
+    """mmengine's sampler of one pass over the data set, which here can start at any position.
 
     Args:
         dataset: Data set to sample from.
-        shuffle: Whether each pass is shuffled.
-        seed: Seed of the order; ``None`` for a random one, equal in all processes.
-        round_up: Whether samples are repeated so that every process gets the same number, as training needs.
-            An evaluation would count them twice.
+        shuffle: Whether to shuffle each pass.
+        seed: Seed of the order; ``None`` for a random seed shared by all processes.
+        round_up: Whether to repeat samples so that every process gets the same number. Training needs this;
+            an evaluation would count the repeated samples twice.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Signals that ask a training to stop: it finishes the step, saves a checkpoint and can be resumed."""
+"""Stop a training on a signal: finish the step and save a checkpoint to resume from."""
 
 import atexit
 import multiprocessing
@@ -20,9 +20,9 @@ from dpt.engine.checkpointing import CheckpointHook, has_updated
 from dpt.registry import HOOKS
 
 STOPPED = 75
-"""Exit status of a training that a signal has stopped and ``--resume`` goes on with (EX_TEMPFAIL)."""
+"""Exit status of a training that a signal stopped and ``--resume`` continues (EX_TEMPFAIL)."""
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
-_SAME_SIGNAL = 1.0  # seconds; Ctrl-C reaches a process of torchrun from the terminal and from torchrun
+_SAME_SIGNAL = 1.0  # seconds; on Ctrl-C both the terminal and torchrun send SIGINT
 
 
 class ValidationStopped(Exception):  # noqa: N818 (not an error)
@@ -30,13 +30,13 @@ class ValidationStopped(Exception):  # noqa: N818 (not an error)
 
 
 def begin_worker(then: Callable[[int], None] | None, worker: int) -> None:
-    """Let a worker of a data loader ignore the signals, which are for the run.
+    """Make a worker of a data loader ignore the stop signals.
 
-    Slurm and the terminal signal every process of a job. A worker that ended would take the step that is to
-    be finished with it. Workers end with their main process.
+    Slurm and the terminal signal every process of a job, but the current step still needs its workers.
+    Workers exit with their main process.
 
     Args:
-        then: The loader's own ``worker_init_fn``.
+        then: Original ``worker_init_fn`` of the loader.
         worker: Index of the worker.
     """
     for number in _SIGNALS:
@@ -46,9 +46,9 @@ def begin_worker(then: Callable[[int], None] | None, worker: int) -> None:
 
 
 def kill_workers_at_exit() -> None:
-    """Kill workers when Python exits.
+    """Kill data loader workers when Python exits.
 
-    multiprocessing sends them SIGTERM, which they ignore, and would then wait for one that hangs in reading.
+    multiprocessing sends SIGTERM, which workers ignore, and would then wait for a worker that hangs.
     """
     atexit.unregister(_kill_workers)
     atexit.register(_kill_workers)
@@ -56,14 +56,14 @@ def kill_workers_at_exit() -> None:
 
 def _kill_workers() -> None:
     if hasattr(signal, 'SIGCHLD'):
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch would raise an error for each worker
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler raises an error for a killed worker
     for worker in multiprocessing.active_children():
-        if worker.daemon:  # workers are daemons; other processes are the user's
+        if worker.daemon:  # workers are daemons; other processes belong to the user
             worker.kill()
 
 
 class StopSignals:
-    """Records the first SIGTERM, SIGINT or SIGUSR1; a second one ends the process at once."""
+    """Records the first SIGTERM, SIGINT or SIGUSR1; a second signal ends the process at once."""
 
     def __init__(self) -> None:
         self.received: signal.Signals | None = None
@@ -72,18 +72,18 @@ class StopSignals:
         self._before: dict[int, object] = {}
 
     def install(self) -> None:
-        """Catch the signals from now on, if this is the main thread: others cannot."""
+        """Install the handlers, if this is the main thread; other threads cannot."""
         if threading.current_thread() is threading.main_thread() and not self._before:
             self._before = {number: signal.signal(number, self._handle) for number in _SIGNALS}
 
     def restore(self) -> None:
-        """Restore the handlers of before."""
+        """Restore the previous handlers."""
         for number, handler in self._before.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)  # type: ignore[arg-type]
         self._before = {}
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if os.getpid() != self._process:  # a worker that has just been forked
+        if os.getpid() != self._process:  # a newly forked worker
             return
         if self.received is None:
             self.received, self._time = signal.Signals(number), time.monotonic()
@@ -101,9 +101,9 @@ class StopSignals:
 
 
 class Agreement:
-    """Lets all processes stop after the same iteration when one of them was asked to.
+    """Makes all processes stop after the same iteration when one of them received a signal.
 
-    The answers are reduced over the CPUs (gloo) during the next step, so that no device waits for them.
+    The flags are reduced on the CPUs (gloo) during the next step, so that no GPU waits for them.
     """
 
     def __init__(self) -> None:
@@ -111,7 +111,7 @@ class Agreement:
         self._asked: tuple[torch.Tensor, distributed.Work] | None = None
 
     def after_step(self, stop: bool) -> bool:
-        """Whether all processes stop now, because one of them answered ``True`` one call ago."""
+        """Return whether all processes stop now, because one passed ``stop=True`` in the previous call."""
         if self._group is None:
             return stop
         agreed = self.finish()
@@ -121,7 +121,7 @@ class Agreement:
         return agreed
 
     def now(self, stop: bool) -> bool:
-        """Whether all processes stop now, because one of them answers ``True`` in this call."""
+        """Return whether all processes stop now, because one passes ``stop=True`` in this call."""
         if self._group is None:
             return stop
         answer = torch.tensor([int(stop)])
@@ -129,12 +129,12 @@ class Agreement:
         return bool(answer.item())
 
     def wait_for_all(self) -> None:
-        """Wait until every process calls this."""
+        """Wait until every process has called this method."""
         if self._group is not None:
             distributed.barrier(self._group)
 
     def finish(self) -> bool:
-        """Wait for the last answers; return whether all stop."""
+        """Wait for the pending reduction; return whether all processes stop."""
         asked, self._asked = self._asked, None
         if asked is None:
             return False
@@ -144,22 +144,22 @@ class Agreement:
 
 @HOOKS.register_module()
 class StopSignalHook(Hook):
-    """On SIGTERM, SIGINT or SIGUSR1 (Slurm's warning): finish the step, save a checkpoint, end the training.
+    """Stop the training on SIGTERM, SIGINT or SIGUSR1 (Slurm's warning) after finishing the step and saving.
 
-    All processes stop after the same iteration. A validation is interrupted, and repeated by the resumed run.
-    A second signal ends the process at once, with nothing saved.
+    All processes stop after the same iteration. A validation is interrupted, and the resumed run repeats it.
+    A second signal ends the process at once, without saving.
     """
 
-    priority = 'LOWEST'  # after the checkpoint that this iteration may be due
+    priority = 'LOWEST'  # after the regular checkpoint of the iteration
 
     def __init__(self) -> None:
         self.signals = StopSignals()
         self.stopped = self.saved = False
         self._agreed = False
-        self._agreement: Agreement | None = None  # where a training runs
+        self._agreement: Agreement | None = None  # set during a training
 
     def before_train(self, runner: Runner) -> None:
-        """Start to listen, before the workers of the loaders are started."""
+        """Install the signal handlers before the data loaders start their workers."""
         self._agreement = Agreement()
         kill_workers_at_exit()
         for loader in (runner.train_dataloader, runner.val_dataloader if runner.val_loop else None):
@@ -170,7 +170,7 @@ class StopSignalHook(Hook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: dict | None = None
     ) -> None:
-        """Stop if a process was asked to, and no gradients are accumulated for the next iteration."""
+        """Stop if a process received a signal, unless gradients are still being accumulated."""
         if self._agreement is not None and self._agreement.after_step(self.signals.received is not None):
             self._agreed = True
         if self._agreed and has_updated(runner.optim_wrapper):
@@ -179,10 +179,10 @@ class StopSignalHook(Hook):
     def after_val_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: object = None
     ) -> None:
-        """Interrupt the validation if a process was asked to stop.
+        """Interrupt the validation if a process received a signal.
 
         Raises:
-            ValidationStopped: For the training loop.
+            ValidationStopped: If so; the training loop catches it.
         """
         loader = runner.val_dataloader
         if batch_idx >= len(loader.dataset) // (get_world_size() * (loader.batch_size or 1)):
@@ -192,7 +192,7 @@ class StopSignalHook(Hook):
             raise ValidationStopped
 
     def after_train(self, runner: Runner) -> None:
-        """Save, if this is why the training ends."""
+        """Save a checkpoint if a signal stopped the training."""
         if self._agreement is not None:
             self._agreement.finish()
         if not self.stopped:
@@ -202,7 +202,7 @@ class StopSignalHook(Hook):
                 hook.save(runner)
                 self.saved |= hook.save_optimizer
         if self._agreement is not None:
-            # When one process exits with another status than 0, torchrun kills the one that still writes.
+            # torchrun kills the process that is still writing if another exits with a non-zero status.
             self._agreement.wait_for_all()
         name = self.signals.received.name if self.signals.received else 'a signal to another process'
         after = f'{name}: stopped after iteration {runner.iter}'

@@ -1,4 +1,4 @@
-"""One run at a time in a work directory; a run that torchrun restarts finds its own checkpoints."""
+"""Lock of a work directory, and detection of checkpoints saved before a restart by torchrun."""
 
 import contextlib
 import json
@@ -14,23 +14,23 @@ from dpt.engine.distributed import RANK, restarted
 
 LOCK_NAME = '.lock'
 RUN_NAME = '.run.json'
-"""Names the process that holds the lock; written when a run begins, not when torchrun restarts it."""
+"""File that describes the process holding the lock; not rewritten when torchrun restarts the run."""
 PATIENCE = 10.0
-"""Seconds to wait for the lock: forked workers of a killed run hold it until they notice, after 5 s."""
+"""Seconds to wait for the lock, because forked workers of a killed run hold it for up to 5 s."""
 
 
 @contextlib.contextmanager
 def locked_work_dir(work_dir: str | Path, launcher: str = 'none') -> Iterator[None]:
-    """Create ``work_dir`` and keep other runs out of it for as long as the block lasts.
+    """Create ``work_dir`` and lock it against other runs.
 
-    Rank 0 holds the lock for all processes. The system releases it however the process ends.
+    Rank 0 holds the lock for all processes. The system releases the lock even if the process is killed.
 
     Args:
-        work_dir: Where the run writes.
-        launcher: How the processes were started; determines the rank.
+        work_dir: Work directory of the run.
+        launcher: Launcher of the processes, which determines the variable with the rank.
 
     Raises:
-        BlockingIOError: If another run holds the lock; the message names it.
+        BlockingIOError: If another run holds the lock; the message names its process.
     """
     if os.environ.get(RANK.get(launcher, ''), '0') != '0':
         yield
@@ -44,8 +44,8 @@ def locked_work_dir(work_dir: str | Path, launcher: str = 'none') -> Iterator[No
         holder = _holder(folder)
         raise BlockingIOError(
             f'work directory {folder} is in use by process {holder.get("pid", "?")} on '
-            f'{holder.get("host", "?")}, started {holder.get("started", "?")}: a second run there would '
-            'overwrite its checkpoints. Wait for it or stop it, or give another --work-dir'
+            f'{holder.get("host", "?")}, started {holder.get("started", "?")}: a second run would '
+            'overwrite its checkpoints. Wait for it, stop it, or use another --work-dir'
         ) from None
     try:
         if not restarted():
@@ -63,9 +63,9 @@ def _holder(folder: Path) -> dict:
 
 
 def saved_before_restart(work_dir: str | Path) -> bool:
-    """Whether torchrun has restarted this run after it had saved a checkpoint.
+    """Whether torchrun has restarted this run after it saved a checkpoint.
 
-    A checkpoint that was in the work directory before the run began belongs to another run.
+    A checkpoint older than the start of the run belongs to another run.
     """
     pointer, run = Path(work_dir) / 'last_checkpoint', Path(work_dir) / RUN_NAME
     if not restarted() or not pointer.is_file() or not run.is_file():

@@ -1,4 +1,4 @@
-"""Mistakes in a config are told with file, dotted key and the nearest name; what is right passes."""
+"""Mistakes in a config are reported with file, dotted key and closest name; valid configs pass."""
 
 import copy
 import functools
@@ -33,8 +33,8 @@ def camvid(**options: Any) -> Config:
     return config
 
 
-def told(task: str = 'train', **options: Any) -> str:
-    """What is said about CamVid's config with these options, without the file."""
+def reported(task: str = 'train', **options: Any) -> str:
+    """Return the error for CamVid's config with these options, without the file name."""
     with pytest.raises(ValueError, match=re.escape(CAMVID)) as caught:
         check_config(camvid(**options), task)
     lines = str(caught.value).splitlines()
@@ -44,7 +44,7 @@ def told(task: str = 'train', **options: Any) -> str:
 
 @pytest.mark.parametrize('task', ['train', 'test'])
 @pytest.mark.parametrize('path', sorted(ROOT.glob('*.py')), ids=lambda path: path.stem)
-def test_our_configs_pass(path: Path, task: str) -> None:
+def test_shipped_configs_pass(path: Path, task: str) -> None:
     config = load_config(str(path), NO_WEIGHTS)
     before = config.pretty_text
     check_config(config, task)
@@ -60,10 +60,10 @@ def test_our_configs_pass(path: Path, task: str) -> None:
             "VisionTransformer has no argument 'embed_dim'; did you mean embed_dims?",
         ),
         ('model.decode_head.norm_cfg', None, "DPTHead has no argument 'norm_cfg'"),
-        ('model.decode_head.type', 'DPTHed', "'DPTHed' is no known model; did you mean DPTHead?"),
+        ('model.decode_head.type', 'DPTHed', "unknown model 'DPTHed'; did you mean DPTHead?"),
         ('model.data_preprocessor.pad_value', 0, 'did you mean pad_val?'),
-        ('train_dataloader.batchsize', 2, 'no such key; did you mean batch_size?'),
-        ('train_dataloader.num_workers', '4', "'4' is no whole number from 0 on"),
+        ('train_dataloader.batchsize', 2, 'unknown key; did you mean batch_size?'),
+        ('train_dataloader.num_workers', '4', "'4' is not an integer >= 0"),
         ('train_dataloader.sampler.shufle', True, 'did you mean shuffle?'),
         ('train_dataloader.dataset.img_sufix', '.png', 'CamVidDataset has no argument'),
         (f'{PIPELINE}.3.cat_max_ration', 0.7, 'did you mean cat_max_ratio?'),
@@ -88,11 +88,11 @@ def test_our_configs_pass(path: Path, task: str) -> None:
         ('visualizer.vis_backends.0.type', 'LocalBackend', 'did you mean LocalVisBackend?'),
         ('env_cfg.mp_cfg.opencv_threads', 0, 'did you mean opencv_num_threads?'),
         ('log_level', 'INF', 'did you mean INFO?'),
-        ('total_batch_size', 'all', "'all' is no whole number from 1 on"),
+        ('total_batch_size', 'all', "'all' is not an integer >= 1"),
     ],
 )
-def test_a_mistake_in_any_part_is_told_with_its_key(option: str, value: object, expected: str) -> None:
-    (line,) = told(**{option: value}).splitlines()
+def test_a_mistake_in_any_part_is_reported_with_its_key(option: str, value: object, expected: str) -> None:
+    (line,) = reported(**{option: value}).splitlines()
     assert line.startswith(f'{option}: ')
     assert expected in line
 
@@ -106,7 +106,7 @@ def test_a_mistake_in_any_part_is_told_with_its_key(option: str, value: object, 
         (
             'model.data_preprocessor.size',
             (365, 476),
-            '(365, 476) is no multiple of model.backbone.patch_size=14',
+            '(365, 476) is not a multiple of model.backbone.patch_size=14',
         ),
         (
             f'{PIPELINE}.3.crop_size',
@@ -114,30 +114,30 @@ def test_a_mistake_in_any_part_is_told_with_its_key(option: str, value: object, 
             '(378, 476) is larger than model.data_preprocessor.size=(364, 476)',
         ),
         ('load_from', 'gone.pth', 'gone.pth does not exist'),
-        ('val_dataloader.dataset.max_bad_samples', 2, 'an evaluation counts every image'),
+        ('val_dataloader.dataset.max_bad_samples', 2, 'only training may skip images'),
     ],
 )
-def test_values_that_do_not_go_together_are_told(option: str, value: object, expected: str) -> None:
-    (line,) = told(**{option: value}).splitlines()
+def test_contradicting_values_are_reported(option: str, value: object, expected: str) -> None:
+    (line,) = reported(**{option: value}).splitlines()
     assert line.startswith(f'{option}: {expected}')
 
 
-def test_without_padding_the_crop_itself_has_to_fit_the_patch() -> None:
+def test_without_padding_the_crop_must_fit_the_patch_size() -> None:
     options = {'model.data_preprocessor.size': None, f'{PIPELINE}.3.crop_size': (100, 140)}
-    assert told(**options).startswith(f'{PIPELINE}.3.crop_size: (100, 140) is no multiple of model.backbone')
+    assert reported(**options).startswith(f'{PIPELINE}.3.crop_size: (100, 140) is not a multiple of model')
     check_config(camvid(**{**options, 'model.data_preprocessor.size_divisor': 28}), 'train')
     options['model.data_preprocessor.size_divisor'] = 32
-    assert told(**options).startswith('model.data_preprocessor.size_divisor: 32 is no multiple')
+    assert reported(**options).startswith('model.data_preprocessor.size_divisor: 32 is not a multiple')
 
 
-def test_sizes_of_a_test_have_to_fit_the_patch_too() -> None:
+def test_test_sizes_must_fit_the_patch_size() -> None:
     slide = dict(mode='slide', crop_size=(100, 100), stride=(50, 50))
-    assert told('test', **{'model.test_cfg': slide}).startswith('model.test_cfg.crop_size: (100, 100) is no')
+    assert reported('test', **{'model.test_cfg': slide}).startswith('model.test_cfg.crop_size: (100, 100)')
     option = 'model.data_preprocessor.test_cfg.size_divisor'
-    assert told('test', **{option: 32}).startswith(f'{option}: 32 is no multiple')
+    assert reported('test', **{option: 32}).startswith(f'{option}: 32 is not a multiple')
 
 
-def test_missing_weights_are_told_for_training_only() -> None:
+def test_missing_weights_are_reported_for_training_only() -> None:
     config = camvid()
     config.model.backbone.init_cfg = dict(type='Pretrained', checkpoint='gone/vit.pth')
     with pytest.raises(
@@ -145,32 +145,32 @@ def test_missing_weights_are_told_for_training_only() -> None:
     ):
         check_config(config, 'train')
     check_config(config, 'test')
-    config.load_from = __file__  # replaces them
+    config.load_from = __file__  # replaces the weights
     check_config(config, 'train')
     config.load_from = None
     config.model.backbone.init_cfg.checkpoint = 'https://example.org/vit.pth'
     check_config(config, 'train')
 
 
-def test_a_checkpoint_to_resume_that_is_missing_is_told_by_its_option() -> None:
-    assert told(resume=True, load_from='gone.pth') == '--resume: gone.pth does not exist'
+def test_a_missing_checkpoint_to_resume_is_reported() -> None:
+    assert reported(resume=True, load_from='gone.pth') == '--resume: gone.pth does not exist'
 
 
-def test_data_that_are_missing_too_are_told_with_the_weights() -> None:
+def test_missing_data_and_weights_are_reported_together() -> None:
     options = {'data_root': 'gone', 'model.backbone.init_cfg.checkpoint': 'gone/vit.pth'}
     config = load_config(str(ROOT / 'dpt_vit-b16_512x512_160k_ade20k.py'), options)
     with pytest.raises(ValueError, match=r'(?s)gone/vit\.pth does not exist.*ADEChallengeData2016\.zip'):
         check_config(config, 'train')
 
 
-def test_constructors_and_the_data_set_s_own_checks_speak_with_their_key() -> None:
-    line = told(**{f'{PIPELINE}.3.crop_size': (0, 4)})
+def test_errors_of_constructors_and_data_sets_have_their_key() -> None:
+    line = reported(**{f'{PIPELINE}.3.crop_size': (0, 4)})
     assert line.startswith(f'{PIPELINE}.3: crop_size is (0, 4): a positive number')
-    line = told(**{'train_dataloader.dataset.metainfo': dict(classes=['boat'])})
+    line = reported(**{'train_dataloader.dataset.metainfo': dict(classes=['boat'])})
     assert line.startswith("train_dataloader.dataset: CamVidDataset has no class ['boat']")
 
 
-def test_all_findings_are_told_each_in_a_line_and_shared_ones_once() -> None:
+def test_each_mistake_has_one_line_even_in_shared_pipelines() -> None:
     config = camvid()
     config.test_dataloader.dataset.pipeline = config.val_dataloader.dataset.pipeline
     config.val_dataloader.dataset.pipeline[0].colour_type = 'color'
@@ -181,7 +181,7 @@ def test_all_findings_are_told_each_in_a_line_and_shared_ones_once() -> None:
     assert keys == ['val_dataloader.dataset.pipeline.0.colour_type', 'model.neck.chanels']
 
 
-def test_a_missing_argument_or_type_is_told() -> None:
+def test_a_missing_argument_or_type_is_reported() -> None:
     config = camvid()
     del config.model.decode_head['num_classes']
     del config.model.neck['type']
@@ -191,9 +191,7 @@ def test_a_missing_argument_or_type_is_told() -> None:
 
 
 @pytest.mark.parametrize(('key', 'meant'), [('optim_wraper', 'optim_wrapper'), ('load_form', 'load_from')])
-def test_a_top_level_key_that_is_nearly_one_that_is_read_is_told(
-    tmp_path: Path, key: str, meant: str
-) -> None:
+def test_misspelt_top_level_keys_are_reported(tmp_path: Path, key: str, meant: str) -> None:
     path = tmp_path / 'mine.py'
     text = f"_base_ = [{CAMVID!r}]\n{key} = dict(x=1)\nbase_lr = 3\ndata_root2 = ''\n"
     path.write_text(text)
@@ -226,7 +224,7 @@ def test_a_top_level_key_that_is_nearly_one_that_is_read_is_told(
     ],
     ids=lambda value: value['type'] if isinstance(value, dict) else '',
 )
-def test_valid_parts_of_the_engine_pass(part: dict, registry: object) -> None:
+def test_valid_parts_of_mmengine_pass(part: dict, registry: object) -> None:
     assert list(check_parts(part, 'part', registry)) == []  # type: ignore[arg-type]
 
 
@@ -253,19 +251,21 @@ def test_valid_parts_of_the_engine_pass(part: dict, registry: object) -> None:
         (float('inf'), int, True),
     ],
 )
-def test_only_sure_contradictions_of_an_annotation_count(value: object, annotation: Any, wrong: bool) -> None:
+def test_only_definite_contradictions_of_an_annotation_are_reported(
+    value: object, annotation: Any, wrong: bool
+) -> None:
     assert wrong_type(value, annotation) is wrong
 
 
 class UsersPart:
-    """As a user writes one: an annotation that says too little, inner parts of its own, a pretrained head."""
+    """A user's part with a vague annotation, nested parts and a pretrained head."""
 
     def __init__(self, size: int = 1, *, embed: object = None, num_classes: int = 0, patch_size: int = 16):
         self.size, self.embed, self.num_classes, self.patch_size = size, embed, num_classes, patch_size
 
 
 class UsersData(BaseSegDataset):
-    """Takes its pipeline under another name."""
+    """A user's data set whose pipeline argument has another name."""
 
     def __init__(self, folder: str, transforms: list):
         super().__init__(data_root=folder, pipeline=transforms)
@@ -282,7 +282,7 @@ def users_parts() -> Iterator[None]:
 
 @pytest.mark.usefixtures('users_parts')
 @pytest.mark.parametrize('patch_size', [7, [7, 3, 3, 3]])
-def test_parts_of_a_user_may_do_what_they_like_with_what_they_get(patch_size: object) -> None:
+def test_values_inside_user_parts_are_not_checked(patch_size: object) -> None:
     config = camvid()
     backbone = dict(type='UsersPart', size=[4, 4], embed=dict(type='sine'), num_classes=1000)
     config.model.backbone = {**backbone, 'patch_size': patch_size}
@@ -294,10 +294,10 @@ def test_parts_of_a_user_may_do_what_they_like_with_what_they_get(patch_size: ob
         check_config(config, 'train')
 
 
-def test_a_missing_model_or_type_of_a_data_set_is_told() -> None:
+def test_a_missing_model_or_data_set_type_is_reported() -> None:
     config = camvid()
     config.model = None
     del config.val_dataloader.dataset['type']
-    with pytest.raises(ValueError, match='model: it is missing') as caught:
+    with pytest.raises(ValueError, match='model: this key is missing') as caught:
         check_config(config, 'train')
     assert "val_dataloader.dataset: the key 'type' is missing" in str(caught.value)

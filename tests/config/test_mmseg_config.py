@@ -1,4 +1,4 @@
-"""Configs of MMSegmentation 1.x become ours on loading, and what cannot is an error that names the key."""
+"""Translation of MMSegmentation 1.x configs; values without an equivalent raise errors with their key."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -124,7 +124,7 @@ def recipe() -> dict:
 
 
 def edited(**options: Any) -> Config:
-    """The recipe with values by dotted key (``__`` for a dot)."""
+    """The recipe with values set by dotted key (``__`` for a dot)."""
     config = Config(recipe())
     config.merge_from_dict({key.replace('__', '.'): value for key, value in options.items()})
     return config
@@ -157,10 +157,10 @@ def tiny(**options: Any) -> Config:
 
 
 class TestModel:
-    def test_the_recipe_is_that_of_our_own_config(self, repository: Path) -> None:
+    def test_the_recipe_equals_the_config_of_dpt(self, repository: Path) -> None:
         ours = load_config(str(repository / 'configs/dpt_vit-b16_512x512_160k_ade20k.py'))
         config, _ = translate_mmseg_config(Config(recipe()))
-        with torch.device('meta'):  # names and shapes alone
+        with torch.device('meta'):  # only names and shapes
             theirs, own = MODELS.build(config.model), MODELS.build(ours.model)
         assert theirs.backbone.layers[0].ln1.eps == 1e-5
         shapes = [{key: value.shape for key, value in one.state_dict().items()} for one in (theirs, own)]
@@ -172,7 +172,7 @@ class TestModel:
         for name in ('optim_wrapper', 'param_scheduler', 'train_cfg', 'tta_pipeline', 'train_dataloader'):
             assert config[name] == Config(recipe())[name], f'{name} must stay as it is'
 
-    def test_it_is_pure(self) -> None:
+    def test_the_source_config_is_not_modified(self) -> None:
         config = edited()
         translate_mmseg_config(config)
         assert config.to_dict() == Config(recipe()).to_dict()
@@ -204,7 +204,7 @@ class TestModel:
         assert tuple(model.test_cfg['crop_size']) == (64, 48)
         assert tuple(model.test_cfg['stride']) == (32, 24)
         assert model.data_preprocessor.test_padding == (None, 32)
-        assert 'model.backbone.norm_eps=1e-06: of norm_cfg' in lines
+        assert 'model.backbone.norm_eps=1e-06: from norm_cfg' in lines
 
     def test_defaults_are_those_of_mmsegmentation(self) -> None:
         source = tiny()
@@ -234,13 +234,13 @@ class TestModel:
         source.model.data_preprocessor[name] = True
         assert translate_mmseg_config(source)[0].model.data_preprocessor.bgr_to_rgb
 
-    def test_stochastic_depth_spares_attention_as_there(self) -> None:
+    def test_stochastic_depth_skips_attention_as_in_mmsegmentation(self) -> None:
         config, lines = translate_mmseg_config(tiny(model__backbone__drop_path_rate=0.5))
         layer = MODELS.build(config.model).backbone.layers[-1].train()
         layer.drop_path.drop_prob = 1 - 1e-7  # the feed-forward part is dropped
         tokens = torch.rand(2, 5, 32)
         torch.testing.assert_close(layer(tokens), tokens + layer.attn(layer.ln1(tokens)))
-        assert 'model.backbone.drop_path_rate=0.5: of the feed-forward parts alone, as there' in lines
+        assert any('drop_path_rate=0.5: only for feed-forward branches' in line for line in lines)
         assert 'drop_path_attn' not in translate_mmseg_config(tiny())[0].model.backbone
 
     @pytest.mark.parametrize('size', [(64,), 64, (64, 64)])
@@ -248,7 +248,7 @@ class TestModel:
         config, _ = translate_mmseg_config(tiny(model__backbone__img_size=size))
         assert MODELS.build(config.model).backbone.native_grid == (4, 4)
 
-    def test_our_own_auxiliary_heads_pass(self) -> None:
+    def test_auxiliary_heads_of_dpt_are_kept(self) -> None:
         heads = [dict(type='FCNHead', in_channels=8, num_classes=150)]
         config, _ = translate_mmseg_config(tiny(model__auxiliary_heads=heads))
         assert len(MODELS.build(config.model).auxiliary_heads) == 1
@@ -298,11 +298,11 @@ class TestModel:
             ('model.data_preprocessor.test_cfg', dict(divisor=32)),
         ],
     )
-    def test_what_cannot_be_expressed_is_refused_by_name(self, key: str, value: Any) -> None:
+    def test_values_without_an_equivalent_are_rejected_with_their_key(self, key: str, value: Any) -> None:
         with pytest.raises(ValueError, match=rf'^{key}'):
             translate_mmseg_config(replaced(key, value))
 
-    def test_two_sources_of_weights_are_refused(self) -> None:
+    def test_two_sources_of_weights_are_rejected(self) -> None:
         source = edited(model__backbone__init_cfg=dict(type='Pretrained', checkpoint='other.pth'))
         with pytest.raises(ValueError, match=r'^model\.pretrained and model\.backbone\.init_cfg'):
             translate_mmseg_config(source)
@@ -329,11 +329,11 @@ class TestParts:
             ('runner_type', 'Other'),
         ],
     )
-    def test_parts_and_arguments_of_other_names_are_refused(self, key: str, value: Any) -> None:
+    def test_unknown_parts_and_arguments_are_rejected(self, key: str, value: Any) -> None:
         with pytest.raises(ValueError, match=rf'^{key}'):
             translate_mmseg_config(replaced(key, value))
 
-    def test_what_has_no_effect_is_left_out_and_said(self) -> None:
+    def test_keys_without_effect_are_dropped_and_reported(self) -> None:
         config, lines = translate_mmseg_config(
             edited(
                 train_dataloader__dataset__filter_cfg=dict(min_size=32),
@@ -343,28 +343,28 @@ class TestParts:
         )
         assert 'filter_cfg' not in config.train_dataloader.dataset
         for key in ('train_dataloader.dataset.filter_cfg', 'visualizer.dataset_name', 'model.train_cfg'):
-            assert any(line.startswith(f'{key}: left out') for line in lines)
+            assert any(line.startswith(f'{key}: dropped') for line in lines)
 
-    def test_wrapped_data_sets_are_looked_into(self) -> None:
+    def test_wrapped_data_sets_are_checked(self) -> None:
         source = Config(recipe())
         source.train_dataloader.dataset = dict(type='RepeatDataset', times=2, dataset=dict(type='Unknown'))
         with pytest.raises(ValueError, match=r'^train_dataloader\.dataset\.type=.Unknown'):
             translate_mmseg_config(source)
 
-    def test_a_list_of_data_sets_is_refused(self) -> None:
+    def test_a_list_of_data_sets_is_rejected(self) -> None:
         source = Config(recipe())
         source.train_dataloader['dataset'] = [source.train_dataloader.dataset]
         with pytest.raises(ValueError, match='ConcatDataset'):
             translate_mmseg_config(source)
 
-    def test_the_kind_of_a_random_resize_is_looked_up(self) -> None:
+    def test_the_type_of_a_random_resize_is_checked(self) -> None:
         step = dict(type='RandomChoiceResize', scales=[256, 512], resize_type='ResizeShortestEdge')
         source = Config(recipe())
         source.train_dataloader.dataset.pipeline[1] = step
         with pytest.raises(ValueError, match=r'^train_dataloader\.dataset\.pipeline\.1\.resize_type'):
             translate_mmseg_config(source)
 
-    def test_names_with_the_scope(self) -> None:
+    def test_scopes_of_names_are_removed(self) -> None:
         source = edited(train_dataloader__dataset__type='mmseg.ADE20KDataset')
         source.test_dataloader.dataset.pipeline[2]['_scope_'] = 'mmseg'
         config, _ = translate_mmseg_config(source)
@@ -375,13 +375,15 @@ class TestParts:
         ('dataset', 'offset'),
         [({}, 1), (dict(type='CamVidDataset'), None), (dict(reduce_zero_label=False), None)],
     )
-    def test_written_label_maps_count_as_there(self, dataset: dict, offset: int | None) -> None:
+    def test_written_label_maps_have_the_offset_of_mmsegmentation(
+        self, dataset: dict, offset: int | None
+    ) -> None:
         source = Config(recipe())
         source.test_dataloader.dataset.update(dataset)
         assert translate_mmseg_config(source)[0].test_evaluator.get('label_offset') == offset
 
-    def test_rules_of_the_optimiser_match_the_names_that_parameters_have_there(self) -> None:
-        """'head' is every trainer's key for ten times the rate: there it reaches what is the neck here."""
+    def test_optimiser_rules_match_parameter_names_of_mmsegmentation(self) -> None:
+        """The common key 'head' also matches the neck, which is part of MMSegmentation's head."""
         rules = {'head': dict(lr_mult=10.0), 'neck': dict(lr_mult=3.0), 'fusion_blocks.1': dict(lr_mult=2.0)}
         source = tiny()
         source.optim_wrapper.paramwise_cfg = dict(custom_keys=rules)
@@ -409,7 +411,7 @@ class TestLoading:
 
         return write
 
-    def test_options_are_in_the_names_of_the_config(self, write: Callable[..., Path]) -> None:
+    def test_options_use_the_names_of_the_config(self, write: Callable[..., Path]) -> None:
         options = {
             'model.decode_head.num_classes': 11,
             'train_dataloader.dataset.pipeline.1.scale': (480, 360),
@@ -426,11 +428,11 @@ class TestLoading:
         config = load_config(str(path), dict(data_root='/elsewhere'))
         assert config.test_dataloader.dataset.data_root == '/elsewhere'
 
-    def test_our_names_are_no_options_of_their_config(self, write: Callable[..., Path]) -> None:
+    def test_options_with_names_of_dpt_are_rejected(self, write: Callable[..., Path]) -> None:
         with pytest.raises(ValueError, match=r'^model\.neck'):
             load_config(str(write()), {'model.neck.channels': 64})
 
-    def test_a_translated_config_is_ours(self, write: Callable[..., Path], tmp_path: Path) -> None:
+    def test_a_dumped_translation_loads_unchanged(self, write: Callable[..., Path], tmp_path: Path) -> None:
         config = load_config(str(write()))
         config.dump(tmp_path / 'dumped.py')
         again = load_config(str(tmp_path / 'dumped.py'))
@@ -448,13 +450,13 @@ class TestLoading:
         source['train_dataloader']['dataset']['type'] = 'MyDatasetOfTest'
         config = load_config(str(write(**dict(source, custom_imports=imports))))
         assert config.custom_imports.imports == ['my_parts_of_test']
-        assert 'custom_imports: left out mmseg.models' in config.translated_from_mmseg
+        assert 'custom_imports: dropped mmseg.models' in config.translated_from_mmseg
         DATASETS.module_dict.pop('MyDatasetOfTest')
         imports = dict(imports=['no_such_module_of_test'])
         with pytest.raises(ValueError, match='custom_imports=.*no_such_module_of_test'):
             load_config(str(write(custom_imports=imports)))
 
-    def test_old_configs_are_told_apart(self) -> None:
+    def test_configs_of_mmsegmentation_0_are_rejected(self) -> None:
         source = edited(data=dict(samples_per_gpu=2), lr_config=dict(policy='poly'))
         with pytest.raises(ValueError, match=r'^lr_config: a key of MMSegmentation 0\.x'):
             translate_mmseg_config(source)
@@ -463,10 +465,10 @@ class TestLoading:
 @pytest.mark.parametrize(
     ('scope', 'expected'), [('mmseg', True), (None, True), ('mmengine', True), ('dpt', False)]
 )
-def test_whose_config_it_is(scope: str | None, expected: bool) -> None:
+def test_mmsegmentation_configs_are_recognised(scope: str | None, expected: bool) -> None:
     assert is_mmseg_config(replaced('default_scope', scope)) is expected
 
 
-def test_our_own_configs_are_ours(repository: Path) -> None:
+def test_configs_of_dpt_are_not_translated(repository: Path) -> None:
     for path in sorted((repository / 'configs').glob('*.py')):
         assert 'translated_from_mmseg' not in load_config(str(path)), path

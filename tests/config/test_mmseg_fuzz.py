@@ -1,6 +1,6 @@
-"""Random changes of MMSegmentation's recipe: translated with an account of each, or a ValueError.
+"""Randomly changed MMSegmentation recipes are translated, or raise a ValueError.
 
-A few derandomised examples; ``DPT_FUZZ_EXAMPLES=2000`` draws that many, anew each time.
+Runs a few fixed examples; ``DPT_FUZZ_EXAMPLES=2000`` draws that many random ones.
 """
 
 import copy
@@ -39,7 +39,7 @@ UNKNOWN = 'quite_unknown_key'
 
 
 def paths(node: Any, path: tuple = ()) -> list[tuple]:
-    """The keys that lead to every value, containers included."""
+    """Return the path of keys to every value, including containers."""
     items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
     return [found for key, value in items for found in ((*path, key), *paths(value, (*path, key)))]
 
@@ -51,7 +51,7 @@ def at(node: Any, path: tuple) -> Any:
 
 
 def change(data: st.DataObject, config: dict) -> tuple | None:
-    """Replace, delete or add a value; return the place of what was added, where there is a dict."""
+    """Replace, delete or add a value; return the path of the dict to which a key was added."""
     path = data.draw(st.sampled_from(paths(config)))
     kind = data.draw(st.sampled_from(['replace', 'delete', 'add']))
     if kind == 'add':
@@ -60,7 +60,7 @@ def change(data: st.DataObject, config: dict) -> tuple | None:
             target[UNKNOWN] = 1
             return path
         return None
-    if path == ('default_scope',):  # it would be no config of MMSegmentation
+    if path == ('default_scope',):  # otherwise it is not a config of MMSegmentation
         return None
     if kind == 'delete':
         del at(config, path[:-1])[path[-1]]
@@ -78,7 +78,7 @@ def holds(node: Any) -> bool:
 
 @fuzz
 @given(data=st.data())
-def test_a_changed_recipe_is_translated_or_refused(data) -> None:
+def test_a_changed_recipe_is_translated_or_rejected(data) -> None:
     values = copy.deepcopy(recipe())
     added = change(data, values)
     config = Config(values)
@@ -89,5 +89,5 @@ def test_a_changed_recipe_is_translated_or_refused(data) -> None:
         return
     assert config.to_dict() == before or translated is not config
     assert all(isinstance(line, str) for line in lines)
-    if added is not None:  # neither taken over, to be refused where it is built, nor told: lost silently
+    if added is not None:  # the unknown key must be kept or reported
         assert holds(translated.to_dict()) or any(UNKNOWN in line for line in lines), added

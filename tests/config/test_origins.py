@@ -1,4 +1,4 @@
-"""Each value of a merged config is traced to the file that set it."""
+"""Origins of the values of a merged config."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from dpt.config.origins import COMMAND_LINE, TOOLS, TRANSLATED, config_origins
 
 @pytest.fixture
 def chain(tmp_path: Path) -> Path:
-    """A config on two bases, one of which has a base itself."""
+    """A config with two bases, one of which has its own base."""
     (tmp_path / 'root.py').write_text("a = dict(x=1, y=dict(p=1, q=2), z=[1, 2])\nkept = 'root'\n")
     (tmp_path / 'middle.py').write_text("_base_ = 'root.py'\na = dict(x=2, y=dict(q=2))\n")
     (tmp_path / 'other.py').write_text('b = dict(m=1, n=2)\nempty = dict()\n')
@@ -30,7 +30,7 @@ def test_the_last_file_that_set_a_value_is_named(chain: Path) -> None:
     assert found == {
         'a.x': (2, 'middle.py'),
         'a.y.p': (1, 'root.py'),
-        'a.y.q': (2, 'middle.py'),  # set again to what it was
+        'a.y.q': (2, 'middle.py'),  # set again to the same value
         'a.z': ([3], 'top.py'),
         'kept': ('root', 'root.py'),
         'b.o': (2, 'top.py'),  # b.m and b.n were deleted
@@ -38,7 +38,7 @@ def test_the_last_file_that_set_a_value_is_named(chain: Path) -> None:
     }
 
 
-def test_the_command_line_is_named(repository: Path) -> None:
+def test_values_of_the_command_line_are_marked(repository: Path) -> None:
     options = {'total_batch_size': 4, 'model.backbone.init_cfg': None, 'data_root': 'elsewhere'}
     found = origins(repository / 'configs' / 'quickstart.py', options)
     assert found['total_batch_size'] == (4, COMMAND_LINE)
@@ -48,7 +48,7 @@ def test_the_command_line_is_named(repository: Path) -> None:
     assert found['model.backbone.type'] == ('VisionTransformer', 'dpt_vit-b16.py')
 
 
-def test_every_config_is_told_whole(repository: Path) -> None:
+def test_every_value_of_every_config_has_an_origin(repository: Path) -> None:
     for path in (repository / 'configs').glob('*.py'):
         merged = load_config(str(path))
         lines = config_origins(str(path))
@@ -57,7 +57,7 @@ def test_every_config_is_told_whole(repository: Path) -> None:
         assert unknown == ['work_dir']
 
 
-def test_what_was_translated_says_so(tmp_path: Path) -> None:
+def test_translated_values_are_marked(tmp_path: Path) -> None:
     (tmp_path / 'mmseg.py').write_text(
         "default_scope = 'mmseg'\n"
         "model = dict(type='EncoderDecoder', data_preprocessor=dict(type='SegDataPreProcessor',\n"

@@ -1,4 +1,4 @@
-"""A config file that cannot be read is told in one line, with the place."""
+"""Errors of unreadable config files: one line, with file and line number."""
 
 from pathlib import Path
 
@@ -17,13 +17,13 @@ from dpt.config.load import read_config
         ('e.json', '{', r'e\.json: '),
     ],
 )
-def test_a_mistake_is_told_with_file_and_line(tmp_path: Path, name: str, text: str, message: str) -> None:
+def test_a_mistake_is_reported_with_file_and_line(tmp_path: Path, name: str, text: str, message: str) -> None:
     (tmp_path / name).write_text(text)
     with pytest.raises(ValueError, match=message):
         read_config(str(tmp_path / name))
 
 
-def test_a_base_that_is_missing_keeps_its_kind(tmp_path: Path) -> None:
+def test_a_missing_base_raises_file_not_found(tmp_path: Path) -> None:
     (tmp_path / 'a.py').write_text("_base_ = ['gone.py']\n")
     with pytest.raises(FileNotFoundError, match='gone.py'):
         read_config(str(tmp_path / 'a.py'))

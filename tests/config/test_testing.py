@@ -1,4 +1,4 @@
-"""What a test does, and that it says so."""
+"""Preparation of a config for a test, and the description of the protocol."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ def ade(repository: Path) -> Config:
     return load_config(str(repository / ADE))
 
 
-def test_aug_test_has_the_published_views_and_says_so(ade: Config) -> None:
+def test_aug_test_uses_and_describes_the_published_views(ade: Config) -> None:
     use_test_time_augmentation(ade)
     assert ade.model.type == 'SegTTAModel'
     assert ade.model.module.type == 'EncoderDecoder'
@@ -34,8 +34,8 @@ def test_aug_test_has_the_published_views_and_says_so(ade: Config) -> None:
 @pytest.mark.parametrize(
     'name', ['dpt_vit-b16_512x512_160k_ade20k', 'dpt_vit-s14_252x336_camvid_cpu', 'quickstart']
 )
-def test_ratios_of_the_image_are_chosen_by_name(repository: Path, name: str) -> None:
-    """MMSegmentation 1.x's protocol, as ``--cfg-options tta_ratios_of=image`` sets it."""
+def test_ratios_of_the_image_can_be_selected(repository: Path, name: str) -> None:
+    """``--cfg-options tta_ratios_of=image`` selects the protocol of MMSegmentation 1.x."""
     path = str(repository / f'configs/{name}.py')
     published, config = load_config(path), load_config(path, {'tta_ratios_of': 'image'})
     use_test_time_augmentation(config)
@@ -51,7 +51,7 @@ def test_ratios_of_the_image_are_chosen_by_name(repository: Path, name: str) -> 
     assert 'aspect kept' in describe_protocol(published)[0]
 
 
-def test_a_config_without_the_name_keeps_the_scales_of_its_pipeline(ade: Config) -> None:
+def test_without_tta_ratios_of_the_pipeline_keeps_its_scales(ade: Config) -> None:
     ade.tta_ratios_of = None
     ade.tta_pipeline[1].transforms[0] = [dict(type='Resize', scale=(100, 50), keep_ratio=True)]
     use_test_time_augmentation(ade)
@@ -64,7 +64,7 @@ def test_an_unknown_base_of_the_ratios_is_an_error(ade: Config) -> None:
         use_test_time_augmentation(ade)
 
 
-def test_ratios_that_are_not_those_of_the_pipeline_are_an_error(ade: Config) -> None:
+def test_ratios_that_contradict_the_pipeline_are_an_error(ade: Config) -> None:
     ade.tta_pipeline[1].transforms[0] = [dict(type='Resize', scale=(100, 50), keep_ratio=True)]
     with pytest.raises(ValueError, match=r'\(100, 50\).*which are not the ratios .*tta_ratios_of=None'):
         use_test_time_augmentation(ade)
@@ -73,7 +73,7 @@ def test_ratios_that_are_not_those_of_the_pipeline_are_an_error(ade: Config) -> 
         use_test_time_augmentation(ade)
 
 
-def test_the_single_scale_protocol_says_what_it_is(ade: Config) -> None:
+def test_the_single_scale_protocol_is_described(ade: Config) -> None:
     lines = describe_protocol(ade)
     assert '2048x512 at most, aspect kept' in lines[0]
     assert lines[1] == 'flip: no'
@@ -104,7 +104,7 @@ def test_results_never_overwrite_the_data(ade: Config, tmp_path: Path, folder: s
     write_results(ade, out_dir=str(tmp_path / 'annotations/predicted'))
 
 
-def test_scores_that_cannot_be_written_are_told_before_the_test(ade: Config, tmp_path: Path) -> None:
+def test_an_unwritable_scores_file_fails_before_the_test(ade: Config, tmp_path: Path) -> None:
     (tmp_path / 'file').touch()
     with pytest.raises(FileExistsError, match='file'):
         write_results(ade, scores=str(tmp_path / 'file' / 'scores.npz'))

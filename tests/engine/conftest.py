@@ -1,4 +1,4 @@
-"""A tiny training in this process."""
+"""Fixtures that train a tiny model in this process."""
 
 import copy
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from dpt.engine import Runner, build_runner
 
 @pytest.fixture(scope='session')
 def scenes(tool_module: Callable[[str], ModuleType], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Synthetic scenes: 7 images to train on, 2 to validate on."""
+    """Folder of synthetic scenes: 7 training and 2 validation images."""
     folder = tmp_path_factory.mktemp('scenes')
     tool = tool_module('tools/make_quickstart_data.py')
     tool.make_data(folder / 'data', train=7, val=2, size=(64, 96), seed=0)
@@ -23,7 +23,7 @@ def scenes(tool_module: Callable[[str], ModuleType], tmp_path_factory: pytest.Te
 
 @pytest.fixture
 def tiny(repository: Path, scenes: Path, tiny_options: dict) -> Callable[..., Config]:
-    """Return a config of a tiny model, two images an iteration, everything in this process."""
+    """Return a function that creates a config: tiny model, two images per iteration, no workers."""
 
     def config(work_dir: Path, **options: object) -> Config:
         loaders = {
@@ -54,7 +54,7 @@ def tiny(repository: Path, scenes: Path, tiny_options: dict) -> Callable[..., Co
 
 @pytest.fixture
 def train(tiny: Callable[..., Config]) -> Callable[..., Runner]:
-    """Train the tiny model; return the runner."""
+    """Return a function that trains the tiny model and returns the runner."""
 
     def run(work_dir: Path, resume: str | None = None, **options: object) -> Runner:
         runner = build_runner(tiny(work_dir, **options), resume=resume)

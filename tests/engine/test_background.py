@@ -1,4 +1,4 @@
-"""Work beside the training."""
+"""Jobs in a background thread."""
 
 import threading
 
@@ -7,7 +7,7 @@ import pytest
 from dpt.engine.checkpointing import Background
 
 
-def test_a_job_runs_meanwhile_and_the_next_one_waits_for_it() -> None:
+def test_a_job_runs_in_the_background_and_the_next_waits() -> None:
     background, begin, order = Background(), threading.Event(), []
 
     def first() -> None:
@@ -23,7 +23,7 @@ def test_a_job_runs_meanwhile_and_the_next_one_waits_for_it() -> None:
     assert order == ['first', 'second']
 
 
-def test_what_a_job_raises_is_raised_once() -> None:
+def test_an_error_of_a_job_is_raised_once() -> None:
     background = Background()
 
     def fail() -> None:

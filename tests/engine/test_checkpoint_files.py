@@ -1,4 +1,4 @@
-"""Checkpoint files: whole, verified, found again."""
+"""Writing, verifying and finding checkpoint files."""
 
 import os
 import subprocess
@@ -25,7 +25,7 @@ CONTENT = dict(state_dict=dict(weight=torch.arange(5000.0), bias=torch.ones(7)),
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    """A work directory with checkpoints of three iterations, of which the pointer names the last."""
+    """A work directory with checkpoints of three iterations and a pointer to the last."""
     for iteration in (4, 8, 12):
         content = dict(CONTENT, meta=dict(iter=iteration))
         write_checkpoint(content, tmp_path / f'iter_{iteration}.pth')
@@ -34,7 +34,7 @@ def run(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_written_file_is_whole_and_verified_without_this_package(tmp_path: Path) -> None:
+def test_a_written_file_is_complete_and_passes_zipfile_verification(tmp_path: Path) -> None:
     path = tmp_path / 'new' / 'iter_3.pth'
     write_checkpoint(CONTENT, path)
     assert torch.equal(torch.load(path, weights_only=True)['state_dict']['weight'], torch.arange(5000.0))
@@ -43,7 +43,7 @@ def test_a_written_file_is_whole_and_verified_without_this_package(tmp_path: Pat
     subprocess.run([sys.executable, '-m', 'zipfile', '-t', str(path)], check=True, stdout=subprocess.DEVNULL)
 
 
-def test_every_changed_byte_that_matters_is_damage(tmp_path: Path) -> None:
+def test_changed_bytes_are_detected_as_damage(tmp_path: Path) -> None:
     path = tmp_path / 'iter_3.pth'
     write_checkpoint(CONTENT, path)
     content, random = path.read_bytes(), np.random.default_rng(0)
@@ -53,7 +53,7 @@ def test_every_changed_byte_that_matters_is_damage(tmp_path: Path) -> None:
         if damage(path) is not None:
             found += 1
             continue
-        # Padding between the tensors, or what no reader looks at: what is loaded is the same.
+        # Undetected changes are in bytes that loading ignores, such as padding.
         loaded = torch.load(path, weights_only=True)
         assert loaded['meta'] == CONTENT['meta']
         for key, tensor in CONTENT['state_dict'].items():
@@ -69,7 +69,7 @@ def test_a_truncated_file_is_damage(tmp_path: Path, kept: float) -> None:
     assert 'empty' in damage(path) or 'cut short' in damage(path)
 
 
-def test_a_failed_write_leaves_what_was_there(tmp_path: Path) -> None:
+def test_a_failed_write_keeps_the_old_file(tmp_path: Path) -> None:
     code = (
         'import resource, torch; from pathlib import Path; '
         'from dpt.engine.checkpointing import write_checkpoint; '
@@ -79,12 +79,12 @@ def test_a_failed_write_leaves_what_was_there(tmp_path: Path) -> None:
     )
     result = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
     assert 'iter_3.pth: the checkpoint could not be written ([Errno 27] File too large' in result.stderr
-    assert 'go on with --resume' in result.stderr
+    assert 'continue with --resume' in result.stderr
     assert [file.name for file in tmp_path.iterdir()] == ['iter_3.pth']
     assert torch.load(tmp_path / 'iter_3.pth', weights_only=True)['a'].tolist() == [1.0] * 9
 
 
-def test_a_kill_while_writing_leaves_the_old_file_and_a_leftover_that_is_removed(tmp_path: Path) -> None:
+def test_leftovers_of_a_killed_write_are_removed(tmp_path: Path) -> None:
     path = tmp_path / 'iter_3.pth'
     write_checkpoint(CONTENT, path)
     code = (
@@ -121,7 +121,7 @@ def test_checkpoints_in_another_folder_are_found(run: Path, tmp_path: Path) -> N
     assert Path(find_resume(str(work_dir)).path).samefile(run / 'iter_8.pth')
 
 
-def test_damaged_files_are_passed_over_by_name(run: Path) -> None:
+def test_damaged_files_are_skipped_and_named(run: Path) -> None:
     os.truncate(run / 'iter_12.pth', 100)
     content = bytearray((run / 'iter_8.pth').read_bytes())
     content[content.index(torch.arange(5000.0).numpy().tobytes()) + 7] ^= 1
@@ -131,33 +131,33 @@ def test_damaged_files_are_passed_over_by_name(run: Path) -> None:
     assert 'iter_12.pth: it is cut short' in passed_over[0]
     assert 'iter_8.pth: the checksum of' in passed_over[1]
     with pytest.raises(ValueError, match='iter_12.pth: it is cut short'):
-        find_resume(str(run), str(run / 'iter_12.pth'))  # that one was asked for
+        find_resume(str(run), str(run / 'iter_12.pth'))
     (run / 'iter_4.pth').write_bytes(b'')
     with pytest.raises(ValueError, match='no valid checkpoint.*iter_12.*iter_8.*iter_4.pth: it is empty'):
         find_resume(str(run))
 
 
-def test_a_checkpoint_that_no_pointer_names_is_found(run: Path) -> None:
+def test_a_checkpoint_without_pointer_is_found(run: Path) -> None:
     (run / POINTER).unlink()
     assert find_resume(str(run)).path == str(run / 'iter_12.pth')
     (run / 'iter_12.pth').unlink()
     write_pointer(run, run / 'iter_12.pth')
     path, passed_over = find_resume(str(run))
     assert path == str(run / 'iter_8.pth')
-    assert 'iter_12.pth: it is not there' in passed_over[0]
+    assert 'iter_12.pth: it does not exist' in passed_over[0]
 
 
-def test_nothing_to_resume_is_an_error_never_a_silent_start(tmp_path: Path) -> None:
+def test_nothing_to_resume_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match='nothing to resume'):
         find_resume(str(tmp_path))
-    with pytest.raises(FileNotFoundError, match='no such checkpoint'):
+    with pytest.raises(FileNotFoundError, match='this checkpoint does not exist'):
         find_resume(str(tmp_path), 'gone.pth')
-    write_checkpoint(CONTENT, tmp_path / 'best_mIoU_iter_9.pth')  # weights alone
+    write_checkpoint(CONTENT, tmp_path / 'best_mIoU_iter_9.pth')  # weights only
     with pytest.raises(FileNotFoundError, match='nothing to resume'):
         find_resume(str(tmp_path))
 
 
-def test_a_foreign_zip_is_no_reason_to_stop_looking(run: Path) -> None:
+def test_a_foreign_zip_file_is_skipped(run: Path) -> None:
     with zipfile.ZipFile(run / 'iter_50.pth', 'w') as archive:
         archive.writestr('a', 'b')
     assert find_resume(str(run)).path == str(run / 'iter_12.pth')

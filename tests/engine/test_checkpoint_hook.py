@@ -1,4 +1,4 @@
-"""When checkpoints are saved, which are kept, and which is the best."""
+"""CheckpointHook: when it saves, which checkpoints it keeps, and the best one."""
 
 import logging
 from pathlib import Path
@@ -15,7 +15,7 @@ from dpt.engine.checkpointing import CheckpointHook
 
 
 class Runner:
-    """What the hook needs of a runner; its model's bias counts the iterations."""
+    """Minimal runner; the bias of its model counts the iterations."""
 
     experiment_name, seed, epoch, iter, max_iters = 'test', 0, 0, 0, 100
 
@@ -52,7 +52,7 @@ def load(folder: Path, name: str) -> dict:
     return torch.load(folder / name, weights_only=True)
 
 
-def test_the_last_ones_are_kept_and_the_best_beside_them(tmp_path: Path) -> None:
+def test_the_last_checkpoints_and_the_best_one_are_kept(tmp_path: Path) -> None:
     runner = Runner(tmp_path)
     for iteration, score in ((2, 40.0), (4, 50.0), (6, 30.0), (8, 45.0)):
         runner.train(iteration)
@@ -67,13 +67,13 @@ def test_the_last_ones_are_kept_and_the_best_beside_them(tmp_path: Path) -> None
     assert 'metric' not in load(tmp_path, 'iter_8.pth')['meta']
 
 
-def test_the_best_survives_a_resume(tmp_path: Path) -> None:
+def test_the_best_checkpoint_survives_a_resume(tmp_path: Path) -> None:
     runner = Runner(tmp_path)
     runner.train(2)
     runner.validate(50.0)
     assert 'best_mIoU_iter_2.pth' in runner.files()
     resumed = Runner(tmp_path)
-    checkpoint = load(tmp_path, 'iter_2.pth')  # saved before the validation, and again after it
+    checkpoint = load(tmp_path, 'iter_2.pth')  # saved before the validation and again after it
     assert checkpoint['meta']['metric']['mIoU'] == 50.0
     resumed.message_hub.runtime_info.update(checkpoint['message_hub']['runtime_info'])
     resumed.iter = 2
@@ -85,7 +85,7 @@ def test_the_best_survives_a_resume(tmp_path: Path) -> None:
     assert resumed.files() == {'iter_4.pth', 'iter_6.pth', 'best_mIoU_iter_6.pth', 'last_checkpoint'}
 
 
-def test_an_old_checkpoint_is_deleted_only_after_the_new_one_stands(
+def test_old_checkpoints_are_deleted_after_the_new_one_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runner = Runner(tmp_path, max_keep_ckpts=1)
@@ -120,18 +120,18 @@ def test_an_iteration_is_saved_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr('dpt.engine.checkpointing.write_checkpoint', lambda _, path: written.append(path))
     runner = Runner(tmp_path)
     runner.train(3)
-    runner.hook.save(runner)  # a signal
+    runner.hook.save(runner)  # as after a signal
     runner.hook.save(runner)
     assert [path.name for path in written] == ['iter_2.pth', 'iter_3.pth']
 
 
-def test_what_cannot_be_done_is_said(tmp_path: Path) -> None:
+def test_wrong_arguments_are_errors(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match='intervall'):
         CheckpointHook(intervall=3)
-    with pytest.raises(ValueError, match='folder of the file system'):
+    with pytest.raises(ValueError, match='expected a local folder'):
         Runner(tmp_path, out_dir='s3://bucket')
     runner = Runner(tmp_path, save_best='mFscore', rule='greater')
-    with pytest.raises(ValueError, match="save_best='mFscore' is none of the metrics: mIoU, aAcc"):
+    with pytest.raises(ValueError, match="save_best='mFscore' is not one of the metrics: mIoU, aAcc"):
         runner.validate(50.0)
 
 

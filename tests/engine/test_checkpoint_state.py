@@ -1,4 +1,4 @@
-"""Checkpoints hold nothing that unpickling would have to run, and nothing that changes meanwhile."""
+"""Checkpoints contain plain data only, copied before the training continues."""
 
 import collections
 
@@ -20,13 +20,13 @@ def test_plain_keeps_values_and_containers(tmp_path) -> None:
     assert loaded[4] is None
 
 
-def test_other_objects_are_refused_or_left_out() -> None:
+def test_other_objects_are_rejected_or_dropped() -> None:
     with pytest.raises(TypeError, match='deque'):
         plain({'a': [collections.deque()]})
     assert plain_entries({'a': 1, 'b': collections.deque()}) == {'a': 1}
 
 
-def test_copies_do_not_follow_the_training_and_take_their_memory_once() -> None:
+def test_copies_are_independent_and_reuse_their_memory() -> None:
     live, copies = dict(a=torch.ones(3), b=[torch.zeros(2, 2, dtype=torch.float64), 'text']), HostCopies()
     first = copies.of(live)
     live['a'].add_(1)

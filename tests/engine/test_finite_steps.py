@@ -1,4 +1,4 @@
-"""A step that is not finite leaves everything as it was; one that is finite is the same as ever."""
+"""FiniteSteps: a non-finite step changes nothing, and a finite step is the same as in mmengine."""
 
 from collections.abc import Callable
 
@@ -40,7 +40,7 @@ def train(model: nn.Module, wrapper: PlainWrapper, step: int, change: Callable |
 
 
 def state(model: nn.Module, wrapper: PlainWrapper) -> list[torch.Tensor]:
-    """Copies of all that a step may change: weights, statistics, the optimiser's averages and counts."""
+    """Copies of everything that a step may change: weights, statistics and optimiser state."""
     moments = [value for entry in wrapper.optimizer.state.values() for value in entry.values()]
     named = [value for name, value in model.state_dict().items() if 'num_batches' not in name]
     return [value.clone() for value in (*named, *moments)]
@@ -55,15 +55,13 @@ FAULTS = dict(
     infinite_loss=lambda loss: loss + torch.inf,  # the gradients are finite
     gradient=lambda loss: (
         loss + (loss.detach() - loss).abs().sqrt()
-    ),  # the loss is finite, its derivative not
+    ),  # the loss is finite, but its derivative is not
 )
 
 
 @pytest.mark.parametrize('fault', FAULTS)
 @pytest.mark.parametrize('kind', ['plain', 'clip', 'bf16', 'fused', 'on_device', 'accumulate'])
-def test_a_step_that_is_not_finite_changes_nothing(
-    fault: str, kind: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_non_finite_step_changes_nothing(fault: str, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     options: dict = dict(
         clip=dict(clip_grad=dict(max_norm=1.0)),
         bf16=dict(wrapper=AmpOptimWrapper),
@@ -77,7 +75,7 @@ def test_a_step_that_is_not_finite_changes_nothing(
         assert not wrapper.skipped
     before = state(model, wrapper)
     train(model, wrapper, 4, FAULTS[fault])
-    if kind == 'accumulate':  # the fault is in the first of two
+    if kind == 'accumulate':  # the fault is in the first of two iterations
         assert not wrapper.skipped
         train(model, wrapper, 5)
     assert bool(wrapper.skipped)
@@ -89,7 +87,7 @@ def test_a_step_that_is_not_finite_changes_nothing(
     assert not same(state(model, wrapper), before)
 
 
-def test_an_input_that_is_not_finite_leaves_the_statistics_of_batch_norm() -> None:
+def test_a_non_finite_input_does_not_change_batch_norm_statistics() -> None:
     model, wrapper = setup()
     train(model, wrapper, 0)
     before = state(model, wrapper)
@@ -102,7 +100,7 @@ def test_an_input_that_is_not_finite_leaves_the_statistics_of_batch_norm() -> No
 
 
 @pytest.mark.parametrize('kind', ['plain', 'clip', 'fused', 'on_device', 'accumulate'])
-def test_finite_steps_are_those_of_the_engine_bit_by_bit(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_finite_steps_equal_those_of_mmengine_exactly(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     options: dict = dict(clip=dict(clip_grad=dict(max_norm=0.1)), accumulate=dict(accumulative_counts=2))
     fused = kind in ('fused', 'on_device')
     if kind == 'on_device':
@@ -126,7 +124,7 @@ def scaled(initial: float) -> tuple[nn.Module, AmpOptimWrapper]:
     return model, wrapper
 
 
-def test_what_the_scaler_of_float16_leaves_out_is_no_fault() -> None:
+def test_overflows_that_the_float16_scaler_handles_are_no_faults() -> None:
     model, wrapper = scaled(1024.0)
     train(model, wrapper, 0)
     before = state(model, wrapper)
@@ -138,7 +136,7 @@ def test_what_the_scaler_of_float16_leaves_out_is_no_fault() -> None:
 
 
 @pytest.mark.parametrize(('fault', 'scale'), [('loss', 1024.0), ('infinite_loss', 1024.0), ('gradient', 1.0)])
-def test_a_fault_under_the_scaler_is_one(fault: str, scale: float) -> None:
+def test_faults_with_a_scaler_are_skipped(fault: str, scale: float) -> None:
     model, wrapper = scaled(scale)
     train(model, wrapper, 0)
     assert not bool(wrapper.skipped)
@@ -148,7 +146,7 @@ def test_a_fault_under_the_scaler_is_one(fault: str, scale: float) -> None:
     assert same(state(model, wrapper), before)
 
 
-def test_the_host_does_not_ask_the_scaler_for_its_scale(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_scale_is_read_without_synchronising(monkeypatch: pytest.MonkeyPatch) -> None:
     model, wrapper = scaled(1.0)
     train(model, wrapper, 0)
     monkeypatch.setattr(torch.amp.GradScaler, 'get_scale', lambda self: pytest.fail('the host waits'))

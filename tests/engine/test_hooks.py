@@ -1,4 +1,4 @@
-"""What is compared before a run, and averaged during one."""
+"""ClassCheckHook and SyncBuffersHook."""
 
 from types import SimpleNamespace
 
@@ -18,13 +18,13 @@ def runner(num_classes: int, classes: tuple[str, ...]) -> SimpleNamespace:
 
 
 @pytest.mark.parametrize('stage', ['before_train', 'before_test'])
-def test_another_number_of_classes_is_named(stage: str) -> None:
+def test_a_wrong_number_of_classes_is_an_error(stage: str) -> None:
     getattr(ClassCheckHook(), stage)(runner(3, ('a', 'b', 'c')))
     with pytest.raises(ValueError, match='decode_head has num_classes=4.* has 3 classes'):
         getattr(ClassCheckHook(), stage)(runner(4, ('a', 'b', 'c')))
 
 
-def test_the_classes_of_a_pretrained_backbone_are_its_own() -> None:
+def test_the_number_of_classes_of_a_backbone_is_ignored() -> None:
     run = runner(3, ('a', 'b', 'c'))
     run.model['backbone'] = nn.Identity()
     run.model['backbone'].num_classes = 1000

@@ -1,4 +1,4 @@
-"""The line of the training log."""
+"""LogProcessor."""
 
 from types import SimpleNamespace
 
@@ -9,7 +9,7 @@ from dpt.engine import LogProcessor
 
 
 @pytest.mark.parametrize(('window', 'kept'), [(10, 1000), (1200, 1200), ('global', 1500)])
-def test_values_that_lines_average_over_are_kept(
+def test_values_needed_for_averages_are_kept(
     monkeypatch: pytest.MonkeyPatch, window: int | str, kept: int
 ) -> None:
     monkeypatch.setattr('mmengine.runner.LogProcessor.get_log_after_iter', lambda *_: ({}, ''))

@@ -1,4 +1,4 @@
-"""Trainings by iterations and epochs: order of samples, resuming, stopping, validation, logs."""
+"""Training loops: sample order, resuming, stopping, validation, logs."""
 
 import json
 import os
@@ -30,7 +30,7 @@ DROPPING = {'train_dataloader.drop_last': True}
 
 @HOOKS.register_module()
 class Recorder(Hook):
-    """Record the images of each iteration and the hooks' calls; send SIGTERM after an iteration."""
+    """Records the images of each iteration and the hook calls; can send SIGTERM after an iteration."""
 
     images: list[list[str]] = []
     calls: list[str] = []
@@ -197,7 +197,7 @@ def test_a_resumed_epoch_continues_where_it_stopped(
         (dict(type='IterBasedTrainLoop', max_iters=8, val_interval=4, dynamic_intervals=[(5, 2)]), [4, 6, 8]),
     ],
 )
-def test_validations_come_when_the_config_says(
+def test_validations_follow_the_config(
     given: dict, validations: list[int], train: Train, tmp_path: Path, recorder: type[Recorder]
 ) -> None:
     runner = train(tmp_path, **dict(EPOCHS, train_cfg=dict(given, _delete_=True)), **RECORD)
@@ -206,7 +206,7 @@ def test_validations_come_when_the_config_says(
     assert type(runner.train_loop).__module__ == 'dpt.engine.loop'
 
 
-def test_logs_of_epochs_know_their_iteration(train: Train, tmp_path: Path) -> None:
+def test_logs_of_epochs_have_the_iteration(train: Train, tmp_path: Path) -> None:
     options = {**EPOCHS, **SHUFFLED, 'default_hooks.logger.log_metric_by_epoch': True}
     train(tmp_path, **options)
     lines = [json.loads(line) for file in tmp_path.rglob('scalars.json') for line in file.open()]
@@ -216,7 +216,7 @@ def test_logs_of_epochs_know_their_iteration(train: Train, tmp_path: Path) -> No
     assert [line['step'] for line in run.val] == [8]
 
 
-def test_batches_are_those_of_the_config_or_an_error(train: Train, tmp_path: Path) -> None:
+def test_the_batch_size_is_that_of_the_config(train: Train, tmp_path: Path) -> None:
     given = {'train_dataloader.batch_size': 3, 'total_batch_size': None}
     runner = train(tmp_path, **{**ITERATIONS, **given})
     assert runner.train_dataloader.batch_size == 3
@@ -234,7 +234,7 @@ def test_processes_must_share_the_total_batch(
         train(tmp_path, **ITERATIONS)
 
 
-def test_samplers_that_cannot_be_entered_are_refused(train: Train, tmp_path: Path) -> None:
+def test_samplers_that_cannot_resume_are_rejected(train: Train, tmp_path: Path) -> None:
     options = {**ITERATIONS, 'train_dataloader.sampler': dict(type='mmengine.DefaultSampler', _delete_=True)}
     with pytest.raises(ValueError, match="use 'InfiniteSampler' or 'DefaultSampler'"):
         train(tmp_path, **options)

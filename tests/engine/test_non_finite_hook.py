@@ -1,4 +1,4 @@
-"""Steps left out are counted, told with their files, and bounded."""
+"""NonFiniteHook: skipped steps are counted, reported with their files, and limited."""
 
 import json
 import logging
@@ -17,7 +17,7 @@ SAMPLES = [SimpleNamespace(img_path='a.jpg'), SimpleNamespace(img_path='b.jpg')]
 
 
 class Runner:
-    """What the hook needs of a runner."""
+    """Minimal runner for the hook."""
 
     experiment_name, seed, epoch, iter = 'test', 0, 0, 0
     param_schedulers: list = []
@@ -46,7 +46,7 @@ class Runner:
         self.iter += 1
 
 
-def test_a_step_left_out_is_told_and_its_state_repeats_it(
+def test_skipped_steps_are_reported_with_a_state_to_repeat_them(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     runner, hook = Runner(tmp_path), NonFiniteHook()
@@ -62,7 +62,7 @@ def test_a_step_left_out_is_told_and_its_state_repeats_it(
     assert runner.message_hub.get_info(SKIPPED) == 1
 
 
-def test_only_the_first_states_are_kept(tmp_path: Path) -> None:
+def test_only_the_first_states_are_written(tmp_path: Path) -> None:
     runner, hook = Runner(tmp_path), NonFiniteHook(states=1)
     for _ in range(3):
         runner.step(hook, True)
@@ -71,14 +71,14 @@ def test_only_the_first_states_are_kept(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize('on_device', [False, True])
-def test_too_many_are_an_error(tmp_path: Path, on_device: bool) -> None:
+def test_too_many_skipped_steps_are_an_error(tmp_path: Path, on_device: bool) -> None:
     def flag(value: bool) -> object:
         return torch.tensor(value) if on_device else value
 
     runner, hook = Runner(tmp_path), NonFiniteHook(max_consecutive=2, max_total=5)
     run(runner, hook, [flag(skipped) for skipped in (True, True, False, True, True, False, True, False)])
     with pytest.raises(NonFiniteError, match='gradient not finite.*max_total=5'):
-        run(runner, hook, [flag(True), flag(False)])  # on a device the answer is one step late
+        run(runner, hook, [flag(True), flag(False)])  # on a device the report is one step late
     runner, hook = Runner(tmp_path), NonFiniteHook(max_consecutive=2)
     with pytest.raises(NonFiniteError, match='3 steps in a row'):
         run(runner, hook, [flag(True)] * 3)
@@ -90,7 +90,7 @@ def run(runner: Runner, hook: NonFiniteHook, flags: list) -> None:
     hook.after_train(runner)
 
 
-def test_the_policy_stop_stops_at_the_first_one(tmp_path: Path) -> None:
+def test_the_policy_stop_raises_at_the_first_skipped_step(tmp_path: Path) -> None:
     runner, hook = Runner(tmp_path), NonFiniteHook('stop')
     runner.step(hook, False)
     with pytest.raises(NonFiniteError, match='iteration 2: gradient not finite; files: a.jpg'):
@@ -99,7 +99,7 @@ def test_the_policy_stop_stops_at_the_first_one(tmp_path: Path) -> None:
         NonFiniteHook('ignore')
 
 
-def test_the_answer_of_a_gpu_is_read_when_its_copy_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_flag_on_a_gpu_is_read_after_its_copy(monkeypatch: pytest.MonkeyPatch) -> None:
     flag, done = torch.tensor(False), []
     monkeypatch.setattr(torch.cuda, 'Event', lambda: SimpleNamespace(record=lambda: None, synchronize=arrive))
 

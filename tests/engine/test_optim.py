@@ -34,7 +34,7 @@ def settings(model: Model, optimizer: torch.optim.Optimizer) -> dict[str, tuple[
     }
 
 
-def test_every_rule_reaches_its_parameters_and_equal_groups_are_one() -> None:
+def test_rules_apply_to_their_parameters_and_equal_groups_are_merged() -> None:
     rules = dict(
         norm_decay_mult=0.0,
         bias_decay_mult=0.0,
@@ -73,7 +73,7 @@ def test_mixed_precision_trains_on_this_device() -> None:
     wrapper.load_state_dict(wrapper.state_dict())
 
 
-def test_types_that_cannot_work_are_errors() -> None:
+def test_unsupported_dtypes_are_errors() -> None:
     optimizer = torch.optim.SGD(nn.Linear(1, 1).parameters(), lr=0.1)
     with pytest.raises(ValueError, match='bfloat16'):
         AmpOptimWrapper(optimizer=optimizer, dtype='float8')
@@ -97,7 +97,7 @@ def test_an_unknown_loss_scale_is_an_error() -> None:
         AmpOptimWrapper(loss_scale='512', optimizer=build(None)[1])
 
 
-def test_the_state_of_a_run_without_scaler_loads_into_one_that_has_it() -> None:
+def test_a_state_without_scaler_loads_into_a_wrapper_with_one() -> None:
     wrapper = AmpOptimWrapper(optimizer=torch.optim.SGD(nn.Linear(1, 1).parameters(), lr=0.1))
     state = wrapper.state_dict()
     assert state['loss_scaler'] == {}
@@ -106,7 +106,7 @@ def test_the_state_of_a_run_without_scaler_loads_into_one_that_has_it() -> None:
     assert wrapper.optimizer.param_groups[0]['lr'] == 0.1
 
 
-def test_groups_are_plain_dicts_whose_look_up_costs_little() -> None:
+def test_parameter_groups_are_plain_dicts() -> None:
     settings = dict(
         optimizer=dict(type='AdamW', lr=1.0, weight_decay=0.5), paramwise_cfg=dict(norm_decay_mult=0.0)
     )

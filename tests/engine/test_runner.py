@@ -1,4 +1,4 @@
-"""From a config to a runner, and what a run leaves behind."""
+"""Building a runner from a config, and the files that a run writes."""
 
 import json
 import os
@@ -54,8 +54,10 @@ def test_checkpoints_of_other_runners_are_not_resumed(ade: Config, tmp_path: Pat
     [({}, 'meta and no optimizer'), ({'meta': {'iter': 2}}, 'optimizer')],
     ids=['bare', 'published'],
 )
-def test_weights_alone_are_not_resumed(ade: Config, tmp_path: Path, content: dict, lacking: str) -> None:
-    """The engine would take the iteration, and go on with an optimiser that has forgotten everything."""
+def test_checkpoints_of_weights_only_are_not_resumed(
+    ade: Config, tmp_path: Path, content: dict, lacking: str
+) -> None:
+    """mmengine would continue at the saved iteration with a new optimiser state."""
     torch.save({'state_dict': {'neck.weight': torch.ones(1)}, **content}, tmp_path / 'best.pth')
     ade.resume, ade.load_from = True, str(tmp_path / 'best.pth')
     with pytest.raises(ValueError, match=rf'best\.pth has no {lacking}, .* set load_from'):
@@ -95,7 +97,7 @@ def test_mpirun_passes_the_local_rank(monkeypatch: pytest.MonkeyPatch) -> None:
     assert os.environ['LOCAL_RANK'] == '3'
 
 
-def test_resuming_never_starts_anew_silently(ade: Config, tmp_path: Path) -> None:
+def test_resuming_without_checkpoint_is_an_error(ade: Config, tmp_path: Path) -> None:
     ade.resume, ade.work_dir = True, str(tmp_path)
     with pytest.raises(FileNotFoundError, match='nothing to resume'):
         build_runner(ade)
@@ -106,7 +108,7 @@ def scalars(folder: Path) -> list[dict]:
     return [line for line in lines if 'loss' in line]
 
 
-def test_what_was_dumped_starts_the_same_training(train: Train, tiny: Tiny, tmp_path: Path) -> None:
+def test_a_dumped_config_starts_the_same_training(train: Train, tiny: Tiny, tmp_path: Path) -> None:
     train(tmp_path / 'a', **SHORT)
     train(tmp_path / 'a', str(tmp_path / 'a' / 'iter_1.pth'), **SHORT)
     dumped = load_config(str(tmp_path / 'a' / 'quickstart.py'), work_dir=str(tmp_path / 'b'))
@@ -117,7 +119,7 @@ def test_what_was_dumped_starts_the_same_training(train: Train, tiny: Tiny, tmp_
     assert all(torch.equal(one[key], other[key]) for key in one)
 
 
-def test_two_trainings_in_one_process_log_apart(train: Train, tmp_path: Path) -> None:
+def test_two_trainings_in_one_process_have_separate_logs(train: Train, tmp_path: Path) -> None:
     for name in ('a', 'b'):
         train(tmp_path / name, **SHORT, experiment_name=name)
     assert [len(scalars(tmp_path / name)) for name in ('a', 'b')] == [2, 2]
@@ -125,7 +127,7 @@ def test_two_trainings_in_one_process_log_apart(train: Train, tmp_path: Path) ->
 
 def test_a_runner_of_mmengine_trains_on_the_total_batch(tiny: Tiny, tmp_path: Path) -> None:
     config = tiny(tmp_path, **SHORT, total_batch_size=4)
-    for name in ('visualization', 'utilization'):  # mmengine takes None for its own hooks only
+    for name in ('visualization', 'utilization'):  # mmengine accepts None only for its own hooks
         config.default_hooks.pop(name)
     for name in ('train', 'val', 'test'):
         config[f'{name}_dataloader'].persistent_workers = False
@@ -134,7 +136,7 @@ def test_a_runner_of_mmengine_trains_on_the_total_batch(tiny: Tiny, tmp_path: Pa
     assert runner.train_dataloader.batch_size == 4
 
 
-def test_any_default_hook_can_be_left_out(tiny: Tiny, tmp_path: Path) -> None:
+def test_any_default_hook_can_be_removed(tiny: Tiny, tmp_path: Path) -> None:
     config = tiny(tmp_path)
     before = [type(hook).__name__ for hook in build_runner(config).hooks]
     config.default_hooks.update(non_finite=None, timer=None)
@@ -155,7 +157,7 @@ def test_load_from_is_strict_and_replaces_other_weights(train: Train, tmp_path: 
 
 
 @pytest.mark.parametrize('gpu', [False, True])
-def test_loaders_suit_device_and_workers(
+def test_loader_settings_match_device_and_workers(
     gpu: bool, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: gpu)
@@ -171,7 +173,9 @@ def test_loaders_suit_device_and_workers(
 
 
 @pytest.mark.parametrize('names', ['backbone', ['backbone.layers.0', 'backbone.stem']])
-def test_modules_behind_images_cannot_be_checkpointed(names: object, train: Train, tmp_path: Path) -> None:
+def test_modules_fed_with_images_cannot_use_activation_checkpointing(
+    names: object, train: Train, tmp_path: Path
+) -> None:
     with pytest.raises(ValueError, match='with_cp=True'):
         train(tmp_path, **SHORT, activation_checkpointing=names)
 

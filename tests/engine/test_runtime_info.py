@@ -1,4 +1,4 @@
-"""Losses that are told when they are asked for."""
+"""RuntimeInfoHook: when losses are read from the device."""
 
 from types import SimpleNamespace
 
@@ -25,7 +25,7 @@ def runner(processor: object, name: str) -> SimpleNamespace:
 
 @pytest.fixture
 def waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take tensors for such as are on a GPU."""
+    """Treat all tensors as if they were on a GPU."""
     monkeypatch.setattr(engine_logging, '_is_waited_for', lambda value: isinstance(value, torch.Tensor))
 
 
@@ -39,7 +39,7 @@ def history(run: SimpleNamespace) -> dict:
     return {name: buffer.data[0].tolist() for name, buffer in run.message_hub.log_scalars.items()}
 
 
-def test_losses_on_a_gpu_wait_for_the_log_line(waits: None) -> None:
+def test_losses_on_a_gpu_are_read_for_the_log_line(waits: None) -> None:
     hook, run = RuntimeInfoHook(), runner(LogProcessor(by_epoch=False), 'late')
     plain, other = RuntimeInfoHook(), runner(PlainLogProcessor(by_epoch=False), 'at once')
     hook.before_train(run)
@@ -47,7 +47,7 @@ def test_losses_on_a_gpu_wait_for_the_log_line(waits: None) -> None:
         step(hook, run, iteration)
         step(plain, other, iteration)
     assert history(run) == {}
-    assert len(history(other)['train/loss']) == 5  # another log processor asks for nothing
+    assert len(history(other)['train/loss']) == 5  # another log processor does not call read_losses
     assert not any(v.requires_grad for one in hook._unread for v in one.values() if hasattr(v, 'grad_fn'))
     run.log_processor.read_losses(run)
     assert history(run) == history(other)
@@ -56,7 +56,7 @@ def test_losses_on_a_gpu_wait_for_the_log_line(waits: None) -> None:
     assert history(run)['train/acc'][5] == pytest.approx(5 / 7)
 
 
-def test_losses_are_not_kept_without_limit(waits: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_number_of_unread_losses_is_limited(waits: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine_logging, 'MOST_UNREAD', 3)
     hook, run = RuntimeInfoHook(), runner(LogProcessor(by_epoch=False), 'many')
     for iteration in range(4):
@@ -64,20 +64,20 @@ def test_losses_are_not_kept_without_limit(waits: None, monkeypatch: pytest.Monk
     assert len(history(run)['train/loss']) == 3
 
 
-def test_losses_on_a_cpu_are_told_at_once() -> None:
+def test_losses_on_a_cpu_are_read_at_once() -> None:
     hook, run = RuntimeInfoHook(), runner(LogProcessor(by_epoch=False), 'cpu')
     step(hook, run, 0)
     assert history(run)['train/number'] == [0.5]
 
 
-def test_what_is_on_the_host_beside_a_gpu_is_kept_as_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_losses_on_the_host_are_stored_as_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     def is_on_gpu(value: object) -> bool:
         return isinstance(value, torch.Tensor) and value.dim() == 0
 
     monkeypatch.setattr(engine_logging, '_is_waited_for', is_on_gpu)
     hook, run = RuntimeInfoHook(), runner(LogProcessor(by_epoch=False), 'both')
     step(hook, run, 1)
-    # Tensors of two devices could not be read at once.
+    # Tensors on two devices cannot be stacked.
     assert [name for name, value in hook._unread[0].items() if isinstance(value, torch.Tensor)] == ['loss']
     hook.read(run)
     assert history(run)['train/acc'] == [pytest.approx(1 / 7)]

@@ -1,4 +1,4 @@
-"""The order of samples and the draws that go with them."""
+"""Sample order and random seeds."""
 
 import pickle
 import random
@@ -15,7 +15,7 @@ def drawn(sampler: InfiniteSampler, count: int) -> list[tuple[int, int]]:
     return [(int(draw), draw.seed) for draw in islice(iter(sampler), count)]
 
 
-def test_each_pass_holds_every_sample_once_in_another_order() -> None:
+def test_each_pass_has_every_sample_once_in_another_order() -> None:
     order = [index for index, _ in drawn(InfiniteSampler(range(7), seed=0), 21)]
     passes = [order[i : i + 7] for i in (0, 7, 14)]
     assert all(sorted(one) == list(range(7)) for one in passes)
@@ -24,30 +24,30 @@ def test_each_pass_holds_every_sample_once_in_another_order() -> None:
 
 
 @pytest.mark.parametrize('place', [0, 3, 7, 100])
-def test_the_order_can_be_entered_anywhere(place: int) -> None:
+def test_sampling_can_start_at_any_position(place: int) -> None:
     whole, late = InfiniteSampler(range(7), seed=3), InfiniteSampler(range(7), seed=3)
     late.start_at(place)
     assert drawn(late, 9) == drawn(whole, place + 9)[place:]
 
 
-def test_the_samples_of_an_iteration_do_not_depend_on_the_number_of_processes() -> None:
+def test_samples_of_an_iteration_do_not_depend_on_the_processes() -> None:
     alone = drawn(InfiniteSampler(range(10), seed=0), 24)
     samplers = [InfiniteSampler(range(10), seed=0) for _ in range(3)]
     for rank, sampler in enumerate(samplers):
         sampler.rank, sampler.world_size = rank, 3
     shares = [drawn(sampler, 8) for sampler in samplers]
-    for step in range(4):  # of two samples a process, six in all
+    for step in range(4):  # each of two samples per process, six in total
         together = {draw for share in shares for draw in share[2 * step : 2 * step + 2]}
         assert together == set(alone[6 * step : 6 * step + 6])
 
 
-def test_a_draw_is_an_index_and_keeps_its_seed_on_the_way_to_a_worker() -> None:
+def test_a_pickled_draw_is_an_index_with_its_seed() -> None:
     draw = pickle.loads(pickle.dumps(Draw(5, 77)))
     assert [10, 11, 12, 13, 14, 15][draw] == 15
     assert draw.seed == 77
 
 
-def test_loading_draws_what_the_seed_says_whatever_was_drawn_before() -> None:
+def test_loading_depends_only_on_the_seed_of_the_draw() -> None:
     class Noise(torch.utils.data.Dataset):
         metainfo: dict = {}
 

@@ -1,4 +1,4 @@
-"""What a signal asks for; the real ones are in tests/tools/test_training_faults.py."""
+"""StopSignalHook; tests/tools/test_training_faults.py sends signals to real trainings."""
 
 import multiprocessing
 import os
@@ -15,7 +15,7 @@ from dpt.engine.stop import StopSignalHook, StopSignals, ValidationStopped, stop
 
 
 class Wrapper:
-    """An optimiser wrapper that gathers the gradients of several iterations."""
+    """Optimiser wrapper that accumulates gradients."""
 
     complete = True
 
@@ -44,7 +44,7 @@ def runner(hook: StopSignalHook) -> SimpleNamespace:
 
 
 @pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
-def test_the_step_is_finished_then_the_training_stops(hook: StopSignalHook, number: signal.Signals) -> None:
+def test_the_training_stops_after_the_current_step(hook: StopSignalHook, number: signal.Signals) -> None:
     before = signal.getsignal(number)
     run = runner(hook)
     hook.before_train(run)
@@ -63,9 +63,9 @@ def test_the_step_is_finished_then_the_training_stops(hook: StopSignalHook, numb
     assert signal.getsignal(number) is before
 
 
-def test_a_validation_is_broken_off(hook: StopSignalHook) -> None:
+def test_a_validation_is_interrupted(hook: StopSignalHook) -> None:
     run = runner(hook)
-    hook.after_val_iter(run, 0)  # no training: a mere validation or test
+    hook.after_val_iter(run, 0)  # validation or test without a training
     hook.before_train(run)
     hook.after_val_iter(run, 0)
     os.kill(os.getpid(), signal.SIGTERM)
@@ -73,8 +73,8 @@ def test_a_validation_is_broken_off(hook: StopSignalHook) -> None:
         hook.after_val_iter(run, 1)
 
 
-def test_no_process_ends_before_the_checkpoint_is_written(hook: StopSignalHook) -> None:
-    """A launcher ends the other processes as soon as one has ended with a status of its own."""
+def test_processes_wait_until_the_checkpoint_is_written(hook: StopSignalHook) -> None:
+    """A launcher kills the other processes as soon as one exits with a non-zero status."""
     done = []
 
     class Saving(CheckpointHook):
@@ -99,7 +99,7 @@ def test_no_process_ends_before_the_checkpoint_is_written(hook: StopSignalHook) 
     assert done[:2] == ['saved', 'waited']
 
 
-def test_workers_outlive_a_signal_to_the_whole_job(hook: StopSignalHook) -> None:
+def test_workers_ignore_a_signal_to_the_job(hook: StopSignalHook) -> None:
     run = runner(hook)
     hook.before_train(run)
     batches = iter(run.train_dataloader)
@@ -109,7 +109,7 @@ def test_workers_outlive_a_signal_to_the_whole_job(hook: StopSignalHook) -> None
     assert [batch.item() for batch in batches] == [1, 2, 3, 4]
 
 
-def test_forks_leave_signals_to_the_process_they_belong_to() -> None:
+def test_forked_processes_do_not_handle_signals() -> None:
     code = (
         'import os, signal, time; from dpt.engine.stop import StopSignals\n'
         'signals = StopSignals(); signals.install()\n'
@@ -126,7 +126,7 @@ def test_forks_leave_signals_to_the_process_they_belong_to() -> None:
     assert result.returncode == -signal.SIGINT
 
 
-def test_the_same_signal_from_terminal_and_torchrun_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_signal_from_terminal_and_torchrun_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv('TORCHELASTIC_RUN_ID', 'run')
     signals = StopSignals()
     signals.install()

@@ -1,4 +1,4 @@
-"""One run at a time in a work directory; a restarted run knows its own checkpoints."""
+"""Lock of the work directory, and checkpoints of a restarted run."""
 
 import os
 import subprocess
@@ -20,7 +20,7 @@ with locked_work_dir(sys.argv[1]):
 """
 
 
-def test_a_second_run_is_refused_by_name(tmp_path: Path, monkeypatch) -> None:
+def test_a_second_run_is_rejected(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(work_dir, 'PATIENCE', 0.1)
     with locked_work_dir(tmp_path / 'new'):
         with (
@@ -34,7 +34,7 @@ def test_a_second_run_is_refused_by_name(tmp_path: Path, monkeypatch) -> None:
         pass
 
 
-def test_a_killed_run_frees_the_folder(tmp_path: Path) -> None:
+def test_a_killed_run_releases_the_lock(tmp_path: Path) -> None:
     command = [sys.executable, '-c', HOLDER, str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout.readline() == 'held\n'
@@ -43,7 +43,7 @@ def test_a_killed_run_frees_the_folder(tmp_path: Path) -> None:
         pass
 
 
-def test_the_first_process_holds_the_lock_for_all(tmp_path: Path, monkeypatch) -> None:
+def test_rank_0_holds_the_lock_for_all_processes(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv('RANK', '1')
     with locked_work_dir(tmp_path, 'pytorch'):
         assert not (tmp_path / LOCK_NAME).exists()
@@ -61,9 +61,9 @@ def save(folder: Path, age: float = 0) -> None:
     os.utime(pointer, (moment, moment))
 
 
-def test_only_what_the_restarted_run_itself_has_saved_counts(tmp_path: Path, monkeypatch) -> None:
+def test_only_checkpoints_of_the_restarted_run_count(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.delenv(RESTARTS, raising=False)
-    save(tmp_path, age=60)  # of an earlier run
+    save(tmp_path, age=60)  # from an earlier run
     with locked_work_dir(tmp_path):
         assert not saved_before_restart(tmp_path)
     monkeypatch.setenv(RESTARTS, '1')

@@ -52,7 +52,7 @@ def test_index_and_colour_masks_give_the_same_labels(tool_main, raw: Path, capsy
     assert 'nothing was written' in capsys.readouterr().out
     assert not (out / 'index').exists()
     assert tool_main(TOOL)(raw / 'images', raw / 'masks', *where) == 0
-    assert 'masks: read where they are' in capsys.readouterr().out
+    assert 'masks: used in place' in capsys.readouterr().out
     where = ('--out', out / 'rgb', '--config', out / 'rgb.py', '--classes', raw / 'label_colors.txt')
     assert tool_main(TOOL)(raw / 'images', raw / 'colours', *where, '--ignore', '0,0,0') == 0
     assert 'masks: converted' in capsys.readouterr().out

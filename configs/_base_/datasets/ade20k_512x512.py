@@ -2,9 +2,9 @@
 data_root = 'data/ade/ADEChallengeData2016'
 num_classes = 150
 crop_size = (512, 512)  # (height, width)
-test_scale = (2048, 512)  # (width, height) that an image is fitted into, aspect kept
+test_scale = (2048, 512)  # (width, height); images are resized to fit, keeping the aspect ratio
 tta_ratios = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
-# Of what: 'test_scale', behind the published figure, or 'image', its size on disk: MMSegmentation 1.x.
+# Ratios of 'test_scale', as in the published result, or of the original 'image', as in MMSegmentation 1.x.
 tta_ratios_of = 'test_scale'
 
 train_pipeline = [
@@ -19,7 +19,7 @@ train_pipeline = [
 test_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='Resize', scale=test_scale, keep_ratio=True),
-    # after Resize: the metric compares at the original size
+    # After Resize, because the metric uses the original size.
     dict(type='LoadAnnotations', reduce_zero_label=True),
     dict(type='PackSegInputs'),
 ]

@@ -1,10 +1,10 @@
 # CamVid at 480x360 in ADE20K's layout: 367 training, 101 validation and 233 test images, 11 classes.
 data_root = 'data/camvid'
 num_classes = 11
-crop_size = (364, 476)  # (height, width), multiples of 28: twice the patch of 14, so that no grid is odd
+crop_size = (364, 476)  # (height, width), multiples of 28 = 2 x patch size, so that grids are even
 test_scale = (480, 360)  # (width, height)
 tta_ratios = (0.75, 1.0, 1.25, 1.5, 1.75)
-tta_ratios_of = 'test_scale'  # or 'image', its size on disk, as MMSegmentation 1.x does
+tta_ratios_of = 'test_scale'  # or 'image', the original size, as in MMSegmentation 1.x
 
 train_pipeline = [
     dict(type='LoadImageFromFile'),

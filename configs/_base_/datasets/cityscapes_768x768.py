@@ -1,11 +1,11 @@
-# Cityscapes' fine annotations: 2,975 training and 500 validation images, 19 classes. Sizes are those of
+# Cityscapes' fine annotations: 2,975 training and 500 validation images, 19 classes. Sizes as in
 # MMSegmentation's 768x768 configs for plain ViTs.
 data_root = 'data/cityscapes'
 num_classes = 19
 crop_size = (768, 768)  # (height, width)
-test_scale = (2049, 1025)  # (width, height) that an image is fitted into, aspect kept
+test_scale = (2049, 1025)  # (width, height); images are resized to fit, keeping the aspect ratio
 tta_ratios = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
-tta_ratios_of = 'test_scale'  # or 'image', its size on disk, as MMSegmentation 1.x does
+tta_ratios_of = 'test_scale'  # or 'image', the original size, as in MMSegmentation 1.x
 
 train_pipeline = [
     dict(type='LoadImageFromFile'),
@@ -19,7 +19,7 @@ train_pipeline = [
 test_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='Resize', scale=test_scale, keep_ratio=True),
-    # after Resize: the metric compares at the original size
+    # After Resize, because the metric uses the original size.
     dict(type='LoadAnnotations'),
     dict(type='PackSegInputs'),
 ]

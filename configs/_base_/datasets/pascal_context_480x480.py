@@ -1,11 +1,11 @@
-# Pascal Context with the background: 4,998 training and 5,105 validation images, 60 classes. Sizes are
-# those of MMSegmentation.
+# Pascal Context with the background: 4,998 training and 5,105 validation images, 60 classes. Sizes as
+# in MMSegmentation.
 data_root = 'data/VOCdevkit/VOC2010'
 num_classes = 60
 crop_size = (480, 480)  # (height, width)
-test_scale = (520, 520)  # (width, height) that an image is fitted into, aspect kept
+test_scale = (520, 520)  # (width, height); images are resized to fit, keeping the aspect ratio
 tta_ratios = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
-tta_ratios_of = 'test_scale'  # or 'image', its size on disk, as MMSegmentation 1.x does
+tta_ratios_of = 'test_scale'  # or 'image', the original size, as in MMSegmentation 1.x
 
 train_pipeline = [
     dict(type='LoadImageFromFile'),
@@ -19,7 +19,7 @@ train_pipeline = [
 test_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='Resize', scale=test_scale, keep_ratio=True),
-    # after Resize: the metric compares at the original size
+    # After Resize, because the metric uses the original size.
     dict(type='LoadAnnotations'),
     dict(type='PackSegInputs'),
 ]

@@ -1,10 +1,10 @@
-# Synthetic scenes in ADE20K's layout, made by tools/make_quickstart_data.py: 6 classes, about 160x120 pixels.
+# Synthetic scenes in ADE20K's layout from tools/make_quickstart_data.py: 6 classes, about 160x120 pixels.
 data_root = 'data/quickstart'
 num_classes = 6
 crop_size = (96, 128)  # (height, width)
-test_scale = (160, 120)  # (width, height) that an image is fitted into, aspect kept
+test_scale = (160, 120)  # (width, height); images are resized to fit, keeping the aspect ratio
 tta_ratios = (0.75, 1.0, 1.25)
-tta_ratios_of = 'test_scale'  # or 'image', its size on disk, as MMSegmentation 1.x does
+tta_ratios_of = 'test_scale'  # or 'image', the original size, as in MMSegmentation 1.x
 metainfo = dict(
     classes=('sky', 'ground', 'tree', 'house', 'sun', 'car'),
     palette=[[120, 180, 230], [150, 120, 80], [40, 140, 50], [190, 80, 60], [250, 220, 60], [120, 60, 180]],

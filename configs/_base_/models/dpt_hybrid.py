@@ -1,6 +1,6 @@
-# DPT-Hybrid (arXiv 2103.13413), as isl-org/DPT's vitb_rn50_384: ViT-B behind a ResNet-50 stem, for inputs
-# whose sides are multiples of 32, hence the padding. The config that uses it sets data_preprocessor.size, the
-# number of classes and the auxiliary head.
+# DPT-Hybrid (arXiv 2103.13413), vitb_rn50_384 of isl-org/DPT: ViT-B on a ResNet-50 stem. Input sides must be
+# multiples of 32, hence the padding. Configs that inherit from this one set data_preprocessor.size,
+# num_classes and the auxiliary head.
 model = dict(
     type='EncoderDecoder',
     data_preprocessor=dict(
@@ -29,7 +29,7 @@ model = dict(
         interpolate_mode='bilinear',
         output_cls_token=True,
     ),
-    # The finer two levels are the stem's stages.
+    # The two finer levels are stages of the stem.
     neck=dict(
         type='DPTNeck',
         in_channels=768,

@@ -1,4 +1,4 @@
-# DPT with ViT-B/16 (arXiv 2103.13413), as MMSegmentation trains it. The config that uses it sets
+# DPT with ViT-B/16 (arXiv 2103.13413), as in MMSegmentation. Configs that inherit from this one set
 # model.decode_head.num_classes and model.data_preprocessor.size.
 model = dict(
     type='EncoderDecoder',

@@ -1,6 +1,5 @@
-# DPT-Large (arXiv 2103.13413), as isl-org/DPT's vitl16_384: made for inputs whose sides are multiples of 32,
-# hence the padding. The config that uses it sets data_preprocessor.size, the number of classes and the
-# auxiliary head.
+# DPT-Large (arXiv 2103.13413), vitl16_384 of isl-org/DPT. Input sides must be multiples of 32, hence the
+# padding. Configs that inherit from this one set data_preprocessor.size, num_classes and the auxiliary head.
 model = dict(
     type='EncoderDecoder',
     data_preprocessor=dict(

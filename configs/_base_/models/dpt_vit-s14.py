@@ -1,6 +1,6 @@
-# DPT with ViT-S/14 of DINOv2's shape (LayerScale, native grid 37x37). Differences from the published recipe:
-# padding to 28 for testing, loss over labelled pixels only, LayerNorm's pretrained epsilon, taps through the
-# final norm (the first would otherwise be a fiftieth of the last).
+# DPT with ViT-S/14 in DINOv2's architecture (LayerScale, native grid 37x37). Differences from the published
+# recipe: padding to multiples of 28 for testing, loss averaged over labelled pixels, LayerNorm epsilon of the
+# pretraining, final norm applied to all taps (otherwise the first tap is 50 times smaller than the last).
 model = dict(
     type='EncoderDecoder',
     data_preprocessor=dict(

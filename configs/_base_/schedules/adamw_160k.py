@@ -1,10 +1,10 @@
-# AdamW, 1,500 iterations of linear warm-up, then a linear fall to zero at 160,000.
-total_batch_size = 16  # images an iteration over all processes
+# AdamW with 1,500 iterations of linear warm-up, then linear decay to zero at 160,000.
+total_batch_size = 16  # images per iteration, over all processes
 optim_wrapper = dict(
     type='OptimWrapper',
-    # fused: one pass over the weights; the same step up to rounding
+    # fused updates the weights in one pass; the step is the same up to rounding.
     optimizer=dict(type='AdamW', lr=6e-5, betas=(0.9, 0.999), weight_decay=0.01, fused=True),
-    # As published: norms are decayed too, only these two are not.
+    # As published, weight decay applies to all parameters but these two, including norms.
     paramwise_cfg=dict(custom_keys={'pos_embed': dict(decay_mult=0.0), 'cls_token': dict(decay_mult=0.0)}),
 )
 param_scheduler = [

@@ -1,4 +1,4 @@
-# The 160k schedule, shortened to 40,000 iterations; validation every 4,000.
+# The 160k schedule shortened to 40,000 iterations, with validation every 4,000.
 _base_ = ['adamw_160k.py']
 max_iters = 40000
 warmup_iters = 1500

@@ -1,4 +1,4 @@
-# The 160k schedule, shortened to 80,000 iterations; validation every 8,000.
+# The 160k schedule shortened to 80,000 iterations, with validation every 8,000.
 _base_ = ['adamw_160k.py']
 max_iters = 80000
 warmup_iters = 1500

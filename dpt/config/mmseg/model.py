@@ -1,4 +1,4 @@
-"""The model of a MMSegmentation config, taken apart: neck, head and loss out of its DPT head."""
+"""Translate the model of an MMSegmentation config; its DPT head becomes neck, head and loss."""
 
 from collections.abc import Mapping
 
@@ -18,7 +18,7 @@ _BACKBONE_KEYS = (
     'interpolate_mode',
     'with_cp',
 )
-"""Arguments of the ViT that have the same name, meaning and default there and here."""
+"""Arguments of the ViT with the same name, meaning and default in MMSegmentation and dpt."""
 _BACKBONE_FIXED = (
     ('with_cls_token', True),
     ('out_origin', False),
@@ -29,25 +29,25 @@ _BACKBONE_FIXED = (
     ('num_fcs', 2),
     ('frozen_exclude', ['all']),
 )
-"""Arguments of MMSegmentation's ViT that must have its default."""
+"""Arguments of MMSegmentation's ViT that must have their default value."""
 _LOSS_FIXED = (('use_sigmoid', False), ('use_mask', False), ('reduction', 'mean'))
 
 
 def translate_model(model: Mapping | None, lines: list[str]) -> dict:
-    """Return the model in this package's names.
+    """Translate ``model`` of an MMSegmentation config.
 
     Args:
-        model: ``model`` of the config.
-        lines: Takes what was translated, a line each.
+        model: The value of ``model``.
+        lines: List to which a line is appended for each change.
 
     Raises:
-        ValueError: If a value cannot be expressed here; the message begins with its key.
+        ValueError: If a value has no equivalent; the message begins with its key.
     """
     return _Model(Keys(model or {}, 'model', lines), lines).translated()
 
 
 class _Model:
-    """The parts of ``model`` while their keys are taken one by one."""
+    """Translates the parts of ``model``."""
 
     def __init__(self, model: Keys, lines: list[str]) -> None:
         self.lines = lines
@@ -56,11 +56,11 @@ class _Model:
         self.backbone = Keys(self.model.take('backbone'), 'model.backbone', lines)
 
     def translated(self) -> dict:
-        """Return the model in this package's names."""
+        """Return the translated model."""
         self.model.expect('type', 'EncoderDecoder', default=None)
         if self.model.take('neck', None) is not None:
             raise ValueError(
-                'model.neck: a DPT of MMSegmentation has none; its settings are in model.decode_head'
+                "model.neck: MMSegmentation's DPT has no neck; its settings are in model.decode_head"
             )
         backbone = self._backbone()
         translated = dict(
@@ -74,7 +74,7 @@ class _Model:
         for key in (
             'auxiliary_heads',
             'auxiliary_loss',
-        ):  # of this package: no MMSegmentation name says the same
+        ):  # keys of dpt without an equivalent in MMSegmentation
             if key in self.model.left:
                 translated[key] = self.model.take(key)
         self.model.without_effect('train_cfg')
@@ -87,9 +87,10 @@ class _Model:
     def _auxiliary(self) -> None:
         if self.model.take('auxiliary_head', None):
             raise ValueError(
-                'model.auxiliary_head cannot be translated: in MMSegmentation it reads the taps of the '
-                'backbone, which with a DPT are pairs that no head takes. Heads on the fused maps are set by '
-                "model.auxiliary_heads=[dict(type='FCNHead', in_channels=256, num_classes=..., in_index=1)]"
+                'model.auxiliary_head cannot be translated: in MMSegmentation it reads the backbone outputs, '
+                'which for a DPT are (feature map, class token) pairs that no head accepts. Attach heads to '
+                "the fused maps with model.auxiliary_heads=[dict(type='FCNHead', in_channels=256, "
+                'num_classes=..., in_index=1)]'
             )
 
     def _preprocessor(self) -> dict:
@@ -97,10 +98,10 @@ class _Model:
         keys.expect('type', 'SegDataPreProcessor', default=None)
         keys.expect('batch_augments', None)
         translated = dict(type='SegDataPreProcessor', mean=keys.take('mean'), std=keys.take('std'))
-        # Both names mean the same there: the three channels are reversed.
+        # In MMSegmentation both reverse the order of the three channels.
         reverse = [keys.take(name, False) for name in ('bgr_to_rgb', 'rgb_to_bgr')]
         if all(reverse):
-            raise ValueError('model.data_preprocessor.rgb_to_bgr and .bgr_to_rgb are both set: set one')
+            raise ValueError('model.data_preprocessor.rgb_to_bgr and .bgr_to_rgb are both set; set only one')
         translated['bgr_to_rgb'] = any(reverse)
         for name in ('size', 'size_divisor', 'pad_val', 'seg_pad_val'):
             if name in keys.left:
@@ -123,15 +124,15 @@ class _Model:
         translated.update(self._differing())
         translated['out_indices'] = keys.take('out_indices', -1)
         if not isinstance(translated['out_indices'], list) or len(translated['out_indices']) != 4:
-            raise ValueError(f'model.backbone.out_indices={translated["out_indices"]!r}: a DPT has four taps')
-        keys.expect('output_cls_token', True, default=False, why=', as DPTHead needs it')
+            raise ValueError(f'model.backbone.out_indices={translated["out_indices"]!r}: a DPT needs four')
+        keys.expect('output_cls_token', True, default=False, why=', because DPTHead needs it')
         for name, default in _BACKBONE_FIXED:
             keys.expect(name, default)
-        keys.without_effect('norm_eval')  # of batch norms, and a ViT has none
+        keys.without_effect('norm_eval')  # a ViT has no batch norms
         if 'patch_bias' not in keys.left:
             self.lines.append(
-                'model.backbone.patch_bias: not set -> True, as in the published run; 1.2 dropped it. '
-                'Files without it load with zeros'
+                'model.backbone.patch_bias: not set -> True, as in the published run; MMSegmentation 1.2 '
+                'removed it, so missing biases load as zeros'
             )
         translated['patch_bias'] = keys.take('patch_bias', True)
         init = self._init_cfg()
@@ -141,15 +142,15 @@ class _Model:
         return translated
 
     def _differing(self) -> dict:
-        """Arguments of the ViT that have the same name there and another meaning."""
+        """Translate arguments of the ViT whose meaning differs in MMSegmentation."""
         keys = self.backbone
         size = keys.take('img_size', 224)
         translated = dict(img_size=size[0] if isinstance(size, list) and len(size) == 1 else size)
-        keys.expect('qkv_bias', True, why=', as without it the projection behind the attention has no bias')
+        keys.expect('qkv_bias', True, why=', because False also removes the bias of the attention projection')
         if rate := keys.take('drop_path_rate', 0.0):
             translated.update(drop_path_rate=rate, drop_path_attn=False)
             self.lines.append(
-                f'model.backbone.drop_path_rate={rate}: of the feed-forward parts alone, as there'
+                f'model.backbone.drop_path_rate={rate}: only for feed-forward branches, as in MMSegmentation'
             )
         return translated
 
@@ -160,7 +161,7 @@ class _Model:
         given = 'eps' in keys.left
         eps = keys.take('eps', 1e-5)
         keys.close()
-        self.lines.append(f'model.backbone.norm_eps={eps}: {"of norm_cfg" if given else "the default there"}')
+        self.lines.append(f'model.backbone.norm_eps={eps}: {"from norm_cfg" if given else "the default"}')
         return eps
 
     def _init_cfg(self) -> dict | None:
@@ -171,7 +172,7 @@ class _Model:
         }
         given = {key: value for key, value in given.items() if value is not None}
         if len(given) > 1:
-            raise ValueError(f'{" and ".join(given)} are both set: the backbone starts from one file')
+            raise ValueError(f'{" and ".join(given)} are both set; set only one')
         for key, value in given.items():
             if isinstance(value, str):
                 self.lines.append(f'{key} -> model.backbone.init_cfg, {value}')
@@ -180,7 +181,7 @@ class _Model:
         return None
 
     def _decoder(self, width: int) -> dict:
-        """Take the neck, the head and the loss out of MMSegmentation's head."""
+        """Split MMSegmentation's head into neck, head and loss."""
         keys = self.head
         keys.expect('type', 'DPTHead', default=None)
         keys.expect('embed_dims', width, default=768, why=', the embed_dims of the backbone')
@@ -206,7 +207,7 @@ class _Model:
         head['dropout_ratio'] = keys.take('dropout_ratio', 0.1)
         loss, ignore_index = self._loss(), keys.take('ignore_index', 255)
         if ignore_index is None:
-            raise ValueError('model.decode_head.ignore_index=None cannot be translated: a label was expected')
+            raise ValueError('model.decode_head.ignore_index=None cannot be translated: expected a label')
         keys.close()
         self.lines.append(
             'model.decode_head: split into model.neck (DPTNeck: reassemble, convs, fusion) and '
@@ -219,10 +220,10 @@ class _Model:
         classes = keys.take('num_classes')
         if classes == 1:
             raise ValueError(
-                'model.decode_head.num_classes=1 cannot be translated: a threshold is not supported, use two '
-                'classes'
+                'model.decode_head.num_classes=1 cannot be translated: thresholding one logit is not '
+                'supported; use two classes'
             )
-        keys.expect('out_channels', None, classes, why=', as a threshold is not supported')
+        keys.expect('out_channels', None, classes, why=', because thresholding is not supported')
         return classes
 
     def _norm(self) -> str | None:
@@ -237,7 +238,7 @@ class _Model:
         keys.close()
         if name != 'BN':
             self.lines.append(
-                f"model.decode_head.norm_cfg: {name} -> norm='BN', SyncBN where there are several GPUs"
+                f"model.decode_head.norm_cfg: {name} -> norm='BN', which becomes SyncBN on several GPUs"
             )
         return 'BN'
 
@@ -246,7 +247,7 @@ class _Model:
         loss = self.head.take('loss_decode', dict(type='CrossEntropyLoss'))
         if isinstance(loss, list):
             if len(loss) != 1:
-                raise ValueError(f'{path} cannot be translated: one loss was expected, not {len(loss)}')
+                raise ValueError(f'{path} cannot be translated: expected one loss, got {len(loss)}')
             loss, path = loss[0], f'{path}.0'
         keys = Keys(loss, path, self.lines)
         keys.expect('type', 'CrossEntropyLoss', default=None)
@@ -259,7 +260,7 @@ class _Model:
         keys.close()
         if isinstance(translated.get('class_weight'), str):
             raise ValueError(
-                f'{path}.class_weight={translated["class_weight"]!r}: write the numbers themselves'
+                f'{path}.class_weight={translated["class_weight"]!r}: give the weights as a list'
             )
         self.lines.append(f'{path} -> model.loss')
         return translated
@@ -279,7 +280,7 @@ def _pretrained(init: Mapping, path: str, lines: list[str]) -> dict:
     keys = Keys(init, path, lines)
     keys.expect('type', 'Pretrained', default=None)
     translated = dict(type='Pretrained', checkpoint=keys.take('checkpoint'))
-    if path == 'model.init_cfg' and 'drop' in keys.left:  # ours, for another number of classes
+    if path == 'model.init_cfg' and 'drop' in keys.left:  # an argument of dpt, for another number of classes
         translated['drop'] = keys.take('drop')
     keys.close()
     return translated

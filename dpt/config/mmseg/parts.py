@@ -1,4 +1,4 @@
-"""What a MMSegmentation config has in common with this package: parts of the same names and arguments."""
+"""Check the parts of an MMSegmentation config that dpt uses under the same names and arguments."""
 
 import inspect
 from collections.abc import Iterator, Mapping
@@ -27,25 +27,25 @@ from dpt.registry import (
 )
 
 _WITHOUT_EFFECT: dict[Registry, tuple[str, ...]] = {
-    DATASETS: ('filter_cfg',),  # handed to a filter that keeps every sample
+    DATASETS: ('filter_cfg',),  # MMSegmentation keeps every sample anyway
     METRICS: ('keep_results',),
-    VISUALIZERS: ('dataset_name',),  # the data set says its classes and colours itself
+    VISUALIZERS: ('dataset_name',),  # the data set provides the classes and colours
 }
-"""Arguments of MMSegmentation's parts that ours lack and that change nothing there."""
+"""Arguments that have no effect in MMSegmentation and do not exist in dpt."""
 
 Part = tuple[str, Any, Registry]
-"""Key, config and registry of one part."""
+"""Dotted key, config and registry of a part."""
 
 
 def check_parts(config: Config, lines: list[str]) -> None:
-    """Check that every part is known here under its name, and takes the arguments that it is given.
+    """Check that every part and its arguments exist in dpt.
 
     Args:
-        config: The config; arguments without effect are taken out of it.
-        lines: Takes what was left out, a line each.
+        config: The config; arguments without effect are removed in place.
+        lines: List to which a line is appended for each removed argument.
 
     Raises:
-        ValueError: If a part or an argument is not known; the message begins with its key.
+        ValueError: If a part or an argument is unknown; the message begins with its key.
     """
     for path, part, registry in _parts(config):
         if part is not None:
@@ -53,7 +53,7 @@ def check_parts(config: Config, lines: list[str]) -> None:
 
 
 def reduces_zero_label(dataset: Mapping) -> bool:
-    """Whether label 0 of a data set means 'no label'; its class may decide that by default."""
+    """Whether label 0 of a data set means 'no label', by its config or the default of its class."""
     given = dataset.get('reduce_zero_label')
     if given is not None:
         return bool(given)
@@ -97,7 +97,7 @@ def _loader_parts(path: str, loader: Mapping) -> Iterator[Part]:
     yield f'{path}.sampler', loader.get('sampler'), DATA_SAMPLERS
     yield f'{path}.batch_sampler', loader.get('batch_sampler'), DATA_SAMPLERS
     if loader.get('dataset'):
-        yield f'{path}.dataset', loader['dataset'], DATASETS  # the wrapper, if it is one
+        yield f'{path}.dataset', loader['dataset'], DATASETS  # possibly a wrapper
     for dataset in innermost_datasets(loader.get('dataset')):
         if dataset is not loader['dataset']:
             yield f'{path}.dataset', dataset, DATASETS
@@ -105,7 +105,7 @@ def _loader_parts(path: str, loader: Mapping) -> Iterator[Part]:
 
 
 def _transforms(path: str, pipeline: Any) -> Iterator[Part]:
-    """Yield the transforms of a pipeline, and those inside others such as TestTimeAug."""
+    """Yield the transforms of a pipeline, including those inside wrappers such as TestTimeAug."""
     for i, transform in enumerate(pipeline):
         if isinstance(transform, (list, tuple)):
             yield from _transforms(f'{path}.{i}', transform)
@@ -122,26 +122,26 @@ def _class_of(name: Any, registry: Registry) -> type | None:
 
 def _check_part(path: str, part: Any, registry: Registry, lines: list[str]) -> None:
     if not isinstance(part, Mapping) or part.get('type') is None:
-        return  # an object already, or the engine's own default
+        return  # already built, or mmengine's default
     cls = _class_of(part['type'], registry)
     if cls is None:
         known = ', '.join(sorted(registry.module_dict)) or 'the parts of mmengine'
-        raise ValueError(f'{path}.type={part["type"]!r} cannot be translated: of this kind dpt has {known}')
+        raise ValueError(f'{path}.type={part["type"]!r} cannot be translated: dpt has {known}')
     known_arguments = _arguments(cls)
     for name in [name for name in part if name != 'type']:
         if known_arguments is None or name in known_arguments:
             continue
         if name not in _WITHOUT_EFFECT.get(registry, ()):
             raise ValueError(
-                f'{path}.{name}={plain(part[name])!r} cannot be translated: {part["type"]} has no such '
-                f'argument, only {", ".join(sorted(known_arguments))}'
+                f'{path}.{name}={plain(part[name])!r} cannot be translated: the arguments of '
+                f'{part["type"]} are {", ".join(sorted(known_arguments))}'
             )
         del part[name]  # type: ignore[attr-defined]
-        lines.append(f'{path}.{name}: left out, it has no effect')
+        lines.append(f'{path}.{name}: dropped, it has no effect')
 
 
 def _arguments(cls: type) -> set[str] | None:
-    """Arguments of a class of this package; ``None`` for mmengine's, which are the same in MMSegmentation."""
+    """Return the arguments of a class of dpt; ``None`` for other classes, which MMSegmentation uses too."""
     names: set[str] = set()
     for base in cls.__mro__:
         init = base.__dict__.get('__init__')

@@ -1,8 +1,8 @@
-"""Configs of MMSegmentation 1.x, translated on loading.
+"""Translate configs of MMSegmentation 1.x.
 
-The data, schedule, hooks and evaluation of such a config mean the same here, so they are only checked. Its
-model is rewritten: there the DPT head holds what is a neck here, and each head its own loss. A value that
-cannot be expressed is an error that names the key; nothing is dropped silently.
+Data, schedule, hooks and evaluation have the same meaning in dpt, so they are only checked. The model is
+rewritten, because MMSegmentation's DPT head contains the neck and the loss. A value without an equivalent
+raises an error that names the key; nothing is dropped silently.
 """
 
 import copy
@@ -21,7 +21,7 @@ _OLD_KEYS = ('lr_config', 'runner', 'optimizer_config', 'checkpoint_config', 'ev
 
 
 def is_mmseg_config(config: Config) -> bool:
-    """Whether the scope is MMSegmentation's or, where none is set, the model is written in its way."""
+    """Whether the scope is MMSegmentation's or, if no scope is set, the model uses MMSegmentation's keys."""
     scope = config.get('default_scope')
     if scope in (None, 'mmengine'):
         model = config.get('model') or {}
@@ -34,29 +34,27 @@ def translate_mmseg_config(config: Config) -> tuple[Config, list[str]]:
     """Translate a merged config of MMSegmentation 1.x whose model is a DPT on a plain ViT.
 
     Args:
-        config: The config, with ``--cfg-options`` in MMSegmentation's names already merged; left unchanged.
+        config: The config, with ``--cfg-options`` already merged; it is not modified.
 
     Returns:
-        The config in this package's names, and what was translated, a line each.
+        The translated config, and a list with one line for each change.
 
     Raises:
-        ValueError: If a value cannot be expressed here; the message begins with its key.
+        ValueError: If a value has no equivalent; the message begins with its key.
     """
     old = [key for key in _OLD_KEYS if key in config]
     if old:
         raise ValueError(
-            f'{old[0]}: a key of MMSegmentation 0.x, whose configs are not read; use the 1.x one of the model'
+            f'{old[0]}: a key of MMSegmentation 0.x, whose configs are not supported; use the 1.x config'
         )
     if 'runner_type' in config:
-        raise ValueError(
-            f'runner_type={config.runner_type!r}: only the default runner of mmengine is used here'
-        )
+        raise ValueError(f"runner_type={config.runner_type!r}: only mmengine's default runner is supported")
     try:
         return _translate(copy.deepcopy(config))
     except (AttributeError, TypeError, KeyError, IndexError) as error:
         raise ValueError(
             f'the config of MMSegmentation cannot be translated ({type(error).__name__}: {error}): a key is '
-            'missing, or a value is of another kind than in the configs that come with MMSegmentation'
+            "missing, or a value has another type than in MMSegmentation's own configs"
         ) from error
 
 
@@ -84,11 +82,11 @@ def _drop_imports(config: Config) -> list[str]:
     if not own:
         return []
     config.custom_imports['imports'] = [name for name in imports if name not in own]
-    return [f'custom_imports: left out {", ".join(own)}']
+    return [f'custom_imports: dropped {", ".join(own)}']
 
 
 def _strip_scope(value: Any) -> None:
-    """Write ``type='mmseg.X'`` as ``type='X'`` at any depth, in place."""
+    """Replace ``type='mmseg.X'`` by ``type='X'`` at any depth, in place."""
     if isinstance(value, dict):
         if isinstance(value.get('type'), str):
             value['type'] = value['type'].removeprefix(f'{SCOPE}.')
@@ -102,20 +100,20 @@ def _strip_scope(value: Any) -> None:
 
 
 def _match_names(config: Config) -> list[str]:
-    """Let the keys of ``paramwise_cfg`` match the names that parameters have there."""
+    """Make the keys of ``paramwise_cfg`` match MMSegmentation's parameter names."""
     wrapper = config.get('optim_wrapper') or {}
     constructor = wrapper.get('constructor', 'DefaultOptimWrapperConstructor')
     if constructor != 'DefaultOptimWrapperConstructor' or not (wrapper.get('paramwise_cfg') or {}):
         return []
     wrapper['constructor'] = 'MMSegOptimWrapperConstructor'
     return [
-        "optim_wrapper.constructor='MMSegOptimWrapperConstructor': keys of paramwise_cfg match the names of "
-        'MMSegmentation, where the neck is a part of decode_head'
+        "optim_wrapper.constructor='MMSegOptimWrapperConstructor': keys of paramwise_cfg match "
+        "MMSegmentation's parameter names, where the neck is part of decode_head"
     ]
 
 
 def _complete(config: Config) -> list[str]:
-    """Add what the tools expect, and say how the rest is to be understood."""
+    """Add settings that the tools expect; return lines about these and about differences in meaning."""
     lines = []
     config.setdefault('default_hooks', ConfigDict()).setdefault('run_info', dict(type='RunInfoHook'))
     for mode in ('val', 'test'):
@@ -124,18 +122,18 @@ def _complete(config: Config) -> list[str]:
         for evaluator in evaluators if isinstance(evaluators, list) else [evaluators]:
             if reduced and evaluator and evaluator.get('type') == 'IoUMetric':
                 evaluator.setdefault('label_offset', 1)
-                lines.append(f'{mode}_evaluator.label_offset=1: label maps that --out writes count from 1')
+                lines.append(f'{mode}_evaluator.label_offset=1: label maps written by --out start at 1')
     if any('scale_factor' in step for step in _steps(config.get('tta_pipeline') or [])):
         lines.append(
-            "tta_pipeline: stays: ratios are of the image's own size; behind the published figure they are "
-            'of the test scale'
+            'tta_pipeline: unchanged; its ratios apply to the original image size, those of the published '
+            'figure to the test scale'
         )
     batch = (config.get('train_dataloader') or {}).get('batch_size')
     if batch is not None:
-        lines.append(f'train_dataloader.batch_size={batch} stays: it is per process, whatever their number')
+        lines.append(f'train_dataloader.batch_size={batch}: unchanged; it applies to each process')
     wrapper = config.get('optim_wrapper') or {}
     if wrapper.get('type') == 'AmpOptimWrapper' and not wrapper.get('dtype'):
-        lines.append('optim_wrapper.dtype: bfloat16 where the device computes in it, else float16')
+        lines.append('optim_wrapper.dtype: bfloat16 if the device supports it, else float16')
     return lines
 
 
