@@ -161,7 +161,7 @@ def trace(graph: ExportedSegmentor, size: tuple[int, int], *, dynamic: bool) -> 
     Args:
         graph: The model to trace.
         size: (height, width) of the example image; without ``dynamic``, the only size the graph accepts.
-        dynamic: Whether batch size, height and width are dynamic. The least height and width are four
+        dynamic: Whether batch size, height and width are dynamic. The minimum height and width are four
             patches, or those of the example if smaller. Otherwise the batch size is 1.
 
     Raises:

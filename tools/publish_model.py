@@ -116,7 +116,7 @@ def describe(state_dict: Mapping[str, Tensor], kept: Mapping[str, Any]) -> list[
     ]
     if 'cfg' in kept:
         count = len(kept['cfg'].splitlines())
-        lines.append(f'config: {count} lines of text, with the paths of data and weights as they were')
+        lines.append(f'config: {count} lines of text, including the paths of data and weights')
     else:
         lines.append('config: none in the checkpoint')
     return [*lines, f'iteration: {kept["iter"]}'] if 'iter' in kept else lines

@@ -55,7 +55,7 @@ class HybridVisionTransformer(VisionTransformer):
         if len(stage_channels) != 3 or len(stage_depths) != 3 or min(stage_depths) < 1:
             raise ValueError(
                 f'stage_channels={tuple(stage_channels)} and stage_depths={tuple(stage_depths)} must each '
-                'hold three positive numbers'
+                'contain three positive numbers'
             )
         if 'patch_size' in vit:
             raise ValueError(f'HybridVisionTransformer takes no patch_size: its stem has stride {STRIDE}')

@@ -72,7 +72,7 @@ class DPTNeck(BaseModule):
     ) -> None:
         super().__init__(init_cfg=init_cfg)
         if len(post_process_channels) != 4:
-            raise ValueError(f'post_process_channels={tuple(post_process_channels)} must hold four numbers')
+            raise ValueError(f'post_process_channels={tuple(post_process_channels)} must be four numbers')
         self.reassemble_blocks = ReassembleBlocks(
             in_channels,
             post_process_channels,
