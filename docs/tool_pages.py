@@ -1,4 +1,4 @@
-"""What each tool says of itself."""
+"""Insert the help of each tool into the documentation."""
 
 import contextlib
 import io
@@ -13,10 +13,10 @@ MARK = '<!-- tools -->'
 
 
 def tool_help(file: Path) -> str:
-    """Return what ``--help`` prints, or what a missing package says, in parentheses.
+    """Return the output of ``--help``, or the import error in parentheses if a package is missing.
 
     Args:
-        file: A Python tool.
+        file: Path of a Python tool.
     """
     printed = io.StringIO()
     with (
@@ -26,7 +26,7 @@ def tool_help(file: Path) -> str:
         contextlib.redirect_stdout(printed),
     ):
         try:
-            # Not as the main program: training arms timers that end the process.
+            # Do not run it as __main__: training sets timers that end the process.
             tool = runpy.run_path(str(file), run_name='tool')
             parse = tool.get('parse_args') or tool.get('main')
             if parse is None:
@@ -40,7 +40,7 @@ def tool_help(file: Path) -> str:
 
 
 def fill_in(source: str) -> str:
-    """Return a page with the help of all tools in place of the mark."""
+    """Replace the mark in a page with the help of all tools."""
     if MARK not in source:
         return source
     parts = []

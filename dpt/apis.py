@@ -1,4 +1,4 @@
-"""Inference in a few lines.
+"""Python API for inference.
 
 Example:
     >>> from dpt.apis import Predictor
@@ -50,11 +50,11 @@ def init_model(
     """Build a model for inference.
 
     Args:
-        config: Config, or path of its file.
-        checkpoint: Path or URL of the weights, of dpt or MMSegmentation; ``None`` for random weights. Its
+        config: Config, or path of a config file.
+        checkpoint: Path or URL of a checkpoint of dpt or MMSegmentation; ``None`` for random weights. Its
             class names and colours take precedence over those of the config's test data set.
-        device: Where the model runs; ``None`` for the GPU if there is one.
-        cfg_options: Values that override the config's, by dotted key.
+        device: Device of the model; ``None`` for the GPU if there is one.
+        cfg_options: Overrides of the config, by dotted key.
 
     Returns:
         The model in evaluation mode, with ``cfg`` and ``dataset_meta`` (``classes``, ``palette``) set.
@@ -86,18 +86,19 @@ def init_model(
 def inference_model(
     model: EncoderDecoder, images: Image | Sequence[Image]
 ) -> SegDataSample | list[SegDataSample]:
-    """Predict one or several images, as ``tools/test.py`` does.
+    """Predict one or several images in the same way as ``tools/test.py``.
 
     Args:
-        model: What :func:`init_model` returned.
+        model: Model from :func:`init_model`.
         images: Path, BGR uint8 array of shape HxWx3 as OpenCV reads it, or PIL image; or a list of these.
 
     Returns:
-        A sample with ``pred_sem_seg.data`` of shape 1xHxW at the image's size; a list for a list.
+        A sample with ``pred_sem_seg.data`` of shape 1xHxW at the image's size, or a list of samples if
+        ``images`` is a list.
 
     Raises:
         FileNotFoundError: If an image does not exist.
-        ValueError: If an image cannot be read, or an array has another type or shape.
+        ValueError: If an image cannot be read, or an array has the wrong type or shape.
     """
     prepare = Preparation(model.cfg)
     if isinstance(images, (list, tuple)):
@@ -106,15 +107,15 @@ def inference_model(
 
 
 def first_test_dataset(config: Config) -> dict:
-    """Return the config of the (first) test data set, whose pipeline prepares images."""
+    """Return the config of the first test data set."""
     return innermost_datasets(config.test_dataloader.dataset)[0]
 
 
 class Preparation:
-    """Prepare an image for the model by the config's test pipeline, without loading annotations.
+    """Prepare images with the config's test pipeline, without loading annotations.
 
     Args:
-        config: Config whose ``test_dataloader`` holds the pipeline.
+        config: Config with the pipeline in ``test_dataloader``.
     """
 
     def __init__(self, config: Config) -> None:
@@ -127,14 +128,14 @@ class Preparation:
     def read(self, image: Image) -> np.ndarray:
         """Return an image as a BGR uint8 array of shape HxWx3.
 
-        The pixels of a PIL image are taken as they are, without the EXIF orientation of its file. Images of
-        16 bits keep the upper 8, as when OpenCV reads the file.
+        The EXIF orientation of PIL images is not applied. 16-bit images are reduced to their upper 8 bits,
+        as OpenCV does when it reads a file.
 
         Raises:
-            FileNotFoundError: If a path does not exist.
-            ValueError: If a file is damaged or not an image, an array has another type or shape, or a PIL
-                image has 32 bits a pixel.
-            TypeError: If it is anything else.
+            FileNotFoundError: If the file does not exist.
+            ValueError: If the file is damaged or not an image, the array has the wrong type or shape, or the
+                PIL image has 32 bits per pixel.
+            TypeError: If ``image`` has any other type.
         """
         if isinstance(image, (str, Path)):
             if not Path(image).is_file():
@@ -142,24 +143,24 @@ class Preparation:
                 raise FileNotFoundError(f'image {image} {problem}')
             try:
                 return self._load(dict(img_path=str(image)))['img']
-            except (AssertionError, cv2.error):  # from mmcv, and for an empty file
+            except (AssertionError, cv2.error):  # AssertionError from mmcv, cv2.error for empty files
                 message = f'image {image} cannot be read: the file is damaged or not an image'
                 raise ValueError(message) from None
         if isinstance(image, np.ndarray):
             if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
                 raise ValueError(
-                    f'an image is {image.dtype} of shape {image.shape}: expected uint8, HxWx3 in BGR'
+                    f'got an image array of {image.dtype} and shape {image.shape}: expected uint8, HxWx3, BGR'
                 )
             return image
-        if not hasattr(image, 'convert') or not hasattr(image, 'mode'):  # PIL need not be installed
+        if not hasattr(image, 'convert') or not hasattr(image, 'mode'):  # avoids a dependency on PIL
             kind = type(image).__name__
             raise TypeError(f'an image must be a path, a BGR array or a PIL image, not {kind}')
-        if image.mode.startswith('I;16'):  # PIL would clip the values to 255
+        if image.mode.startswith('I;16'):  # convert() would clip the values to 255
             return cv2.cvtColor((np.asarray(image) >> 8).astype(np.uint8), cv2.COLOR_GRAY2BGR)
         if image.mode in ('I', 'F'):
             raise ValueError(
-                f'an image is a PIL image of mode {image.mode!r}, whose range is not known: scale it to '
-                "0..255 and convert it to mode 'L' or 'RGB', or give the path of its file"
+                f'the value range of a PIL image of mode {image.mode!r} is unknown: scale it to 0..255 and '
+                "convert it to mode 'L' or 'RGB', or pass the path of its file"
             )
         return np.ascontiguousarray(np.asarray(image.convert('RGB'))[..., ::-1])
 
@@ -167,11 +168,11 @@ class Preparation:
         """Return ``inputs`` of shape CxHxW and ``data_samples`` for one image.
 
         Args:
-            image: What :meth:`read` takes.
-            name: Name of the image in error messages, if it is not a path.
+            image: Any image that :meth:`read` accepts.
+            name: Name of the image in error messages if it is not a path.
 
         Raises:
-            FileNotFoundError, ValueError, TypeError: As :meth:`read`; ValueError, too, if the image is too
+            FileNotFoundError, ValueError, TypeError: As in :meth:`read`; also ValueError if the image is too
                 narrow to resize.
         """
         path = str(image) if isinstance(image, (str, Path)) else None
@@ -187,13 +188,13 @@ class Preparation:
 def predict(
     model: EncoderDecoder, prepared: Sequence[dict[str, Any]], dtype: torch.dtype | None = None
 ) -> list[SegDataSample]:
-    """Predict prepared images of one size in a batch.
+    """Predict a batch of prepared images of the same size.
 
     Args:
-        model: What :func:`init_model` returned.
-        prepared: What :class:`Preparation` returned for each image.
-        dtype: Type of mixed precision, float32 for full precision; ``None`` for mixed precision if the
-            config sets ``test_cfg.fp16``, as in the test loop.
+        model: Model from :func:`init_model`.
+        prepared: Output of :class:`Preparation` for each image.
+        dtype: Autocast type; float32 disables autocast. ``None`` follows ``test_cfg.fp16`` of the config, as
+            the test loop does.
     """
     batch = {key: [data[key] for data in prepared] for key in ('inputs', 'data_samples')}
     if dtype is None:
@@ -209,9 +210,9 @@ class Segmentation:
     """Predicted labels of one image.
 
     Attributes:
-        name: Path of the image, or ``image N`` for the N-th array, from 0.
+        name: Path of the image, or ``image N`` for the N-th array, counted from 0.
         image: The image, BGR, uint8, of shape HxWx3.
-        labels: Class index of each pixel, of shape HxW, in the smallest integer type.
+        labels: Class index of each pixel, of shape HxW: uint8 for up to 256 classes, otherwise int64.
         classes: Names of the K classes.
         palette: Colours of the classes, RGB, uint8, of shape Kx3.
     """
@@ -223,25 +224,25 @@ class Segmentation:
     palette: np.ndarray
 
     def present(self) -> list[int]:
-        """Return the indices of the classes in the image, in ascending order."""
+        """Return the indices of the predicted classes, in ascending order."""
         return present_classes(len(self.classes), self.labels)
 
     def areas(self) -> dict[str, float]:
-        """Return the share of the image that each class covers, in per cent, the largest first."""
+        """Return the area of each predicted class in percent of the image, largest first."""
         counts = np.bincount(self.labels.ravel(), minlength=len(self.classes))
         order = sorted(self.present(), key=lambda k: (-counts[k], k))
         return {self.classes[k]: 100 * float(counts[k]) / self.labels.size for k in order}
 
     def overlay(self, opacity: float = 0.6, *, legend: bool | Sequence[int] = False) -> np.ndarray:
-        """Blend the colours of the classes over the image.
+        """Blend the class colours over the image.
 
         Args:
-            opacity: From 0 (the image alone) to 1 (the colours alone).
-            legend: Whether to add a title and a legend of the classes in the image, and to enlarge a small
-                image; or the indices of the classes in the legend.
+            opacity: Opacity of the colours: 0 shows only the image, 1 only the colours.
+            legend: Whether to add a title and a legend of the predicted classes (this also enlarges small
+                images), or the class indices to list in the legend.
 
         Returns:
-            RGB picture, uint8, of shape HxWx3 without a legend.
+            RGB picture, uint8. Without a legend, its shape is HxWx3.
         """
         if not 0 <= opacity <= 1:
             raise ValueError(f'opacity must be from 0 to 1, not {opacity}')
@@ -254,26 +255,26 @@ class Segmentation:
 
 
 class Predictor:
-    """A trained model from one file, ready for images.
+    """Predict images with a trained model from a single checkpoint file.
 
-    The config, the classes and the colours come from the checkpoint, as training and
-    ``tools/publish_model.py`` write it. The config is read as data: no code in the file runs. Predictions
-    equal those of :func:`inference_model` and ``tools/test.py``.
+    The checkpoint, written by training or by ``tools/publish_model.py``, contains config, class names and
+    colours. The config is parsed as data; no code in the file runs. Predictions equal those of
+    :func:`inference_model` and ``tools/test.py``.
 
     Args:
-        checkpoint: Path or URL.
-        config: Config or path of its file, instead of the config in the checkpoint.
-        device: Where the model runs; ``None`` for the GPU if there is one.
-        precision: ``'fp32'``, ``'bf16'`` or ``'fp16'`` (autocast); ``None`` as the config's test loop does.
-        batch_size: Largest number of images in a batch. A batch holds consecutive images that have one size
-            after resizing: padding to a common size would change the predictions. Results of different
-            batch sizes differ by rounding only.
-        cfg_options: Values that override the config's, by dotted key.
+        checkpoint: Path or URL of the checkpoint.
+        config: Config, or path of a config file, to use instead of the config in the checkpoint.
+        device: Device of the model; ``None`` for the GPU if there is one.
+        precision: ``'fp32'``, ``'bf16'`` or ``'fp16'`` (autocast); ``None`` follows the config's test loop.
+        batch_size: Maximum number of images in a batch. Only consecutive images of the same size after
+            resizing share a batch, because padding would change the predictions. The batch size changes
+            results only by rounding errors.
+        cfg_options: Overrides of the config, by dotted key.
 
     Raises:
         FileNotFoundError: If a file does not exist.
-        ValueError: If the checkpoint holds no usable config and none is given, does not fit the config, or
-            names another number of classes than the model predicts.
+        ValueError: If no config is given and the checkpoint has no usable one, or if the checkpoint does not
+            fit the config or names a different number of classes than the model predicts.
 
     Example:
         >>> predictor = Predictor('model.safetensors')
@@ -323,11 +324,11 @@ class Predictor:
                 ``array[..., ::-1]``) or PIL image; or a list of these.
 
         Returns:
-            One result for one image, a list for a list.
+            A result for a single image, or a list of results for a list of images.
 
         Raises:
-            FileNotFoundError, ValueError, TypeError: If an image does not exist, cannot be read or is
-                something else.
+            FileNotFoundError, ValueError, TypeError: If an image does not exist, cannot be read or has an
+                unsupported type.
         """
         if isinstance(images, (list, tuple)):
             return list(self.stream(images))
@@ -336,12 +337,11 @@ class Predictor:
     def stream(
         self, images: Iterable[Image], on_error: Callable[[str, Exception], None] | None = None
     ) -> Iterator[Segmentation]:
-        """Yield the result of each image in order, as soon as its batch is done.
+        """Yield the results in order, each as soon as its batch is done.
 
         Args:
-            images: Any number of images, such as the frames of a video.
-            on_error: Called with the name of an image that cannot be read and the error; ``None`` to raise
-                the error.
+            images: Iterable of images, such as the frames of a video.
+            on_error: Called with the name of an unreadable image and the error; ``None`` raises the error.
         """
         batch: list[tuple[str, np.ndarray, dict[str, Any]]] = []
         for index, image in enumerate(images):
@@ -372,25 +372,25 @@ class Predictor:
 
 
 def config_of(checkpoint: str | Path) -> Config:
-    """Read from a checkpoint the part of its config that inference needs.
+    """Read the config from a checkpoint, reduced to the keys that inference needs.
 
-    A config names the classes to build, and the registry imports any name with a dot in it. As a file may
-    come from anywhere, only names that are registered already are accepted here.
+    The registry imports any dotted name in a config. Because checkpoints may be untrusted, this function
+    accepts only names that are already registered.
 
     Args:
-        checkpoint: Path or URL of a file of ``tools/publish_model.py``, or a checkpoint of training, of this
-            package or MMSegmentation 1.x.
+        checkpoint: Path or URL of a published model, or of a training checkpoint of dpt or MMSegmentation
+            1.x.
 
     Raises:
         FileNotFoundError: If the file does not exist.
-        ValueError: If it holds no config, or one that is not plain data or names unregistered parts.
+        ValueError: If the file has no config, or its config is not plain data or names unregistered classes.
     """
     meta = read_meta(checkpoint)
     text = meta.get('cfg')
     if not isinstance(text, str):
         raise ValueError(
-            f'{checkpoint} holds no config: give the config file too, or publish the model with '
-            'tools/publish_model.py, which puts it in'
+            f'{checkpoint} holds no config: give the config file too, or use a checkpoint of tools/train.py '
+            'or tools/publish_model.py'
         )
     try:
         values = config_values(text)
@@ -398,7 +398,7 @@ def config_of(checkpoint: str | Path) -> Config:
         values = {key: values[key] for key in needed if key in values}
         for place, name in _part_names(values, 'config'):
             if isinstance(name, str) and '.' in name.removeprefix('mmseg.'):
-                raise ValueError(f'{place}={name!r} would import code, which a checkpoint may not do')
+                raise ValueError(f'{place}={name!r} would import code, which is not allowed in a checkpoint')
         config = Config(values)
         if is_mmseg_config(config):
             config, _ = translate_mmseg_config(config)
@@ -410,10 +410,10 @@ def config_of(checkpoint: str | Path) -> Config:
 
 
 def _inference_config(config: Config, has_classes: bool) -> Config:
-    """Return the model, the test pipeline and the precision, with all names checked."""
+    """Reduce the config to model, test pipeline and precision; check that all types are registered."""
     for key in ('model', 'test_dataloader'):
         if key not in config:
-            raise ValueError(f'it lacks {key}')
+            raise ValueError(f'the key {key} is missing')
     model = config.model.to_dict()
     for _, node in list(walk(model)):
         node.pop('init_cfg', None)  # the weights are in the checkpoint

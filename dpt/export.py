@@ -1,10 +1,10 @@
-"""A trained model as one graph that other programs run: ONNX, or torch.export's own format.
+"""Export a trained model as a single graph, to ONNX or to torch.export's format.
 
-The graph holds everything between an image at the network's scale and its logits: order of the channels, mean
-and standard deviation, padding, the network, upsampling and cropping. Its input ``image`` is uint8, BxHxWx3,
-BGR as OpenCV reads it; its output ``logits`` is float32, BxKxHxW, at the size of the input. What is left to
-the caller is to resize the image to the test scale before, and the logits to the original size after, both
-bilinear; the label is the largest logit. The numbers for it stand in the file's metadata.
+The graph reorders the channels of an image, normalises and pads it, runs the network, and upsamples and crops
+the logits. Its input ``image`` is uint8, BxHxWx3, in BGR as OpenCV reads it. Its output ``logits`` is
+float32, BxKxHxW, at the size of the input. The caller resizes the image to the test scale before the call and
+the logits to the original size after it, both bilinearly, and takes the argmax. The metadata of the file
+holds the parameters for this.
 """
 
 import copy
@@ -27,24 +27,24 @@ from dpt.models import EncoderDecoder, SegDataPreProcessor
 from dpt.models.inference import resize
 
 FORMATS = {'onnx': '.onnx', 'torch_export': '.pt2'}
-OPSET = 18  # the first whose Resize says how it treats antialiasing
+OPSET = 18  # the first opset whose Resize has an antialias attribute
 MAX_BATCH, MAX_SIDE = 1024, 16384
-MAX_ONNX_BYTES = 2**31 - 1  # of a protobuf message
+MAX_ONNX_BYTES = 2**31 - 1  # protobuf's limit for a message
 _METADATA_FILE = 'dpt.json'
 
 Runner = Callable[[np.ndarray], np.ndarray]
 
 
 class ExportedSegmentor(nn.Module):
-    """Images to logits, preprocessing included.
+    """Segmentor with built-in preprocessing, from uint8 images to logits.
 
     Args:
-        model: A segmentor in evaluation mode with whole inference; left as it is.
-        half: Whether the network computes in float16; input and output stay the same.
+        model: A segmentor in evaluation mode with ``test_cfg.mode='whole'``; it is not modified.
+        half: Whether the network computes in float16. The types of input and output do not change.
 
     Raises:
-        ValueError: If the model predicts from windows, pads every image to one size, or preprocesses in its
-            own way.
+        ValueError: If the model uses sliding windows, pads every image to one size, or overrides the
+            ``forward`` of the preprocessor.
     """
 
     mean: Tensor
@@ -87,14 +87,14 @@ class ExportedSegmentor(nn.Module):
         logits = F.interpolate(logits, size=size, mode='bilinear', align_corners=False)
         if self.divisor == 1:
             return logits
-        # Not slices: whether those copy anything would fix the graph to sizes that are multiples, or none.
+        # A slice would specialise the graph to sizes that need padding, or to sizes that need none.
         rows = torch.arange(height, device=logits.device)
         columns = torch.arange(width, device=logits.device)
         return logits.index_select(2, rows).index_select(3, columns)
 
 
 class _Float32(nn.Module):
-    """A norm that computes in float32 inside a model in half precision."""
+    """Run a norm in float32 inside a model in half precision."""
 
     def __init__(self, norm: nn.Module) -> None:
         super().__init__()
@@ -105,10 +105,9 @@ class _Float32(nn.Module):
 
 
 def _in_half(model: EncoderDecoder) -> EncoderDecoder:
-    """Return a copy in float16 whose norms stay in float32.
+    """Return a copy in float16 that keeps BatchNorm and GroupNorm in float32.
 
-    The statistics of a trained model need not fit into float16: a variance above 65504 would be infinite
-    there, and the channel lost.
+    Running statistics can exceed the range of float16: a variance above 65504 would become infinite.
     """
     half = copy.deepcopy(model).half()
     for name, part in model.named_modules():
@@ -118,14 +117,14 @@ def _in_half(model: EncoderDecoder) -> EncoderDecoder:
 
 
 def describe(model: EncoderDecoder, pipeline: list[dict]) -> dict[str, Any]:
-    """Return what the caller of the graph has to know, as plain values.
+    """Return the metadata that a caller of the graph needs, as plain values.
 
     Args:
-        model: What :func:`dpt.apis.init_model` returned.
-        pipeline: Its test pipeline.
+        model: Model from :func:`dpt.apis.init_model`.
+        pipeline: Test pipeline of the model.
 
     Raises:
-        ValueError: If the pipeline does more than read an image and resize it to a scale.
+        ValueError: If the pipeline has steps other than loading an image and resizing it to a scale.
     """
     resizes = []
     for step in pipeline:
@@ -133,7 +132,7 @@ def describe(model: EncoderDecoder, pipeline: list[dict]) -> dict[str, Any]:
             resizes.append(step)
         elif step['type'] not in ('LoadImageFromFile', 'LoadAnnotations', 'PackSegInputs'):
             raise ValueError(
-                f'the test pipeline has {step["type"]}, which a caller of the graph could not know: '
+                f'the test pipeline uses {step["type"]}, which is not part of the graph: '
                 'only Resize with a scale can be exported'
             )
     if len(resizes) > 1:
@@ -160,13 +159,13 @@ def trace(graph: ExportedSegmentor, size: tuple[int, int], *, dynamic: bool) -> 
     """Trace the graph.
 
     Args:
-        graph: The graph, in evaluation mode.
-        size: (height, width) of the example image, and the only size unless ``dynamic``.
-        dynamic: Whether batch, height and width are free, from four patches a side on or the example's
-            side, if that is less; else the batch is 1.
+        graph: The model to trace.
+        size: (height, width) of the example image; without ``dynamic``, the only size the graph accepts.
+        dynamic: Whether batch size, height and width are dynamic. The minimum height and width are four
+            patches, or those of the example if smaller. Otherwise the batch size is 1.
 
     Raises:
-        ValueError: If torch cannot trace the model so.
+        ValueError: If torch cannot trace the model.
     """
     example = torch.zeros(2 if dynamic else 1, *size, 3, dtype=torch.uint8)
     shapes = None
@@ -181,7 +180,7 @@ def trace(graph: ExportedSegmentor, size: tuple[int, int], *, dynamic: bool) -> 
             }
         )
     try:
-        # Memory layouts ask for facts about symbolic sizes that always hold; they become checks at run time.
+        # Turn guards on symbolic sizes, which always hold here, into run-time checks.
         return torch.export.export(
             graph.eval(),
             (example,),
@@ -189,7 +188,7 @@ def trace(graph: ExportedSegmentor, size: tuple[int, int], *, dynamic: bool) -> 
             strict=False,
             prefer_deferred_runtime_asserts_over_guards=True,
         )
-    except Exception as error:  # torch raises many kinds, private ones among them
+    except Exception as error:  # torch raises many types, some of them private
         remedy = '; try --no-dynamic --size HEIGHT WIDTH' if dynamic else ''
         raise ValueError(
             f'torch.export cannot trace this model: {str(error).splitlines()[0]}{remedy}'
@@ -197,7 +196,7 @@ def trace(graph: ExportedSegmentor, size: tuple[int, int], *, dynamic: bool) -> 
 
 
 def _patch_size(graph: ExportedSegmentor) -> int:
-    """Return the side of a patch; of a backbone without patches, the multiple that images are padded to."""
+    """Return the patch size; for a backbone without patches, the padding divisor, or 32 if there is none."""
     embedding = getattr(graph.model.backbone, 'patch_embed', None)
     if embedding is not None:
         size = getattr(embedding, 'patch_size', 16)
@@ -206,10 +205,10 @@ def _patch_size(graph: ExportedSegmentor) -> int:
 
 
 def write(program: torch.export.ExportedProgram, path: Path, file_format: str, meta: dict[str, Any]) -> None:
-    """Write the graph and its metadata, whole or not at all.
+    """Write the graph and its metadata atomically.
 
     Raises:
-        ValueError: If packages for ONNX are missing, or the model is larger than ONNX holds (2 GB).
+        ValueError: If the ONNX packages are missing, or the model exceeds ONNX's limit of 2 GiB.
     """
     if file_format == 'torch_export':
         buffer = io.BytesIO()
@@ -221,12 +220,12 @@ def write(program: torch.export.ExportedProgram, path: Path, file_format: str, m
         raise ValueError(_too_large(path, size))
     try:
         import onnx
-        import onnxscript  # noqa: F401  (what torch translates with)
+        import onnxscript  # noqa: F401  (required by torch.onnx.export)
         from google.protobuf.message import EncodeError
     except ImportError as error:
         raise ValueError(f"--format onnx needs {error.name}: pip install 'dpt[export]'") from None
     with warnings.catch_warnings():
-        warnings.simplefilter('ignore', FutureWarning)  # of torch's own parts to each other
+        warnings.simplefilter('ignore', FutureWarning)  # raised inside torch
         made = torch.onnx.export(
             program,
             dynamo=True,
@@ -244,18 +243,18 @@ def write(program: torch.export.ExportedProgram, path: Path, file_format: str, m
     except EncodeError:
         raise ValueError(_too_large(path, size)) from None
     except (ValueError, onnx.checker.ValidationError) as error:
-        raise ValueError(f'{path}: ONNX refuses the model: {error}') from None
+        raise ValueError(f'{path}: ONNX rejected the model: {error}') from None
 
 
 def _too_large(path: Path, size: int) -> str:
     return (
-        f'{path}: the model with {size / 2**30:.1f} GiB of weights is more than the 2 GiB that ONNX '
-        'holds; use --format torch_export, or --fp16 for half the size'
+        f'{path}: the model with {size / 2**30:.1f} GiB of weights exceeds the 2 GiB limit of ONNX; '
+        'use --format torch_export, or --fp16 for half the size'
     )
 
 
 def load(path: Path, file_format: str) -> Runner:
-    """Return a function from images to logits that runs the file on the CPU: onnxruntime or torch."""
+    """Return a function that maps images to logits by running the file on the CPU (onnxruntime or torch)."""
     if file_format == 'onnx':
         import onnxruntime
 
@@ -273,5 +272,5 @@ def load(path: Path, file_format: str) -> Runner:
 
 
 def labels_from(logits: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Return the HxW labels of 1xKxhxw logits at ``size`` (height, width)."""
+    """Resize 1xKxhxw logits to ``size`` (height, width) and return the HxW labels."""
     return resize(torch.from_numpy(logits), size)[0].argmax(dim=0).numpy()

@@ -245,7 +245,7 @@ def test_no_code_of_a_config_runs(model_file: Path, config_text: str, tmp_path: 
 def test_checkpoints_without_usable_config_are_refused(model_file: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match='holds no config: give the config file'):
         config_of(publish(model_file, tmp_path / 'm.pth', None))
-    with pytest.raises(ValueError, match='it lacks test_dataloader'):
+    with pytest.raises(ValueError, match='the key test_dataloader is missing'):
         config_of(publish(model_file, tmp_path / 'n.pth', "model = dict(type='EncoderDecoder')"))
     with pytest.raises(FileNotFoundError, match='gone.pth'):
         config_of(tmp_path / 'gone.pth')

@@ -1,9 +1,9 @@
-"""Draw where the ViT looks: attention of the class token or a pixel in each layer that is tapped.
+"""Draw attention maps of the class token, or of a pixel, for each layer in backbone.out_indices.
 
-Below it, how far the class token moves each patch in the neck's readout. Attention is the mean over the
-heads; each map is scaled from its least to its greatest value.
+A second row shows how much the class token changes each patch in the neck's readout. Attention is averaged
+over the heads, and each map is scaled from its minimum to its maximum.
 
-Exit status: 0 if done, 1 for a mistake, 2 for a wrong argument.
+Exit status: 0 if done, 1 for an error, 2 for a wrong argument.
 
 Example:
     python tools/attention_maps.py CONFIG CHECKPOINT image.jpg --pixel 200 310 --out attention.png
@@ -28,7 +28,11 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('checkpoint', help='checkpoint of dpt or MMSegmentation, path or URL')
     parser.add_argument('image', help='image file')
     parser.add_argument(
-        '--pixel', type=int, nargs=2, metavar=('ROW', 'COLUMN'), help='of the image file, instead of [CLS]'
+        '--pixel',
+        type=int,
+        nargs=2,
+        metavar=('ROW', 'COLUMN'),
+        help='pixel to use instead of the class token',
     )
     parser.add_argument('--out', metavar='FILE', type=Path, default=Path('attention.png'))
     parser.add_argument('--device', help='default: the GPU if there is one')
@@ -39,7 +43,7 @@ def parse_args() -> argparse.Namespace:
 def scaled(
     pixel: list[int] | None, original: tuple[int, int], size: tuple[int, int]
 ) -> tuple[int, int] | None:
-    """Return where a pixel of the file is in the resized image."""
+    """Return the position of a pixel in the resized image."""
     if pixel is None:
         return None
     if not all(0 <= place < length for place, length in zip(pixel, original, strict=True)):

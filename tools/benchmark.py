@@ -1,10 +1,10 @@
 """Measure how fast a config trains and predicts, with random weights and images.
 
-Rate, latency, memory, the share of time of each part, and how much of what the device can do is used:
-MFU is the share of the data sheet's rate if it is known, else of the measured rate of large matrix products.
-Shares come from separate steps, which synchronise the device after each part.
+It reports throughput, latency, memory, the time share of each part, and model FLOPs utilisation (MFU). MFU is
+relative to the peak rate in the device's data sheet, if known, otherwise to the measured rate of large matrix
+products. The shares come from separate steps that synchronise the device after each part.
 
-Exit status: 0 if done, 1 for a mistake, 2 for a wrong argument.
+Exit status: 0 if done, 1 for an error, 2 for a wrong argument.
 
 Example:
     python tools/benchmark.py configs/dpt_vit-b16_512x512_160k_ade20k.py --train --infer --batch-size 16 \\
@@ -37,32 +37,32 @@ def parse_args() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('config', help='config file')
-    parser.add_argument('--train', action='store_true', help='training steps (default, with --infer)')
+    parser.add_argument('--train', action='store_true', help='training steps (default together with --infer)')
     parser.add_argument('--infer', action='store_true', help='predictions, from images to label maps')
-    parser.add_argument('--tta', action='store_true', help='predictions from all views of tta_pipeline')
-    parser.add_argument('--data', action='store_true', help="the training's data loader; needs the data")
-    parser.add_argument('--metric', action='store_true', help='accounting of predicted label maps')
+    parser.add_argument('--tta', action='store_true', help='predictions with test-time augmentation')
+    parser.add_argument('--data', action='store_true', help='training data loader; needs the data set')
+    parser.add_argument('--metric', action='store_true', help='metric on predicted label maps')
     parser.add_argument('--device', help='cpu, cuda or cuda:N (default: cuda if there is one)')
     parser.add_argument(
         '--batch-size',
         type=int,
-        help="images a step (default: the config's for --data, and for --train on a GPU; else 1)",
+        help="images per step (default: the config's for --data and for --train on a GPU; otherwise 1)",
     )
     parser.add_argument(
-        '--size', type=int, nargs=2, metavar=('H', 'W'), help="size of the images (default: training's)"
+        '--size', type=int, nargs=2, metavar=('H', 'W'), help='image size (default: the training crop)'
     )
-    parser.add_argument('--iters', type=int, help='steps that are timed (default: 50 on a GPU, 3 on a CPU)')
-    parser.add_argument('--amp', action='store_true', help='mixed precision: bf16 where the device has it')
-    parser.add_argument('--compile', action='store_true', help='compile the training as compile=True does')
-    parser.add_argument('--threads', type=int, help="threads on a CPU (default: torch's)")
-    parser.add_argument('--json', metavar='FILE', help='write all figures there')
-    parser.add_argument('--picture', metavar='FILE', help='write a picture of the shares there (.png, .svg)')
+    parser.add_argument('--iters', type=int, help='number of timed steps (default: 50 on a GPU, 3 on a CPU)')
+    parser.add_argument('--amp', action='store_true', help='mixed precision: bf16 if the device supports it')
+    parser.add_argument('--compile', action='store_true', help='compile training steps, like compile=True')
+    parser.add_argument('--threads', type=int, help="CPU threads (default: torch's)")
+    parser.add_argument('--json', metavar='FILE', help='write all results to this file')
+    parser.add_argument('--picture', metavar='FILE', help='plot the shares to this file (.png, .svg, .pdf)')
     add_config_options(parser)
     return parser.parse_args()
 
 
 def check(args: argparse.Namespace) -> None:
-    """Raise ValueError at arguments that cannot work, before anything is measured."""
+    """Raise an error for invalid arguments before anything is measured."""
     for name in ('batch_size', 'iters', 'threads'):
         value = getattr(args, name)
         if value is not None and value < 1:
@@ -78,7 +78,7 @@ def check(args: argparse.Namespace) -> None:
 
 
 def choose_device(name: str | None) -> torch.device:
-    """Return the device of that name, or the GPU if there is one."""
+    """Return the named device; by default the GPU if there is one."""
     available = torch.cuda.is_available()
     try:
         device = torch.device(name or ('cuda' if available else 'cpu'))
@@ -102,14 +102,14 @@ def choose_size(args: argparse.Namespace, config: Config) -> tuple[int, int]:
 
 
 def configured_batch(config: Config) -> int:
-    """Return the images of a training step on one device."""
+    """Return the training batch size per device."""
     return config.train_dataloader.get('batch_size') or config.get('total_batch_size') or 1
 
 
 def build_workloads(
     args: argparse.Namespace, config: Config, device: torch.device
 ) -> dict[str, workloads.Workload]:
-    """Return the workloads that were asked for, by mode."""
+    """Build the requested workloads, by mode."""
     wanted = [mode for mode in MODES if getattr(args, mode)] or ['train', 'infer']
     size, found = choose_size(args, config), {}
     amp_dtype = preferred_amp_dtype() if args.amp else None

@@ -1,9 +1,9 @@
-"""Draw what the network really sees: samples after augmentation and preprocessing, and their labels.
+"""Draw samples and labels as the network receives them, after augmentation and preprocessing.
 
-The training split shows the first samples of a training with that seed; the others are spread evenly. Red,
-green and blue are the channels in the order that the network gets them.
+For the training split, these are the first samples of a run with that seed; for the other splits, they are
+spread evenly over the data set. Red, green and blue are the channels in the network's order.
 
-Exit status: 0 if done, 1 for a mistake, 2 for a wrong argument.
+Exit status: 0 if done, 1 for an error, 2 for a wrong argument.
 
 Example:
     python tools/browse_dataset.py configs/quickstart.py --number 16 --out seen.png
@@ -32,17 +32,17 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('config', help='config file')
     parser.add_argument('--split', choices=('train', 'val', 'test'), default='train')
-    parser.add_argument('--number', type=int, default=12, help='how many samples (default: 12)')
+    parser.add_argument('--number', type=int, default=12, help='number of samples (default: 12)')
     parser.add_argument(
         '--out', metavar='FILE', type=Path, default=Path('browse.png'), help='picture (default: browse.png)'
     )
-    parser.add_argument('--seed', type=int, default=0, help='of order and augmentation (default: 0)')
+    parser.add_argument('--seed', type=int, default=0, help='seed of order and augmentation (default: 0)')
     add_config_options(parser)
     return parser.parse_args()
 
 
 def draws(dataset: SeededDataset, split: str, number: int, seed: int) -> Iterator[Draw]:
-    """Yield the samples to show, each with the seed of its augmentation."""
+    """Yield the index and augmentation seed of each sample to draw."""
     if split == 'train':
         yield from islice(InfiniteSampler(dataset, shuffle=True, seed=seed), number)
     else:
@@ -62,7 +62,7 @@ def main() -> None:
     with one_line_errors():
         args = parse_args()
         if args.number < 1:
-            raise ValueError(f'--number {args.number}: 1 or more was expected')
+            raise ValueError(f'--number {args.number}: must be 1 or more')
         check_picture_file(args.out)
         config = load_config(args.config, args.cfg_options)
         init_default_scope(config.get('default_scope', 'dpt'))

@@ -1,8 +1,8 @@
 """Draw the confusion matrix and the IoU of each class, and print the most frequent confusions.
 
-Reads the file of tools/test.py --scores; the model does not run again.
+It reads a file written by tools/test.py --scores and does not run the model.
 
-Exit status: 0 if done, 1 for a mistake, 2 for a wrong argument.
+Exit status: 0 if done, 1 for an error, 2 for a wrong argument.
 
 Example:
     python tools/test.py CONFIG CHECKPOINT --scores scores.npz
@@ -22,14 +22,14 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('scores', metavar='SCORES', help='.npz file of tools/test.py --scores')
+    parser.add_argument('scores', metavar='SCORES', help='.npz file written by tools/test.py --scores')
     parser.add_argument('--out', metavar='FILE', type=Path, help='picture of the confusion matrix')
     parser.add_argument('--iou-out', metavar='FILE', type=Path, help='picture of the IoU of each class')
     parser.add_argument(
         '--normalize',
         choices=tuple(NORMALIZED),
         default='truth',
-        help='what 100 per cent are (default: truth)',
+        help='which counts add up to 100 %% (default: truth)',
     )
     return parser.parse_args()
 

@@ -1,9 +1,9 @@
-"""Show a trained model in the browser: drop an image, see overlay, legend and the area of each class.
+"""Serve a trained model as a web page that shows overlay, legend and class areas of an image.
 
-Needs pip install 'dpt[demo]'. The page is served on this machine alone unless --host says otherwise, and
-nothing is sent anywhere else.
+It requires pip install 'dpt[demo]'. By default the page is reachable only from this machine (see --host). No
+data is sent to other servers.
 
-Exit status: 0 if done, 1 for a mistake, 2 for a wrong argument.
+Exit status: 0 if done, 1 for an error, 2 for a wrong argument.
 """
 
 import argparse
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 EXAMPLE = """example:
   python tools/demo.py dpt_mine.safetensors        # then open http://127.0.0.1:7860
 """
-FONTS = ('system-ui', 'sans-serif')  # of the system: gradio's own would come from another host
+FONTS = ('system-ui', 'sans-serif')  # gradio would load its default fonts from another host
 
 
 def parse_args() -> argparse.Namespace:
@@ -33,14 +33,14 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('model', help='published model or checkpoint: a path or http(s) address')
     parser.add_argument('--config', help='config file, instead of the config in MODEL')
     parser.add_argument('--device', help='cpu, cuda, cuda:1, ... (default: the GPU if there is one)')
-    parser.add_argument('--precision', choices=PRECISIONS, help="default: as the config's test does")
+    parser.add_argument('--precision', choices=PRECISIONS, help="precision (default: the config's)")
     parser.add_argument('--host', default='127.0.0.1', help='address to serve on (default 127.0.0.1)')
     parser.add_argument('--port', type=int, default=7860, help='port to serve on (default 7860)')
     return parser.parse_args()
 
 
 def area_table(result: Segmentation) -> str:
-    """Return legend and areas as an HTML table, the largest class first."""
+    """Return an HTML table of class colours, names and areas, largest first."""
     rows = []
     for name, share in result.areas().items():
         colour = 'rgb({},{},{})'.format(*result.palette[result.classes.index(name)])
@@ -51,7 +51,7 @@ def area_table(result: Segmentation) -> str:
 
 
 def build_page(predictor: Predictor, title: str) -> 'gradio.Blocks':
-    """Return the page; gradio is imported here, so that the tool's help works without it."""
+    """Build the page. Importing gradio here lets --help work without it."""
     import gradio
 
     def draw(result: Segmentation | None, opacity: float) -> np.ndarray | None:
@@ -84,7 +84,7 @@ def build_page(predictor: Predictor, title: str) -> 'gradio.Blocks':
 
 
 def main() -> int:
-    for name in ('ANALYTICS_ENABLED', 'RUN_HISTORY'):  # before gradio is imported
+    for name in ('ANALYTICS_ENABLED', 'RUN_HISTORY'):  # must be set before importing gradio
         os.environ[f'GRADIO_{name}'] = 'False'
     with one_line_errors():
         args = parse_args()

@@ -1,10 +1,11 @@
-"""Export a trained model as one graph, ONNX or torch.export, and check it against PyTorch on real images.
+"""Export a trained model to ONNX or torch.export and compare it with PyTorch on images.
 
-The graph takes uint8 images, BxHxWx3 in BGR, resized to the test scale, and gives float32 logits, BxKxHxW;
-normalisation and padding are inside. What else a caller needs (scale, classes, palette) is in the metadata.
-tools/serve_onnx.py shows all of it in 40 lines without torch.
+The graph takes uint8 images, BxHxWx3 in BGR, resized to the test scale, and returns float32 logits, BxKxHxW.
+It includes normalisation and padding; its metadata holds test scale, class names and palette.
+tools/serve_onnx.py shows how to run it without torch.
 
-Exit status: 0 if the labels agree, 1 if they do not (nothing is written then) or for a mistake.
+Exit status: 0 if the labels agree, 1 if they do not (then nothing is written) or for an error, 2 for a wrong
+argument.
 """
 
 import argparse
@@ -31,36 +32,36 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('config_or_model', help='published model or checkpoint; or a config, with CHECKPOINT')
     parser.add_argument('checkpoint', nargs='?', help='checkpoint for the config')
-    parser.add_argument('--format', choices=FORMATS, required=True, help='kind of file')
+    parser.add_argument('--format', choices=FORMATS, required=True, help='file format')
     parser.add_argument('--out', metavar='FILE', required=True, help='file to write')
     parser.add_argument(
         '--check', metavar='IMAGE', nargs='+', required=True, help='images, folders or patterns to compare on'
     )
-    parser.add_argument('--fp16', action='store_true', help='the network in half precision')
+    parser.add_argument('--fp16', action='store_true', help='run the network in half precision')
     parser.add_argument(
         '--dynamic',
         action=argparse.BooleanOptionalAction,
         default=True,
-        help='any batch, height and width (default), or one image of one size',
+        help='accept any batch size, height and width (default), or only one image of one size',
     )
     parser.add_argument(
         '--size',
         type=int,
         nargs=2,
         metavar=('HEIGHT', 'WIDTH'),
-        help='with --no-dynamic, the size after resizing (default: that of the first image to check)',
+        help='with --no-dynamic: input size after resizing (default: that of the first --check image)',
     )
     parser.add_argument(
         '--min-agreement',
         type=float,
         default=None,
         metavar='PER_CENT',
-        help='pixels whose label must be that of PyTorch (default: 99.9, with --fp16 99)',
+        help='percentage of labels that must equal those of PyTorch (default: 99.9; 99 with --fp16)',
     )
     add_config_options(parser)
     args = parser.parse_args()
     if args.dynamic and args.size:
-        parser.error('--size goes with --no-dynamic')
+        parser.error('--size needs --no-dynamic')
     if args.min_agreement is None:
         args.min_agreement = 99.0 if args.fp16 else 99.9
     return args
@@ -68,25 +69,25 @@ def parse_args() -> argparse.Namespace:
 
 def check_target(path: Path, file_format: str) -> None:
     if path.suffix != FORMATS[file_format]:
-        raise ValueError(f'--out {path}: the name of a {file_format} file ends in {FORMATS[file_format]}')
+        raise ValueError(f'--out {path}: the name of a {file_format} file must end in {FORMATS[file_format]}')
     if not path.parent.is_dir():
         raise FileNotFoundError(f'--out {path}: the folder does not exist')
 
 
 def network_input(predictor: Predictor, path: Path) -> np.ndarray:
-    """Return an image as the exported graph takes it: uint8, 1xHxWx3, at the test scale."""
+    """Load an image as input of the exported graph: uint8, 1xHxWx3, at the test scale."""
     return predictor.prepare(path)['inputs'].permute(1, 2, 0)[None].numpy()
 
 
 def agreement(predictor: Predictor, run: object, path: Path) -> tuple[int, int]:
-    """Return the number of pixels with the label that PyTorch gives them, and of all."""
+    """Return the number of pixels with the same label as in PyTorch, and of all pixels."""
     expected = predictor(path).labels  # type: ignore[union-attr]
     labels = labels_from(run(network_input(predictor, path)), expected.shape)  # type: ignore[operator]
     return int((labels == expected).sum()), expected.size
 
 
 def check(predictor: Predictor, file: Path, file_format: str, images: list[Path]) -> float:
-    """Print the agreement of each image; return that of all, in per cent."""
+    """Print the agreement for each image; return the total agreement in percent."""
     run = load(file, file_format)
     equal = total = 0
     for path in images:
@@ -118,8 +119,8 @@ def export(args: argparse.Namespace) -> bool:
         for path, found in sizes.items():
             if found != size:
                 raise ValueError(
-                    f'{path} is {found[0]}x{found[1]} for the network, the graph {size[0]}x{size[1]}: '
-                    'check images of that size, or export with --dynamic'
+                    f'{path} has the input size {found[0]}x{found[1]}, but the graph {size[0]}x{size[1]}: '
+                    'use --check images of that size, or export with --dynamic'
                 )
         meta['size'] = [int(length) for length in size]
     program = trace(ExportedSegmentor(predictor.model, half=args.fp16), size, dynamic=args.dynamic)
@@ -128,7 +129,7 @@ def export(args: argparse.Namespace) -> bool:
         write(program, partial, args.format, meta)
         share = check(predictor, partial, args.format, images)
         passed = share >= args.min_agreement
-        print(f'agreement: {share:.4f} % of labels on {len(images)} images (at least {args.min_agreement} %)')
+        print(f'agreement: {share:.4f} % of labels on {len(images)} images (minimum {args.min_agreement} %)')
         if passed:
             partial.replace(target)
             print(f'written to {target} ({target.stat().st_size / 2**20:.1f} MiB)')
@@ -141,7 +142,7 @@ def main() -> int:
     with one_line_errors():
         if export(parse_args()):
             return 0
-    print('error: the exported model does not predict as PyTorch does; nothing was written', file=sys.stderr)
+    print('error: the exported model predicts other labels than PyTorch; nothing written', file=sys.stderr)
     return 1
 
 

@@ -1,9 +1,9 @@
 """Print the parameters, floating-point operations and activation memory of a config's model, by part.
 
-Nothing is computed and no weights are loaded. A multiplication and an addition count as two operations.
-Activations are what a training step in float32 holds for the backward pass when a part is done.
+The model is not run and no weights are loaded. A multiply-add counts as two operations. Activation memory is
+what a float32 training step keeps for the backward pass after each part.
 
-Exit status: 0 if done, 1 for a mistake, 2 for a wrong argument.
+Exit status: 0 if done, 1 for an error, 2 for a wrong argument.
 
 Example:
     python tools/get_flops.py configs/dpt_vit-b16_512x512_160k_ade20k.py --shape 512 683
@@ -25,7 +25,7 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('config', help='config file')
     parser.add_argument(
-        '--shape', type=int, nargs=2, metavar=('H', 'W'), help="size of the image (default: training's)"
+        '--shape', type=int, nargs=2, metavar=('H', 'W'), help='image size (default: the training crop)'
     )
     add_config_options(parser)
     return parser.parse_args()
@@ -43,7 +43,7 @@ def choose_shape(shape: list[int] | None, config: Config) -> tuple[int, int, int
 
 
 def table(parts: list[PartCost]) -> str:
-    """Lay the costs out, the sums last."""
+    """Format the costs as a table with totals."""
     header = f'{"part":<18}{"parameters (M)":>16}{"GFLOP":>10}{"activations (MiB)":>20}'
     costs = [(part.name, part.parameters, part.flops, part.activation_bytes) for part in parts]
     costs.append(('all', *(sum(column) for column in list(zip(*costs, strict=True))[1:])))

@@ -1,10 +1,10 @@
 """Predict images, folders, videos or a webcam with a trained model.
 
-MODEL is one file: config, classes and colours come from it. Label maps are written as PNG files of class
-indices, overlays as pictures; a video gives a video (mp4v) of overlays, and a folder of label maps.
+MODEL is a single file that contains config, class names and colours. --out writes label maps as PNG files of
+class indices, --show-dir writes overlays. A video yields a folder of label maps and an MP4 video of overlays.
 
-Exit status: 0 if all was done, 1 for a mistake that stopped it, 3 if some inputs could not be read and the
-rest was done.
+Exit status: 0 if all inputs were predicted, 1 for an error, 2 for a wrong argument, 3 if some inputs could
+not be read and the others were predicted.
 """
 
 import argparse
@@ -47,12 +47,14 @@ def parse_args() -> argparse.Namespace:
         '--show-dir', type=Path, metavar='DIR', help='write overlays: PNG pictures, MP4 videos'
     )
     parser.add_argument(
-        '--opacity', type=float, default=0.6, help="of the classes' colours, 0 to 1 (default 0.6)"
+        '--opacity', type=float, default=0.6, help='opacity of the class colours, 0 to 1 (default 0.6)'
     )
-    parser.add_argument('--legend', action='store_true', help='class names beneath each overlay')
-    parser.add_argument('--batch-size', type=int, default=1, help='neighbours of one size computed at once')
+    parser.add_argument('--legend', action='store_true', help='draw a legend below each overlay')
+    parser.add_argument(
+        '--batch-size', type=int, default=1, help='most images of one size per batch (default 1)'
+    )
     parser.add_argument('--device', help='cpu, cuda, cuda:1, ... (default: the GPU if there is one)')
-    parser.add_argument('--precision', choices=PRECISIONS, help="default: as the config's test does")
+    parser.add_argument('--precision', choices=PRECISIONS, help="precision (default: the config's)")
     parser.add_argument(
         '--max-frames', type=int, metavar='N', help='stop each video or webcam after N frames'
     )
@@ -68,14 +70,15 @@ def parse_args() -> argparse.Namespace:
 
 
 def name_results(inputs: list[str], folders: list[Path]) -> dict[Path | int, Path]:
-    """Find the inputs and choose the names of their results, before any work is done.
+    """Find all inputs and name their results.
 
     Returns:
-        Name of the result, relative to the output folders and without suffix, by file or webcam index.
+        For each file or webcam index, the name of its result, relative to the output folders and without
+        suffix.
 
     Raises:
         FileNotFoundError: If an input does not exist.
-        ValueError: If two results would have one name, or a result would replace an input.
+        ValueError: If two results would have the same name, or a result would overwrite an input.
     """
     names: dict[Path | int, Path] = {}
     for given in inputs:
@@ -84,12 +87,12 @@ def name_results(inputs: list[str], folders: list[Path]) -> dict[Path | int, Pat
         else:
             names |= {path: path.relative_to(root).with_suffix('') for path, root in find_files(given)}
     if len({folder.resolve() for folder in folders}) < len(folders):
-        raise ValueError('--out and --show-dir must be two folders: the names in them are the same')
+        raise ValueError('--out and --show-dir must be different folders: their files have the same names')
     sources: dict[Path, Path | int] = {}
     for source, name in names.items():
         if name in sources:
             raise ValueError(
-                f'{sources[name]} and {source}: both results would be named {name}; run them apart'
+                f'{sources[name]} and {source}: both results would be named {name}; run them separately'
             )
         sources[name] = source
     files = {source.resolve() for source in names if isinstance(source, Path)}
@@ -97,7 +100,7 @@ def name_results(inputs: list[str], folders: list[Path]) -> dict[Path | int, Pat
         folder / f'{name}{end}' for folder in folders for name in sources for end in ('.png', '.mp4')
     ):
         if target.resolve() in files:
-            raise ValueError(f'the result {target} would replace an input: choose another folder')
+            raise ValueError(f'the result {target} would overwrite an input: choose another folder')
     return names
 
 
@@ -108,11 +111,11 @@ class Video:
         source: Path, or index of a webcam.
 
     Attributes:
-        fps: Frames per second; 25 if the source does not say.
-        frame_count: Number of frames that the file states, or ``None``.
+        fps: Frames per second; 25 if unknown.
+        frame_count: Number of frames according to the file, or ``None``.
 
     Raises:
-        ValueError: If it cannot be opened.
+        ValueError: If the source cannot be opened.
     """
 
     def __init__(self, source: Path | int) -> None:
@@ -128,7 +131,7 @@ class Video:
         self.frame_count = count if count > 0 and not self.is_webcam else None
 
     def frames(self, limit: int | None) -> Iterator[np.ndarray]:
-        """Yield the frames, at most ``limit`` of them, and close the source."""
+        """Yield up to ``limit`` frames, then close the source."""
         count = 0
         while limit is None or count < limit:
             read, frame = self.capture.read()
@@ -140,7 +143,7 @@ class Video:
 
 
 class VideoFile:
-    """An MP4 file that gets its name when it is complete."""
+    """Write an MP4 file under a temporary name and rename it when it is complete."""
 
     def __init__(self, path: Path, fps: float) -> None:
         self.path, self.fps = path, fps
@@ -166,7 +169,7 @@ class VideoFile:
 
 
 class Job:
-    """Predicts all inputs, writes the results and counts them."""
+    """Predict all inputs, write the results and count them."""
 
     def __init__(self, args: argparse.Namespace, names: dict[Path | int, Path], progress: Progress) -> None:
         self.args, self.names, self.progress = args, names, progress
@@ -229,9 +232,9 @@ class Job:
             self.done += 1
 
     def write_video(self, results: Iterator[Segmentation], video: Video, name: Path, bar: int) -> int:
-        """Write the results of the frames; return their number."""
+        """Write the results of a video; return the number of frames."""
         args, count, keep, file = self.args, 0, False, None
-        # All classes, so that the height of the legend is constant.
+        # List all classes to keep the height of the legend constant.
         legend = range(len(self.predictor.classes)) if args.legend else False
         if args.show_dir:
             file = VideoFile(args.show_dir / f'{name}.mp4', video.fps)
@@ -245,7 +248,7 @@ class Job:
                 self.progress.advance(bar)  # type: ignore[arg-type]
             keep = True
         except KeyboardInterrupt:
-            keep = video.is_webcam  # Ctrl-C is how a user stops a webcam
+            keep = video.is_webcam  # users stop a webcam with Ctrl-C
             if not keep:
                 raise
         finally:
@@ -278,7 +281,7 @@ def main() -> int:
             TextColumn('left'),
             TimeRemainingColumn(),
         )
-        # The time left follows from the speed of the last half minute.
+        # Estimate the time left from the speed of the last 30 s.
         with Progress(*columns, console=Console(stderr=True), speed_estimate_period=30) as progress:
             job = Job(args, names, progress)
             began = time.monotonic()

@@ -1,9 +1,9 @@
-"""Write a small synthetic data set in ADE20K's layout: scenes of six classes, learnt in minutes on a CPU.
+"""Write a small synthetic data set of scenes with six classes, in the layout of ADE20K.
 
-``OUT/images/{training,validation}/*.jpg``, ``OUT/annotations/{training,validation}/*.png`` and ``meta.json``.
-Labels are ADE20K's: 0 is unlabelled, class k of ``CLASSES`` is k + 1. The same arguments give the same files.
+It writes OUT/images/{training,validation}/*.jpg, OUT/annotations/{training,validation}/*.png and meta.json.
+As in ADE20K, label 0 means 'no label' and classes start at 1. The same arguments yield the same files.
 
-Exit status: 0 if done, 1 for a mistake, 2 for a wrong argument.
+Exit status: 0 if done, 1 for an error, 2 for a wrong argument.
 
 Example:
     python tools/make_quickstart_data.py data/quickstart --train 200
@@ -26,26 +26,26 @@ PALETTE = ((120, 180, 230), (150, 120, 80), (40, 140, 50), (190, 80, 60), (250, 
 SKY, GROUND, TREE, HOUSE, SUN, CAR = range(1, 7)
 SPLITS = ('training', 'validation')
 FORMAT = 1
-"""Changes when the pictures change, so that an older data set is made anew."""
+"""Increased when the pictures change, so that older data sets are rewritten."""
 
 Colour = tuple[float, float, float]
 
 
 def hsv(rng: Generator, hue: tuple[int, int], saturation: tuple[int, int], value: tuple[int, int]) -> Colour:
-    """Draw a BGR colour; hue in degrees, saturation and value in 0..255."""
+    """Sample a BGR colour; hue in degrees, saturation and value in 0..255."""
     pixel = [rng.integers(*hue) % 360 // 2, rng.integers(*saturation), rng.integers(*value)]
     blue, green, red = cv2.cvtColor(np.array([[pixel]], np.uint8), cv2.COLOR_HSV2BGR)[0, 0]
     return float(blue), float(green), float(red)
 
 
 def smooth_noise(rng: Generator, height: int, width: int, cell: int) -> np.ndarray:
-    """Noise of shape HxW in -1..1 whose blobs are about ``cell`` pixels wide."""
+    """Return noise of shape HxW in -1..1 with blobs about ``cell`` pixels wide."""
     coarse = rng.uniform(-1, 1, (height // cell + 2, width // cell + 2)).astype(np.float32)
     return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
 
 
 class Scene:
-    """An image being painted, and its labels: both are drawn by the same shapes."""
+    """An image and its label map, which are painted with the same shapes."""
 
     def __init__(self, rng: Generator, height: int, width: int) -> None:
         self.rng = rng
@@ -55,13 +55,13 @@ class Scene:
         self.label = np.zeros((height, width), np.uint8)
 
     def paint(self, mask: np.ndarray, texture: np.ndarray | Colour, label: int) -> None:
-        """Give the pixels of a HxW mask a colour or an HxWx3 texture, and a label."""
+        """Paint the pixels of an HxW mask with a colour or an HxWx3 texture, and set their label."""
         inside = mask.astype(bool)
         self.image[inside] = np.broadcast_to(np.asarray(texture, np.float32), self.image.shape)[inside]
         self.label[inside] = label
 
     def polygon(self, points: list[tuple[float, float]]) -> np.ndarray:
-        """Mask of the polygon with these (x, y) corners."""
+        """Return the mask of a polygon with the given (x, y) corners."""
         mask = np.zeros((self.height, self.width), np.uint8)
         return cv2.fillPoly(mask, [np.round(points).astype(np.int32)], 1)
 
@@ -74,13 +74,13 @@ class Scene:
         return cv2.ellipse(mask, (round(x), round(y)), axes, 0, 0, 360, 1, cv2.FILLED)
 
     def textured(self, colour: Colour, amount: float, cell: int) -> np.ndarray:
-        """The colour, lightened and darkened by up to ``amount`` grey levels in blobs of ``cell`` pixels."""
+        """Return the colour with noise of up to ``amount`` grey levels, in blobs of ``cell`` pixels."""
         noise = smooth_noise(self.rng, self.height, self.width, cell)
         return np.asarray(colour, np.float32) + amount * noise[..., None]
 
 
 def draw_background(scene: Scene) -> None:
-    """Sky that fades towards the horizon, from blue to dusk and grey; ground from grass to asphalt."""
+    """Draw a sky that fades towards the horizon, and ground with colours from grass to asphalt."""
     rng = scene.rng
     top, bottom = hsv(rng, (190, 400), (20, 150), (150, 256)), hsv(rng, (190, 400), (10, 90), (170, 256))
     share = np.linspace(0, 1, scene.height, dtype=np.float32)[:, None, None]
@@ -104,7 +104,7 @@ def draw_sun(scene: Scene) -> None:
 
 
 def draw_house(scene: Scene, x: float) -> None:
-    """Walls of any colour with windows and a door, below a pitched roof."""
+    """Draw walls with windows and a door, and a pitched roof."""
     rng = scene.rng
     width, walls, roof = rng.uniform(28, 50), rng.uniform(18, 32), rng.uniform(8, 18)
     base = scene.horizon + rng.uniform(4, 14)
@@ -123,7 +123,7 @@ def draw_house(scene: Scene, x: float) -> None:
 
 
 def draw_tree(scene: Scene, x: float) -> None:
-    """A trunk below a ragged crown of leaves, green to autumn red."""
+    """Draw a trunk and a ragged crown in colours from green to autumn red."""
     rng = scene.rng
     base = scene.horizon + rng.uniform(2, 18)
     height, radius = rng.uniform(30, 55), rng.uniform(9, 17)
@@ -137,7 +137,7 @@ def draw_tree(scene: Scene, x: float) -> None:
 
 
 def draw_car(scene: Scene, x: float) -> None:
-    """A body of any colour, a cabin with windows, two dark wheels; always on the ground."""
+    """Draw a body, a cabin with windows and two dark wheels, on the ground."""
     rng = scene.rng
     length = rng.uniform(34, 58)
     height = length * rng.uniform(0.2, 0.26)
@@ -157,14 +157,14 @@ def draw_car(scene: Scene, x: float) -> None:
 
 
 def unlabel_some_borders(scene: Scene) -> None:
-    """Set two pixels along the class borders to 0, on a random half of them: annotators leave such gaps."""
+    """Set random halves of the class borders, two pixels wide, to 0, like the gaps annotators leave."""
     kernel = np.ones((3, 3), np.uint8)
     borders = cv2.dilate(scene.label, kernel) != cv2.erode(scene.label, kernel)
     scene.label[borders & (smooth_noise(scene.rng, scene.height, scene.width, 20) > 0)] = 0
 
 
 def make_scene(rng: Generator, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Draw one scene of about ``size`` (height, width), each side up to a tenth more or less.
+    """Draw a scene whose height and width differ by up to 10 % from ``size`` (height, width).
 
     Returns:
         A BGR image of shape HxWx3 and its labels of shape HxW, both uint8.
@@ -188,7 +188,7 @@ def make_scene(rng: Generator, size: tuple[int, int]) -> tuple[np.ndarray, np.nd
 
 
 def describe(train: int, val: int, size: tuple[int, int], seed: int) -> dict:
-    """The content of ``meta.json``: what a config needs to know, and what the files depend on."""
+    """Return the content of ``meta.json``: data set metadata and the arguments of this tool."""
     return {
         'classes': list(CLASSES),
         'palette': [list(colour) for colour in PALETTE],
@@ -198,7 +198,7 @@ def describe(train: int, val: int, size: tuple[int, int], seed: int) -> dict:
 
 
 def is_complete(out: Path, meta: dict) -> bool:
-    """Whether ``out`` already holds the data set that ``meta`` describes."""
+    """Return whether ``out`` already contains the data set that ``meta`` describes."""
     path = out / 'meta.json'
     if not path.is_file() or json.loads(path.read_text(encoding='utf-8')) != meta:
         return False
@@ -211,7 +211,7 @@ def is_complete(out: Path, meta: dict) -> bool:
 
 
 def write(out: Path, meta: dict) -> None:
-    """Write all files of the data set below the empty folder ``out``."""
+    """Write all files of the data set into the empty folder ``out``."""
     made_by = meta['made_by']
     for split_index, (split, count) in enumerate(
         zip(SPLITS, (made_by['train'], made_by['val']), strict=True)
@@ -219,7 +219,7 @@ def write(out: Path, meta: dict) -> None:
         for kind in ('images', 'annotations'):
             (out / kind / split).mkdir(parents=True)
         for index in range(count):
-            # A generator for each image: its picture does not depend on how many others there are.
+            # One generator per image makes each image independent of the number of images.
             rng = np.random.default_rng([made_by['seed'], split_index, index])
             image, label = make_scene(rng, tuple(made_by['size']))
             name = f'{split}_{index + 1:04d}'
@@ -229,20 +229,20 @@ def write(out: Path, meta: dict) -> None:
 
 
 def make_data(out: Path, *, train: int, val: int, size: tuple[int, int], seed: int) -> bool:
-    """Make the data set, whole or not at all; an older one made by this tool is replaced.
+    """Write the data set atomically, replacing an older one written by this tool.
 
     Returns:
-        False if it was there already.
+        False if the data set already exists.
 
     Raises:
-        ValueError: ``out`` holds something that this tool did not make.
+        ValueError: If ``out`` contains files that this tool did not write.
     """
     meta = describe(train, val, size, seed)
     if is_complete(out, meta):
         return False
     if out.exists() and any(out.iterdir()) and not (out / 'meta.json').is_file():
         raise ValueError(
-            f'{out} is not empty and has no meta.json of this tool: name another folder or empty it'
+            f'{out} is not empty and has no meta.json of this tool: choose another folder or empty it'
         )
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f'.{out.name}-', dir=out.parent) as scratch:
@@ -267,7 +267,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--seed', type=int, default=0)
     args = parser.parse_args()
     if min(args.size) < 80 or min(args.train, args.val) < 1:
-        parser.error('--size needs sides of 80 pixels or more, --train and --val at least one image')
+        parser.error('--size must be at least 80 80, --train and --val at least 1')
     return args
 
 

@@ -1,8 +1,9 @@
 """Publish a checkpoint: keep weights, class names, colours, metric and config, and drop everything else.
 
-The file is named by its content: DST name-xxxxxxxx.safetensors has the first 8 digits of its SHA-256.
+The name of the file ends in the first 8 hex digits of its SHA-256: name.safetensors becomes
+name-xxxxxxxx.safetensors.
 
-Exit status: 0 if done, 1 for a mistake, 2 for a wrong argument.
+Exit status: 0 if done, 1 for an error, 2 for a wrong argument.
 """
 
 import argparse
@@ -30,7 +31,7 @@ EXAMPLE = """example:
 
 @dataclass(frozen=True)
 class Published:
-    """The file that was written, and lines about what it holds and what was left out."""
+    """Path of a published file, with lines that describe the kept and the dropped content."""
 
     path: Path
     kept: list[str]
@@ -41,19 +42,19 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('checkpoint', help='checkpoint of a whole model: a path or http(s) address')
+    parser.add_argument('checkpoint', help='checkpoint of a whole model: a path or http(s) URL')
     parser.add_argument('dst', help='name.safetensors or name.pth; the hash is appended to the name')
     return parser.parse_args()
 
 
 def publish(checkpoint: str, dst: Path) -> Published:
-    """Write the weights and the metadata worth keeping.
+    """Write the weights and the metadata of the model.
 
     Raises:
-        FileNotFoundError: the checkpoint does not exist.
-        ValueError: it cannot be read or is not a whole model, or ``dst`` is not a valid target.
-        FileExistsError: the same model has been published there.
-        OSError: the result cannot be written.
+        FileNotFoundError: If the checkpoint does not exist.
+        ValueError: If the checkpoint cannot be read or is not a whole model, or ``dst`` is invalid.
+        FileExistsError: If the same model has already been published there.
+        OSError: If the file cannot be written.
     """
     check_target(dst, checkpoint)
     content = read_checkpoint(checkpoint)
@@ -63,22 +64,22 @@ def publish(checkpoint: str, dst: Path) -> Published:
     data = serialise(state_dict, kept, dst.suffix)
     target = dst.with_name(f'{dst.stem}-{hashlib.sha256(data).hexdigest()[:8]}{dst.suffix}')
     if target.exists():
-        raise FileExistsError(f'{target} exists, and published files are never overwritten')
+        raise FileExistsError(f'{target} exists; published files are never overwritten')
     write_whole(data, target)
     return Published(target, describe(state_dict, kept), left_out(content, meta, kept))
 
 
 def whole_model(checkpoint: str, meta: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The weights, without wrappers, of a model whatever its parts are.
+    """Return the weights of a whole model, without wrappers.
 
     Raises:
-        ValueError: neither the names of the weights nor a config shows that this is a whole model.
+        ValueError: If neither the keys nor a config show that this is a whole model.
     """
     candidates = [state_dict for state_dict, _ in unwrappings(checkpoint)]
     for state_dict in candidates:
         if {'backbone', 'decode_head'} <= {key.partition('.')[0] for key in state_dict}:
             return state_dict
-    if isinstance(meta.get('cfg'), str):  # trained by a config: the names are those of a model of the user
+    if isinstance(meta.get('cfg'), str):  # trained from a config, so the keys may be those of a custom model
         return candidates[0]
     try:
         recognise(candidates[-1], MODEL_FORMATS)
@@ -88,7 +89,7 @@ def whole_model(checkpoint: str, meta: Mapping[str, Any]) -> dict[str, Tensor]:
 
 
 def kept_meta(meta: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of a checkpoint's metadata that belongs to the model rather than to the run."""
+    """Return the metadata that describes the model rather than the training run."""
     kept: dict[str, Any] = {'dpt_version': dpt.__version__}
     classes = dataset_meta(meta)
     if classes:
@@ -103,7 +104,7 @@ def kept_meta(meta: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def describe(state_dict: Mapping[str, Tensor], kept: Mapping[str, Any]) -> list[str]:
-    """A line for each kind of content, also where the checkpoint does not have it."""
+    """Return a line for each kind of content, even if the checkpoint lacks it."""
     size = sum(tensor.numel() * tensor.element_size() for tensor in state_dict.values())
     names = kept.get('dataset_meta', {})
     metric = ', '.join(f'{key} {value}' for key, value in kept.get('metric', {}).items())
@@ -115,14 +116,14 @@ def describe(state_dict: Mapping[str, Tensor], kept: Mapping[str, Any]) -> list[
     ]
     if 'cfg' in kept:
         count = len(kept['cfg'].splitlines())
-        lines.append(f'config: {count} lines of text, with the paths of data and weights as they were')
+        lines.append(f'config: {count} lines of text, including the paths of data and weights')
     else:
         lines.append('config: none in the checkpoint')
     return [*lines, f'iteration: {kept["iter"]}'] if 'iter' in kept else lines
 
 
 def left_out(content: Mapping[str, Any], meta: Mapping[str, Any], kept: Mapping[str, Any]) -> list[str]:
-    """Names of what the checkpoint held and the published file does not."""
+    """Return the names of the entries that are not in the published file."""
     containers = ('state_dict', 'model', 'meta')
     if not any(isinstance(content.get(name), Mapping) for name in containers):
         return []

@@ -1,6 +1,6 @@
-"""Label images with an exported model: numpy, OpenCV and onnxruntime alone, without torch or dpt.
+"""Segment an image with an exported model, using only numpy, OpenCV and onnxruntime.
 
-Exit status: 0 if done, 1 for a mistake, 2 for a wrong argument.
+Exit status: 0 if done, 1 for an error, 2 for a wrong argument.
 
 Example:
     python serve_onnx.py dpt_mine.onnx photo.jpg labels.png
@@ -15,7 +15,7 @@ import onnxruntime
 
 
 def resized(image: np.ndarray, scale: list[int] | None, keep_ratio: bool) -> np.ndarray:
-    """Fit an image into ``scale`` (width, height), whichever way round, or stretch it to that."""
+    """Resize to ``scale`` (width, height); ``keep_ratio`` fits long side to long side, short to short."""
     if scale is None:
         return image
     height, width = image.shape[:2]
@@ -26,7 +26,7 @@ def resized(image: np.ndarray, scale: list[int] | None, keep_ratio: bool) -> np.
 
 
 def segment(session: onnxruntime.InferenceSession, image: np.ndarray) -> np.ndarray:
-    """Return the class index of each pixel, HxW, of a BGR image, HxWx3."""
+    """Return the HxW class indices of a BGR image of shape HxWx3."""
     props = session.get_modelmeta().custom_metadata_map
     scale, keep_ratio = json.loads(props['scale']), json.loads(props['keep_ratio'])
     logits = session.run(None, {'image': resized(image, scale, keep_ratio)[None]})[0][0]

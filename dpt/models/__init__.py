@@ -1,4 +1,4 @@
-"""Everything that is built from ``model`` in a config."""
+"""Modules that configs build under ``model``."""
 
 from dpt.models import backbones, heads, losses, necks  # noqa: F401  (registration)
 from dpt.models.preprocessor import SegDataPreProcessor

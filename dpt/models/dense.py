@@ -1,4 +1,4 @@
-"""What every dense predictor is made of: its parts, and windows or the whole image on the way to logits."""
+"""Base class of dense predictors: builds the parts and runs whole-image or sliding-window inference."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -15,7 +15,7 @@ TEST_CFG_KEYS = {'mode', 'crop_size', 'stride'}
 
 
 def build_part(name: str, config: dict | nn.Module) -> nn.Module:
-    """Build ``model.<name>``; a ``ValueError`` or ``TypeError`` of its constructor names that key."""
+    """Build ``model.<name>``; prefix a ``ValueError`` or ``TypeError`` of its constructor with that key."""
     if isinstance(config, nn.Module):
         return config
     try:
@@ -28,13 +28,13 @@ def build_part(name: str, config: dict | nn.Module) -> nn.Module:
 
 
 class DensePredictor(BaseModel):
-    """Base of models that predict something for each pixel: ``decode_head(neck(backbone(image)))``.
+    """Base class of models with a prediction per pixel: ``decode_head(neck(backbone(image)))``.
 
     Args:
-        backbone: Config of the backbone, from images of shape BxCxHxW to taps, each a map or a pair of a map
-            and a class token.
-        decode_head: Config of the head, from maps to logits of shape BxKxhxw.
-        neck: Config of the neck, from taps to maps, finest first; ``None`` for none.
+        backbone: Config of the backbone. It maps images of shape BxCxHxW to taps: feature maps, or pairs of
+            a feature map and a class token.
+        decode_head: Config of the head. It maps feature maps to logits of shape BxKxhxw.
+        neck: Optional config of the neck. It maps taps to feature maps, finest first.
         data_preprocessor: Config of the preprocessor.
         test_cfg: ``dict(mode='whole')``, the default, or ``dict(mode='slide', crop_size=(height, width),
             stride=(vertical, horizontal))``.
@@ -55,7 +55,7 @@ class DensePredictor(BaseModel):
     ) -> None:
         preprocessor: dict | nn.Module | None = data_preprocessor
         if isinstance(preprocessor, dict) and 'type' in preprocessor:
-            # Built here, since the engine would look for it in its own registry where no scope is set.
+            # Without a default scope, mmengine would search its own registry only.
             preprocessor = build_part('data_preprocessor', preprocessor)
         super().__init__(data_preprocessor=preprocessor, init_cfg=init_cfg)
         self.backbone = build_part('backbone', backbone)
@@ -64,15 +64,15 @@ class DensePredictor(BaseModel):
         self.test_cfg = _checked_test_cfg(test_cfg or dict(mode='whole'))
 
     def init_weights(self) -> None:
-        """Initialise all parts, with the initialisers of this package."""
+        """Initialise all parts, using dpt's initialisers."""
         with DefaultScope.overwrite_default_scope('dpt'):
             super().init_weights()
 
     def _dump_init_info(self) -> None:
-        """Log nothing: the engine would list every parameter, and weights that were loaded are reported."""
+        """Log nothing: mmengine would list every parameter, and the loader already reports loaded weights."""
 
     def extract_feat(self, inputs: Tensor) -> Sequence[Tensor]:
-        """Return the maps for the heads, finest first, of images of shape BxCxHxW."""
+        """Extract feature maps, finest first, from images of shape BxCxHxW."""
         return self.neck(self.backbone(inputs))
 
     def _logits(self, inputs: Tensor) -> Tensor:
@@ -81,15 +81,15 @@ class DensePredictor(BaseModel):
     def restorable_strips(
         self, inputs: Tensor, data_samples: Sequence[SegDataSample]
     ) -> Iterator[tuple[int, slice, Tensor, Restore, Size]]:
-        """Yield what is predicted, in pieces that can be brought back to the original images one by one.
+        """Yield the logits of each image in pieces that can be resized to the original image one by one.
 
-        Every prediction comes this way: validation, test, multi-scale and flip, and the Python interface. A
-        piece is the whole image or, with sliding windows, a strip of it.
+        Validation, testing, test-time augmentation and the Python API all predict through this method. A
+        piece is the whole image or, in sliding-window mode, a horizontal strip.
 
         Yields:
-            Index of the image; rows of the original that the piece covers; logits of shape 1xKxhxw; a
-            function that brings them, or some of their classes, to those rows; (height, width) of the largest
-            map that it makes on the way.
+            Image index; rows of the original image that the piece covers; logits of shape 1xKxhxw; a function
+            that resizes all or some classes of the logits to those rows; (height, width) of the largest
+            intermediate map of that function.
         """
         if len(data_samples) != len(inputs):
             raise ValueError(f'{len(inputs)} images, but {len(data_samples)} data samples')
@@ -109,7 +109,7 @@ class DensePredictor(BaseModel):
         windows = sliding_strips(self._logits, image, self.test_cfg['crop_size'], self.test_cfg['stride'])
         for top, strip in windows:
             last = restorable_rows(top + strip.shape[-2], geometry)
-            if last == first:  # padding, or less than a row of the original
+            if last == first:  # only padding, or less than one row of the original
                 continue
             rows = slice(height - last, height - first) if -2 in geometry.flip_dims else slice(first, last)
 
@@ -140,6 +140,6 @@ def _checked_test_cfg(test_cfg: dict) -> dict:
     if mode == 'slide' and any(s > c for s, c in zip(test_cfg['stride'], test_cfg['crop_size'], strict=True)):
         raise ValueError(
             f'model.test_cfg.stride={test_cfg["stride"]} must be at most crop_size={test_cfg["crop_size"]}, '
-            'else pixels between the windows are not predicted'
+            'otherwise pixels between the windows get no prediction'
         )
     return dict(test_cfg, mode=mode)

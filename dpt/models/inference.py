@@ -1,4 +1,4 @@
-"""From images to logits, and from logits back to the image they belong to: pure functions."""
+"""Sliding-window inference and resizing of logits to the original image, as pure functions."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -13,8 +13,8 @@ FLIP_DIMS = {'horizontal': (-1,), 'vertical': (-2,), 'diagonal': (-2, -1)}
 
 CLASSES_AT_A_TIME = 16
 CHUNK_BYTES = 256 << 20
-"""How many classes, and bytes of one image's, are resized at a time: bilinear resizing treats each class
-alone, and the logits of all classes at the size of a large image take gigabytes."""
+"""Limits on the classes, and the bytes per image, that are resized at a time: the logits of all classes at
+the size of a large image would take gigabytes."""
 
 
 def resize(x: Tensor, size: Size) -> Tensor:
@@ -26,11 +26,11 @@ def resize(x: Tensor, size: Size) -> Tensor:
 
 @dataclass(frozen=True)
 class Geometry:
-    """Where an image lies in the network's input, and how it came there. Sizes are (height, width).
+    """Geometry of an image inside the network's input. Sizes are (height, width).
 
     Attributes:
-        input_shape: Size of the network's input, padding at the bottom and right included.
-        img_shape: Size of the image in that input.
+        input_shape: Size of the network's input, including padding at the bottom and right.
+        img_shape: Size of the image inside that input.
         ori_shape: Size of the image on disk.
         flip_direction: ``'horizontal'``, ``'vertical'`` or ``'diagonal'`` if the input was flipped.
     """
@@ -50,14 +50,17 @@ class Geometry:
 
     @property
     def flip_dims(self) -> tuple[int, ...]:
-        """Dimensions to flip back."""
+        """Dimensions along which the input was flipped."""
         return () if self.flip_direction is None else FLIP_DIMS[self.flip_direction]
 
     def restore(self, logits: Tensor) -> Tensor:
-        """Bring logits of shape 1xKxhxw back to the original image: float32, 1xKxHxW.
+        """Map logits of shape 1xKxhxw back to the original image.
 
-        They are resized to the network's input, the padding is cropped, the flip undone, and the rest resized
-        to the original size.
+        Resizes them to the network's input, crops the padding, undoes the flip and resizes the result to the
+        original size.
+
+        Returns:
+            Float32 tensor of shape 1xKxHxW.
         """
         x = resize(logits.float(), self.input_shape)[..., : self.img_shape[0], : self.img_shape[1]]
         if self.flip_dims:
@@ -65,14 +68,14 @@ class Geometry:
         return resize(x, self.ori_shape)
 
     def restore_strip(self, strip: Tensor, top: int, first: int, last: int) -> Tensor:
-        """Return rows of :meth:`restore`, counted before a vertical flip is undone.
+        """Compute rows ``first`` to ``last`` of :meth:`restore`, counted before a vertical flip is undone.
 
         Args:
-            strip: Logits of shape 1xKxhxW, the rows of the network's input from ``top`` on; see
-                :func:`restorable_rows`.
+            strip: Logits of shape 1xKxhxW: rows of the network's input starting at ``top``. They must include
+                the source rows of the result; see :func:`restorable_rows`.
             top: First row of the strip.
             first: First row of the result.
-            last: Row after the last of the result.
+            last: End row of the result, exclusive.
         """
         x = strip.float()[..., : self.img_shape[1]]
         if -1 in self.flip_dims:
@@ -86,7 +89,7 @@ class Geometry:
 def _source_rows(
     first: int, last: int, size_in: int, size_out: int, device: torch.device
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return both source rows of each row of a bilinear resizing, and the second one's weight."""
+    """Return the two source rows of each row of a bilinear resize, and the weight of the second."""
     rows = torch.arange(first, last, dtype=torch.float32, device=device)
     source = ((rows + 0.5) * (size_in / size_out) - 0.5).clamp_(min=0)
     lower = source.long().clamp_(max=size_in - 1)
@@ -94,7 +97,7 @@ def _source_rows(
 
 
 def restorable_rows(bottom: int, geometry: Geometry) -> int:
-    """Return how many rows of the original can be restored from the input's rows above ``bottom``."""
+    """Return how many rows of the original image can be computed from input rows above ``bottom``."""
     size_in, size_out = geometry.img_shape[0], geometry.ori_shape[0]
     if bottom >= size_in:
         return size_out
@@ -103,7 +106,7 @@ def restorable_rows(bottom: int, geometry: Geometry) -> int:
 
 
 def window_starts(length: int, crop: int, stride: int) -> list[int]:
-    """Return where windows of ``crop`` pixels begin that cover ``length``; the last one ends flush."""
+    """Return start positions of ``crop``-sized windows covering ``length``; the last ends at the border."""
     count = max(length - crop + stride - 1, 0) // stride + 1
     return [max(min(i * stride + crop, length) - crop, 0) for i in range(count)]
 
@@ -113,19 +116,19 @@ def sliding_strips(
 ) -> Iterator[tuple[int, Tensor]]:
     """Yield the averaged logits of overlapping windows, strip by strip from top to bottom.
 
-    A strip is yielded when no further window covers it, so that the sums of one row of windows are held, not
-    those of the image. Sums are float32, whatever the model returns.
+    A strip is yielded once no further window covers it, so memory holds the sums of one row of windows
+    instead of the whole image. Sums are float32, whatever the model returns.
 
     Args:
-        model: From images of shape 1xCxHxW to logits of shape 1xKxhxw of any spatial size.
+        model: Maps images of shape 1xCxHxW to logits of shape 1xKxhxw of any spatial size.
         image: Tensor of shape 1xCxHxW.
-        crop_size: Window (height, width); where it exceeds the image, the window is the image.
-        stride: Step (vertical, horizontal); at most the window, else pixels would stay without logits.
+        crop_size: Window (height, width), clipped to the size of the image.
+        stride: Step (vertical, horizontal), at most ``crop_size``.
 
     Yields:
-        The first row of a strip and its logits of shape 1xKxrxW, which are overwritten when the next strip is
-        asked for. Each strip but the first begins with the last row of the strip before, from which its first
-        rows are interpolated when it is resized.
+        The first row of a strip and its logits of shape 1xKxrxW. The next iteration overwrites the logits.
+        Each strip except the first starts with the last row of the previous strip, which resizing needs to
+        interpolate the first rows.
 
     Raises:
         ValueError: If the stride leaves gaps.
@@ -140,7 +143,7 @@ def sliding_strips(
         _windows_covering(starts, size, length, image.device)
         for starts, size, length in ((tops, crop[0], height), (lefts, crop[1], width))
     )
-    strip = None  # the last finished row above, then the rows that windows are being added to
+    strip = None  # row 0: last finished row above; then the rows that windows are added to
     for top, next_top in zip(tops, [*tops[1:], height], strict=True):
         for left in lefts:
             window = image[..., top : top + crop[0], left : left + crop[1]]
@@ -159,7 +162,7 @@ def sliding_strips(
 
 
 def _windows_covering(starts: list[int], size: int, length: int, device: torch.device) -> Tensor:
-    """Return how many windows cover each place of a side, of shape (length)."""
+    """Return the number of windows that cover each position, of shape (length,)."""
     counts = torch.zeros(length, device=device)
     for start in starts:
         counts[start : start + size] += 1
@@ -175,8 +178,8 @@ def restored(logits: Tensor, restore: Restore, size: Size) -> Tensor:
 
     Args:
         logits: Logits of shape 1xKxhxw.
-        restore: Function from 1xkxhxw to 1xkxHxW that treats each class alone.
-        size: (height, width) of its result or of what it makes on the way, whichever is larger.
+        restore: Function from 1xkxhxw to 1xkxHxW that treats classes independently.
+        size: (height, width) of the largest map that ``restore`` creates.
     """
     chunks = logits.split(_classes_at_a_time(size), dim=1)
     first = restore(chunks[0])
@@ -190,13 +193,13 @@ def restored(logits: Tensor, restore: Restore, size: Size) -> Tensor:
 
 
 def label_map(logits: Tensor, restore: Restore, size: Size) -> Tensor:
-    """Return the class of the largest of the restored logits, as ``restore(logits).argmax(1)``.
+    """Compute ``restore(logits).argmax(1)`` a few classes at a time.
 
-    A running maximum over a few classes at a time: the restored logits of all classes are never held.
-    Arguments as in :func:`restored`.
+    Keeps a running maximum, so the restored logits of all classes are never in memory. The arguments are
+    those of :func:`restored`.
 
     Returns:
-        Labels of shape 1xHxW in the smallest integer type: uint8 up to 256 classes, else int64.
+        Labels of shape 1xHxW: uint8 for up to 256 classes, otherwise int64.
     """
     chunks = logits.split(_classes_at_a_time(size), dim=1)
     best, labels = restore(chunks[0]).max(dim=1)

@@ -1,4 +1,4 @@
-"""Layers that several parts of the model share."""
+"""Layers shared by backbones, necks and heads."""
 
 from collections.abc import Sequence
 
@@ -10,16 +10,16 @@ from torch import Tensor, nn
 class ConvModule(nn.Module):
     """3x3 or 1x1 convolution that keeps the spatial size, with optional norm and activation.
 
-    Sub-modules are named ``conv`` and ``bn`` as in mmcv, so that checkpoints share their keys.
+    The submodules are named ``conv`` and ``bn``, as in mmcv, to keep checkpoint keys compatible.
 
     Args:
         in_channels: Channels of the input, of shape BxCxHxW.
         out_channels: Channels of the output.
         kernel_size: Odd side of the kernel; the input is padded by half of it.
-        norm: ``'BN'`` for batch normalisation, ``None`` for none.
-        act: Whether ReLU is applied.
-        act_first: Whether ReLU comes before the convolution (pre-activation) instead of after the norm.
-        bias: Whether the convolution has a bias; ``None`` means only without a norm.
+        norm: ``'BN'`` for batch normalisation or ``None``.
+        act: Whether to apply ReLU.
+        act_first: Whether to apply ReLU before the convolution (pre-activation) instead of after the norm.
+        bias: Whether the convolution has a bias; ``None`` adds a bias only without a norm.
     """
 
     def __init__(
@@ -36,8 +36,7 @@ class ConvModule(nn.Module):
         super().__init__()
         if norm not in (None, 'BN'):
             raise ValueError(
-                f"norm={norm!r} is not supported: use 'BN' (it becomes SyncBN where there are several GPUs) "
-                'or None'
+                f"norm={norm!r} is not supported: use 'BN' (converted to SyncBN for several GPUs) or None"
             )
         bias = norm is None if bias is None else bias
         self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2, bias=bias)
@@ -55,7 +54,7 @@ class ConvModule(nn.Module):
 
 
 class DropPath(nn.Module):
-    """Drop a residual branch per sample with probability ``drop_prob``, in training only.
+    """Drop a residual branch per sample with probability ``drop_prob`` during training.
 
     Kept branches are scaled by ``1 / (1 - drop_prob)``. Source: Huang et al. 2016, arXiv 1603.09382.
     """
@@ -76,16 +75,16 @@ class DropPath(nn.Module):
 
 def pad_to_multiple(x: Tensor, divisor: int) -> Tensor:
     """Pad BxCxHxW maps with zeros at the bottom and right so that both sides are multiples of ``divisor``."""
-    # (d - n % d) % d: torch.compile cannot generate code for -n % d with symbolic n.
+    # torch.compile cannot generate code for -n % d with symbolic n.
     height, width = ((divisor - length % divisor) % divisor for length in x.shape[-2:])
     return F.pad(x, (0, width, 0, height))
 
 
 def sizes_differ(size: Sequence, other: Sequence) -> bool:
-    """Return whether two sizes differ, or may differ while a graph for any size is traced or exported.
+    """Return whether two sizes differ; always true while tracing or exporting with symbolic sizes.
 
-    With ``if sizes_differ(a, b): resize``, such a graph contains the resizing, which changes nothing between
-    equal sizes.
+    A graph traced through ``if sizes_differ(a, b): resize`` therefore always contains the resize; it has no
+    effect for equal sizes.
     """
     lengths = (*size, *other)
     symbolic = torch.jit.is_tracing() or any(isinstance(length, torch.SymInt) for length in lengths)
@@ -95,14 +94,14 @@ def sizes_differ(size: Sequence, other: Sequence) -> bool:
 def resize_pos_embed(
     pos_embed: Tensor, native: tuple[int, int], grid: tuple[int, int], mode: str, num_extra_tokens: int
 ) -> Tensor:
-    """Resize a position embedding to another patch grid; entries of extra tokens stay as they are.
+    """Resize a position embedding to another patch grid, keeping the entries of extra tokens.
 
     Args:
-        pos_embed: Tensor of shape 1xNxC, ``num_extra_tokens`` entries first, then the grid row by row.
-        native: Patch grid (height, width) that the embedding was trained on.
+        pos_embed: Tensor of shape 1xNxC: ``num_extra_tokens`` entries, then the grid in row-major order.
+        native: Patch grid (height, width) of ``pos_embed``.
         grid: Patch grid (height, width) to resize to.
         mode: ``'bicubic'`` (MMSegmentation) or ``'bilinear'`` (original DPT), both with align_corners=False.
-        num_extra_tokens: Leading entries that have no place in the grid.
+        num_extra_tokens: Number of leading entries outside the grid, such as the class token.
 
     Returns:
         Tensor of shape 1xN'xC for the new grid.

@@ -1,4 +1,4 @@
-"""Batches on the device: normalise, pad, stack."""
+"""Normalise, pad and stack images on the device."""
 
 from collections.abc import Sequence
 
@@ -13,19 +13,19 @@ from dpt.structures import IGNORE_INDEX, SegDataSample
 
 @MODELS.register_module()
 class SegDataPreProcessor(BaseDataPreprocessor):
-    """Move uint8 images to the device, normalise them, pad them at the bottom and right, and stack them.
+    """Move uint8 images to the device, normalise them, pad them at the bottom and right and stack them.
 
     Args:
-        mean: Mean per channel in grey levels, in the order after ``bgr_to_rgb``.
+        mean: Mean per channel in grey levels (0 to 255), in channel order after ``bgr_to_rgb``.
         std: Standard deviation per channel in grey levels.
-        size: Size (height, width) that training batches are padded to; ``None`` for the largest image's.
-        size_divisor: Number whose multiple both sides are padded to, in training; not beside ``size``.
+        size: (height, width) to which training batches are padded; ``None`` pads to the largest image.
+        size_divisor: Pad both sides of training batches to a multiple of this; excludes ``size``.
         pad_val: Value of the padding, after normalisation.
         seg_pad_val: Label of the padding.
-        bgr_to_rgb: Whether the order of the channels is reversed, as OpenCV reads BGR.
-        test_cfg: ``dict(size=...)`` or ``dict(size_divisor=...)``, the same for testing. ``None``, the
-            published protocol: images keep their size, and a batch is padded to its largest. A divisor of 32
-            (28 for patches of 14) avoids that protocol's geometry error for other sides.
+        bgr_to_rgb: Whether to reverse the channel order; images read by OpenCV are BGR.
+        test_cfg: ``dict(size=...)`` or ``dict(size_divisor=...)`` for testing. ``None``, the published
+            protocol, pads a batch only to its largest image; if the sides are not multiples of 32 (28 for
+            patch size 14), pyramid levels are then misaligned, which a ``size_divisor`` of 32 (28) avoids.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class SegDataPreProcessor(BaseDataPreprocessor):
         bgr_to_rgb: bool = False,
         test_cfg: dict | None = None,
     ) -> None:
-        super().__init__(non_blocking=True)  # from pinned memory the host does not wait for the copy
+        super().__init__(non_blocking=True)  # copies from pinned memory are asynchronous
         if size is not None and size_divisor is not None:
             raise ValueError('data_preprocessor takes size or size_divisor, not both')
         if len(mean) != len(std):
@@ -92,13 +92,13 @@ class SegDataPreProcessor(BaseDataPreprocessor):
     def _record(self, sample: SegDataSample, image: Tensor, target: tuple[int, int], training: bool) -> None:
         shape = (image.shape[-2], image.shape[-1])
         sample.set_metainfo(dict(img_shape=shape, pad_shape=target, batch_input_shape=target))
-        # The metric needs the label at the original size, so it is padded for the loss alone.
+        # Only the loss needs padded labels; the metric uses labels of the original size.
         if training and 'gt_sem_seg' in sample:
             label = sample.gt_sem_seg.data
             if tuple(label.shape[-2:]) != shape:
                 raise ValueError(
                     f'label of {tuple(label.shape[-2:])} does not fit the image of {shape} '
-                    f'({sample.metainfo.get("img_path")}): both must pass the same transforms'
+                    f'({sample.metainfo.get("img_path")}): apply the same transforms to both'
                 )
             del sample.gt_sem_seg.data
             sample.gt_sem_seg.data = self._pad(label, target, self.seg_pad_val)
@@ -109,11 +109,11 @@ class SegDataPreProcessor(BaseDataPreprocessor):
         Args:
             data: ``inputs``, a list of uint8 images of shape CxHxW (or one tensor of shape BxCxHxW), and
                 optionally ``data_samples``, a list of :class:`SegDataSample`.
-            training: Whether labels are padded with their images.
+            training: Whether to pad for training, labels included.
 
         Returns:
-            ``inputs`` of shape BxCxHxW, float32, and ``data_samples`` that know ``img_shape`` and
-            ``pad_shape``.
+            ``inputs`` of shape BxCxHxW, float32, and ``data_samples`` with ``img_shape`` and ``pad_shape`` in
+            their metainfo.
         """
         data = self.cast_data(data)  # type: ignore[assignment]
         images = list(data['inputs'])

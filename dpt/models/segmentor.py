@@ -1,4 +1,4 @@
-"""The segmentor: backbone, neck and heads put together, with losses and label maps."""
+"""Segmentor that combines backbone, neck, heads and losses."""
 
 import inspect
 import re
@@ -20,27 +20,27 @@ from dpt.structures import IGNORE_INDEX, SegDataSample
 class EncoderDecoder(DensePredictor):
     """Semantic segmentation model: ``decode_head(neck(backbone(image)))``.
 
-    A loss is any module with ``forward(logits, target)``, or ``forward(logits, target, ignore_index)``:
-    logits of shape BxKxHxW at the size of the target, target int64 of shape BxHxW. A loss whose attribute
-    ``takes_coarse_logits`` is true gets the head's logits as they are, and resizes them itself.
+    A loss is any module with ``forward(logits, target)`` or ``forward(logits, target, ignore_index)``. The
+    logits have shape BxKxHxW at the size of the target; the target is int64 of shape BxHxW. A loss whose
+    attribute ``takes_coarse_logits`` is true receives the head's logits at their own size and resizes them.
 
     Args:
         backbone: Config of the backbone.
         decode_head: Config of the head whose logits are the prediction.
-        neck: Config of the neck, or ``None``.
-        auxiliary_heads: Configs of heads that add a loss in training only.
-        loss: Config of the loss, or a list of them, which are added and logged each by its ``loss_name``;
-            ``None`` for mean cross-entropy over all pixels.
-        auxiliary_loss: The same for the auxiliary heads; ``None`` for cross-entropy with weight 0.2, the
-            original DPT's.
-        ignore_index: Label of pixels without loss.
+        neck: Optional config of the neck.
+        auxiliary_heads: Configs of heads that are used only by the loss.
+        loss: Config of the loss, or a list of configs. Several losses are summed, and each is logged as its
+            ``loss_name``. ``None`` means mean cross-entropy over all pixels.
+        auxiliary_loss: The same for the auxiliary heads; ``None`` means cross-entropy with weight 0.2, as in
+            the original DPT.
+        ignore_index: Label of pixels to ignore.
         data_preprocessor: Config of the preprocessor.
         test_cfg: ``dict(mode='whole')``, the default, or ``dict(mode='slide', crop_size=(height, width),
             stride=(vertical, horizontal))``.
         init_cfg: ``dict(type='Pretrained', checkpoint=PATH)`` loads the whole model, strictly.
     """
 
-    cfg: Config  # set, with dataset_meta, by dpt.apis.init_model
+    cfg: Config  # dpt.apis.init_model sets cfg and dataset_meta
     dataset_meta: dict
 
     def __init__(
@@ -81,9 +81,9 @@ class EncoderDecoder(DensePredictor):
 
         Args:
             inputs: Normalised and padded images.
-            data_samples: One for each image; needed for ``'loss'``.
-            mode: ``'tensor'`` for logits at the head's resolution, ``'loss'`` for a dict of losses,
-                ``'predict'`` for data samples with ``pred_sem_seg``.
+            data_samples: One for each image; required for ``'loss'``.
+            mode: ``'tensor'`` returns logits at the head's resolution, ``'loss'`` a dict of losses, and
+                ``'predict'`` data samples with ``pred_sem_seg``.
         """
         if mode == 'tensor':
             return _logits_of(self.decode_head, 'decode_head', self.extract_feat(inputs))
@@ -96,22 +96,22 @@ class EncoderDecoder(DensePredictor):
         raise ValueError(f"mode={mode!r} must be 'tensor', 'loss' or 'predict'")
 
     def loss(self, inputs: Tensor, data_samples: list[SegDataSample]) -> dict[str, Tensor]:
-        """Compute the losses, and the accuracy in percent, of images of shape BxCxHxW."""
+        """Compute the losses and the pixel accuracy in percent for images of shape BxCxHxW."""
         return self._losses(inputs, torch.cat([sample.gt_sem_seg.data for sample in data_samples]))
 
     def compile_losses(self, **options: Any) -> None:
-        """Let torch compile what a training step computes of a batch.
+        """Compile the forward pass and the losses with ``torch.compile``.
 
-        Nothing else of a step: images differ in size before they are padded, and the learning rate in each
-        step, for which the compiler would start anew.
+        The rest of a training step is not compiled: image sizes before padding and the learning rate change
+        from step to step, and each change would trigger a recompilation.
 
         Args:
-            **options: Of ``torch.compile``.
+            **options: Keyword arguments of ``torch.compile``.
         """
         self._losses = torch.compile(self._losses, **options)  # type: ignore[method-assign]
 
     def __getstate__(self) -> dict:
-        """Leave out what was compiled: in a copy it would compute the losses of this model."""
+        """Drop the compiled losses; in a copy they would still be bound to this model."""
         state = super().__getstate__()
         state.pop('_losses', None)
         return state
@@ -152,7 +152,7 @@ class EncoderDecoder(DensePredictor):
     def predict(
         self, inputs: Tensor, data_samples: list[SegDataSample] | None = None, *, with_logits: bool = False
     ) -> list[SegDataSample]:
-        """Return the samples with ``pred_sem_seg``, and with ``seg_logits`` on request."""
+        """Return the data samples with ``pred_sem_seg`` and, if ``with_logits``, ``seg_logits``."""
         data_samples = data_samples or [SegDataSample() for _ in inputs]
         labels: list[list] = [[] for _ in data_samples]
         logits: list[list] = [[] for _ in data_samples]
@@ -168,7 +168,7 @@ class EncoderDecoder(DensePredictor):
 
 
 def _logits_of(head: nn.Module, name: str, maps: Sequence[Tensor]) -> Tensor:
-    """Return the logits of a head, or raise an error that names the head."""
+    """Return the logits of a head; raise ValueError if their shape is wrong."""
     logits = head(maps)
     if not isinstance(logits, Tensor) or logits.dim() != 4:
         found = f'shape {tuple(logits.shape)}' if isinstance(logits, Tensor) else type(logits).__name__
@@ -177,21 +177,21 @@ def _logits_of(head: nn.Module, name: str, maps: Sequence[Tensor]) -> Tensor:
 
 
 def _stacked(strips: Sequence[tuple[int, Tensor]]) -> Tensor:
-    """Join (first row, strip) pairs in any order."""
+    """Concatenate (first row, strip) pairs by row."""
     return torch.cat([strip for _, strip in sorted(strips, key=lambda pair: pair[0])], dim=-2)
 
 
 @torch.no_grad()
 def accuracy(logits: Tensor, target: Tensor, ignore_index: int) -> Tensor:
-    """Return the share in percent of labelled pixels whose largest resized logit is the target's.
+    """Return the percentage of labelled pixels that are classified correctly.
 
     Args:
         logits: Tensor of shape BxKxhxw, resized to the size of the target.
         target: Int64 labels of shape BxHxW.
-        ignore_index: Label of pixels that do not count.
+        ignore_index: Label of pixels to ignore.
 
     Returns:
-        Scalar tensor; 0 where no pixel is labelled.
+        Scalar tensor; 0 if no pixel is labelled.
     """
     size = (target.shape[-2], target.shape[-1])
     labelled = target != ignore_index
@@ -202,19 +202,21 @@ def accuracy(logits: Tensor, target: Tensor, ignore_index: int) -> Tensor:
 def _build_losses(name: str, config: dict | list[dict]) -> nn.ModuleList:
     configs = config if isinstance(config, (list, tuple, nn.ModuleList)) else [config]
     if not len(configs):
-        raise ValueError(f'model.{name} is an empty list: name at least one loss, or leave it out')
+        raise ValueError(f'model.{name} is an empty list: give at least one loss or remove the key')
     losses = nn.ModuleList(build_part(name, one) for one in configs)
     names = [_loss_name(loss) for loss in losses]
     if len(set(names)) < len(names):
         raise ValueError(f'model.{name}: losses share a name ({", ".join(names)}); give each a loss_name')
     wrong = [one for one in names if 'loss' not in one]
-    if wrong:  # the engine adds up what has 'loss' in its name
-        raise ValueError(f"model.{name}: loss_name={wrong[0]!r} must contain 'loss', else it is not summed")
+    if wrong:  # mmengine sums the entries whose key contains 'loss'
+        raise ValueError(
+            f"model.{name}: loss_name={wrong[0]!r} must contain 'loss', otherwise mmengine does not sum it"
+        )
     return losses
 
 
 def _loss_name(loss: nn.Module) -> str:
-    """Return ``loss.loss_name``, else one from its class: ``loss_dice`` for ``DiceLoss``."""
+    """Return ``loss.loss_name``, or derive a name from the class: ``loss_dice`` for ``DiceLoss``."""
     words = re.findall(r'[A-Z]+(?![a-z])|[A-Z]?[a-z0-9]+', type(loss).__name__.removesuffix('Loss'))
     return getattr(loss, 'loss_name', None) or '_'.join(['loss', *words]).lower()
 

@@ -11,19 +11,20 @@ from dpt.structures import SegDataSample
 
 @MODELS.register_module()
 class SegTTAModel(BaseTTAModel):
-    """Average of the softmax over views (scales and flips) of an image, at its original size.
+    """Average the softmax scores of several views (scales and flips) of an image at its original size.
 
-    The views are run one after the other and added to one map, so memory does not grow with their number.
+    The model predicts one view at a time and adds its scores to a single map, so memory use is independent of
+    the number of views.
     """
 
     def test_step(self, data: dict) -> list[SegDataSample]:
-        """Predict from the views that ``TestTimeAug`` made.
+        """Predict from the views that ``TestTimeAug`` created.
 
         Args:
             data: ``inputs`` and ``data_samples``, each a list over views of lists over images.
 
         Returns:
-            One sample an image, with ``pred_sem_seg`` of shape 1xHxW.
+            One sample per image, with ``pred_sem_seg`` of shape 1xHxW.
         """
         totals: dict[int, Tensor] = {}
         for inputs, data_samples in zip(data['inputs'], data['data_samples'], strict=True):
@@ -46,5 +47,5 @@ class SegTTAModel(BaseTTAModel):
             totals[i][..., rows, :] += scores.softmax(dim=1)
 
     def merge_preds(self, data_samples_list: list) -> list:
-        """Not used: ``test_step`` adds up as it goes."""
+        """Not used: ``test_step`` accumulates the scores."""
         raise NotImplementedError('SegTTAModel merges in test_step')

@@ -207,7 +207,7 @@ def test_losses_may_be_modules_but_not_absent() -> None:
 
 def test_images_and_labels_must_be_equally_many() -> None:
     model, image = build(), torch.zeros(2, 3, 32, 32)
-    with pytest.raises(ValueError, match='2 images have logits, but 1 have labels'):
+    with pytest.raises(ValueError, match='got logits of 2 images but labels of 1'):
         model.loss(image, samples((32, 32)))
     with pytest.raises(ValueError, match='2 images, but 1 data samples'):
         model.predict(image, samples((32, 32)))

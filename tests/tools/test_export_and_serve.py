@@ -95,14 +95,14 @@ def test_labels_that_disagree_leave_no_file(main, model_file, pictures, tmp_path
     options = ['--no-dynamic', '--out', tmp_path / 'x.pt2', '--check', pictures / 'a.png']
     options += ['--min-agreement', '101']
     assert main(model_file, '--format', 'torch_export', *options) == 1
-    assert 'does not predict as PyTorch does; nothing was written' in capsys.readouterr().err
+    assert 'predicts other labels than PyTorch; nothing written' in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
     ('options', 'status', 'message'),
     [
-        ('--format onnx --out x.pt2 --check {pictures}', 1, 'ends in .onnx'),
+        ('--format onnx --out x.pt2 --check {pictures}', 1, 'must end in .onnx'),
         ('--format onnx --out x.onnx --check gone', 1, 'gone does not exist'),
         ('--format onnx --out gone/x.onnx --check {pictures}', 1, 'the folder does not exist'),
         ('--format onnx --out x.onnx --size 64 64 --check {pictures}', 2, '--no-dynamic'),

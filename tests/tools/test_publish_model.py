@@ -77,7 +77,7 @@ def test_nothing_is_overwritten(run_tool, best, tmp_path):
     _, path = publish(run_tool, best, tmp_path / 'x.safetensors')
     before = path.stat().st_mtime_ns
     stderr = publish(run_tool, best, tmp_path / 'x.safetensors', status=1)
-    assert stderr == f'publish_model: {path} exists, and published files are never overwritten\n'
+    assert stderr == f'publish_model: {path} exists; published files are never overwritten\n'
     assert path.stat().st_mtime_ns == before
     assert list(tmp_path.iterdir()) == [path]
 

@@ -1,4 +1,4 @@
-"""Backbones: image to taps."""
+"""Backbones: map images to taps."""
 
 from dpt.models.backbones.vit import VisionTransformer
 from dpt.models.backbones.vit_hybrid import HybridVisionTransformer

@@ -1,7 +1,7 @@
 """Convolutional stem of hybrid ViTs: ResNet with weight-standardised convolutions and GroupNorm.
 
-It is the ResNetV2 of "Big Transfer" (Kolesnikov et al. 2020, arXiv 1912.11370) with the norm after each
-convolution, as ``vit_base_resnet50_384`` of timm 0.4.5 builds it; its sub-modules are named as there.
+This is the ResNetV2 of "Big Transfer" (Kolesnikov et al. 2020, arXiv 1912.11370) with the norm after each
+convolution, as in ``vit_base_resnet50_384`` of timm 0.4.5, whose submodule names it keeps.
 """
 
 import math
@@ -14,10 +14,10 @@ NORM_GROUPS = 32
 
 
 def pad_same(x: Tensor, kernel_size: int, stride: int, value: float = 0.0) -> Tensor:
-    """Pad as TensorFlow's 'SAME': H / stride rounded up comes out; the odd pixel at the bottom and right."""
+    """Pad like TensorFlow's 'SAME' to an output of ceil(H / stride); extra padding goes bottom and right."""
 
     def total(length: int) -> int:
-        # The branch is taken when a graph is traced, so an exported graph pads by constants.
+        # Tracing evaluates this in Python, so an exported graph contains constant padding.
         return max(kernel_size - (length % stride or stride), 0)
 
     height, width = total(x.shape[-2]), total(x.shape[-1])
@@ -26,14 +26,14 @@ def pad_same(x: Tensor, kernel_size: int, stride: int, value: float = 0.0) -> Te
 
 
 class WSConv2d(nn.Conv2d):
-    """Convolution with 'SAME' padding whose filters are standardised (Qiao et al. 2019, arXiv 1903.10520).
+    """Weight-standardised convolution with 'SAME' padding (Qiao et al. 2019, arXiv 1903.10520).
 
     Args:
         in_channels: Channels of the input, of shape BxCxHxW.
         out_channels: Channels of the output.
         kernel_size: Side of the kernel.
-        stride: Step in both directions.
-        weight_eps: Added to the standard deviation of each filter.
+        stride: Stride in both directions.
+        weight_eps: Epsilon added to the standard deviation of each filter.
     """
 
     def __init__(
@@ -53,12 +53,14 @@ class WSConv2d(nn.Conv2d):
 
 def group_norm(channels: int) -> nn.GroupNorm:
     if channels % NORM_GROUPS:
-        raise ValueError(f'the stem normalises in {NORM_GROUPS} groups, so {channels} channels do not fit')
+        raise ValueError(
+            f'{channels} channels of the stem must be a multiple of the {NORM_GROUPS} groups of GroupNorm'
+        )
     return nn.GroupNorm(NORM_GROUPS, channels)
 
 
 class RootBlock(nn.Module):
-    """7x7 convolution and 3x3 max-pooling, both of stride 2."""
+    """7x7 convolution and 3x3 max-pooling, both with stride 2."""
 
     def __init__(self, in_channels: int, channels: int, *, weight_eps: float) -> None:
         super().__init__()
@@ -71,7 +73,7 @@ class RootBlock(nn.Module):
 
 
 class Shortcut(nn.Module):
-    """1x1 convolution and norm, where a block changes the channels or the size."""
+    """1x1 convolution and norm for the shortcut of a block that changes channels or size."""
 
     def __init__(self, in_channels: int, out_channels: int, *, stride: int, weight_eps: float) -> None:
         super().__init__()
@@ -83,7 +85,7 @@ class Shortcut(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3 and 1x1 convolution, each with a norm, around a shortcut; a quarter of the channels inside."""
+    """Residual block of 1x1, 3x3 and 1x1 convolutions with norms and a quarter of the channels inside."""
 
     def __init__(
         self, in_channels: int, out_channels: int, *, stride: int, weight_eps: float, downsample: bool
@@ -110,7 +112,7 @@ class Bottleneck(nn.Module):
 
 
 class ResNetStage(nn.Module):
-    """Bottlenecks of one resolution; the first of them changes channels and size."""
+    """Bottleneck blocks at one resolution; the first block changes channels and size."""
 
     def __init__(
         self, in_channels: int, out_channels: int, *, depth: int, stride: int, weight_eps: float

@@ -1,4 +1,4 @@
-"""Pre-norm transformer layer (Dosovitskiy et al. 2020, arXiv 2010.11929) and what it is made of."""
+"""Pre-norm transformer layer (Dosovitskiy et al. 2020, arXiv 2010.11929) and its submodules."""
 
 import torch
 import torch.nn.functional as F
@@ -8,7 +8,7 @@ from dpt.models.layers import DropPath
 
 
 class MultiheadAttention(nn.Module):
-    """Parameters as in ``torch.nn.MultiheadAttention``, always computed by the fused kernel."""
+    """Fused self-attention with the parameter names of ``torch.nn.MultiheadAttention``."""
 
     def __init__(self, embed_dims: int, num_heads: int, *, qkv_bias: bool, attn_drop_rate: float) -> None:
         super().__init__()
@@ -30,7 +30,7 @@ class MultiheadAttention(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """Self-attention and dropout of its output; the inner name ``attn`` keeps MMSegmentation's keys."""
+    """Self-attention with output dropout; the submodule name ``attn`` matches MMSegmentation's keys."""
 
     def __init__(
         self, embed_dims: int, num_heads: int, *, qkv_bias: bool, drop_rate: float, attn_drop_rate: float
@@ -46,7 +46,7 @@ class SelfAttention(nn.Module):
 
 
 class FFN(nn.Module):
-    """Two linear layers with GELU between; the layout of ``layers`` keeps MMSegmentation's keys."""
+    """Two linear layers with a GELU in between; the nesting of ``layers`` matches MMSegmentation's keys."""
 
     def __init__(self, embed_dims: int, hidden_dims: int, *, drop_rate: float) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ class FFN(nn.Module):
 
 
 class LayerScale(nn.Module):
-    """Learned gain per channel of a residual branch (Touvron et al. 2021, arXiv 2103.17239)."""
+    """Learned scale per channel of a residual branch (Touvron et al. 2021, arXiv 2103.17239)."""
 
     def __init__(self, embed_dims: int, init: float) -> None:
         super().__init__()

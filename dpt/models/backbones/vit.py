@@ -13,20 +13,20 @@ from dpt.registry import MODELS
 
 
 def image_size(img_size: int | Sequence[int]) -> tuple[int, int]:
-    """Return (height, width) of an image size that may be one number.
+    """Return ``img_size`` as (height, width); a single number means a square image.
 
     Raises:
-        ValueError: If it is neither a positive whole number nor two of them.
+        ValueError: If it is neither a positive integer nor a pair of them.
     """
     sides = (img_size, img_size) if isinstance(img_size, int) else img_size
     pair = isinstance(sides, Sequence) and len(sides) == 2
     if not pair or not all(isinstance(side, int) and side > 0 for side in sides):
-        raise ValueError(f'img_size={img_size!r} must be a positive whole number or (height, width)')
+        raise ValueError(f'img_size={img_size!r} must be a positive integer or (height, width)')
     return sides[0], sides[1]
 
 
 class PatchEmbed(nn.Module):
-    """Cut an image into patches and project each to ``embed_dims`` channels."""
+    """Split an image into patches and project each to ``embed_dims`` channels."""
 
     def __init__(self, in_channels: int, embed_dims: int, *, patch_size: int, bias: bool) -> None:
         super().__init__()
@@ -34,9 +34,9 @@ class PatchEmbed(nn.Module):
         self.projection = nn.Conv2d(in_channels, embed_dims, patch_size, stride=patch_size, bias=bias)
 
     def forward(self, x: Tensor) -> tuple[Tensor, tuple[int, int]]:
-        """Return tokens of shape BxNxC, row by row, and the patch grid (height, width).
+        """Return tokens of shape BxNxC in row-major order, and the patch grid (height, width).
 
-        An image whose sides are not multiples of the patch is padded with zeros at the bottom and right.
+        Zeros pad the image at the bottom and right to multiples of the patch size.
         """
         x = self.projection(pad_to_multiple(x, self.patch_size))
         grid = (x.shape[-2], x.shape[-1])
@@ -45,48 +45,48 @@ class PatchEmbed(nn.Module):
 
 @MODELS.register_module()
 class VisionTransformer(BaseModule):
-    """Plain ViT that returns the tokens of chosen layers, before the final norm.
+    """Plain ViT that returns the tokens of selected layers, before the final norm.
 
     Args:
-        img_size: Side in pixels of the images the weights were pretrained on; with ``patch_size`` it sets the
-            native grid of the position embedding (224 / 16 -> 14x14). Any other input size works: the
-            embedding is resized in the forward pass, never in the checkpoint.
+        img_size: Size in pixels of the pretraining images. Together with ``patch_size`` it sets the native
+            grid of the position embedding (224 / 16 -> 14x14). The forward pass resizes the embedding for
+            other input sizes; checkpoints keep the native grid.
         patch_size: Side of a patch in pixels.
         in_channels: Channels of the image.
         embed_dims: Channels of a token.
         num_layers: Number of transformer layers.
-        num_heads: Attention heads; must divide ``embed_dims``.
-        mlp_ratio: Hidden channels of the feed-forward part over ``embed_dims``.
-        out_indices: Layers whose output is returned, 0-based, ascending; DPT-B: 2, 5, 8, 11, DPT-L: 5, 11,
-            17, 23.
-        qkv_bias: Whether query, key and value have a bias.
-        patch_bias: Whether the patch projection has a bias; MMSegmentation 1.2.0 and later drop it.
-        layer_scale_init: Initial gain of LayerScale (DINOv2: 1e-5); ``None`` for none.
-        drop_rate: Dropout after position embedding, attention projection and feed-forward layers.
-        attn_drop_rate: Dropout of attention weights.
-        drop_path_rate: Stochastic depth of the last layer, growing linearly from 0 at the first.
-        drop_path_attn: Whether it drops attention, too, as in timm; in MMSegmentation the feed-forward parts
-            alone.
-        norm_eps: Epsilon of the layer norms; 1e-6 as pretrained, 1e-5 in MMSegmentation.
-        final_norm: Whether the last layer's tap passes the final norm ``ln1``.
-        norm_taps: Whether every tap passes it, as users of DINOv2 do. The residual stream grows from layer to
-            layer (in a ViT-S/14 of that shape the first tap is a fiftieth of the last), so that without it
-            the fine levels start almost silent. Published DPT hands the taps on as they are.
-        interpolate_mode: How the position embedding is resized: ``'bicubic'`` or ``'bilinear'``.
-        output_cls_token: Whether each tap is (map, class token) or the map alone.
-        frozen_stages: Number of leading layers that are not trained, with the embeddings; -1 for none, 0 for
-            the embeddings alone.
-        with_cp: Whether layers are recomputed in the backward pass (gradient checkpointing): less memory for
-            about a third more time in the backbone.
-        init_cfg: ``dict(type='Pretrained', checkpoint=PATH)`` loads weights strictly, in the keys of
-            any source that ``tools/model_converters/vit2mmseg.py`` knows.
+        num_heads: Number of attention heads; must divide ``embed_dims``.
+        mlp_ratio: Ratio of the feed-forward hidden channels to ``embed_dims``.
+        out_indices: 0-based, ascending indices of the layers whose output is returned. DPT-Base uses 2, 5, 8
+            and 11, DPT-Large 5, 11, 17 and 23.
+        qkv_bias: Whether the query, key and value projections have a bias.
+        patch_bias: Whether the patch projection has a bias; it has none in MMSegmentation since 1.2.0.
+        layer_scale_init: Initial value of LayerScale (DINOv2: 1e-5); ``None`` disables LayerScale.
+        drop_rate: Dropout rate after the position embedding, attention projection and feed-forward layers.
+        attn_drop_rate: Dropout rate of the attention weights.
+        drop_path_rate: Stochastic depth rate of the last layer; it increases linearly from 0 at the first.
+        drop_path_attn: Whether stochastic depth also drops the attention branch, as in timm, or only the
+            feed-forward branch, as in MMSegmentation.
+        norm_eps: Epsilon of the layer norms: 1e-6 in pretraining, 1e-5 in MMSegmentation.
+        final_norm: Whether to apply the final norm ``ln1`` to the output of the last layer.
+        norm_taps: Whether to apply ``ln1`` to every returned layer, as is usual with DINOv2. Activations grow
+            with depth (in a DINOv2 ViT-S/14 the last tap is about 50 times larger than the first); without
+            the norm, fine levels start with almost no signal. The published DPT does not normalise taps.
+        interpolate_mode: Interpolation of the position embedding: ``'bicubic'`` or ``'bilinear'``.
+        output_cls_token: Whether to return (map, class token) pairs instead of maps.
+        frozen_stages: Number of leading layers to freeze together with the embeddings; 0 freezes only the
+            embeddings, -1 nothing.
+        with_cp: Whether to use gradient checkpointing, which saves memory but makes the backbone about a
+            third slower.
+        init_cfg: ``dict(type='Pretrained', checkpoint=PATH)`` loads weights strictly. It accepts every
+            checkpoint format that ``tools/model_converters/vit2mmseg.py`` converts.
 
     Raises:
-        ValueError: If sizes do not fit each other; the message names the argument.
+        ValueError: If an argument is invalid or does not fit the others; the message names it.
     """
 
     embedding_modules: tuple[str, ...] = ('patch_embed', 'drop_after_pos')
-    """Children in front of the layers, which ``frozen_stages`` freezes from 0 on."""
+    """Child modules before the layers, frozen if ``frozen_stages`` is 0 or more."""
 
     def __init__(
         self,
@@ -168,7 +168,7 @@ class VisionTransformer(BaseModule):
             raise ValueError(f'frozen_stages={self.frozen_stages} must be from -1 to {num_layers}')
 
     def init_weights(self) -> None:
-        """Load ``init_cfg``'s weights, else initialise as ViT does: truncated normal of 0.02, zero biases."""
+        """Load the weights of ``init_cfg``, else initialise with truncated normal (std 0.02), zero biases."""
         if not self.init_cfg or self.init_cfg.get('type') != 'Pretrained':
             nn.init.trunc_normal_(self.pos_embed, std=0.02)
             nn.init.trunc_normal_(self.cls_token, std=0.02)
@@ -193,14 +193,14 @@ class VisionTransformer(BaseModule):
         if self.frozen_stages >= 0:
             self.cls_token.requires_grad_(False)
             self.pos_embed.requires_grad_(False)
-        # Layers behind the last tap are kept for the checkpoint's sake. Neither they nor a final norm that no
-        # tap passes get a gradient, and DistributedDataParallel fails on trained parameters without one.
+        # Layers after the last tap exist only for checkpoint compatibility. They and an unused final norm get
+        # no gradient, and DistributedDataParallel fails on trainable parameters without gradients.
         self.layers[self.out_indices[-1] + 1 :].requires_grad_(False)
         if not self.norm_taps and self.out_indices[-1] < len(self.layers) - 1:
             self.ln1.requires_grad_(False)
 
     def train(self, mode: bool = True) -> 'VisionTransformer':
-        """Set training mode; frozen layers stay in evaluation mode, without dropout."""
+        """Set training mode, but keep frozen layers in evaluation mode."""
         super().train(mode)
         for module in self._frozen_modules():
             module.eval()
@@ -218,7 +218,7 @@ class VisionTransformer(BaseModule):
         return (feature_map, cls_token) if self.output_cls_token else feature_map
 
     def _run(self, module: nn.Module, x: Tensor, *, frozen: bool) -> Tensor:
-        # A frozen module has nothing to recompute for.
+        # Frozen modules need no recomputation.
         if self.with_cp and self.training and not frozen:
             return checkpoint(module, x, use_reentrant=False)
         return module(x)
@@ -230,9 +230,8 @@ class VisionTransformer(BaseModule):
             x: Normalised images of shape BxCxHxW.
 
         Returns:
-            For each of ``out_indices`` a map of shape BxCxhxw on the patch grid (H / patch_size and
-            W / patch_size rounded up) and the class token of shape BxC, or the map alone without
-            ``output_cls_token``.
+            For each of ``out_indices``, a feature map of shape BxCxhxw with h = ceil(H / patch_size) and
+            w = ceil(W / patch_size), paired with the class token of shape BxC if ``output_cls_token``.
         """
         x, grid = self._embed(x)
         taps = []

@@ -1,4 +1,4 @@
-"""Vision Transformer behind a ResNet stem: the hybrid of Dosovitskiy et al. 2020, arXiv 2010.11929."""
+"""Vision Transformer with a ResNet stem: the hybrid of Dosovitskiy et al. 2020, arXiv 2010.11929."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,32 +10,32 @@ from dpt.models.backbones.vit import VisionTransformer, image_size
 from dpt.models.layers import pad_to_multiple
 from dpt.registry import MODELS
 
-STRIDE = 16  # of the stem: two in the first convolution, the pooling and each of the later two stages
+STRIDE = 16  # of the stem: 2 each in the first convolution, the pooling and the last two stages
 
 
 @MODELS.register_module()
 class HybridVisionTransformer(VisionTransformer):
-    """ViT on the feature map of a ResNet-50 without its last stage: the encoder of DPT-Hybrid.
+    """ViT on the features of a ResNet-50 without its last stage, the backbone of DPT-Hybrid.
 
-    The taps are the outputs of the stem's first two stages, at strides 4 and 8, and those of the transformer
-    layers ``out_indices``, at stride 16.
+    It returns the outputs of the stem's first two stages at strides 4 and 8, and those of the transformer
+    layers ``out_indices`` at stride 16.
 
     Args:
-        img_size: Side in pixels of the images the weights were pretrained on; a sixteenth of it is the native
-            grid of the position embedding (384 -> 24x24).
+        img_size: Size in pixels of the pretraining images; it sets the native grid of the position embedding
+            (384 / 16 -> 24x24).
         in_channels: Channels of the image.
-        stem_channels: Channels of the first convolution; they and the channels inside a stage's blocks, a
-            quarter of ``stage_channels``, must be multiples of the 32 groups of GroupNorm.
+        stem_channels: Channels of the first convolution. They and a quarter of each of ``stage_channels``
+            must be multiples of the 32 groups of GroupNorm.
         stage_channels: Channels of the three stages at strides 4, 8 and 16.
-        stage_depths: Blocks of the three stages.
-        weight_eps: Added to the standard deviation of a filter where it is standardised. 1e-5 in timm 0.4.5,
-            with which DPT-Hybrid was trained; current timm adds 1e-8 to the variance instead.
-        out_indices: Transformer layers whose output is returned, 0-based, ascending.
-        vit: The other arguments of :class:`VisionTransformer`, but ``patch_size``. ``frozen_stages`` counts
-            transformer layers and freezes the stem from 0 on; ``with_cp`` recomputes the three stages, too.
+        stage_depths: Number of blocks in each of the three stages.
+        weight_eps: Epsilon added to the standard deviation in weight standardisation: 1e-5 in timm 0.4.5,
+            which trained DPT-Hybrid. Current timm adds 1e-8 to the variance instead.
+        out_indices: 0-based, ascending indices of the transformer layers whose output is returned.
+        vit: Other arguments of :class:`VisionTransformer` except ``patch_size``. ``frozen_stages`` counts
+            transformer layers; 0 or more freezes the stem. ``with_cp`` also checkpoints the three stages.
 
     Raises:
-        ValueError: If sizes do not fit each other; the message names the argument.
+        ValueError: If an argument is invalid or does not fit the others; the message names it.
     """
 
     embedding_modules = ('patch_embed', 'drop_after_pos', 'stem', 'stages')
@@ -55,12 +55,12 @@ class HybridVisionTransformer(VisionTransformer):
         if len(stage_channels) != 3 or len(stage_depths) != 3 or min(stage_depths) < 1:
             raise ValueError(
                 f'stage_channels={tuple(stage_channels)} and stage_depths={tuple(stage_depths)} must each '
-                'hold three positive numbers'
+                'contain three positive numbers'
             )
         if 'patch_size' in vit:
-            raise ValueError(f'HybridVisionTransformer has no patch_size: its stem has a stride of {STRIDE}')
+            raise ValueError(f'HybridVisionTransformer takes no patch_size: its stem has stride {STRIDE}')
         height, width = image_size(img_size)
-        # To the transformer the stem's last map is an image whose pixels are the patches.
+        # The transformer treats the stem's output as an image with patches of one pixel.
         super().__init__(
             (height // STRIDE, width // STRIDE),
             1,
@@ -89,8 +89,8 @@ class HybridVisionTransformer(VisionTransformer):
             x: Normalised images of shape BxCxHxW; zeros pad them at the bottom and right to multiples of 16.
 
         Returns:
-            The maps of the first two stages, of shape BxCxhxw at strides 4 and 8, then the taps of the
-            transformer as of :class:`VisionTransformer`.
+            Feature maps of shape BxCxhxw of the first two stages, at strides 4 and 8, followed by the taps of
+            :class:`VisionTransformer`.
         """
         x = self.stem(pad_to_multiple(x, STRIDE))
         maps = []

@@ -1,4 +1,4 @@
-"""Heads: fused maps to logits, nothing else."""
+"""Heads: map fused feature maps to logits."""
 
 from dpt.models.heads.dpt import DPTHead
 from dpt.models.heads.fcn import FCNHead

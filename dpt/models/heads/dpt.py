@@ -11,17 +11,17 @@ from dpt.registry import MODELS
 
 @MODELS.register_module()
 class DPTHead(FCNHead):
-    """Classify the finest fused map: 3x3 convolution with norm and ReLU, dropout, 1x1 classifier.
+    """Segmentation head of DPT: 3x3 convolution with norm and ReLU, dropout, 1x1 classifier.
 
     Args:
         in_channels: Channels of the fused maps.
         num_classes: Number of classes K.
         channels: Channels before the classifier; ``None`` means ``in_channels``.
-        dropout_ratio: Probability of dropping in training.
-        channel_dropout: Whether whole channels are dropped, as in MMSegmentation, or single elements, as in
-            the original DPT.
-        upsample_factor: Factor by which the head enlarges its logits, bilinear with align_corners=True: 2 in
-            the original DPT, which brings them to the size of the input; 1 (none) in MMSegmentation.
+        dropout_ratio: Dropout probability.
+        channel_dropout: Whether to drop whole channels, as in MMSegmentation, or single elements, as in the
+            original DPT.
+        upsample_factor: Factor of the bilinear upsampling of the logits (align_corners=True): 2 in the
+            original DPT, which restores the input size, 1 (no upsampling) in MMSegmentation.
         norm: ``'BN'`` or ``None``.
     """
 
@@ -48,7 +48,7 @@ class DPTHead(FCNHead):
             init_cfg=init_cfg,
         )
         if upsample_factor < 1:
-            raise ValueError(f'upsample_factor={upsample_factor} must be 1 (none) or more')
+            raise ValueError(f'upsample_factor={upsample_factor} must be 1 (no upsampling) or more')
         self.upsample_factor = upsample_factor
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:

@@ -13,16 +13,16 @@ from dpt.registry import MODELS
 class FCNHead(BaseModule):
     """3x3 convolution with norm and ReLU, dropout, 1x1 classifier.
 
-    As auxiliary head on ``in_index=1``, the penultimate fusion map, it is the one of the original DPT.
+    With ``in_index=1``, the second-finest map, it is the auxiliary head of the original DPT.
 
     Args:
         in_channels: Channels of the fused maps.
         num_classes: Number of classes K.
         channels: Channels before the classifier; ``None`` means ``in_channels``.
-        in_index: Which of the fused maps is classified, finest first.
-        dropout_ratio: Probability of dropping in training.
-        channel_dropout: Whether whole channels are dropped, as in MMSegmentation, or single elements, as in
-            the original DPT.
+        in_index: Index of the map to classify; 0 is the finest.
+        dropout_ratio: Dropout probability.
+        channel_dropout: Whether to drop whole channels, as in MMSegmentation, or single elements, as in the
+            original DPT.
         norm: ``'BN'`` or ``None``.
     """
 
@@ -47,13 +47,13 @@ class FCNHead(BaseModule):
         self.conv_seg = nn.Conv2d(channels, num_classes, 1)
 
     def init_weights(self) -> None:
-        """Draw the classifier from N(0, 0.01), as MMSegmentation does; the rest keeps torch's defaults."""
+        """Initialise the classifier from N(0, 0.01), as in MMSegmentation; the rest uses torch's defaults."""
         nn.init.normal_(self.conv_seg.weight, std=0.01)
         nn.init.zeros_(self.conv_seg.bias)  # type: ignore[arg-type]
         super().init_weights()
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
-        """Classify a fused map.
+        """Compute logits.
 
         Args:
             maps: Fused maps, finest first.

@@ -1,4 +1,4 @@
-"""Losses on logits and labels."""
+"""Segmentation losses."""
 
 from dpt.models.losses.cross_entropy import CrossEntropyLoss
 

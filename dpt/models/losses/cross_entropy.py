@@ -1,4 +1,4 @@
-"""Cross-entropy over pixels."""
+"""Pixel-wise cross-entropy."""
 
 from collections.abc import Sequence
 
@@ -15,18 +15,18 @@ CLASSES_AT_A_TIME = 16
 
 @MODELS.register_module()
 class CrossEntropyLoss(nn.Module):
-    """Mean cross-entropy over the pixels of the target, in float32, whatever the logits' type and size.
+    """Mean cross-entropy over the pixels of the target, computed in float32.
 
-    Logits that are coarser than the target are resized (bilinear, align_corners=False), a few classes at a
-    time: neither pass holds the logits of all classes at the target's size, or their gradient.
+    Resizes coarser logits to the target (bilinear, align_corners=False) a few classes at a time, so neither
+    pass stores full-size logits or gradients of all classes.
 
     Args:
-        class_weight: A weight per class, or ``None`` for equal weights. With weights, so is the mean:
-            it counts labelled pixels only, each as much as its class.
-        loss_weight: Factor of the result.
-        avg_non_ignore: Whether the mean is over labelled pixels only. ``False``, as in the published recipe,
+        class_weight: Weight of each class, or ``None`` for equal weights. With weights, the loss is the
+            weighted mean over labelled pixels.
+        loss_weight: Factor of the loss.
+        avg_non_ignore: Whether to average over labelled pixels only. ``False``, as in the published recipe,
             counts ignored pixels in the denominator.
-        loss_name: Key under which the loss is logged; it must contain ``loss``, else it is not summed.
+        loss_name: Key of the loss in the log; only keys that contain ``loss`` are trained on.
     """
 
     takes_coarse_logits = True
@@ -53,14 +53,14 @@ class CrossEntropyLoss(nn.Module):
         Args:
             logits: Tensor of shape BxKxhxw, resized to the size of the target.
             target: Int64 labels of shape BxHxW.
-            ignore_index: Label of pixels without loss.
+            ignore_index: Label of pixels to ignore.
 
         Returns:
             Scalar, float32.
         """
         weight = None if self.class_weight is None else self.class_weight.float()
         if logits.shape[0] != target.shape[0]:
-            raise ValueError(f'{logits.shape[0]} images have logits, but {target.shape[0]} have labels')
+            raise ValueError(f'got logits of {logits.shape[0]} images but labels of {target.shape[0]}')
         if weight is not None and len(weight) != logits.shape[1]:
             raise ValueError(
                 f'class_weight has {len(weight)} entries but the head predicts {logits.shape[1]} classes'
@@ -80,11 +80,10 @@ class CrossEntropyLoss(nn.Module):
 
 
 def pixelwise_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
-    """Return ``cross_entropy(interpolate(logits), target, reduction='none')``, a few classes at a time.
+    """Compute ``cross_entropy(interpolate(logits), target, reduction='none')`` a few classes at a time.
 
-    The backward pass resizes each chunk of classes once more instead of keeping it. Plain autograd, so that
-    second derivatives, autocast and compilers work; ``torch.func`` transforms do not, as they do not support
-    ``torch.utils.checkpoint``.
+    The backward pass recomputes each chunk with ``torch.utils.checkpoint``. Second derivatives, autocast and
+    compilation work; ``torch.func`` transforms do not, because they do not support checkpointing.
 
     Args:
         logits: Tensor of shape BxKxhxw, resized bilinearly with align_corners=False.
@@ -96,7 +95,7 @@ def pixelwise_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
     log_sum, own, start = [], [], 0
     for chunk in logits.split(CLASSES_AT_A_TIME, dim=1):
         end = start + chunk.shape[1]
-        # Labels of other chunks are moved into this one, but not those of no class: gather reports them.
+        # Clamp labels of other chunks into this one, but keep invalid labels so that gather raises an error.
         index = target - start
         if start > 0:
             index = index.clamp(min=0)
@@ -112,7 +111,7 @@ def pixelwise_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
 
 
 def _log_sum_exp_and_own(logits: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the log-sum-exp of resized logits and the logit at ``index``.
+    """Return the log-sum-exp over the classes of the resized logits, and the logit of class ``index``.
 
     Args:
         logits: Tensor of shape Bxkxhxw, a chunk of the classes.

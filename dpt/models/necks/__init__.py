@@ -1,4 +1,4 @@
-"""Necks: taps to fused maps."""
+"""Necks: map taps to fused feature maps."""
 
 from dpt.models.necks.dpt import DPTNeck
 

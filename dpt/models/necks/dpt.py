@@ -1,4 +1,4 @@
-"""Fusion blocks and neck of DPT (Ranftl et al. 2021, arXiv 2103.13413, section 3)."""
+"""Neck of DPT (Ranftl et al. 2021, arXiv 2103.13413, section 3)."""
 
 from collections.abc import Sequence
 
@@ -17,7 +17,7 @@ def upsample_by_two(x: Tensor) -> Tensor:
 
 
 class PreActResidualConvUnit(nn.Module):
-    """Two 3x3 convolutions, each after a ReLU and before a norm, around an identity."""
+    """Residual unit of two ReLU, 3x3 convolution and norm sequences."""
 
     def __init__(self, channels: int, norm: str | None) -> None:
         super().__init__()
@@ -40,25 +40,23 @@ class FeatureFusionBlock(nn.Module):
     def forward(self, path: Tensor, lateral: Tensor | None = None) -> Tensor:
         if lateral is not None and self.res_conv_unit1 is not None:
             path = path + self.res_conv_unit1(lateral)
-        # Bilinear weights sum to one, so the 1x1 projection commutes with the upsampling that the paper puts
-        # first; in this order it costs a quarter.
+        # The paper upsamples first. The 1x1 projection commutes with bilinear upsampling, because its weights
+        # sum to one, and costs a quarter in this order.
         return upsample_by_two(self.project(self.res_conv_unit2(path)))
 
 
 @MODELS.register_module()
 class DPTNeck(BaseModule):
-    """From four taps of a ViT to fused maps.
+    """Reassemble four taps of a ViT into feature maps and fuse them from coarse to fine.
 
     Args:
-        in_channels: Channels of the backbone's tokens; levels of ``identity_levels`` have those of
-            ``post_process_channels``.
-        channels: Channels of every fused map.
+        in_channels: Channels of the backbone's tokens.
+        channels: Channels of the fused maps.
         post_process_channels: Channels of the reassembled maps, finest first.
         readout_type: ``'ignore'``, ``'add'`` or ``'project'``; the last two need the class token.
-        identity_levels: Levels, 0 for the finest, whose tap is a map at that level's size already and goes
-            neither through a readout nor through a projection: (0, 1) for a hybrid backbone, whose stem makes
-            them.
-        norm: ``'BN'`` or ``None`` in the residual units.
+        identity_levels: Levels (0 is the finest) whose tap skips the reassemble block: it already is a map of
+            that level's size with its ``post_process_channels``. Use (0, 1) for a hybrid backbone.
+        norm: Norm of the residual units, ``'BN'`` or ``None``.
     """
 
     def __init__(
@@ -74,7 +72,7 @@ class DPTNeck(BaseModule):
     ) -> None:
         super().__init__(init_cfg=init_cfg)
         if len(post_process_channels) != 4:
-            raise ValueError(f'post_process_channels={tuple(post_process_channels)} must hold four numbers')
+            raise ValueError(f'post_process_channels={tuple(post_process_channels)} must be four numbers')
         self.reassemble_blocks = ReassembleBlocks(
             in_channels,
             post_process_channels,
@@ -84,7 +82,7 @@ class DPTNeck(BaseModule):
         self.convs = nn.ModuleList(
             ConvModule(c, channels, kernel_size=3, act=False, bias=False) for c in post_process_channels
         )
-        # Coarse to fine; the coarsest block has no lateral.
+        # Coarse to fine; the coarsest block has no lateral input.
         self.fusion_blocks = nn.ModuleList(
             FeatureFusionBlock(channels, norm, lateral=i > 0) for i in range(4)
         )
@@ -93,16 +91,16 @@ class DPTNeck(BaseModule):
         """Fuse the taps.
 
         Args:
-            taps: Four taps, shallow to deep: pairs of a map of shape BxCxhxw and a class token of shape BxC
-                (maps alone for the levels of ``identity_levels`` and, if need be, for the readout 'ignore').
+            taps: Four taps, shallow to deep: pairs of a map of shape BxCxhxw and a class token of shape BxC.
+                Levels in ``identity_levels`` take maps only; the readout 'ignore' accepts both.
 
         Returns:
-            Four maps with ``channels`` channels, finest first: 8, 4, 2 and 1 times the patch grid, that is
-            strides 2, 4, 8 and 16 for patches of 16.
+            Four maps with ``channels`` channels, finest first, of 8, 4, 2 and 1 times the size of the patch
+            grid (strides 2, 4, 8 and 16 for patch size 16).
 
         Raises:
-            ValueError: If there are not four taps, the readout needs class tokens that are missing, or a
-                level of ``identity_levels`` has one.
+            ValueError: If there are not four taps, a required class token is missing, or a level in
+                ``identity_levels`` has a class token.
         """
         if len(taps) != 4:
             raise ValueError(f'DPTNeck needs four taps, got {len(taps)}: set backbone.out_indices')
@@ -111,7 +109,7 @@ class DPTNeck(BaseModule):
         fused = [path]
         for block, lateral in zip(self.fusion_blocks[1:], laterals[2::-1], strict=True):
             if sizes_differ(lateral.shape[-2:], path.shape[-2:]):
-                # Odd grids: the coarsest level rounded up. Pad the input so that this cannot happen.
+                # Odd patch grids: the coarsest level is rounded up. Padding the input avoids this.
                 lateral = F.interpolate(lateral, path.shape[-2:], mode='bilinear', align_corners=False)
             path = block(path, lateral)
             fused = [path, *fused]

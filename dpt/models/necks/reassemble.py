@@ -1,4 +1,4 @@
-"""Reassemble blocks of DPT (Ranftl et al. 2021, arXiv 2103.13413, section 3): from tokens to maps."""
+"""Reassemble blocks of DPT (Ranftl et al. 2021, arXiv 2103.13413, section 3)."""
 
 from collections.abc import Callable, Sequence
 
@@ -11,14 +11,14 @@ READOUTS = ('ignore', 'add', 'project')
 
 
 class ReassembleBlocks(nn.Module):
-    """Turn tokens of four taps into maps at 4, 2, 1 and 1/2 times the patch grid.
+    """Reassemble four taps into maps of 4, 2, 1 and 1/2 times the size of the patch grid.
 
     Args:
         in_channels: Channels of a token.
         out_channels: Channels of the four maps, finest first.
-        readout_type: What happens to the class token: ``'ignore'``, ``'add'`` to each patch token, or
-            ``'project'`` it with each patch token through a linear layer with GELU.
-        identity_levels: Levels, 0 for the finest, whose tap is a map already and is returned as it is.
+        readout_type: How to use the class token: ``'ignore'`` it, ``'add'`` it to each patch token, or
+            concatenate it to each patch token and ``'project'`` the result with a linear layer and GELU.
+        identity_levels: Levels (0 is the finest) whose tap already is a map and is returned unchanged.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class ReassembleBlocks(nn.Module):
         if not self.identity_levels <= set(range(4)):
             raise ValueError(f'identity_levels={tuple(identity_levels)} must be levels from 0 to 3')
         c0, c1, _, c3 = out_channels
-        # Identities hold the places, so that a level's parameters bear its number.
+        # nn.Identity placeholders keep the level's index in parameter names.
         self.projects = self._levels(
             lambda i: ConvModule(in_channels, out_channels[i], kernel_size=1, act=False)
         )
@@ -73,12 +73,13 @@ class ReassembleBlocks(nn.Module):
             is_map, identity = isinstance(tap, Tensor), level in self.identity_levels
             if identity and not is_map:
                 raise ValueError(
-                    f'tap {level} of the backbone has a class token, so it may not be in identity_levels'
+                    f'tap {level} of the backbone has a class token: remove its level from identity_levels'
                 )
             if is_map and not identity and self.readout_type != 'ignore':
                 raise ValueError(
-                    f'tap {level} of the backbone is a map alone: readout_type={self.readout_type!r} needs '
-                    "backbone.output_cls_token=True, or use 'ignore'; maps of a stem go into identity_levels"
+                    f'tap {level} of the backbone has no class token, but readout_type={self.readout_type!r} '
+                    "needs one: set backbone.output_cls_token=True, use 'ignore', or add the levels of a "
+                    'stem to identity_levels'
                 )
         return [
             tap

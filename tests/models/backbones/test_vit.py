@@ -139,7 +139,7 @@ def test_maps_alone_without_the_class_token() -> None:
         (dict(interpolate_mode='nearest'), 'interpolate_mode'),
         (dict(frozen_stages=5), 'frozen_stages'),
         (dict(drop_path_rate=1.0), 'drop_prob'),
-        *((dict(img_size=size), 'img_size=.* must be a positive whole number or') for size in IMG_SIZES),
+        *((dict(img_size=size), 'img_size=.* must be a positive integer or') for size in IMG_SIZES),
     ],
 )
 def test_wrong_arguments_are_named(arguments: dict, message: str) -> None:
