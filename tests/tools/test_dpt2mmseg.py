@@ -72,7 +72,7 @@ def test_auxiliary_heads_are_dropped(run, build, tmp_path):
     torch.save(model.state_dict(), tmp_path / 'ours.pth')
     code, stdout, _ = run(tmp_path / 'ours.pth', tmp_path / 'theirs.pth')
     assert code == 0
-    assert 'dropped: auxiliary head of training' in stdout
+    assert 'dropped: auxiliary head, used only in training' in stdout
     assert 'auxiliary_heads.0.conv_seg.weight' in stdout
     assert not any('auxiliary' in key for key in read_state_dict(tmp_path / 'theirs.pth'))
 
@@ -104,7 +104,7 @@ def test_mistakes_are_one_line(run, build, tmp_path):
     assert run(tmp_path / 'ours.pth', tmp_path / 'theirs.pth')[0] == 0
     for source, target, word in (
         ('theirs.pth', 'again.pth', 'nothing to convert'),
-        ('ours.pth', 'ours.pth', 'other than the source'),
+        ('ours.pth', 'ours.pth', 'must not be the input file'),
         ('ours.pth', 'x.safetensors', 'MMSegmentation reads .pth'),
         ('gone.pth', 'x.pth', 'no such checkpoint'),
     ):
