@@ -31,8 +31,8 @@ def test_error_names_file_value_and_remedy(tmp_path):
     with pytest.raises(BadSampleError) as caught:
         LoadAnnotations()(sample(tmp_path / 'm.png', disk, 3))
     assert str(caught.value) == (
-        f'mask {tmp_path}/m.png contains the label 9, 77, used as class 9, 77, but the 3 classes are 0 to 2 and '
-        '255 is ignored: list all classes in metainfo, or label pixels without a class 255'
+        f'mask {tmp_path}/m.png contains the label 9, 77, used as class 9, 77, but the 3 classes are 0 to 2 '
+        'and 255 is ignored: list all classes in metainfo, or label pixels without a class 255'
     )
     assert caught.value.kind == 'label outside the classes'
 
