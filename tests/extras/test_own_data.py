@@ -70,7 +70,7 @@ def test_folders_without_common_names_are_refused(photos, tmp_path: Path) -> Non
     images, folder = photos(masks(LABELS), 'a')
     (folder / 'a.png').rename(folder / 'z.png')
     with pytest.raises(
-        ValueError, match=r'no file in .*masks matches the name of an image in .*z.png and a.jpg'
+        ValueError, match=r'no file in .*masks matches the name of an image .*z.png and a.jpg'
     ):
         pair(images, folder)
     with pytest.raises(FileNotFoundError, match='nowhere is not a folder'):

@@ -1,4 +1,4 @@
-"""The page of a report: Jinja2, styles inside, nothing fetched."""
+"""Jinja2 template of the report, with inline styles and no external resources."""
 
 PAGE = """<!DOCTYPE html>
 <html lang="en">
@@ -70,11 +70,11 @@ figcaption { color: #5a6b7b; } .cards { display: flex; flex-wrap: wrap; gap: 1re
 {% for step, picture in rows %}<figure><figcaption>iteration {{ step }}</figcaption>
 <img alt="{{ name }} at iteration {{ step }}" src="{{ picture }}"></figure>
 {% endfor %}{% else %}
-<p class="missing">none were drawn: default_hooks.visualization.draw=True draws them</p>{% endfor %}
+<p class="missing">No pictures: set default_hooks.visualization.draw=True to draw them.</p>{% endfor %}
 
 <h2 id="config">Config</h2>
 {% if config %}<details><summary>{{ config_file }}</summary><pre>{{ config }}</pre></details>
-{% else %}<p class="missing">the work directory holds no config</p>{% endif %}
+{% else %}<p class="missing">The work directory contains no config.</p>{% endif %}
 </body>
 </html>
 """
