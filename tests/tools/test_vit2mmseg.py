@@ -181,10 +181,10 @@ def test_choice_of_weights_is_printed(run, tmp_path):
     torch.save(content, tmp_path / 'vit.pth')
     code, stdout, _ = run(tmp_path / 'vit.pth', tmp_path / 'out.pth')
     assert code == 0
-    assert "weights of 'state_dict' in the file, which also holds 'state_dict_ema'\n" in stdout
+    assert "used the weights of 'state_dict'; the file also has 'state_dict_ema'\n" in stdout
     _assert_converted(read_state_dict(tmp_path / 'out.pth'))
     torch.save({'model': _timm_weights(), 'optimizer': {'state': {}}}, tmp_path / 'vit.pth')
-    assert 'also holds' not in run(tmp_path / 'vit.pth', '--dry-run')[1]
+    assert 'also has' not in run(tmp_path / 'vit.pth', '--dry-run')[1]
 
 
 def test_help_has_an_example(run):
