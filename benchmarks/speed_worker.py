@@ -306,7 +306,7 @@ class DPTSide(Side):
         return dict(result, opencv_seconds=sum(map(sum, calls.values())) / images)
 
     def resume(self, data: Path, iteration: int = 100_000) -> dict:
-        """Measure a resume at an iteration, from building the runner to the first step of 16 images."""
+        """Measure a resume at an iteration, from a built runner to the first step of 16 images."""
         from dpt.datasets import BaseSegDataset
 
         self.models.register_module(module=Nothing)

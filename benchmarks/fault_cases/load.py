@@ -120,7 +120,7 @@ def _large(folder: Path, mode: dict, size: tuple[int, int]) -> dict:
 
 
 def slide(folder: Path) -> tuple[str, bool]:
-    """Predict 8000x6000 pixels and 150 classes in windows of 512, where all logits would take 27 GiB."""
+    """Predict 8000x6000 pixels and 150 classes in windows of 512; all logits would take 27 GiB."""
     found = _large(folder, dict(mode='slide', crop_size=(CROP, CROP), stride=(CROP, CROP)), HUGE)
     added = found['end'] - found['start']
     return f'+{added:.0f} MiB, limit {SLIDE}; {found["seconds"]:.0f} s of CPU time', added < SLIDE
