@@ -1,7 +1,7 @@
-"""Inject faults into real runs of the tools and compare what happens with what has to.
+"""Inject faults into real runs of the tools and compare the outcomes with the expected ones.
 
-Prints a table fault / expected / seen / verdict. The exit status is 0 only if all hold, 1 if one does not,
-and 2 for a wrong argument. Progress and the time left go to stderr.
+Prints a table with the columns fault, expected, seen, verdict. Exit status: 0 if all faults end as expected,
+1 if not, 2 for a wrong argument. Progress and the remaining time are printed to stderr.
 
 Example:
     python benchmarks/faults.py --only checkpoints,signals.sigterm
@@ -20,13 +20,13 @@ sys.path[:0] = [str(REPOSITORY), str(Path(__file__).resolve().parent)]
 
 from fault_cases import Fault, all_faults  # noqa: E402
 
-WIDTHS = (38, 56, 56)  # of the columns fault, expected, seen
+WIDTHS = (38, 56, 56)  # columns fault, expected, seen
 Outcome = tuple[Fault, str, bool]
-"""A fault, what was seen, and whether it was the expected outcome."""
+"""A fault, its outcome, and whether the outcome was expected."""
 
 
 def choose(faults: Sequence[Fault], only: str) -> list[Fault]:
-    """Return the faults whose name or subject is in a comma-separated list; all for an empty list.
+    """Return the faults whose name or subject is in a comma-separated list; an empty list selects all.
 
     Raises:
         ValueError: If a name matches no fault.
@@ -34,7 +34,7 @@ def choose(faults: Sequence[Fault], only: str) -> list[Fault]:
     names = [name for name in only.split(',') if name]
     for name in names:
         if not any(f'{fault.name}.'.startswith(f'{name}.') for fault in faults):
-            raise ValueError(f'--only {name}: no such fault; --list shows them')
+            raise ValueError(f'--only {name}: no such fault; --list shows all faults')
     return [f for f in faults if not names or any(f'{f.name}.'.startswith(f'{name}.') for name in names)]
 
 
@@ -61,7 +61,7 @@ def _clock(seconds: float) -> str:
 
 
 def render(outcomes: Sequence[Outcome]) -> str:
-    """Return the table, with long cells wrapped, and a last line with the number of faults that hold."""
+    """Return the table, with long cells wrapped, and the number of faults that end as expected."""
     lines = _row('fault', 'expected', 'seen', 'verdict')
     rule = '-' * len(lines[0])
     lines.append(rule)
@@ -88,8 +88,8 @@ def main(arguments: Sequence[str] | None = None, faults: Sequence[Fault] | None 
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('--only', default='', metavar='NAME,NAME', help='names of faults or of subjects')
-    parser.add_argument('--list', action='store_true', help='show the faults and run none')
+    parser.add_argument('--only', default='', metavar='NAME,NAME', help='names of faults or subjects')
+    parser.add_argument('--list', action='store_true', help='list the faults without running them')
     args = parser.parse_args(arguments)
     try:
         chosen = choose(all_faults() if faults is None else faults, args.only)

@@ -1,16 +1,16 @@
-"""MMSegmentation's own config and checkpoint, run by both: are the scores the same?
+"""Compare the scores of dpt and MMSegmentation for a config and checkpoint of MMSegmentation.
 
-MMSegmentation trains a shrunken DPT with its own ``tools/train.py`` on the config that its wheel ships, and
-tests it with its own ``tools/test.py``. ``tools/test.py`` of this repository then runs the same config file
-with the same ``--cfg-options`` (in MMSegmentation's names) on the checkpoint as it was written. Classes and
-colours of the data sets that both know are compared first; without data, they alone.
+MMSegmentation trains and tests a small DPT with its own tools and the config in its wheel. Then
+``tools/test.py`` of this repository runs the same config file with the same ``--cfg-options`` (with the names
+of MMSegmentation) on the unmodified checkpoint. First, the classes and colours of the data sets that both
+support are compared; without data, this is the only comparison.
 
 Example:
     python benchmarks/mmseg_config.py --peer-python ~/mmseg-venv/bin/python --camvid data/camvid
 
-The other environment needs mmsegmentation 1.x. Its test cannot load its own checkpoints under torch 2.6 and
-later, so a copy with nothing but the weights is made for it. Exit status 0 only if all scores are equal to
-the precision that MMSegmentation prints, two digits.
+The other environment needs mmsegmentation 1.x. Its test cannot load its own checkpoints with torch 2.6 and
+later, so it gets a copy with only the weights. The exit status is 0 only if all scores agree to the two
+digits that MMSegmentation prints.
 """
 
 import argparse
@@ -62,7 +62,7 @@ torch.save(dict(state_dict=content['state_dict'], meta={}), sys.argv[2])
 
 
 def common_options(iterations: int) -> dict[str, object]:
-    """The model made small, and a schedule of few steps at a high rate."""
+    """Return options for a small model and a short schedule with a high learning rate."""
     options: dict[str, object] = {f'model.{key}': value for key, value in SHRUNKEN.items()}
     for loader in LOADERS:
         options[f'{loader}.num_workers'] = 0
@@ -84,7 +84,7 @@ def common_options(iterations: int) -> dict[str, object]:
 
 
 def ade_options(root: Path) -> dict[str, object]:
-    """ADE20K or a few images of it; the validation images are trained on, too, as a sample has no others."""
+    """Return options for ADE20K or a sample of it. Trains on validation images, as a sample has no others."""
     options: dict[str, object] = {f'{loader}.dataset.data_root': root for loader in LOADERS}
     options['train_dataloader.dataset.data_prefix.img_path'] = 'images/validation'
     options['train_dataloader.dataset.data_prefix.seg_map_path'] = 'annotations/validation'
@@ -92,7 +92,7 @@ def ade_options(root: Path) -> dict[str, object]:
 
 
 def camvid_options(root: Path) -> dict[str, object]:
-    """CamVid in ADE20K's layout, as MMSegmentation's plain data set."""
+    """Return options for CamVid in ADE20K's layout, with MMSegmentation's base data set."""
     options: dict[str, object] = {'model.decode_head.num_classes': 11}
     for loader in LOADERS:
         options[f'{loader}.dataset.type'] = 'BaseSegDataset'
@@ -107,12 +107,12 @@ def camvid_options(root: Path) -> dict[str, object]:
 
 
 def as_arguments(options: dict[str, object]) -> list[str]:
-    """Return options as the command line takes them."""
+    """Return options as command line arguments."""
     return [f'{key}={str(value).replace(" ", "")}' for key, value in options.items()]
 
 
 def run(command: list[object], log: Path) -> str:
-    """Run a command, keep what it printed, and return that."""
+    """Run a command, write its output to ``log``, and return the output."""
     words = [str(word) for word in command]
     result = subprocess.run(
         words, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -124,19 +124,19 @@ def run(command: list[object], log: Path) -> str:
 
 
 def peer_scores(output: str) -> dict[str, float]:
-    """Return what MMSegmentation's test prints last."""
+    """Return the scores in the last line of MMSegmentation's test."""
     line = [line for line in output.splitlines() if 'Iter(test)' in line and 'mIoU' in line][-1]
     return {name: float(value) for name, value in re.findall(r'(\w+): (\d+\.\d+)', line) if name in METRICS}
 
 
 def our_scores(output: str) -> dict[str, float]:
-    """Return the last line of our test."""
+    """Return the scores in the last line of dpt's test."""
     line = [line for line in output.splitlines() if line.startswith('RESULT ')][-1]
     return json.loads(line.removeprefix('RESULT '))
 
 
 def compare(name: str, options: dict[str, object], images: int, peer: str, tools: Path, folder: Path) -> bool:
-    """Train with MMSegmentation, test with both, print the scores; return whether they agree."""
+    """Train with MMSegmentation, test with both, and print the scores; return whether they agree."""
     config = tools.parent / CONFIG
     trained = folder / name
     training = [*as_arguments(options)]
@@ -167,7 +167,7 @@ def compare(name: str, options: dict[str, object], images: int, peer: str, tools
 
 
 def compare_metainfo(theirs: dict[str, dict]) -> bool:
-    """Print whether classes and colours of each data set are MMSegmentation's; return whether all are."""
+    """Compare the classes and colours of each data set with MMSegmentation's; return whether all agree."""
     from dpt import datasets
 
     equal = True
@@ -188,10 +188,10 @@ def main() -> None:
         '--peer-python', required=True, help='Python of an environment with mmsegmentation 1.x'
     )
     parser.add_argument('--camvid', type=Path, help="CamVid in ADE20K's layout")
-    parser.add_argument('--ade', type=Path, help='ADEChallengeData2016, or some images of it in its layout')
-    parser.add_argument('--iterations', type=int, default=60, help='how long MMSegmentation trains')
-    parser.add_argument('--images', type=int, default=20, help='how many images are tested at most')
-    parser.add_argument('--work-dir', type=Path, help='where logs and checkpoints go (default: a new folder)')
+    parser.add_argument('--ade', type=Path, help='ADEChallengeData2016, or some of its images in its layout')
+    parser.add_argument('--iterations', type=int, default=60, help='training iterations of MMSegmentation')
+    parser.add_argument('--images', type=int, default=20, help='maximum number of test images')
+    parser.add_argument('--work-dir', type=Path, help='folder of logs and checkpoints (default: new)')
     args = parser.parse_args()
     os.environ.setdefault('OMP_NUM_THREADS', '2')
     folder = (args.work_dir or Path(tempfile.mkdtemp(prefix='mmseg_config_'))).resolve()

@@ -1,7 +1,7 @@
-"""Compare ``dpt`` with MMSegmentation 1.2.2, link by link, from the model to the score.
+"""Compare ``dpt`` with MMSegmentation 1.2.2 step by step, from the model to the scores.
 
-The peer lives in an environment of its own, made by benchmarks/setup_peer.sh. The exit status is 0 only if
-every comparison holds.
+MMSegmentation, the peer, runs in a separate environment, which benchmarks/setup_peer.sh creates. The exit
+status is 0 only if every comparison holds.
 
 Example:
     python benchmarks/parity.py --peer-python ~/peer/bin/python
@@ -36,9 +36,9 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('--peer-python', required=True, help="Python of the peer's environment")
-    parser.add_argument('--links', default=','.join(LINKS), help='some of: %(default)s')
-    parser.add_argument('--quick', action='store_true', help='a small model everywhere, in place of ViT-B')
+    parser.add_argument('--peer-python', required=True, help='Python executable of the peer environment')
+    parser.add_argument('--links', default=','.join(LINKS), help='comma-separated, some of: %(default)s')
+    parser.add_argument('--quick', action='store_true', help='always use a small model instead of ViT-B')
     for name, root in (('data-root', 'camvid'), ('ade-sample-root', 'ade_sample')):
         parser.add_argument(
             f'--{name}',
@@ -47,7 +47,7 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
         )
     parser.add_argument('--draws', type=int, default=200, help='random draws from each data set')
     threads = max(1, (os.cpu_count() or 2) // 2)
-    parser.add_argument('--threads', type=int, default=threads, help='threads of each of the two sides')
+    parser.add_argument('--threads', type=int, default=threads, help='number of threads per side')
     return parser.parse_args(arguments)
 
 
@@ -64,15 +64,15 @@ def make_job(args: argparse.Namespace, folder: str) -> Job:
         raise ValueError(f'--links {args.links}: unknown {unknown}; choose from {",".join(LINKS)}')
     if not Path(args.peer_python).is_file():
         raise FileNotFoundError(
-            f'--peer-python {args.peer_python} does not exist: benchmarks/setup_peer.sh makes it'
+            f'--peer-python {args.peer_python} does not exist; create it with benchmarks/setup_peer.sh'
         )
     roots = {'CamVid': Path(args.data_root), 'ADE20K': Path(args.ade_sample_root)}
     if {'pipelines', 'predictions'} & set(links):
         for name, root in roots.items():
             if not (root / 'images').is_dir():
                 raise FileNotFoundError(
-                    f'{root} with images/ and annotations/ of {name} is not there: give --data-root and '
-                    '--ade-sample-root, or leave pipelines and predictions out of --links'
+                    f'{root} with images/ and annotations/ of {name} does not exist: set --data-root and '
+                    '--ade-sample-root, or omit pipelines and predictions from --links'
                 )
     return Job(
         folder=folder,
@@ -86,11 +86,11 @@ def make_job(args: argparse.Namespace, folder: str) -> Job:
 
 
 class Progress:
-    """Prints a line on stderr for every case that a side has finished, with the time left.
+    """Prints a line to stderr for each case that a side has finished, with the remaining time.
 
     Args:
-        job: The settings of the run.
-        peer: The peer's process, which prints a line of JSON for every case.
+        job: Settings of the run.
+        peer: Process of the peer, which prints one line of JSON per case.
     """
 
     def __init__(self, job: Job, peer: subprocess.Popen) -> None:
@@ -108,7 +108,7 @@ class Progress:
             self.done('peer', **json.loads(line))
 
     def done(self, side: str, link: str, case: str) -> None:
-        """Count a case that a side has finished."""
+        """Record that a side has finished a case."""
         with self.lock:
             self.left[side] -= self.costs[link, case]
             elapsed = time.monotonic() - self.start
@@ -123,7 +123,7 @@ def _clock(seconds: float) -> str:
 
 
 def compare_all(job: Job, peer: subprocess.Popen) -> list[Row]:
-    """Compute our side case by case and compare it with the peer's arrays."""
+    """Compute the cases of dpt and compare them with the arrays of the peer."""
 
     def alive() -> bool:
         return peer.poll() is None
@@ -162,7 +162,7 @@ def run(job: Job, peer_python: str) -> list[Row]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the chain, print the table and return the exit status."""
+    """Run the comparisons, print the table and return the exit status."""
     args = parse_args(arguments)
     warnings.filterwarnings('ignore')
     logging.disable(logging.WARNING)

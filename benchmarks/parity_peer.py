@@ -1,4 +1,4 @@
-"""The peer's side of ``parity.py``, which runs it with the Python that has MMSegmentation.
+"""MMSegmentation's side of ``parity.py``, which runs this script with the Python of the peer environment.
 
 Example:
     PEER_PYTHON benchmarks/parity_peer.py JOB.json
@@ -15,7 +15,7 @@ from parity_chain.side import MMSegSide
 
 
 def main() -> None:
-    """Compute all links of the job; print a line of JSON to stdout for each finished case."""
+    """Compute all links of the job, printing one line of JSON to stdout per finished case."""
     warnings.filterwarnings('ignore')
     report = os.dup(1)
     os.dup2(2, 1)  # MMSegmentation prints to stdout

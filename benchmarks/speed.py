@@ -1,12 +1,12 @@
-"""Speed and memory against MMSegmentation, both measured in one run, alternating, medians.
+"""Compare speed and memory with MMSegmentation, alternating between the two and reporting medians.
 
 Example:
     bash benchmarks/setup_peer.sh /tmp/peer
     python benchmarks/speed.py --peer-python /tmp/peer/bin/python
 
-Prints a table (what, ours, reference, ratio, to reach, verdict); exit status 0 only if every row holds. All
-rows take 10 to 25 minutes on two cores; ``--rows metric,pipeline`` measures some of them. On a machine
-that others use, ``--clock cpu --threads 1`` counts processor time instead of the time that passes.
+Prints a table with the columns what, ours, reference, ratio, limit, verdict. The exit status is 0 only if
+every row holds. All rows take 10 to 25 minutes on two cores; ``--rows metric,pipeline`` selects some of them.
+On a shared machine, ``--clock cpu --threads 1`` measures CPU time instead of wall time.
 """
 
 import argparse
@@ -28,7 +28,8 @@ MIB = 'MiB'
 class Row:
     """A row of the table, its number of rounds and its limits.
 
-    ``time_ratio`` is our time over the reference's. With ``seconds`` as the limit, only ours is measured.
+    ``time_ratio`` limits the time of dpt relative to the reference. If ``seconds`` is set, only dpt is
+    measured.
     """
 
     name: str
@@ -61,15 +62,15 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--rows', default=','.join(row.name for row in ROWS), help='comma-separated names')
     parser.add_argument('--threads', type=int, default=2, help='threads of each process (default: 2)')
     parser.add_argument(
-        '--clock', choices=('wall', 'cpu'), default='wall', help='time that passes, or of the processor'
+        '--clock', choices=('wall', 'cpu'), default='wall', help='measure wall time or CPU time'
     )
     parser.add_argument('--rounds', type=int, help='rounds of every row (default: 1 to 5, by row)')
-    parser.add_argument('--json', metavar='FILE', help='write all measurements there')
+    parser.add_argument('--json', metavar='FILE', help='write all measurements to this file')
     return parser.parse_args()
 
 
 def run_worker(python: str, script: str, arguments: list[str], **environment: str) -> dict:
-    """Run a worker of this folder in a new process; return the JSON line that it prints last."""
+    """Run a worker script of this folder in a new process; return the JSON in its last line of output."""
     variables = dict(os.environ, PYTHONWARNINGS='ignore', **environment)
     if python != sys.executable:
         variables.pop('PYTHONPATH', None)
@@ -81,7 +82,7 @@ def run_worker(python: str, script: str, arguments: list[str], **environment: st
 
 
 def measure(side: str, row: Row, args: argparse.Namespace, data: str) -> dict:
-    """Measure one row of one side, ``'dpt'`` or ``'mmseg'``."""
+    """Measure one row for one side, ``'dpt'`` or ``'mmseg'``."""
     python = sys.executable if side == 'dpt' else args.peer_python
     arguments = [side, row.name, '--threads', str(args.threads), '--clock', args.clock, '--data', data]
     return run_worker(python, 'speed_worker.py', arguments, OMP_NUM_THREADS=str(args.threads))
@@ -123,7 +124,7 @@ def main() -> int:
     wanted = args.rows.split(',')
     unknown = set(wanted) - {row.name for row in ROWS}
     if unknown:
-        raise SystemExit(f'--rows: unknown {sorted(unknown)}; there are {[row.name for row in ROWS]}')
+        raise SystemExit(f'--rows: unknown {sorted(unknown)}; choose from {[row.name for row in ROWS]}')
     rows = [row for row in ROWS if row.name in wanted]
     results, verdicts, table = {}, [], []
     began = time.monotonic()

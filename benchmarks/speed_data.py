@@ -1,4 +1,4 @@
-"""Write the images that ``speed.py`` reads: smooth noise in ADE20K's layout and sizes."""
+"""Write images for ``speed.py``: smooth noise with the layout and sizes of ADE20K."""
 
 import sys
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-# (height, width) of ADE20K's 20,210 training images: 32 quantiles of their areas.
+# (height, width) at 32 quantiles of the area of ADE20K's 20,210 training images.
 SIZES = (
     (240, 240), (256, 256), (256, 256), (256, 256), (256, 256), (256, 256), (256, 256),
     (230, 300), (313, 249), (300, 300), (370, 305), (449, 298), (333, 500), (375, 500),
@@ -17,7 +17,7 @@ SIZES = (
 
 
 def photo(height: int, width: int, seed: int) -> np.ndarray:
-    """Draw an image with detail at every scale, as photographs have: JPEG then costs what it does there."""
+    """Draw an image with detail at every scale, so that JPEG decoding costs the same as for photographs."""
     random = np.random.default_rng(seed)
     total = np.zeros((height, width, 3), np.float32)
     for octave in range(1, 9):
@@ -28,7 +28,7 @@ def photo(height: int, width: int, seed: int) -> np.ndarray:
 
 
 def segments(height: int, width: int, seed: int) -> np.ndarray:
-    """Draw 14 segments with smooth outlines, labelled 0 to 150, with about as many edges as ADE20K has."""
+    """Draw 14 segments with smooth outlines, labelled 0 to 150, with about as many edges as in ADE20K."""
     random = np.random.default_rng(seed)
     fields = random.standard_normal((14, 5, 5)).astype(np.float32)
     offsets = random.normal(0, 0.5, 14)
@@ -45,7 +45,7 @@ def main(root: Path) -> None:
         cv2.imwrite(
             str(root / f'images/training/{name}.jpg'), photo(height, width, i), [cv2.IMWRITE_JPEG_QUALITY, 95]
         )
-        # Filters chosen row by row, as in ADE20K's files: a third of the decoding time depends on them.
+        # Filters are chosen per row, as in ADE20K's files; they account for a third of the decoding time.
         cv2.imwrite(
             str(root / f'annotations/training/{name}.png'),
             segments(height, width, i),

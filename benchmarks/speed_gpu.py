@@ -1,14 +1,14 @@
-"""Speed and memory on a CUDA GPU, against MMSegmentation and against what an H100 has to reach.
+"""Compare speed and memory on a CUDA GPU with MMSegmentation and with limits for an H100.
 
 Example:
     bash benchmarks/setup_peer.sh /tmp/peer
     python benchmarks/speed_gpu.py --peer-python /tmp/peer/bin/python --json gpu.json
 
-Prints a table (what, ours, reference, ratio, limit, verdict); exit status 0 only if every row holds, 1 if one
-does not, 2 for a wrong argument, without a GPU, and for a smoke run. Each measurement has a process of its
-own; ours and the reference's take turns. ``--rows infer,data`` measures some rows.
+Prints a table with the columns what, ours, reference, ratio, limit, verdict. Exit status: 0 if every row
+holds, 1 if not, 2 for a wrong argument, without a GPU, and for a smoke run. Each measurement runs in a
+separate process, alternating between dpt and the reference. ``--rows infer,data`` selects some rows.
 
-A smoke run on a CPU, whose figures mean nothing:
+A smoke run on a CPU, whose figures are meaningless:
     python benchmarks/speed_gpu.py --peer-python /tmp/peer/bin/python --device cpu --batch-size 1 --size 64 \\
         --images 3 --iterations 2 --warmup 1 --workers 1 --rounds 1
 """
@@ -36,7 +36,7 @@ Found = dict[str, list[dict]]
 
 @dataclass(frozen=True)
 class Line:
-    """A line of the table; ``limit`` applies to the ratio if there is a reference, else to our figure."""
+    """A line of the table; ``limit`` applies to the ratio if there is a reference, else to ``ours``."""
 
     what: str
     ours: float
@@ -46,14 +46,14 @@ class Line:
     reference: float | None = None
 
     def holds(self) -> bool:
-        """Return whether the limit holds; a line without a limit does."""
+        """Return whether the limit holds; True without a limit."""
         if self.limit is None:
             return True
         value = self.ours if self.reference is None else self.ours / self.reference
         return value >= self.limit if self.at_least else value <= self.limit
 
     def text(self, *, judged: bool) -> str:
-        """Return the line as text, with its verdict if it is ``judged``."""
+        """Return the line as text, with a verdict if ``judged``."""
         reference = '-' if self.reference is None else f'{self.reference:.2f}'
         ratio = '-' if self.reference is None else f'{self.ours / self.reference:.3f}'
         limit = '' if self.limit is None else f'{">=" if self.at_least else "<="} {self.limit:.4g}'
@@ -64,7 +64,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Row:
-    """Related measurements, the number of rounds, and a function that makes lines of them."""
+    """Related measurements, the number of rounds, and a function that returns their lines."""
 
     name: str
     measurements: tuple[str, ...]
@@ -78,7 +78,7 @@ def median(found: Found, name: str, key: str = 'seconds') -> float:
 
 
 def training(found: Found, settings: Settings) -> list[Line]:
-    """Return the lines of training; the faster of eager and compiled counts."""
+    """Return the lines for training; the limits apply to the faster of eager and compiled."""
     rates = {name: settings.batch_size / median(found, name) for name in found}
     best = max(('train', 'train-compiled'), key=rates.__getitem__)
     rate, flops = rates[best], median(found, best, 'flops') / settings.batch_size
@@ -92,12 +92,12 @@ def training(found: Found, settings: Settings) -> list[Line]:
         Line('  the 160k recipe, 2.56 M images', RECIPE_IMAGES / rate / 3600, 'h', 3),
         Line('  against fp32', rate, 'images/s', 3, at_least=True, reference=rates['reference-fp32']),
         Line('  against bf16 AMP', rate, 'images/s', 1.8, at_least=True, reference=rates['reference-amp']),
-        Line('  memory added an image, against bf16 AMP', memory, 'MiB', 1 / 3, reference=theirs),
+        Line('  memory added per image, against bf16 AMP', memory, 'MiB', 1 / 3, reference=theirs),
     ]
 
 
 def evaluation(what: str, name: str, limit: float) -> Callable[[Found, Settings], list[Line]]:
-    """Return a function that makes the lines of an evaluation; the faster of fp32 and fp16 counts."""
+    """Return a function that returns the lines for an evaluation; the limit applies to the faster dtype."""
 
     def lines(found: Found, _: Settings) -> list[Line]:
         fp32, amp = median(found, name), median(found, f'{name}-amp')
@@ -111,18 +111,18 @@ def evaluation(what: str, name: str, limit: float) -> Callable[[Found, Settings]
 
 
 def inference(found: Found, settings: Settings) -> list[Line]:
-    """Return the line of the prediction rate."""
+    """Return the line for the prediction rate."""
     rate = settings.batch_size / median(found, 'infer')
     return [Line(f'inference, bf16, batch {settings.batch_size}', rate, 'images/s', 900, at_least=True)]
 
 
 def latency(found: Found, _: Settings) -> list[Line]:
-    """Return the line of the latency of a prediction."""
+    """Return the line for the prediction latency."""
     return [Line('inference, bf16, batch 1, median latency', 1e3 * median(found, 'latency'), 'ms', 4)]
 
 
 def data(found: Found, _: Settings) -> list[Line]:
-    """Return the lines of the time spent waiting for data."""
+    """Return the lines for the time spent waiting for data."""
     rate, waiting = (median(found, 'data', key) for key in ('images_per_s', 'data_wait'))
     return [
         Line('training from files', rate, 'images/s'),
@@ -151,15 +151,15 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument('--rows', default=','.join(row.name for row in ROWS), help='comma-separated names')
     parser.add_argument('--rounds', type=int, help='rounds of every row (default: 1 or 3, by row)')
-    parser.add_argument('--json', metavar='FILE', help='write all measurements there')
+    parser.add_argument('--json', metavar='FILE', help='write all measurements to this file')
     parser.add_argument('--device', choices=('cuda', 'cpu'), default='cuda', help='cpu: a smoke run')
     for name, what in (
-        ('batch_size', 'images of a batch'),
+        ('batch_size', 'images per batch'),
         ('size', 'side of the images; a multiple of 64'),
-        ('images', 'images of the evaluation'),
-        ('iterations', 'steps that are timed; the row data trains six times as many'),
-        ('warmup', 'steps before the clock starts'),
-        ('workers', 'processes of a data loader'),
+        ('images', 'images in the evaluation'),
+        ('iterations', 'timed steps; the row data trains six times as many'),
+        ('warmup', 'untimed steps at the start'),
+        ('workers', 'worker processes per data loader'),
     ):
         default = getattr(Settings, name)
         option = f'--{name.replace("_", "-")}'
@@ -168,9 +168,9 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     names = [row.name for row in ROWS]
     args.rows = args.rows.split(',')
     if unknown := set(args.rows) - set(names):
-        parser.error(f'--rows: unknown {sorted(unknown)}; there are {names}')
+        parser.error(f'--rows: unknown {sorted(unknown)}; choose from {names}')
     if 'train' in args.rows and not args.peer_python:
-        parser.error('the row train needs --peer-python; --rows names others')
+        parser.error('the row train needs --peer-python; use --rows to select other rows')
     for name in ('batch_size', 'images', 'iterations', 'warmup', 'workers'):
         if getattr(args, name) < 1:
             parser.error(f'--{name.replace("_", "-")} {getattr(args, name)}: must be 1 or more')
@@ -186,7 +186,7 @@ def settings_of(args: argparse.Namespace, data: str) -> Settings:
 
 
 def write_data(root: Path, count: int) -> None:
-    """Write the images of ``speed_data.py`` for training; link ``count`` names to them for validation."""
+    """Write the images of ``speed_data.py`` for training, and ``count`` links to them for validation."""
     subprocess.run([sys.executable, str(HERE / 'speed_data.py'), str(root)], check=True)
     for kind in ('images', 'annotations'):
         (root / kind / 'validation').mkdir()
@@ -197,7 +197,7 @@ def write_data(root: Path, count: int) -> None:
 
 
 def measure(row: Row, args: argparse.Namespace, settings: Settings) -> Found:
-    """Make the measurements of a row in turn."""
+    """Run the measurements of a row in turn."""
     found: Found = {name: [] for name in row.measurements}
     rounds = args.rounds or row.rounds
     hidden = dict(CUDA_VISIBLE_DEVICES='') if settings.device == 'cpu' else {}
@@ -214,7 +214,7 @@ def measure(row: Row, args: argparse.Namespace, settings: Settings) -> Found:
 def verdict(lines: list[Line], device: str) -> int:
     """Return the exit status."""
     if device == 'cpu':
-        print('no GPU: smoke run, figures mean nothing')
+        print('no GPU: smoke run, the figures are meaningless')
         return 2
     return 0 if all(line.holds() for line in lines) else 1
 
@@ -222,7 +222,7 @@ def verdict(lines: list[Line], device: str) -> int:
 def main(arguments: list[str] | None = None) -> int:
     args = parse_args(arguments)
     if args.device == 'cuda' and not torch.cuda.is_available():
-        print('error: no CUDA GPU here; --device cpu makes a smoke run, see --help', file=sys.stderr)
+        print('error: no CUDA GPU found; use --device cpu for a smoke run, see --help', file=sys.stderr)
         return 2
     found, table = {}, []
     with tempfile.TemporaryDirectory() as folder:

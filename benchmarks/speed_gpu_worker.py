@@ -1,4 +1,4 @@
-"""Makes one measurement of ``speed_gpu.py``, in the environment of the framework that it measures."""
+"""Run one measurement of ``speed_gpu.py`` in the environment of the measured framework."""
 
 import dataclasses
 import functools
@@ -22,12 +22,12 @@ RECIPE_SIZE = 512
 AMP = dict(type='AmpOptimWrapper', dtype='bfloat16')
 MIB = 1 << 20
 LOG_INTERVAL = 20
-"""Twice what a log line averages over: the iterations after a line wait for the values read from the GPU."""
+"""Twice the window of a log line, because reading values from the GPU delays the next iterations."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Sizes and counts of all measurements; the limits are meant for the defaults."""
+    """Sizes and counts of all measurements; the limits apply to the defaults."""
 
     device: str = 'cuda'
     batch_size: int = 16
@@ -44,7 +44,7 @@ class Settings:
 
 
 def shrunk(part: object, settings: Settings) -> None:
-    """Scale all sizes in a config by ``settings.size / 512``, which is 1 except in a smoke run."""
+    """Scale all sizes in a config in place by ``settings.size / 512``, which is 1 except in a smoke run."""
     if isinstance(part, dict):
         for key in {'scale', 'crop_size', 'size', 'test_scale'} & set(part):
             if isinstance(part[key], (list, tuple)):
@@ -57,17 +57,17 @@ def shrunk(part: object, settings: Settings) -> None:
 def train(
     side: Side, loaded: Config, settings: Settings, *, pin: bool, change: Callable = lambda model: None
 ) -> dict:
-    """Measure training steps, from uint8 images on the host to new weights.
+    """Measure training steps, from uint8 images on the host to updated weights.
 
     Args:
         side: The framework.
         loaded: Its config.
         settings: Number and size of the images, number of steps.
-        pin: Whether the batch is in page-locked memory, as from a loader with ``pin_memory=True``.
+        pin: Whether the batch is in pinned memory, as from a loader with ``pin_memory=True``.
         change: Called with the model before the first step.
 
     Returns:
-        ``seconds`` per step, and ``added_mib`` per image over what is allocated before a step.
+        ``seconds`` per step, and ``added_mib``, the added peak memory per image.
     """
     model = side.build(loaded).to(settings.device).train()
     wrapper = build_optim_wrapper(model, loaded.optim_wrapper)
@@ -90,7 +90,7 @@ def train(
 
 
 def added_mib(step: Callable[[], object], settings: Settings) -> float:
-    """Return the peak memory of a step over what is allocated before it, in MiB."""
+    """Return the peak memory of a step relative to that before it, in MiB."""
     if settings.device == 'cpu':
         return measure(step, warmup=0, repeats=1)['added_mib']
     gc.collect()
@@ -103,7 +103,7 @@ def added_mib(step: Callable[[], object], settings: Settings) -> float:
 
 
 def busy_seconds(step: Callable[[], object], settings: Settings) -> float:
-    """Return the mean time of consecutive steps by the clock of the device."""
+    """Return the mean time of consecutive steps on the device, in seconds."""
     if settings.device == 'cpu':
         start = time.perf_counter()
         for _ in range(settings.iterations):
@@ -120,14 +120,14 @@ def busy_seconds(step: Callable[[], object], settings: Settings) -> float:
 
 
 def config(settings: Settings, side: Side) -> Config:
-    """Return the config of our recipe, with all sizes scaled in a smoke run."""
+    """Return the config of the side, with all sizes scaled in a smoke run."""
     loaded = side.config()
     shrunk(loaded._cfg_dict, settings)
     return loaded
 
 
 def training(settings: Settings, side: Side, change: Callable = lambda model: None) -> dict:
-    """Measure our training in bf16, with its FLOPs and the measured rate of matrix products beside."""
+    """Measure dpt's training in bf16, its FLOPs and the matrix multiplication rate of the device."""
     from dpt.extras.profiling import matrix_rate, training_flops
 
     loaded = config(settings, side)
@@ -139,24 +139,24 @@ def training(settings: Settings, side: Side, change: Callable = lambda model: No
 
 
 def compiled_training(settings: Settings, side: Side) -> dict:
-    """Measure our training with compiled losses."""
-    # The C++ that the compiler of torch 2.13 writes for bf16 on a CPU does not build: not in a smoke run.
+    """Measure dpt's training with compiled losses."""
+    # On a CPU, the C++ code that inductor of torch 2.13 generates for bf16 does not compile.
     backend = 'inductor' if settings.device == 'cuda' else 'aot_eager'
     return training(settings, side, change=lambda model: model.compile_losses(backend=backend))
 
 
 def reference_training(settings: Settings, side: Side, **optim_wrapper: object) -> dict:
-    """Measure the training of MMSegmentation."""
+    """Measure MMSegmentation's training."""
     loaded = side.config()
     shrunk(loaded.model, settings)
     if settings.device == 'cuda':  # its mixed precision requires a GPU
         loaded.optim_wrapper.update(optim_wrapper)
-    # Its config does not ask the loader for page-locked memory.
+    # Its config does not set pin_memory.
     return train(side, loaded, settings, pin=False)
 
 
 def predicting(settings: Settings, side: Side, batch_size: int) -> Any:
-    """Return the timing of predictions in bf16."""
+    """Time predictions in bf16."""
     from dpt.extras.profiling import workloads
     from dpt.extras.profiling.timing import time_step
 
@@ -167,7 +167,7 @@ def predicting(settings: Settings, side: Side, batch_size: int) -> Any:
 
 
 def evaluation(settings: Settings, side: Side, *, views: bool = False, amp: bool = False) -> dict:
-    """Measure a test from files, including the start of the loader's processes and the table of scores."""
+    """Measure a test from files, including the start of the loader processes and the table of scores."""
     from dpt.config.testing import use_test_time_augmentation
 
     loaded = config(settings, side)
@@ -186,7 +186,7 @@ def evaluation(settings: Settings, side: Side, *, views: bool = False, amp: bool
 
 
 def data(settings: Settings, side: Side) -> dict:
-    """Return the share of time that a training waits for its data, as it logs it itself."""
+    """Return the logged share of time that a training waits for data, and its speed."""
     loaded = config(settings, side)
     loaded.optim_wrapper.update(AMP)
     loader = loaded.train_dataloader
@@ -200,7 +200,7 @@ def data(settings: Settings, side: Side) -> dict:
         side.build_runner(loaded).train()
         (log,) = Path(work_dir).rglob('scalars.json')
         lines = [json.loads(line) for line in log.read_text().splitlines()]
-    lines = [line for line in lines if 'data_wait' in line][1:]  # the first includes the start
+    lines = [line for line in lines if 'data_wait' in line][1:]  # the first line includes the startup
     return {key: sum(line[key] for line in lines) / len(lines) for key in ('data_wait', 'images_per_s')}
 
 
@@ -220,7 +220,7 @@ MEASUREMENTS: dict[str, Callable[[Settings, Side], dict]] = {
 
 
 def main() -> None:
-    """Make the measurement named on the command line with the given settings; print one JSON line."""
+    """Run the measurement named on the command line with the given settings and print one JSON line."""
     name, settings = sys.argv[1], Settings(**json.loads(sys.argv[2]))
     side = (MMSegSide if name.startswith('reference') else DPTSide)()
     torch.backends.cudnn.benchmark = True  # as in both configs

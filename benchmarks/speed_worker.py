@@ -1,4 +1,4 @@
-"""Measures one row of ``speed.py`` for one framework, in the environment of that framework."""
+"""Measure one row of ``speed.py`` in the environment of the measured framework."""
 
 import argparse
 import copy
@@ -33,7 +33,7 @@ PEER_CONFIG = '.mim/configs/dpt/dpt_vit-b16_8xb2-160k_ade20k-512x512.py'
 
 
 def resident_mib(key: str = 'VmRSS') -> float:
-    """Return the resident memory of this process, or with ``'VmHWM'`` its peak, in MiB (Linux)."""
+    """Return the resident memory of this process, or its peak for ``'VmHWM'``, in MiB (Linux only)."""
     for line in Path('/proc/self/status').read_text().splitlines():
         if line.startswith(key):
             return int(line.split()[1]) / 1024
@@ -41,10 +41,10 @@ def resident_mib(key: str = 'VmRSS') -> float:
 
 
 def measure(step: Callable[[], object], *, warmup: int, repeats: int) -> dict:
-    """Return the median seconds of ``step`` and the memory that it adds at its peak, in MiB."""
+    """Return the median time of ``step`` in seconds and its added peak memory in MiB."""
     gc.collect()
     base = resident_mib()
-    Path('/proc/self/clear_refs').write_text('5')  # the peak counts from here
+    Path('/proc/self/clear_refs').write_text('5')  # resets the peak
     times = []
     for _ in range(warmup + repeats):
         began = CLOCKS[clock]()
@@ -58,7 +58,7 @@ def measure(step: Callable[[], object], *, warmup: int, repeats: int) -> dict:
 
 
 def regions(height: int, width: int, seed: int, void: float = 0.05) -> np.ndarray:
-    """Draw a label map of blocks of 16x16 pixels, some of them without a label (255)."""
+    """Draw a label map of blocks of 16x16 pixels, some of which are unlabelled (255)."""
     random = np.random.default_rng(seed)
     small = random.integers(0, CLASSES, (height // 16 + 1, width // 16 + 1))
     small[random.random(small.shape) < void] = 255
@@ -72,7 +72,7 @@ def image(height: int, width: int, seed: int = 0) -> torch.Tensor:
 
 
 def prediction_and_truth() -> tuple[torch.Tensor, torch.Tensor]:
-    """Draw a predicted and a true label map of shape HxW, int64, that agree on about half the pixels."""
+    """Draw a predicted and a true int64 label map of shape HxW that agree in about half of the pixels."""
     truth = torch.from_numpy(regions(*SIZE, seed=1)).long()
     predicted = truth.clone()
     predicted[truth == 255] = 0
@@ -83,7 +83,7 @@ def prediction_and_truth() -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def only_train(loaded: Config, work_dir: str, iterations: int) -> None:
-    """Make a config train for a number of iterations, without validation and log output."""
+    """Change a config to train for a number of iterations without validation and log output."""
     loaded.train_cfg.update(max_iters=iterations, val_interval=iterations + 1)
     for phase in ('val', 'test'):
         for key in ('cfg', 'dataloader', 'evaluator'):
@@ -99,17 +99,17 @@ def head_logits() -> torch.Tensor:
 
 
 class Side:
-    """One framework and the rows that both measure.
+    """One framework and the rows that are measured for both.
 
-    A subclass defines ``config()`` of the recipe for one process without pretrained weights, a data sample
-    ``sample(size)``, ``build_runner(config)``, and the rows ``restore`` and ``metric``.
+    A subclass defines ``config()`` (for one process, without pretrained weights), ``sample(size)`` (a data
+    sample), ``build_runner(config)``, and the rows ``restore`` and ``metric``.
     """
 
     models: Registry
     datasets: Registry
 
     def build(self, loaded: Config) -> torch.nn.Module:
-        """Build the model with seeded random weights."""
+        """Build the model with random weights from a fixed seed."""
         torch.manual_seed(0)
         model = self.models.build(loaded.model)
         model.init_weights()
@@ -124,9 +124,9 @@ class Side:
         return measure(lambda: model.train_step(copy.deepcopy(data), wrapper), warmup=1, repeats=3)
 
     def kept(self, _: Path, **backbone: object) -> dict:
-        """Return the memory that autograd keeps for one more image of 512x512 in bf16, on any device.
+        """Return the memory that autograd saves per additional 512x512 image in bf16, on any device.
 
-        Each storage counts once, and parameters do not count. ``backbone`` is set in the config.
+        Counts each storage once and excludes parameters. ``backbone`` updates the backbone config.
         """
         loaded = self.config()
         loaded.model.backbone.update(backbone)
@@ -176,7 +176,7 @@ class Side:
 
     def pipeline(self, data: Path) -> dict:
         """Measure the training pipeline of the config, per image."""
-        cv2.setNumThreads(0)  # as both configs set it for the workers
+        cv2.setNumThreads(0)  # as in the workers of both frameworks
         dataset_config = self.config().train_dataloader.dataset
         dataset_config.data_root = str(data)
         dataset = self.datasets.build(dataset_config)
@@ -185,10 +185,10 @@ class Side:
         return dict(result, seconds=result['seconds'] / len(dataset))
 
     def loop(self, folder: Path) -> dict:
-        """Measure an iteration of a model that does nothing: loop, hooks and log."""
+        """Measure an iteration with a trivial model: loop, hooks and log."""
         self.models.register_module(module=Nothing)
         self.datasets.register_module(module=Numbers)
-        first, last = 500, 2500  # without start and end
+        first, last = 500, 2500  # excludes the start and the end
         stamps: list[float] = []
         Nothing.on_step = lambda: stamps.append(CLOCKS[clock]())
         with tempfile.TemporaryDirectory(dir=folder) as work_dir:
@@ -196,7 +196,7 @@ class Side:
         return dict(seconds=(stamps[last] - stamps[first]) / (last - first), added_mib=0.0)
 
     def nothing(self, work_dir: str, iterations: int) -> Config:
-        """Return the config with a model and data of no cost, without validation."""
+        """Return the config with a trivial model and data set, without validation."""
         loaded = self.config()
         loaded.model = dict(type='Nothing')
         loaded.train_dataloader = dict(
@@ -223,7 +223,7 @@ class Side:
 
 
 class Nothing(BaseModel):
-    """A model of one parameter that calls ``on_step`` in each step; optimiser and checks are real."""
+    """A model with one parameter that calls ``on_step`` in each step; it uses the real optimiser."""
 
     on_step: Callable[[], None]
 
@@ -243,7 +243,7 @@ class Nothing(BaseModel):
 
 
 class Numbers(torch.utils.data.Dataset):
-    """A data set of no cost."""
+    """A trivial data set."""
 
     metainfo: dict = dict(classes=['a'], palette=[[0, 0, 0]])
 
@@ -293,12 +293,12 @@ class DPTSide(Side):
         evaluator = METRICS.build(dict(type='IoUMetric', iou_metrics=['mIoU']))
         evaluator.dataset_meta = dict(classes=[f'c{i}' for i in range(CLASSES)])
         predicted, truth = prediction_and_truth()
-        # uint8, as our model and pipeline return predictions and labels
+        # uint8, as returned by the model and the pipeline of dpt
         both = dict(pred_sem_seg=dict(data=predicted.byte()[None]), gt_sem_seg=dict(data=truth.byte()[None]))
         return measure(lambda: evaluator.process({}, [both]), warmup=5, repeats=40)
 
     def pipeline(self, data: Path) -> dict:
-        """Measure the pipeline, and the part of it that is spent inside OpenCV."""
+        """Measure the pipeline, and the time it spends in OpenCV."""
         result = super().pipeline(data)
         with opencv_timed() as calls:
             super().pipeline(data)
@@ -306,7 +306,7 @@ class DPTSide(Side):
         return dict(result, opencv_seconds=sum(map(sum, calls.values())) / images)
 
     def resume(self, data: Path, iteration: int = 100_000) -> dict:
-        """Measure a resume at an iteration, from the built runner to the first step of 16 images."""
+        """Measure a resume at an iteration, from a built runner to the first step of 16 images."""
         from dpt.datasets import BaseSegDataset
 
         self.models.register_module(module=Nothing)
@@ -332,9 +332,7 @@ class DPTSide(Side):
             began = time.perf_counter()
             resumed.train()
         if resumed.iter != iteration + 1 or len(read) != 16:
-            raise RuntimeError(
-                f'{len(read)} images were loaded up to iteration {resumed.iter}: 16 are needed'
-            )
+            raise RuntimeError(f'{len(read)} images were loaded up to iteration {resumed.iter}, expected 16')
         return dict(seconds=stamps[-1] - began, added_mib=0.0)
 
     def rows(self) -> dict[str, Callable[[Path], dict]]:
@@ -344,7 +342,7 @@ class DPTSide(Side):
 
 @contextmanager
 def opencv_timed() -> Iterator[dict[str, list[float]]]:
-    """Time the OpenCV functions of the pipeline, whose share no change of the Python code makes faster."""
+    """Time the OpenCV functions of the pipeline, which changes of the Python code cannot speed up."""
     calls: dict[str, list[float]] = {name: [] for name in OPENCV}
     functions = {name: getattr(cv2, name) for name in OPENCV}
 
@@ -367,7 +365,7 @@ def opencv_timed() -> Iterator[dict[str, list[float]]]:
 
 
 class MMSegSide(Side):
-    """MMSegmentation with the config of its wheel."""
+    """MMSegmentation with the config in its wheel."""
 
     def __init__(self) -> None:
         from mmseg.registry import DATASETS, MODELS
@@ -423,7 +421,7 @@ class MMSegSide(Side):
 
 
 def _one_process(part: object) -> None:
-    """Replace SyncBN by BN."""
+    """Replace SyncBN with BN in a config."""
     if isinstance(part, dict):
         if part.get('type') == 'SyncBN':
             part['type'] = 'BN'

@@ -1,4 +1,4 @@
-"""Faults that are injected into real runs of the tools; each module lists its faults in ``FAULTS``."""
+"""Faults to inject into real runs of the tools; each module lists its faults in ``FAULTS``."""
 
 import importlib
 from collections.abc import Callable
@@ -13,10 +13,10 @@ class Fault:
     """One fault and its expected outcome.
 
     Args:
-        name: Unique, ``SUBJECT.NAME``, such as ``checkpoints.killed_while_saving``.
-        expected: The expected outcome in a few words.
-        run: Injects the fault in an empty folder. Returns the outcome in a few words, and whether it is the
-            expected one; an exception counts as a failure.
+        name: Unique name, ``SUBJECT.NAME``, such as ``checkpoints.killed_while_saving``.
+        expected: Short description of the expected outcome.
+        run: Injects the fault in an empty folder. Returns a short description of the outcome, and whether it
+            was expected; an exception counts as a failure.
     """
 
     name: str
@@ -25,5 +25,5 @@ class Fault:
 
 
 def all_faults() -> list[Fault]:
-    """Return the faults of all modules in order."""
+    """Return the faults of all modules."""
     return [fault for name in MODULES for fault in importlib.import_module(f'{__name__}.{name}').FAULTS]

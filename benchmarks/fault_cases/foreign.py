@@ -1,4 +1,4 @@
-"""Hostile checkpoints through every entry point of the program, and files that expand to 16 GiB."""
+"""Pass hostile checkpoints to every entry point of the program, including files that expand to 16 GiB."""
 
 from pathlib import Path
 
@@ -8,11 +8,11 @@ from .runs import measured, run_tool, tiny_config
 
 CONVERTERS = 'tools/model_converters'
 API = "import sys; from dpt.apis import init_model; init_model('{config}', sys.argv[1])"
-MEMORY_SLACK = 200  # MiB between two refusals
+MEMORY_SLACK = 200  # MiB that rejecting a bomb may add
 
 
 def payload_everywhere(folder: Path) -> tuple[str, bool]:
-    """Load a file with a payload beside the optimizer state in every way that a checkpoint is loaded."""
+    """Load a file with a payload next to the optimizer state through every entry point."""
     config = tiny_config(folder, train=2, val=1)
     file, made = write_hostile('optimizer_payload.pth', folder)
     out = folder / 'out.pth'
@@ -32,15 +32,15 @@ def payload_everywhere(folder: Path) -> tuple[str, bool]:
     for way, command in ways.items():
         result = run_tool(*command)
         refused = result.returncode == 1 and f'{file}: refused' in result.stderr
-        # The Python interface raises, so it alone may print a traceback.
+        # Only the Python API may print a traceback, because it raises an exception.
         if not refused or ('Traceback' in result.stderr and way != 'api') or made.exists():
             wrong.append(f'{way}: {result.stderr[-200:]}')
-    seen = f'{len(ways) - len(wrong)} of {len(ways)} ways refuse it by name; ran: {made.exists()}'
+    seen = f'{len(ways) - len(wrong)} of {len(ways)} entry points reject it by name; ran: {made.exists()}'
     return f'{seen} {" ".join(wrong)}', not wrong and not made.exists() and not out.exists()
 
 
 def bombs(folder: Path) -> tuple[str, bool]:
-    """Compare the memory of refusing files of 16 GiB with that of a file refused at its first byte."""
+    """Compare the memory for rejecting files of 16 GiB with that for a file rejected at its first byte."""
     peaks = {}
     for name in ('page.pth', 'bomb.pth', 'bomb.npz', 'expanded.pth'):
         file, _ = write_hostile(name, folder)
@@ -55,8 +55,8 @@ def bombs(folder: Path) -> tuple[str, bool]:
 FAULTS = (
     Fault(
         'foreign.payload_everywhere',
-        'one line that names it on every way in; nothing ran',
+        'every entry point names it in one line; no code runs',
         payload_everywhere,
     ),
-    Fault('foreign.bombs', f'refused before they inflate: memory + {MEMORY_SLACK} MiB at most', bombs),
+    Fault('foreign.bombs', f'rejected before unpacking: at most + {MEMORY_SLACK} MiB of memory', bombs),
 )

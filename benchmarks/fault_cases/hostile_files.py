@@ -1,4 +1,4 @@
-"""Hostile checkpoints: payloads that run when unpickled, false headers, decompression bombs."""
+"""Write hostile checkpoints: payloads that run when unpickled, invalid headers, decompression bombs."""
 
 import copy
 import io
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 BOMB = 16 << 30
-"""Size in bytes that the bombs decompress to."""
+"""Size of the decompressed bombs in bytes."""
 
 
 class Payload:
@@ -28,7 +28,7 @@ class Payload:
 
 
 def _content(place: str, made: Path) -> dict:
-    """Return a checkpoint as training writes it, with the payload in one of its entries."""
+    """Return a checkpoint like those of training, with the payload in one of its entries."""
     content: dict = {
         'state_dict': {'backbone.cls_token': torch.rand(1, 1, 4)},
         'meta': {'iter': 4},
@@ -60,7 +60,7 @@ def _tar(file: Path, made: Path) -> None:
 
 def _torchscript(file: Path, made: Path) -> None:
     torch.jit.script(torch.nn.Linear(2, 2)).save(str(file))
-    with zipfile.ZipFile(file, 'a') as archive:  # pickled values beside the code
+    with zipfile.ZipFile(file, 'a') as archive:  # pickled values next to the code
         archive.writestr(f'{file.stem}/extra/payload.pkl', pickle.dumps(Payload(made)))
 
 
@@ -91,7 +91,7 @@ def _tensor(begin: int = 0, end: int = 64, shape: tuple[int, ...] = (4, 4)) -> d
 
 
 def _bomb(name: str, magic: bytes = b'') -> Callable[[Path, Path], None]:
-    """Write one compressed entry that the directory of the archive lists many times."""
+    """Write one compressed entry and list it many times in the directory of the archive."""
 
     def write(file: Path, made: Path) -> None:
         size = 64 << 20
@@ -140,11 +140,11 @@ HOSTILE: dict[str, Callable[[Path, Path], None]] = {
     'page.npz': _html,
     'page.safetensors': _html,
 }
-"""Functions that write a file, by its name; they take the file and the folder that a payload creates."""
+"""Functions that write a file, by file name; they take the file and the folder that a payload creates."""
 
 
 def write_hostile(name: str, folder: Path) -> tuple[Path, Path]:
-    """Write a file of ``HOSTILE`` into ``folder``; return it and the folder that its payload would create."""
+    """Write a file of ``HOSTILE`` to ``folder``; return it and the folder that its payload would create."""
     file, made = folder / name, folder / 'made'
     HOSTILE[name](file, made)
     return file, made

@@ -1,4 +1,4 @@
-"""Peak resident memory of long evaluations and of large images."""
+"""Measure the peak resident memory of long evaluations and large images."""
 
 import json
 import os
@@ -9,20 +9,20 @@ from .runs import measured, run_tool, tiny_config
 
 FEW, MANY = 20, 400
 FLAT = 40
-"""MiB by which a peak may differ between few and many images, due to allocators."""
+"""Tolerance in MiB between the peaks for few and many images, due to allocators."""
 HUGE = (6000, 8000)
 """(height, width) of the large image."""
 HALF = (3000, 4000)
-"""(height, width) of the image predicted as a whole; the time of attention is quadratic in its pixels."""
+"""(height, width) of the image predicted as a whole; the time of attention is quadratic in the pixels."""
 CROP = 512
 SLIDE = 6 << 10
-"""MiB that sliding windows may add: copies of the image, and the logits of one row of windows."""
+"""MiB that sliding windows may add: copies of the image and logits of one row of windows."""
 WHOLE = 1 << 10
-"""MiB that the label map of a whole image may add to the features and the head's logits."""
+"""MiB that the label map of a whole image may add to the features and the logits of the head."""
 
 
 def evaluation(folder: Path) -> tuple[str, bool]:
-    """Run ``tools/test.py`` on few and on many images (links to the same five)."""
+    """Run ``tools/test.py`` on few and on many images (links to the same five images)."""
     peaks, scores = [], []
     for count in (FEW, MANY):
         part = folder / str(count)
@@ -42,7 +42,7 @@ def evaluation(folder: Path) -> tuple[str, bool]:
         assert status == 0, output[-1000:]
         peaks.append(peak)
         scores.append([line for line in output.splitlines() if line.startswith('RESULT ')][-1])
-    # Each of the five images is there equally often, so the scores are equal.
+    # Each of the five images occurs equally often, so the scores are equal.
     equal = scores[0] == scores[1]
     seen = f'{FEW} images: {peaks[0]:.0f} MiB, {MANY}: {peaks[1]:.0f} MiB, scores equal: {equal}'
     return seen, peaks[1] < peaks[0] + FLAT and equal
@@ -123,21 +123,21 @@ def slide(folder: Path) -> tuple[str, bool]:
     """Predict 8000x6000 pixels and 150 classes in windows of 512; all logits would take 27 GiB."""
     found = _large(folder, dict(mode='slide', crop_size=(CROP, CROP), stride=(CROP, CROP)), HUGE)
     added = found['end'] - found['start']
-    return f'+{added:.0f} MiB for a bound of {SLIDE}; {found["seconds"]:.0f} s of CPU', added < SLIDE
+    return f'+{added:.0f} MiB, limit {SLIDE}; {found["seconds"]:.0f} s of CPU time', added < SLIDE
 
 
 def whole(folder: Path) -> tuple[str, bool]:
-    """Predict an image as a whole; the label map is computed a few classes at a time."""
+    """Predict an image as a whole, computing the label map a few classes at a time."""
     found = _large(folder, dict(mode='whole'), HALF)
     added = found['end'] - found['features']
-    logits = 4 * 150 * HALF[0] * HALF[1] / 4 / (1 << 20)  # of the head, at half the size
+    logits = 4 * 150 * HALF[0] * HALF[1] / 4 / (1 << 20)  # of the head, at half resolution
     features = f'features +{found["features"] - found["start"]:.0f} MiB, logits {logits:.0f} MiB'
-    return f'{features}, all +{added:.0f}; {found["seconds"]:.0f} s of CPU', added < WHOLE + logits
+    return f'{features}, total +{added:.0f}; {found["seconds"]:.0f} s of CPU time', added < WHOLE + logits
 
 
 FAULTS = (
-    Fault('load.evaluation', f'peak memory of {MANY} images within {FLAT} MiB of that of {FEW}', evaluation),
-    Fault('load.metric', f'2,000 maps through the metric: less than + {FLAT} MiB', metric),
-    Fault('load.slide', '8000x6000, 150 classes, in windows: logits of one row of windows', slide),
-    Fault('load.whole', '4000x3000, 150 classes, whole: label work beside features and logits', whole),
+    Fault('load.evaluation', f'peak for {MANY} images within {FLAT} MiB of that for {FEW}', evaluation),
+    Fault('load.metric', f'2,000 label maps add less than {FLAT} MiB', metric),
+    Fault('load.slide', '8000x6000, 150 classes, in windows: logits of only one row of windows', slide),
+    Fault('load.whole', '4000x3000, 150 classes, whole: label map within features and logits', whole),
 )

@@ -1,4 +1,4 @@
-"""A hook that records each iteration of a training and injects faults into it."""
+"""Hook that records each training iteration and injects faults."""
 
 import json
 import multiprocessing
@@ -19,19 +19,19 @@ from dpt.registry import HOOKS
 
 @HOOKS.register_module()
 class Probe(Hook):
-    """Write a line per iteration to ``<out>_rank<r>.jsonl``. Iterations are counted from 1.
+    """Write one line per iteration to ``<out>_rank<r>.jsonl``. Iterations start at 1.
 
     Args:
         out: Prefix of the file.
         signal_at: Iteration after which the process sends itself ``signal``.
         signal: Name of the signal.
-        signal_rank: Rank of the process that sends it.
-        repeated: How often it is sent, a tenth of a second apart.
-        signal_in_validation: Send it after the first image of a validation instead.
-        signal_while_saving: Send it while the checkpoint of this iteration is half written.
+        signal_rank: Rank of the process that sends itself the signal.
+        repeated: Number of times to send the signal, 0.1 s apart.
+        signal_in_validation: Whether to send the signal after the first image of a validation instead.
+        signal_while_saving: Send the signal while the checkpoint of this iteration is half written.
         not_finite: Iterations whose images are set to NaN.
-        not_finite_rank: Rank of the process where they are.
-        memory_interval: Iterations between records of the memory of this process and its workers.
+        not_finite_rank: Rank of the process whose images are set to NaN.
+        memory_interval: Iterations between memory measurements of this process and its workers.
     """
 
     priority = 'LOWEST'
@@ -86,7 +86,7 @@ class Probe(Hook):
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         if checkpoint['meta']['iter'] == self.signal_while_saving:
-            checkpoint['state_dict']['ballast'] = torch.zeros(150_000_000)  # 600 MB take long to write
+            checkpoint['state_dict']['ballast'] = torch.zeros(150_000_000)  # writing 600 MB is slow
 
     def _send(self) -> None:
         if get_rank() == self.signal_rank:
@@ -100,7 +100,7 @@ class Probe(Hook):
 
 
 def _memory() -> dict[str, float]:
-    """Return the resident memory of the process, and what its workers do not share with it, in MiB."""
+    """Return the resident memory of this process and the private memory of its workers, in MiB."""
     workers = [
         _kib(f'/proc/{child.pid}/smaps_rollup', 'Private') for child in multiprocessing.active_children()
     ]

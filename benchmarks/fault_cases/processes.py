@@ -1,4 +1,4 @@
-"""Several processes: equal scores, lost ranks, a work directory in use, elastic restarts."""
+"""Faults with several processes: equal scores, lost ranks, work directory in use, elastic restarts."""
 
 import os
 import re
@@ -13,12 +13,12 @@ from . import Fault
 from .runs import Running, error_line, result_of, run_tool, started, tiny_config
 
 LONG = ('train_cfg.max_iters=100000', 'train_cfg.val_interval=100000', 'default_hooks.logger.interval=1')
-RANK_TIMEOUT = 20  # seconds; a busy machine takes several to the first step
-LAUNCHER_GRACE = 60  # seconds: torchrun waits 30 for a rank to end before it kills it
+RANK_TIMEOUT = 20  # seconds; a busy machine takes several seconds until the first step
+LAUNCHER_GRACE = 60  # seconds; torchrun waits 30 s for a rank to exit before killing it
 
 
 def same_score(folder: Path) -> tuple[str, bool]:
-    """Score 13 images with 1, 2 and 3 processes."""
+    """Evaluate 13 images with 1, 2 and 3 processes."""
     config = tiny_config(folder, train=2, val=13)
     work = folder / 'work'
     options = ('--cfg-options', 'train_cfg.max_iters=2', 'train_cfg.val_interval=9')
@@ -35,7 +35,7 @@ def same_score(folder: Path) -> tuple[str, bool]:
 
 
 def _ended(run: Running, began: float) -> tuple[str, bool]:
-    """Return whether a job that lost rank 1 ended in time and named the rank, and what it printed."""
+    """Return what a job printed that lost rank 1, and whether it ended in time and named the rank."""
     status = run.wait(RANK_TIMEOUT + LAUNCHER_GRACE + 60)
     took = time.monotonic() - began
     named = re.search(r'error: (rank 1 .*)|rank +: 1 \(local_rank: 1\)\s+exitcode +: -9', run.output)
@@ -45,7 +45,7 @@ def _ended(run: Running, began: float) -> tuple[str, bool]:
 
 
 def lose_rank_1(folder: Path, *, number: signal.Signals) -> tuple[str, bool]:
-    """Send SIGKILL or SIGSTOP to one of two ranks; a stopped one leaves the other in a collective."""
+    """Send SIGKILL or SIGSTOP to one of two ranks; if it is stopped, the other one waits in a collective."""
     config = tiny_config(folder)
     options = ('--cfg-options', f'env_cfg.dist_cfg.timeout={RANK_TIMEOUT}', *LONG)
     arguments = ('tools/train.py', config, '--work-dir', folder / 'work', *options)
@@ -74,7 +74,7 @@ class Hang(Hook):
 
 
 def hanging_rank(folder: Path) -> tuple[str, bool]:
-    """Make a rank hang while its process stays alive."""
+    """Make a rank hang without ending its process."""
     (folder / 'hang.py').write_text(HANG)
     more = "custom_imports = dict(imports=['hang'])\ncustom_hooks = [dict(type='Hang')]\n"
     config = tiny_config(folder, more=more)
@@ -87,7 +87,7 @@ def hanging_rank(folder: Path) -> tuple[str, bool]:
 
 
 def second_run(folder: Path) -> tuple[str, bool]:
-    """Train in the work directory of a running training, then again after that one was killed."""
+    """Train in the work directory of a running training, and again after killing the first training."""
     config = tiny_config(folder)
     arguments = ('tools/train.py', config, '--work-dir', folder / 'work', '--cfg-options')
     with started(*arguments, *LONG, log=folder / 'log') as run:
@@ -99,12 +99,12 @@ def second_run(folder: Path) -> tuple[str, bool]:
         run.kill()
         run.wait()
         third = run_tool(*arguments, 'train_cfg.max_iters=1', timeout=120)
-    seen = f'{refusal[:120]}...; the first goes on: {going}; after SIGKILL the next starts: '
+    seen = f'{refusal[:120]}...; the first continues: {going}; after SIGKILL the next starts: '
     return f'{seen}{third.returncode == 0}', refused and going and third.returncode == 0
 
 
 def _restart(folder: Path, config: Path, work: Path, iteration: int, *options: str) -> tuple[int, str]:
-    """Kill a rank of a job that may restart once; return the exit status and the output."""
+    """Kill a rank of a job that may restart once; return its exit status and output."""
     arguments = ('tools/train.py', config, '--work-dir', work, '--cfg-options', *options)
     torchrun = ('--max-restarts=1', '--monitor-interval=0.1')
     with started(*arguments, log=folder / 'log', processes=2, torchrun=torchrun) as run:
@@ -118,7 +118,7 @@ def _weights(work: Path) -> dict[str, torch.Tensor]:
 
 
 def elastic_restart(folder: Path) -> tuple[str, bool]:
-    """Let torchrun restart the job of a killed rank, which resumes from its last checkpoint."""
+    """Let torchrun restart a job with a killed rank; the job resumes from its last checkpoint."""
     config = tiny_config(folder)
     options = (
         *('train_cfg.max_iters=30', 'train_cfg.val_interval=99', 'default_hooks.logger.interval=1'),
@@ -153,11 +153,17 @@ def restart_before_saving(folder: Path) -> tuple[str, bool]:
 
 NAMED = 'the job ends within the time-out and names rank 1'
 FAULTS = (
-    Fault('processes.same_score', 'mIoU of 13 images equal to the last digit on 1, 2 and 3', same_score),
+    Fault('processes.same_score', 'identical mIoU of 13 images with 1, 2 and 3 processes', same_score),
     Fault('processes.killed_rank', NAMED, partial(lose_rank_1, number=signal.SIGKILL)),
     Fault('processes.stopped_rank', NAMED, partial(lose_rank_1, number=signal.SIGSTOP)),
     Fault('processes.hanging_rank', NAMED, hanging_rank),
-    Fault('processes.second_run', 'refused with the holder; the first goes on; no stale lock', second_run),
-    Fault('processes.elastic_restart', 'goes on from its last checkpoint, same weights', elastic_restart),
-    Fault('processes.restart_before_saving', "starts anew, not from another run's", restart_before_saving),
+    Fault(
+        'processes.second_run', 'rejected with the process id; the first continues; no stale lock', second_run
+    ),
+    Fault('processes.elastic_restart', 'resumes from its last checkpoint, same weights', elastic_restart),
+    Fault(
+        'processes.restart_before_saving',
+        "starts from scratch, not from another run's",
+        restart_before_saving,
+    ),
 )

@@ -1,4 +1,4 @@
-"""Run the tools on a tiny data set: start, watch and stop them, and read back what they left."""
+"""Run the tools on a tiny data set: start, watch and stop them, and read their output files."""
 
 import contextlib
 import json
@@ -17,7 +17,7 @@ import torch
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 TIMEOUT = 300
-"""Seconds after which a run that should have ended is killed and the fault fails."""
+"""Seconds after which a run is killed and the fault fails."""
 TINY = """
 _base_ = [{base!r}]
 model = dict(
@@ -41,10 +41,10 @@ default_hooks = dict(logger=dict(interval=1), checkpoint=dict(interval=4))
 
 
 def tiny_config(folder: Path, *, train: int = 8, val: int = 5, more: str = '') -> Path:
-    """Write a data set of ``train`` and ``val`` images to ``folder/data``, and a config that trains on it.
+    """Write a data set of ``train`` and ``val`` images to ``folder/data``, and a config for training on it.
 
-    The config is the quickstart with a smaller model: four iterations, a validation and a checkpoint after
-    the last, a log line after every second. ``more`` is appended to it.
+    The config is the quickstart with a smaller model: four iterations, a log line every two iterations, and a
+    validation and a checkpoint at the end. ``more`` is appended to it.
     """
     data = folder / 'data'
     made = run_tool('tools/make_quickstart_data.py', data, '--train', train, '--val', val)
@@ -55,7 +55,7 @@ def tiny_config(folder: Path, *, train: int = 8, val: int = 5, more: str = '') -
 
 
 def command_line(*arguments: object, processes: int = 1, torchrun: tuple[object, ...] = ()) -> list[str]:
-    """Return the command that runs a tool, with torchrun for several processes or options of torchrun."""
+    """Return the command that runs a tool, using torchrun for several processes or given torchrun options."""
     launcher: list[object] = []
     launched: list[object] = []
     if processes > 1 or torchrun:
@@ -78,7 +78,7 @@ def run_tool(
     env: Mapping[str, str] | None = None,
     timeout: float = TIMEOUT,
 ) -> subprocess.CompletedProcess[str]:
-    """Run a tool in the repository until it ends, whatever its exit status."""
+    """Run a tool in the repository until it exits, with any exit status."""
     return subprocess.run(
         command_line(*arguments, processes=processes, torchrun=torchrun),
         cwd=REPOSITORY,
@@ -90,7 +90,7 @@ def run_tool(
 
 
 class Running:
-    """A running tool, made by :func:`started`; both output streams go to the file ``log``."""
+    """A running tool, see :func:`started`; stdout and stderr are written to the file ``log``."""
 
     def __init__(self, process: subprocess.Popen, log: Path) -> None:
         self.process = process
@@ -105,12 +105,12 @@ class Running:
         """Wait until the output matches a regular expression.
 
         Raises:
-            RuntimeError: If the process ends first or the time is over; with the end of its output.
+            RuntimeError: If the process exits first or the timeout expires; the message ends with its output.
         """
         self._wait_until(lambda: re.search(pattern, self.output) is not None, pattern, timeout)
 
     def wait_for_iteration(self, iteration: int, timeout: float = TIMEOUT) -> None:
-        """Wait until the log shows this or a later iteration; needs ``default_hooks.logger.interval=1``.
+        """Wait until the log shows this or a later iteration; requires ``default_hooks.logger.interval=1``.
 
         Raises:
             RuntimeError: As :meth:`wait_for`.
@@ -124,7 +124,7 @@ class Running:
     def _wait_until(self, condition: Callable[[], bool], what: str, timeout: float) -> None:
         end = time.monotonic() + timeout
         while True:
-            ended = self.process.poll() is not None  # before the condition, which reads the last output
+            ended = self.process.poll() is not None  # before the condition, so that it sees the last output
             if condition():
                 return
             if ended or time.monotonic() > end:
@@ -132,7 +132,7 @@ class Running:
             time.sleep(0.02)
 
     def ranks(self) -> dict[int, int]:
-        """Return the process ids of the training processes by rank, under torchrun (Linux only)."""
+        """Return the process ids of torchrun's training processes by rank (Linux only)."""
         found = {}
         for folder in Path('/proc').glob('[0-9]*'):
             with contextlib.suppress(OSError, IndexError, ValueError):
@@ -144,16 +144,16 @@ class Running:
         return found
 
     def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
-        """Send a signal to the started process alone."""
+        """Send a signal only to the started process."""
         self.process.send_signal(number)
 
     def kill_all(self, number: signal.Signals = signal.SIGKILL) -> None:
-        """Send a signal to the process and its children, such as data-loading workers."""
+        """Send a signal to the process and its children, including data-loading workers."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, number)
 
     def wait(self, timeout: float = TIMEOUT) -> int:
-        """Wait for the end and return the exit status, negative for a signal."""
+        """Wait until the process exits; return its exit status, which is negative for a signal."""
         return self.process.wait(timeout)
 
 
@@ -165,7 +165,7 @@ def started(
     torchrun: tuple[object, ...] = (),
     env: Mapping[str, str] | None = None,
 ) -> Iterator[Running]:
-    """Start a tool without waiting for it; kill what is left of it at the end of the block."""
+    """Start a tool without waiting for it; kill its remaining processes at the end of the block."""
     with log.open('wb') as output:
         process = subprocess.Popen(
             command_line(*arguments, processes=processes, torchrun=torchrun),
@@ -173,13 +173,13 @@ def started(
             env=environment(dict(PYTHONUNBUFFERED='1', **(env or {}))),
             stdout=output,
             stderr=subprocess.STDOUT,
-            start_new_session=True,  # makes a process group, which can be killed as a whole
+            start_new_session=True,  # creates a process group, to kill all processes
         )
     running = Running(process, log)
     try:
         yield running
     finally:
-        children = running.ranks()  # torchrun starts each rank in a new session
+        children = running.ranks()  # in separate sessions, so not in the process group
         running.kill_all()
         for pid in children.values():
             with contextlib.suppress(ProcessLookupError):
@@ -196,7 +196,7 @@ def measured(*arguments: object, timeout: float = 4 * TIMEOUT) -> tuple[int, str
         timer = threading.Timer(timeout, process.kill)
         timer.start()
         try:
-            _, status, usage = os.wait4(process.pid, 0)  # without its children
+            _, status, usage = os.wait4(process.pid, 0)  # excludes child processes
         finally:
             timer.cancel()
         process.returncode = os.waitstatus_to_exitcode(status)
@@ -206,18 +206,18 @@ def measured(*arguments: object, timeout: float = 4 * TIMEOUT) -> tuple[int, str
 
 
 def result_of(output: str) -> dict[str, float]:
-    """Return the metrics that ``tools/test.py`` prints last."""
+    """Return the metrics in the last line of ``tools/test.py``."""
     return json.loads([line for line in output.splitlines() if line.startswith('RESULT ')][-1][7:])
 
 
 def scalars(work_dir: Path) -> list[dict]:
-    """Return the logged losses, learning rates and scores of all starts of a run, in order."""
+    """Return the logged scalars of all sessions of a run, in order."""
     files = sorted(work_dir.glob('*/vis_data/scalars.json'))
     return [json.loads(line) for file in files for line in file.read_text().splitlines()]
 
 
 def error_line(stderr: str) -> str:
-    """Return the error line of a tool, or '' if there is not exactly one or there is a traceback."""
+    """Return the error line of a tool, or '' if there is a traceback or not exactly one error line."""
     lines = [line for line in stderr.splitlines() if line.startswith('error: ')]
     return lines[0] if len(lines) == 1 and 'Traceback' not in stderr else ''
 
@@ -228,10 +228,10 @@ def last_line(result: subprocess.CompletedProcess[str]) -> str:
 
 
 class Trainings:
-    """Runs of one tiny config, each in its own work directory, observed and disturbed by ``probe.Probe``.
+    """Runs of one tiny config in separate work directories, with ``probe.Probe``.
 
     Args:
-        folder: Receives the data, the config and the work directories.
+        folder: Folder for the data, the config and the work directories.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -242,7 +242,7 @@ class Trainings:
         self.environment = dict(PYTHONPATH=path)
 
     def arguments(self, name: str, *flags: object, probe: Mapping | None = None, **options: object) -> list:
-        """Return the command line; ``probe`` has options of the probe, ``a__b`` is ``a.b`` of the config."""
+        """Return the command line; ``probe`` has the options of the probe, ``a__b`` sets ``a.b``."""
         settings = {key.replace('__', '.'): value for key, value in options.items()}
         settings['custom_hooks.0.out'] = self.folder / name
         settings |= {f'custom_hooks.0.{key}': value for key, value in (probe or {}).items()}
@@ -263,17 +263,17 @@ class Trainings:
         timeout: float = TIMEOUT,
         **options: object,
     ) -> subprocess.CompletedProcess[str]:
-        """Train until the process ends, whatever its exit status."""
+        """Train until the process exits, with any exit status."""
         arguments = self.arguments(name, *flags, probe=probe, **options)
         return run_tool(*arguments, processes=processes, env=self.environment, timeout=timeout)
 
     def notes(self, name: str, rank: int = 0) -> list[dict]:
-        """Return the notes of the probe from all starts of a run."""
+        """Return the lines that the probe wrote in all sessions of a run."""
         file = self.folder / f'{name}_rank{rank}.jsonl'
         return [json.loads(line) for line in file.read_text().splitlines()]
 
     def steps(self, name: str, rank: int = 0) -> dict[int, tuple[str, list[str]]]:
-        """Return the exact loss and the file names of each iteration, of the last time it was done."""
+        """Return the exact loss and the file names of each iteration; the last repetition counts."""
         notes = [note for note in self.notes(name, rank) if 'iteration' in note]
         return {note['iteration']: (note['loss'], note['files']) for note in notes}
 
@@ -282,12 +282,12 @@ class Trainings:
         return torch.load(self.work_dir(name) / f'iter_{iteration}.pth', weights_only=True)
 
     def files(self, name: str) -> list[str]:
-        """Return the names of all checkpoints of a run, partial ones included."""
+        """Return the names of all checkpoints of a run, including partial ones."""
         return sorted(path.name for path in self.work_dir(name).iterdir() if '.pth' in path.name)
 
 
 def same(one: object, other: object) -> bool:
-    """Return whether two entries of checkpoints are equal bit by bit."""
+    """Return whether two checkpoint entries are identical."""
     if isinstance(one, torch.Tensor):
         return torch.equal(one, other)
     if isinstance(one, dict):
@@ -298,5 +298,5 @@ def same(one: object, other: object) -> bool:
 
 
 def same_training(one: dict, other: dict) -> bool:
-    """Return whether two checkpoints hold the same weights, optimiser state and schedules."""
+    """Return whether two checkpoints have the same weights, optimiser state and schedules."""
     return all(same(one[key], other[key]) for key in ('state_dict', 'optimizer', 'param_schedulers'))

@@ -1,4 +1,4 @@
-"""Trainings that are killed, stopped or given bad numbers; damaged checkpoints; memory of a long training."""
+"""Faults in training: kills, signals, NaN images, damaged checkpoints, and memory over many iterations."""
 
 import json
 import signal
@@ -12,10 +12,10 @@ import torch
 from . import Fault, runs
 from .runs import Trainings, last_line, same_training
 
-STOPPED = 75  # exit status of a training that a signal stopped and that can be resumed
+STOPPED = 75  # exit status of a training that was stopped by a signal and can be resumed
 ITERATIONS = 2000
 ALLOWED = 4.0
-"""MiB that the training and its workers together may grow per 1,000 iterations."""
+"""Maximum memory growth of the training and its workers in MiB per 1,000 iterations."""
 
 
 def _word(equal: bool) -> str:
@@ -25,7 +25,7 @@ def _word(equal: bool) -> str:
 def resume_exactly(
     folder: Path, *, workers: int, processes: int, amp: bool = False, seed: int | None = None
 ) -> tuple[str, bool]:
-    """Compare 40 iterations in one go with SIGKILL after 23, a checkpoint every 5, and a resume."""
+    """Compare 40 iterations with a run that saves every 5, is killed after 23, and is resumed."""
     trainings = Trainings(folder)
     flags = ['--amp'] if amp else []
     options: dict = dict(
@@ -49,12 +49,12 @@ def resume_exactly(
     )
     weights = same_training(after, trainings.checkpoint('whole', 40))
     redone = len(trainings.notes('killed')) - 40
-    seen = f'{redone} iterations done twice; losses and files {_word(losses)}, weights {_word(weights)}'
+    seen = f'{redone} iterations repeated; losses and files {_word(losses)}, weights {_word(weights)}'
     return seen, losses and weights and len(trainings.steps('killed')) == 40
 
 
 def killed_while_saving(folder: Path) -> tuple[str, bool]:
-    """SIGKILL while the second checkpoint is half written."""
+    """Send SIGKILL while the second checkpoint is half written."""
     trainings = Trainings(folder)
     killed = trainings.train('a', probe=dict(signal_while_saving=8), train_cfg__max_iters=12)
     files = trainings.files('a')
@@ -80,11 +80,11 @@ def damaged_newest(folder: Path, *, truncated: bool) -> tuple[str, bool]:
     output = resumed.stdout + resumed.stderr
     said = [line.partition('WARNING - ')[2] for line in output.splitlines() if 'not resumed from' in line]
     holds = resumed.returncode == 0 and len(said) == 1 and 'iter_8.pth' in said[0] and 'iter: 4' in output
-    return f'status {resumed.returncode}; {Path(said[0]).name if said else "nothing said"}', holds
+    return f'status {resumed.returncode}; {Path(said[0]).name if said else "no warning"}', holds
 
 
 def disk_full(folder: Path) -> tuple[str, bool]:
-    """From the second checkpoint on, limit the size of files to less than a checkpoint."""
+    """Limit the file size to less than a checkpoint, starting with the second checkpoint."""
     trainings = Trainings(folder)
     trainings.train('a', train_cfg__max_iters=4)
     limit = (trainings.work_dir('a') / 'iter_4.pth').stat().st_size * 2 // 3 // 1024
@@ -106,7 +106,7 @@ def disk_full(folder: Path) -> tuple[str, bool]:
 
 
 def best_is_kept(folder: Path) -> tuple[str, bool]:
-    """Validate before and after a kill and a resume, keeping one checkpoint beside the best."""
+    """Validate before and after a kill and a resume, keeping one checkpoint in addition to the best."""
     trainings = Trainings(folder)
     options: dict = dict(
         train_cfg__val_interval=2,
@@ -138,7 +138,7 @@ def other_number_of_processes(folder: Path) -> tuple[str, bool]:
 
 
 def bad_sample_and_resume(folder: Path) -> tuple[str, bool]:
-    """Replace a damaged sample in four iterations at once, and in two and two."""
+    """Replace a damaged sample in a run of four iterations, and in one that is resumed after two."""
     trainings = Trainings(folder)
     image = sorted((folder / 'data/images/training').iterdir())[2]
     image.write_bytes(image.read_bytes()[:-60])
@@ -175,7 +175,7 @@ def stopped_and_resumed(folder: Path, *, name: str) -> tuple[str, bool]:
 
 
 def second_signal(folder: Path) -> tuple[str, bool]:
-    """Send SIGTERM twice, a tenth of a second apart, within one iteration."""
+    """Send SIGTERM twice within one iteration, 0.1 s apart."""
     trainings = Trainings(folder)
     result = trainings.train('a', probe=dict(signal_at=6, signal='SIGTERM', repeated=2))
     files = [file for file in trainings.files('a') if file.startswith('iter')]
@@ -197,7 +197,7 @@ def during_validation(folder: Path) -> tuple[str, bool]:
 
 
 def whole_group(folder: Path) -> tuple[str, bool]:
-    """Send SIGTERM to the training and its data-loading workers, as scancel does."""
+    """Send SIGTERM to the training and its data-loading workers, like scancel."""
     trainings = Trainings(folder)
     arguments = trainings.arguments('a', train_cfg__max_iters=100_000, train_dataloader__num_workers=2)
     with runs.started(*arguments, log=folder / 'log', env=trainings.environment) as running:
@@ -215,7 +215,7 @@ def _stopped_together(trainings: Trainings) -> tuple[str, bool]:
 
 
 def one_of_two(folder: Path) -> tuple[str, bool]:
-    """Send SIGUSR1 to the second of two processes only."""
+    """Send SIGUSR1 only to the second of two processes."""
     trainings = Trainings(folder)
     probe = dict(signal_at=5, signal='SIGUSR1', signal_rank=1)
     result = trainings.train('a', processes=2, probe=probe, train_cfg__max_iters=1000)
@@ -244,7 +244,7 @@ def _finite(value: object) -> bool:
 
 
 def skipped_step(folder: Path) -> tuple[str, bool]:
-    """Make the images of iteration 3 NaN; then resume from the state that was kept."""
+    """Set the images of iteration 3 to NaN, then resume from the saved state."""
     trainings = Trainings(folder)
     result = trainings.train('a', probe=dict(not_finite='[3]'), randomness__seed=6)
     if result.returncode:
@@ -258,12 +258,12 @@ def skipped_step(folder: Path) -> tuple[str, bool]:
     checkpoint = trainings.checkpoint('a', 8)
     finite = all(_finite(checkpoint[key]) for key in ('state_dict', 'optimizer'))
     counted = checkpoint['message_hub']['runtime_info']['skipped_steps']
-    seen = f'{counted} left out; files named: {named}; weights finite: {finite}; step repeated: {repeated}'
+    seen = f'{counted} skipped; files named: {named}; weights finite: {finite}; step repeated: {repeated}'
     return seen, named and finite and repeated and counted == 1
 
 
 def skipped_step_in_one_process(folder: Path) -> tuple[str, bool]:
-    """Make the images NaN in the second of two processes."""
+    """Set the images to NaN in the second of two processes."""
     trainings = Trainings(folder)
     result = trainings.train('a', processes=2, probe=dict(not_finite='[3]', not_finite_rank=1))
     if result.returncode:
@@ -277,7 +277,7 @@ def skipped_step_in_one_process(folder: Path) -> tuple[str, bool]:
 
 
 def memory(folder: Path) -> tuple[str, bool]:
-    """Train a tiny model for 2,000 iterations with two workers, logs and four checkpoints."""
+    """Train a tiny model for 2,000 iterations with two workers, logging and four checkpoints."""
     trainings = Trainings(folder)
     result = trainings.train(
         'a',
@@ -291,7 +291,7 @@ def memory(folder: Path) -> tuple[str, bool]:
     if result.returncode:
         return last_line(result), False
     noted = [note for note in trainings.notes('a') if note.get('memory')]
-    # The first two checkpoints still raise the memory, so the slope is that of the second half.
+    # The first two checkpoints increase the memory, so the slope is fitted to the second half.
     points = [(note['iteration'], sum(note['memory'].values())) for note in noted[len(noted) // 2 :]]
     growth = 1000 * float(np.polyfit(*np.array(points).T, 1)[0])
     last = noted[-1]['memory']
@@ -299,7 +299,7 @@ def memory(folder: Path) -> tuple[str, bool]:
     return seen, growth < ALLOWED
 
 
-EXACT = 'same losses, files and weights, bit by bit'
+EXACT = 'bit-identical losses, files and weights'
 FAULTS = (
     *(
         Fault(f'checkpoints.killed_{name}', EXACT, partial(resume_exactly, **settings))
@@ -311,36 +311,40 @@ FAULTS = (
             '2_processes_amp': dict(workers=0, processes=2, amp=True, seed=4),
         }.items()
     ),
-    Fault('checkpoints.killed_while_saving', 'goes on from the one before, clears up', killed_while_saving),
+    Fault(
+        'checkpoints.killed_while_saving',
+        'resumes from the previous one, removes the partial file',
+        killed_while_saving,
+    ),
     *(
-        Fault(f'checkpoints.{name}', 'says so, goes on from the one before', partial(damaged_newest, **how))
+        Fault(f'checkpoints.{name}', 'warns, resumes from the previous one', partial(damaged_newest, **how))
         for name, how in {
             'truncated_newest': dict(truncated=True),
             'flipped_bit': dict(truncated=False),
         }.items()
     ),
-    Fault('checkpoints.disk_full', 'one line; the good one stays and is resumed', disk_full),
-    Fault('checkpoints.best_is_kept', 'the best of all, beside the last', best_is_kept),
+    Fault('checkpoints.disk_full', 'one error line; the valid checkpoint is kept and resumed', disk_full),
+    Fault('checkpoints.best_is_kept', 'the best of all validations, and the last', best_is_kept),
     Fault(
         'checkpoints.other_number_of_processes',
-        'says what changes; same files in each iteration',
+        'logs the change; same files in each iteration',
         other_number_of_processes,
     ),
     *(
         Fault(
             f'signals.{name.lower()}',
-            'step done, saved, status 75; resumed bit by bit',
+            'step done, saved, status 75; bit-identical resume',
             partial(stopped_and_resumed, name=name),
         )
         for name in ('SIGTERM', 'SIGINT', 'SIGUSR1')
     ),
-    Fault('signals.second', 'ends at once by the signal, nothing more saved', second_signal),
+    Fault('signals.second', 'killed by the signal immediately, nothing more saved', second_signal),
     Fault('signals.during_validation', 'status 75; the resume begins with the validation', during_validation),
     Fault('signals.whole_group', 'status 75, the last iteration saved', whole_group),
     Fault('signals.one_of_two_processes', 'both stop after the same iteration, status 75', one_of_two),
     Fault('signals.torchrun', 'both stop after the same iteration, saved', torchrun_stopped),
-    Fault('numbers.skipped', 'step left out, files named, state repeats it', skipped_step),
-    Fault('numbers.in_one_process', 'left out in both, weights finite', skipped_step_in_one_process),
-    Fault('memory.training', f'less than {ALLOWED:g} MiB more per 1,000 iterations', memory),
-    Fault('data.skip_and_resume', 'all weights equal bit by bit', bad_sample_and_resume),
+    Fault('numbers.skipped', 'step skipped, files named, saved state repeats it', skipped_step),
+    Fault('numbers.in_one_process', 'skipped in both, weights finite', skipped_step_in_one_process),
+    Fault('memory.training', f'growth below {ALLOWED:g} MiB per 1,000 iterations', memory),
+    Fault('data.skip_and_resume', 'all weights bit-identical', bad_sample_and_resume),
 )

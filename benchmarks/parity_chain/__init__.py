@@ -1,9 +1,9 @@
-"""The chain of comparisons with MMSegmentation.
+"""Chain of comparisons with MMSegmentation.
 
-Each link is a module with ``cases`` (names of what is computed, and their share of the work), ``produce``
-(computes them; both sides run it, each in its environment with its :class:`~parity_chain.side.Side`) and
-``compare`` (makes the rows of the table from what the two sides computed). The sides share numpy, torch and
-mmengine, but no code of either framework.
+Each link of the chain is a module with three functions. ``cases`` returns the names of the cases and their
+share of the work. ``produce`` computes the cases; each side runs it in its own environment with its
+:class:`~parity_chain.side.Side`. ``compare`` creates the rows of the table from the results of both sides.
+The sides share numpy, torch and mmengine, but no code of either framework.
 """
 
 from . import evaluation, loss, model, optimiser, pipelines, predictions
@@ -16,4 +16,4 @@ LINKS = {
     'evaluation': evaluation,
     'predictions': predictions,
 }
-"""Links by name, in the order from the image to the score."""
+"""Links by name, in order of execution."""

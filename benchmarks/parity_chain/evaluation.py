@@ -20,7 +20,7 @@ METRICS = ['mIoU', 'mDice', 'mFscore']
 SCORES = ('IoU', 'Acc', 'Dice', 'Fscore', 'Precision', 'Recall')
 SINGLE = 1e-6  # the reference divides in single precision
 
-# The example in the documentation of mean_iou of Hugging Face's evaluate: predictions, truths, scores.
+# Example in the documentation of mean_iou in Hugging Face's evaluate: predictions and truths.
 EXAMPLE = (
     ([[1, 2], [3, 4], [5, 255]], [[0, 3], [5, 4], [6, 255]]),
     ([[2, 7], [9, 2], [3, 6]], [[1, 7], [9, 2], [3, 6]]),
@@ -38,7 +38,7 @@ _LIBRARIES: list[torch.library.Library] = []  # keeps the declared operators ali
 
 
 def cases(job: Job) -> dict[str, float]:
-    """Return the cases with their share of the work."""
+    """Return the cases and their share of the work."""
     return {'seeded': 1.0, 'example': 0.5}
 
 
@@ -57,13 +57,13 @@ def seeded_pairs() -> Pairs:
 
 
 def example_pairs() -> Pairs:
-    """Return the documented example; its predictions of 255, all at ignored pixels, become class 0."""
+    """Return the documented example; predictions of 255, all at ignored pixels, become class 0."""
     pairs = [(np.array(prediction), np.array(truth)) for prediction, truth in EXAMPLE]
     return [(np.where(prediction == IGNORE_INDEX, 0, prediction), truth) for prediction, truth in pairs]
 
 
 def produce(side: Side) -> Iterator[tuple[str, Arrays]]:
-    """Compute all scores with the evaluator of the config file."""
+    """Compute all scores with the evaluator of the config."""
     for case, pairs, classes in (
         ('seeded', seeded_pairs(), CLASSES),
         ('example', example_pairs(), EXAMPLE_CLASSES),
@@ -106,8 +106,8 @@ def _torchmetrics(pairs: Pairs, classes: int) -> dict[str, np.ndarray]:
 def import_torchmetrics() -> object:
     """Import the classification metrics of torchmetrics, which import torchvision.
 
-    A torchvision built for CUDA fails to import beside a CPU build of torch, because of operators that are
-    not needed here; they are declared in that case.
+    A CUDA build of torchvision cannot be imported with a CPU build of torch, because some operators are
+    missing. They are not needed here and are only declared in that case.
 
     Raises:
         RuntimeError: If torchmetrics is not installed.
@@ -139,7 +139,7 @@ def _their_scores(metric: object, pairs: Pairs, classes: int) -> dict[str, np.nd
 
 
 def _their_confusion_matrix(pairs: Pairs, classes: int) -> np.ndarray:
-    """Return the confusion matrix of the reference's analysis tool, which its metric does not use."""
+    """Return the confusion matrix of MMSegmentation's analysis tool, because its metric has none."""
     tool = runpy.run_path(MMSegSide.shipped('.mim/tools/analysis_tools/confusion_matrix.py'), run_name='tool')
 
     class Truths(list):
@@ -155,7 +155,7 @@ def _their_confusion_matrix(pairs: Pairs, classes: int) -> np.ndarray:
 
 
 def compare(case: str, theirs: Arrays, ours: Arrays, job: Job) -> list[Row]:
-    """Make the rows of one case."""
+    """Return the rows of one case."""
     absent = 'ignored labels, classes absent in truth, prediction, both'
     what = f'{len(SIZES)} images, {absent}' if case == 'seeded' else "evaluate's mean_iou example"
 

@@ -1,4 +1,4 @@
-"""Seeded images, labels and weights, equal in both environments."""
+"""Seeded images, labels and weights, which are equal in both environments."""
 
 import zlib
 
@@ -8,7 +8,7 @@ from mmengine.structures import PixelData
 from torch import Tensor, nn
 
 IGNORE_INDEX = 255
-ROUNDED = 'its weights rounded once, against itself'
+ROUNDED = 'with its weights rounded once, against itself'
 CLASSES = 150
 
 
@@ -18,7 +18,7 @@ def generator(name: str) -> np.random.Generator:
 
 
 def normalised_image(name: str, size: tuple[int, int]) -> Tensor:
-    """Draw a network input of shape 1x3xHxW."""
+    """Draw a float32 network input of shape 1x3xHxW."""
     return torch.from_numpy(generator(name).standard_normal((1, 3, *size), dtype=np.float32))
 
 
@@ -32,7 +32,7 @@ def raw_image(name: str, size: tuple[int, int]) -> Tensor:
 
 
 def labels(name: str, size: tuple[int, int], *, classes: int = CLASSES, ignored: float = 0.1) -> np.ndarray:
-    """Draw an int64 label map of shape HxW in blocks of 16 pixels, a share of which is ignored."""
+    """Draw an int64 label map of shape HxW in blocks of 16x16 pixels, with a share of ignored blocks."""
     draw = generator(name)
     blocks = draw.integers(0, classes, (size[0] // 16 + 1, size[1] // 16 + 1))
     blocks[draw.random(blocks.shape) < ignored] = IGNORE_INDEX
@@ -40,7 +40,7 @@ def labels(name: str, size: tuple[int, int], *, classes: int = CLASSES, ignored:
 
 
 def sample(sample_class: type, label: np.ndarray) -> object:
-    """Return a data sample of the side's class with a label map of shape HxW."""
+    """Return a data sample of the given class with a label map of shape HxW."""
     size = label.shape
     made = sample_class(gt_sem_seg=PixelData(data=torch.from_numpy(label.copy())[None]))
     made.set_metainfo(dict(img_shape=size, ori_shape=size, pad_shape=size, img_path='image.jpg'))
@@ -68,7 +68,7 @@ def randomise(state: dict[str, Tensor]) -> None:
 
 @torch.no_grad()
 def round_weights(model: nn.Module) -> None:
-    """Change every parameter by about half an ulp of float32, to measure the effect of rounding."""
+    """Change each parameter by about half an ulp of float32, to measure the effect of rounding."""
     draw = torch.Generator().manual_seed(0)
     for parameter in model.parameters():
         parameter *= 1 + 2.0**-24 * torch.randn(parameter.shape, generator=draw)

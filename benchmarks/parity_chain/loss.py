@@ -1,4 +1,4 @@
-"""Link 2: the same loss and logged accuracy, with ignored pixels."""
+"""Link 2: both sides compute the same loss and logged accuracy, with ignored pixels."""
 
 from collections.abc import Iterator
 
@@ -17,12 +17,12 @@ ACCURACY_TOLERANCE = 1e-4  # percentage points
 
 
 def cases(job: Job) -> dict[str, float]:
-    """Return the cases with their share of the work."""
+    """Return the cases and their share of the work."""
     return {'published': 1.0, 'labelled_only': 1.0}
 
 
 def produce(side: Side) -> Iterator[tuple[str, Arrays]]:
-    """Compute losses and accuracies over batches of two images, on the small model."""
+    """Compute losses and accuracies of the small model for batches of two images."""
     for case, avg_non_ignore in (('published', False), ('labelled_only', True)):
         model = side.build_model(f'loss_{case}', small=True, avg_non_ignore=avg_non_ignore).train()
         images = torch.cat([normalised_image(f'loss{i}', SIZE) for i in range(2)])
@@ -36,14 +36,14 @@ def produce(side: Side) -> Iterator[tuple[str, Arrays]]:
 
 
 def compare(case: str, theirs: Arrays, ours: Arrays, job: Job) -> list[Row]:
-    """Make the rows of one case."""
+    """Return the rows of one case."""
     mean = 'mean over all pixels' if case == 'published' else 'mean over labelled pixels (avg_non_ignore)'
     shares = ', '.join(f'{share:.0%}' for share in IGNORED)
     losses = [np.array([side[f'{share}.decode.loss_ce'] for share in IGNORED]) for side in (theirs, ours)]
     rows = [
         Row('loss', f'small model, {mean}: {shares} ignored', relative_difference(*losses), LOSS_TOLERANCE)
     ]
-    # Not compared without any labelled pixel: the reference then logs 100 %, dpt 0.
+    # Excludes the case without any labelled pixel, for which the reference logs 100 % and dpt 0.
     shares = ', '.join(f'{share:.0%}' for share in IGNORED[:-1])
     logged = [
         np.array([side[f'{share}.decode.acc_seg'] for share in IGNORED[:-1]]) for side in (theirs, ours)

@@ -1,4 +1,4 @@
-"""Link 1: the same weights give the same logits and gradients."""
+"""Link 1: both sides compute the same logits and gradients from the same weights."""
 
 import copy
 from collections.abc import Iterator
@@ -17,17 +17,17 @@ SIZES = ((512, 512), (384, 384), (480, 640), (512, 683))
 LOGITS_TOLERANCE = 1e-5  # of the largest logit
 GRADIENT_SIZE = SIZES[1]  # double precision takes memory
 GRADIENT_TOLERANCE = 1e-4  # of the largest entry, parameter by parameter
-SINGLE_TOLERANCE = 1e-3  # of the length of all gradients together
+SINGLE_TOLERANCE = 1e-3  # of the norm of all gradients
 
 
 def cases(job: Job) -> dict[str, float]:
-    """Return the cases with their share of the work (seconds of a full-size run on two cores)."""
+    """Return the cases and their share of the work (seconds of a full-size run on two cores)."""
     costs = dict.fromkeys(READOUTS, 65.0) | {'no_patch_bias': 6.0}
     return {name: cost / (20 if job.quick else 1) for name, cost in costs.items()}
 
 
 def produce(side: Side) -> Iterator[tuple[str, Arrays]]:
-    """Compute logits in both modes, the running statistics after training, and gradients of one loss."""
+    """Compute logits in both modes, running statistics after training, and gradients of one loss."""
     for readout in READOUTS:
         model = side.build_model(f'model_{readout}', small=side.job.quick, readout=readout)
         arrays = _logits(model, 'eval') | _logits(model.train(), 'train')
@@ -50,10 +50,10 @@ def _statistics(model: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def _gradients(side: Side, model: nn.Module, readout: str) -> dict[str, np.ndarray]:
-    """Compute gradients in double precision, since rounding moves activations across the kink of a ReLU.
+    """Compute gradients in double precision, because rounding can change the sign of ReLU inputs.
 
-    For the first readout, compute them in single precision too; the peer does so once more with rounded
-    weights, which shows how far apart two correct implementations may be.
+    For the first readout, also compute them in single precision. The peer repeats this with rounded weights,
+    which shows how much two correct implementations may differ.
     """
     arrays = {}
     if readout == READOUTS[0]:
@@ -75,7 +75,7 @@ def _gradient(side: Side, model: nn.Module, name: str) -> dict[str, np.ndarray]:
 
 
 def compare(case: str, theirs: Arrays, ours: Arrays, job: Job) -> list[Row]:
-    """Make the rows of one case."""
+    """Return the rows of one case."""
     size = 'small model' if job.quick else 'ViT-B'
     if case == 'no_patch_bias':
         difference = relative_difference(theirs['eval.512x512'], ours['eval.512x512'])
@@ -109,7 +109,7 @@ def _single_precision(theirs: Arrays, ours: Arrays, what: str) -> Row:
 
 
 def _worst_of(theirs: Arrays, ours: Arrays) -> tuple[str, float]:
-    """Return the worst array of two groups; a name that one of them lacks counts as NaN."""
+    """Return the array with the largest difference; a name that is missing on one side counts as NaN."""
     if not theirs and not ours:
         return 'nothing was computed', float('nan')
     differences = dict.fromkeys({**theirs, **ours}, float('nan'))

@@ -1,4 +1,4 @@
-"""Link 4: the same parameter groups, learning rates, and twenty steps of training."""
+"""Link 4: both sides have the same parameter groups, learning rates, and results of twenty steps."""
 
 from collections.abc import Iterator
 
@@ -23,12 +23,12 @@ LOSS_TOLERANCE = 1e-4
 
 
 def cases(job: Job) -> dict[str, float]:
-    """Return the cases with their share of the work."""
+    """Return the cases and their share of the work."""
     return {'groups': 4.0, 'schedule': 8.0, 'steps': 12.0}
 
 
 def produce(side: Side) -> Iterator[tuple[str, Arrays]]:
-    """Build optimiser and schedule of the config file, and train with them."""
+    """Build the optimiser and schedule of the config, and train with them."""
     model = side.build_model('optimiser', small=side.job.quick)
     yield 'groups', _settings(model, build_optim_wrapper(model, side.config.optim_wrapper))
     yield 'schedule', {'lr': _learning_rates(side)}
@@ -65,14 +65,14 @@ def _learning_rates(side: Side) -> np.ndarray:
     for iteration in range(max(ITERATIONS) + 1):
         if iteration in ITERATIONS:
             rates[iteration] = optimizer.param_groups[0]['lr']
-        optimizer._opt_called = True  # only the schedule is stepped here
+        optimizer._opt_called = True  # avoids a warning, because only the schedule is stepped
         for scheduler in schedulers:
             scheduler.step()
     return np.array([rates[iteration] for iteration in ITERATIONS])
 
 
 def _train(side: Side, rounded: bool = False) -> dict[str, np.ndarray]:
-    """Train the small model with the framework's ``train_step``, from weights that may be ``rounded``."""
+    """Train the small model with the framework's ``train_step``, optionally from rounded weights."""
     model = side.build_model('steps_again' if rounded else 'steps', small=True, pad_to=PAD_TO).train()
     if rounded:
         round_weights(model)
@@ -95,7 +95,7 @@ def _train(side: Side, rounded: bool = False) -> dict[str, np.ndarray]:
 
 
 def _batch(side: Side, step: int) -> dict:
-    names = [f'step{step % 4}.{i}' for i in range(2)]  # four batches, five times each: the loss must fall
+    names = [f'step{step % 4}.{i}' for i in range(2)]  # repeat four batches, so that the loss decreases
     return dict(
         inputs=[raw_image(name, SIZE) for name in names],
         data_samples=[sample(side.samples, labels(name, SIZE)) for name in names],
@@ -103,7 +103,7 @@ def _batch(side: Side, step: int) -> dict:
 
 
 def compare(case: str, theirs: Arrays, ours: Arrays, job: Job) -> list[Row]:
-    """Make the rows of one case."""
+    """Return the rows of one case."""
     if case == 'groups':
         return _compare_groups(theirs, ours, job)
     if case == 'schedule':
@@ -152,10 +152,10 @@ def _compare_weights(theirs: Arrays, ours: Arrays) -> list[Row]:
         return [Row('optimiser', 'names and shapes of the weights after', float('nan'), 0)]
     again = renamed(part(theirs, 'again.weight.'))
     rows = []
-    # Adam turns the rounding of a gradient near zero into a whole step, hence the second tolerance.
+    # The second tolerance is larger because Adam may turn a rounding error near zero into a full step.
     for words, scale, tolerance in (
         ('relative', known, LOSS_TOLERANCE),
-        ('of the way they went', moved, 1e-2),
+        ('of their change', moved, 1e-2),
     ):
         apart, own = (distance(known, other) / distance(scale) for other in (found, again))
         measure = f'small model, {STEPS} steps: all weights after, {words}'

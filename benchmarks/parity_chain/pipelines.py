@@ -1,4 +1,4 @@
-"""Link 3: the same image and random draws give the same network inputs and labels."""
+"""Link 3: both sides create the same network inputs and labels from the same images and random draws."""
 
 import hashlib
 import json
@@ -18,19 +18,17 @@ BATCH = 4
 
 
 def cases(job: Job) -> dict[str, float]:
-    """Return the cases with their share of the work."""
+    """Return the cases and their share of the work."""
     kinds = {'train': 0.05 * job.draws, 'test': 2.0}
     return {f'{kind}_{name}': cost for name in job.data_roots for kind, cost in kinds.items()}
 
 
 def produce(side: Side) -> Iterator[tuple[str, Arrays]]:
-    """Run the data sets and pipelines of the config file on each folder of images."""
+    """Run the data sets and pipelines of the config on each folder of images."""
     for name, root in side.job.data_roots.items():
         split = next((one for one in SPLITS if (Path(root) / 'images' / one).is_dir()), None)
         if split is None:
-            raise FileNotFoundError(
-                f'{root} has no images/training or images/validation: give another folder'
-            )
+            raise FileNotFoundError(f'{root} has no images/training or images/validation: use another folder')
         yield f'train_{name}', _train(side, root, split)
         yield f'test_{name}', _test(side, root, split)
 
@@ -40,7 +38,7 @@ def _train(side: Side, root: str, split: str) -> dict[str, np.ndarray]:
     packed = []
     for draw in range(side.job.draws):
         random.seed(draw)
-        np.random.seed(draw)  # both pipelines draw from these
+        np.random.seed(draw)  # both pipelines use these generators
         packed.append(dataset[draw % len(dataset)])
     arrays = {
         'images': _stacked([one['inputs'].numpy() for one in packed]),
@@ -79,7 +77,7 @@ def _test(side: Side, root: str, split: str) -> dict[str, np.ndarray]:
 
 
 def _stacked(arrays: list[np.ndarray]) -> np.ndarray:
-    """Concatenate arrays to one vector; ``meta`` has their shapes."""
+    """Concatenate arrays into one vector; ``meta`` contains their shapes."""
     kind = arrays[0].dtype if arrays[0].dtype.kind == 'f' else np.uint8
     return np.concatenate([array.astype(kind).ravel() for array in arrays])
 
@@ -103,7 +101,7 @@ def _dataset_description(dataset: object) -> list[str]:
 
 
 def compare(case: str, theirs: Arrays, ours: Arrays, job: Job) -> list[Row]:
-    """Make the rows of one case."""
+    """Return the rows of one case."""
     kind, name = case.split('_', 1)
     count = len(theirs['meta'])
     what = f'{name}, {count} {"random draws" if kind == "train" else "test images"}'

@@ -1,4 +1,4 @@
-"""Link 6: the same weights give the same label maps: whole, slide, several scales and flips."""
+"""Link 6: both sides predict the same label maps in the modes whole, slide, and multiple scales and flips."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,20 +24,20 @@ MODES = {
     'tta_image': 'small model, 6 ratios of the image (1.x), flips',
 }
 MARGIN = 2 * LOGITS_TOLERANCE
-"""Two classes closer than this share of the largest logit may swap where the first link holds."""
+"""Two classes whose logits differ by less than this share of the largest logit may swap if link 1 holds."""
 
 SHARE = 1e-4
-"""Random weights lead to many near ties; more than this share of the pixels would not be rounding."""
+"""Maximum share of differing pixels. Random weights give many near ties, which rounding may decide."""
 
 
 def cases(job: Job) -> dict[str, float]:
-    """Return the cases with their share of the work."""
+    """Return the cases and their share of the work."""
     costs = dict(whole_vit_b=14.0, whole=4.0, slide=6.0, tta_test_scale=25.0, tta_image=25.0)
     return {mode: cost for mode, cost in costs.items() if mode != 'whole_vit_b' or not job.quick}
 
 
 def produce(side: Side) -> Iterator[tuple[str, Arrays]]:
-    """Predict images of each folder through the test pipeline and ``test_step``."""
+    """Predict images of each folder with the test pipeline and ``test_step``."""
     for mode in cases(side.job):
         tta = mode.removeprefix('tta_') if mode.startswith('tta_') else None
         model = side.build_model(
@@ -68,11 +68,11 @@ def _predict(side: Side, model: nn.Module, packed: dict) -> Iterator[tuple[str, 
 
 
 def _margins(model: nn.Module, batch: dict) -> np.ndarray:
-    """Return our distance between the two best classes of each pixel, as a share of the largest logit.
+    """Return dpt's margin between the two best classes of each pixel, as a share of the largest logit.
 
-    If no logit is off by more than a share t, two classes that swap are within 2t. Probabilities of a view
-    are then off by factors of at most exp(2t), so two sums of them that swap have a ratio of at most exp(4t):
-    half its logarithm counts.
+    If each logit has an error of at most t, two classes that swap differ by at most 2t. The probabilities of
+    a view then have an error factor of at most exp(2t), so two sums of probabilities that swap have a ratio
+    of at most exp(4t). Half the logarithm of this ratio is used for test-time augmentation.
     """
     tta = hasattr(model, 'module')
     segmentor = model.module if tta else model
@@ -89,7 +89,7 @@ def _margins(model: nn.Module, batch: dict) -> np.ndarray:
 
 
 def compare(case: str, theirs: Arrays, ours: Arrays, job: Job) -> list[Row]:
-    """Make the rows of one case."""
+    """Return the rows of one case."""
     images = [name.removesuffix('.labels') for name in theirs if name.endswith('.labels')]
     pixels = differing = 0
     widest = 0.0 if images else float('nan')
@@ -104,7 +104,7 @@ def compare(case: str, theirs: Arrays, ours: Arrays, job: Job) -> list[Row]:
         widest = max(widest, float(ours[f'{image}.margin'][unequal].max(initial=0)))
         classes |= set(np.unique(known).tolist())
     note = f'{differing} of {pixels} pixels differ, {len(classes)} classes predicted'
-    note += '; as close as that are their two best classes, so rounding decides' if differing else ''
+    note += '; their two best classes are within this margin, so rounding decides' if differing else ''
     what = f'{MODES[case]}, {len(images)} images'
     share = differing / pixels if pixels else float('nan')
     return [

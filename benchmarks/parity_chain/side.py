@@ -1,4 +1,4 @@
-"""The two frameworks behind one interface; each side imports its own framework only."""
+"""Common interface to the two frameworks; each side imports only its own framework."""
 
 import copy
 import logging
@@ -23,11 +23,11 @@ class Side:
     """One framework in its environment.
 
     Attributes:
-        scope: Name of the framework's registries.
-        config: Its config file.
+        scope: Scope of the framework's registries.
+        config: Config of the framework.
         alive: Returns whether the other side is still running.
-        samples: Its class of data samples.
-        models, datasets, metrics: Its registries.
+        samples: Data sample class of the framework.
+        models, datasets, metrics: Registries of the framework.
     """
 
     scope: str
@@ -46,15 +46,15 @@ class Side:
     def adapt(
         self, config: ConfigDict, *, small: bool, readout: str, patch_bias: bool, avg_non_ignore: bool
     ) -> None:
-        """Set these values in the config of a model, and remove pretrained weights."""
+        """Apply the settings to the config of a model, and remove pretrained weights."""
         raise NotImplementedError
 
     def fill(self, model: nn.Module, path: Path) -> None:
-        """Fill the model with the weights that the peer draws and writes to ``path``."""
+        """Initialise the model with the random weights that the peer writes to ``path``."""
         raise NotImplementedError
 
     def tta_pipeline(self, ratios_of: str) -> list:
-        """Return the test-time augmentation with ratios of the ``'test_scale'`` or of the ``'image'``."""
+        """Return the test-time augmentation pipeline with ratios of ``'test_scale'`` or of ``'image'``."""
         raise NotImplementedError
 
     def build_model(
@@ -68,7 +68,7 @@ class Side:
         test_cfg: dict | None = None,
         pad_to: tuple[int, int] | None = None,
     ) -> nn.Module:
-        """Build the model of the config file without dropout, with the random weights named ``weights``."""
+        """Build the model of the config without dropout, with the random weights named ``weights``."""
         config = copy.deepcopy(self.config.model)
         config.decode_head.dropout_ratio = 0.0
         if test_cfg is not None:
@@ -83,7 +83,7 @@ class Side:
         return model.eval()
 
     def dataset(self, loader: str, root: str, split: str, pipeline: list | None = None) -> object:
-        """Build the data set of a loader on other folders, with its own or another pipeline."""
+        """Build the data set of a loader with another root folder and optionally another pipeline."""
         config = copy.deepcopy(self.config[loader].dataset)
         config.data_root = root
         config.data_prefix = dict(img_path=f'images/{split}', seg_map_path=f'annotations/{split}')
@@ -93,7 +93,7 @@ class Side:
 
 
 class DPTSide(Side):
-    """``dpt`` with its config file unchanged; loads the peer's weights as any MMSegmentation checkpoint."""
+    """``dpt`` with its unmodified config; loads the peer's weights like any MMSegmentation checkpoint."""
 
     scope = 'dpt'
 
@@ -142,10 +142,10 @@ class DPTSide(Side):
 
 
 class MMSegSide(Side):
-    """MMSegmentation 1.2.2 with the config file of its wheel.
+    """MMSegmentation 1.2.2 with the config in its wheel.
 
-    SyncBN becomes BN, since there is one process. The patch bias is on, as in the published run; versions
-    from 1.2.0 on drop it.
+    SyncBN is replaced by BN, because there is only one process. The patch bias is enabled, as in the
+    published run; MMSegmentation 1.2.0 and later disable it.
     """
 
     scope = 'mmseg'
@@ -163,7 +163,7 @@ class MMSegSide(Side):
 
     @staticmethod
     def shipped(name: str) -> str:
-        """Return the path of a file of the wheel."""
+        """Return the path of a file in the wheel."""
         import mmseg
 
         return str(Path(mmseg.__file__).parent / name)
@@ -196,7 +196,7 @@ class MMSegSide(Side):
         write_whole(path, lambda partial: torch.save(dict(meta={}, state_dict=state), partial))
 
     def tta_pipeline(self, ratios_of: str) -> list:
-        """See the base class. Version 1.x has no ratios of one scale as 0.x had, so each scale is listed."""
+        """See the base class. Unlike 0.x, version 1.x has no ratios of a scale, so each scale is listed."""
         pipeline = copy.deepcopy(self.config.tta_pipeline)
         if ratios_of == 'test_scale':
             width, height = (2048, 512)

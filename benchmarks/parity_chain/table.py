@@ -1,4 +1,4 @@
-"""Differences between arrays of the two sides, and the table of comparisons."""
+"""Differences between the arrays of the two sides, and the table of comparisons."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,9 +12,9 @@ class Row:
 
     Args:
         link: Name of the link.
-        measure: What was compared, and in which unit.
-        difference: The difference found; NaN never holds.
-        tolerance: The largest difference that holds.
+        measure: What was compared, and the unit.
+        difference: Measured difference; NaN never holds.
+        tolerance: Largest difference that holds.
         note: Additional information, printed below the row.
     """
 
@@ -31,7 +31,7 @@ class Row:
 
 
 def relative_difference(theirs: np.ndarray, ours: np.ndarray) -> float:
-    """Return the largest absolute difference over the largest value of ``theirs``; NaN if shapes differ."""
+    """Return the largest absolute difference relative to the maximum of ``theirs``; NaN if shapes differ."""
     if theirs.shape != ours.shape:
         return float('nan')
     largest = float(np.abs(theirs).max(initial=0))
@@ -40,11 +40,11 @@ def relative_difference(theirs: np.ndarray, ours: np.ndarray) -> float:
 
 
 def absolute_difference(theirs: np.ndarray, ours: np.ndarray) -> float:
-    """Return the largest absolute difference; infinity if one side alone is NaN, NaN if shapes differ."""
+    """Return the largest absolute difference; infinity if only one side is NaN, NaN if shapes differ."""
     theirs, ours = np.asarray(theirs), np.asarray(ours)
     if theirs.shape != ours.shape:
         return float('nan')
-    if np.array_equal(theirs, ours):  # the usual case, without a copy in double precision
+    if np.array_equal(theirs, ours):  # the usual case; avoids double precision copies
         return 0.0
     theirs, ours = theirs.astype(np.float64), ours.astype(np.float64)
     if (np.isnan(theirs) != np.isnan(ours)).any():
@@ -67,7 +67,7 @@ def worst(differences: dict[str, float]) -> tuple[str, float]:
 
 
 def count_unequal(theirs: Sequence, ours: Sequence) -> int:
-    """Return how many entries of two sequences differ, including entries that one of them lacks."""
+    """Return the number of entries that differ between two sequences or are missing in one of them."""
     unequal = sum(a != b for a, b in zip(theirs, ours, strict=False))
     return unequal + abs(len(theirs) - len(ours))
 
@@ -78,21 +78,21 @@ def part(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]
 
 
 def renamed(theirs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Return the peer's parameters by our names, with the rules that load its checkpoints; our side only.
+    """Rename the peer's parameters as when loading its checkpoints; available only in dpt's environment.
 
     Raises:
-        ValueError: If the rules do not know a name.
+        ValueError: If a name is unknown.
     """
     from dpt.checkpoints.formats import MMSEG_DPT, convert
 
     ours, report = convert(theirs, MMSEG_DPT)
     if report.unmapped:
-        raise ValueError(f'unknown to the table of names: {", ".join(report.unmapped[:5])}')
+        raise ValueError(f'not in the key table: {", ".join(report.unmapped[:5])}')
     return ours
 
 
 def render(rows: Sequence[Row]) -> str:
-    """Return the table, with notes below their rows and the number of comparisons that hold."""
+    """Return the table, with notes below the rows, and the number of comparisons that hold."""
     width = max((len(row.measure) for row in rows), default=0)
     lines = [f'{"link":<12}{"measure":<{width}}  {"difference":>10}  {"tolerance":>9}  verdict']
     lines.append('-' * len(lines[0]))
@@ -109,5 +109,5 @@ def render(rows: Sequence[Row]) -> str:
 
 
 def exit_status(rows: Sequence[Row]) -> int:
-    """0 if there are rows and all hold, else 1."""
+    """Return 0 if there are rows and all hold, else 1."""
     return 0 if rows and all(row.holds for row in rows) else 1

@@ -1,4 +1,4 @@
-"""Checkpoints: safe reading, conversion by key tables, strict loading, atomic writing."""
+"""Read checkpoints safely, convert their keys, load them strictly and write them atomically."""
 
 from .formats import Report, convert
 from .load import load_backbone, load_model

@@ -1,4 +1,4 @@
-"""Loads weights strictly: all are checked before the first is copied, so nothing is half loaded."""
+"""Load weights strictly; all are checked before the first is copied, so a failure changes nothing."""
 
 import logging
 import math
@@ -27,21 +27,21 @@ from .read import unwrappings
 
 
 def load_backbone(module: nn.Module, path: str | Path, *, logger: logging.Logger | None = None) -> Report:
-    """Load pretrained weights into a backbone, in its own keys or those of any known source.
+    """Load pretrained weights into a backbone, converting the keys of any supported format.
 
-    A file whose keys are the module's own loads into any module. The other sources are vision transformers,
-    for ``VisionTransformer``. From a whole trained model the backbone is taken. A final norm in the file is
-    left out if the module has none.
+    A file with the keys of the module loads into any module; the other formats load into
+    ``VisionTransformer``. If the file is a complete model, only its backbone is loaded. A final norm in the
+    file is dropped if the module has none.
 
     Args:
-        module: the backbone; unchanged if anything is raised.
-        path: a path or http(s) address of any file that :func:`read_checkpoint` reads.
-        logger: gets the one line about what was loaded; mmengine's current logger if None.
+        module: The backbone; unchanged if an exception is raised.
+        path: Path or http(s) URL of any file that :func:`read_checkpoint` supports.
+        logger: Logs one line about what was loaded; mmengine's current logger if None.
 
     Raises:
-        FileNotFoundError: the file does not exist.
-        ValueError: the file is unreadable, of an unknown source, holds NaN or infinite values, or does not
-            fit the module exactly; the message lists the keys and the settings that would make it fit.
+        FileNotFoundError: If the file does not exist.
+        ValueError: If the file cannot be read, has an unknown format, contains NaN or infinite values, or
+            does not match the module exactly. The message lists the keys and the settings that would match.
     """
     expected = module.state_dict()
     found, report = _read_converted(path, expected, OWN_BACKBONES, BACKBONE_FORMATS)
@@ -54,22 +54,22 @@ def load_backbone(module: nn.Module, path: str | Path, *, logger: logging.Logger
 def load_model(
     module: nn.Module, path: str | Path, *, drop: tuple[str, ...] = (), logger: logging.Logger | None = None
 ) -> Report:
-    """Load a checkpoint of this package or of MMSegmentation's DPT into a whole model.
+    """Load a checkpoint of this package or of MMSegmentation's DPT into a complete model.
 
-    A file whose keys are the model's own, apart from ``drop``, loads whatever parts the model is made of.
-    MMSegmentation 1.2.0 and later have no bias in the patch projection; a model that has one gets zeros
-    there, with which it computes the same.
+    A file with the keys of the model, apart from ``drop``, loads into any model. Checkpoints of
+    MMSegmentation 1.2.0 and later have no bias in the patch projection; if the model has one, it is set to
+    zero, which gives the same results.
 
     Args:
-        module: the model; unchanged if anything is raised.
-        path: as for :func:`load_backbone`.
-        drop: beginnings of the model's names, such as ``'decode_head.conv_seg'``, up to a dot. Tensors of the
-            file under them are not loaded, and the model keeps its own.
-        logger: gets the one line about what was loaded; mmengine's current logger if None.
+        module: The model; unchanged if an exception is raised.
+        path: As for :func:`load_backbone`.
+        drop: Prefixes of parameter names, such as ``'decode_head.conv_seg'``, that end at a dot. Parameters
+            with these prefixes are not loaded and keep their values.
+        logger: Logs one line about what was loaded; mmengine's current logger if None.
 
     Raises:
-        FileNotFoundError: the file does not exist.
-        ValueError: as :func:`load_backbone`, and where an entry of ``drop`` is in neither file nor model.
+        FileNotFoundError: If the file does not exist.
+        ValueError: As :func:`load_backbone`, or if a prefix in ``drop`` matches no key of the file or model.
     """
     if isinstance(drop, str):
         raise ValueError(f'drop={drop!r} must be a tuple of key prefixes, such as ({drop!r},)')
@@ -77,7 +77,7 @@ def load_model(
     found, report = _read_converted(path, expected, OWN_MODELS, MODEL_FORMATS, drop)
     for prefix in drop:
         if not any(_under(key, (prefix,)) for key in (*expected, *found)):
-            raise ValueError(f'{path}: drop={prefix!r} is the beginning of no key in the file or the model')
+            raise ValueError(f'{path}: drop={prefix!r} matches no key in the file or the model')
     report = _drop(report, {key for key in found if _under(key, drop)}, 'on request')
     report = replace(report, kept=tuple(key for key in expected if _under(key, drop)))
     return _fill(module, path, found, report, 'backbone.', logger)
@@ -88,7 +88,7 @@ def _under(key: str, prefixes: tuple[str, ...]) -> bool:
 
 
 def _drop(report: Report, targets: set[str], reason: str) -> Report:
-    """Move the source keys of ``targets`` from the mapped to the dropped."""
+    """Move the source keys of ``targets`` from ``mapped`` to ``dropped``."""
     mapped = {source: target for source, target in report.mapped.items() if target not in targets}
     dropped = {source: reason for source in report.mapped if source not in mapped}
     return replace(report, mapped=mapped, dropped={**report.dropped, **dropped})
@@ -101,10 +101,10 @@ def _read_converted(
     formats: tuple[Format, ...],
     drop: tuple[str, ...] = (),
 ) -> tuple[dict[str, Tensor], Report]:
-    """The file's tensors under the module's names, and what became of its keys.
+    """Read a file and return its tensors with the keys of the module, and the report.
 
-    The module's own names are tried first (``own``), inside as many wrappers as they fit in. The other
-    ``formats`` are tried only if they do not fit, without any wrapper.
+    The keys of the module (``own``) are tried first, before and after removing each wrapper. The other
+    ``formats`` are tried only if these do not match, with all wrappers removed.
     """
     wanted = {key: tensor for key, tensor in expected.items() if not _under(key, drop)}
     nearest: dict[str, Tensor] = {}
@@ -121,7 +121,7 @@ def _read_converted(
     except ValueError as error:
         text = f'{path}: {error}'
         if wanted.keys() & nearest.keys() and not any(one.fits(state_dict) for one in formats):
-            text += f"\nAgainst the model's own names:\n{_listed(wanted, nearest)}"
+            text += f"\nCompared with the model's own keys:\n{_listed(wanted, nearest)}"
         raise ValueError(text) from None
     return converted, replace(report, unwrapped=taken)
 
@@ -158,7 +158,7 @@ def _fill(
     if report.unwrapped:
         notes.append(f'unwrapped: {", ".join(report.unwrapped)}')
     if filled:
-        notes.append('patch bias absent: zeros')
+        notes.append('patch bias missing: set to zero')
     if report.dropped:
         reasons = list(report.dropped.values())
         counted = [f'{reasons.count(reason)} keys ({reason})' for reason in dict.fromkeys(reasons)]
@@ -171,7 +171,7 @@ def _fill(
 
 
 def _check_finite(path: str | Path, expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
-    """Raise ValueError for NaN or infinite weights, except constants that the model itself holds."""
+    """Raise ValueError for NaN or infinite weights, except constants that the model itself contains."""
     for key, tensor in found.items():
         # torch.isfinite does not support float8
         finite = torch.isfinite(tensor.float() if tensor.element_size() == 1 else tensor)
@@ -180,13 +180,13 @@ def _check_finite(path: str | Path, expected: Mapping[str, Tensor], found: Mappi
         kind = 'NaN' if tensor.isnan().any() else 'infinite values'
         count = int((~finite).sum())
         raise ValueError(
-            f'{path}: {key} holds {kind} ({count} of {tensor.numel()} numbers are not finite); '
-            'nothing was loaded. The training that wrote it diverged: take an earlier checkpoint'
+            f'{path}: {key} contains {kind} ({count} of {tensor.numel()} values are not finite); '
+            'nothing was loaded. The training diverged; use an earlier checkpoint'
         )
 
 
 def _mismatched(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> list[str]:
-    """Keys of other shape, or floating point on one side only; precision may differ."""
+    """Return the keys that differ in shape, or are floating point on one side only; precision may differ."""
     return [
         key
         for key, one in expected.items()
@@ -196,7 +196,7 @@ def _mismatched(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> 
 
 
 def _listed(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:
-    """The keys of each kind of difference, one line a kind; empty if there is none."""
+    """Return the differing keys, with one line per kind of difference; empty if there are none."""
 
     def kind(tensor: Tensor) -> str:
         return f'{"x".join(map(str, tensor.shape)) or "scalar"} {str(tensor.dtype).removeprefix("torch.")}'
@@ -204,7 +204,7 @@ def _listed(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:
     sections = {
         'missing in the file': [key for key in expected if key not in found],
         'not in the model': [key for key in found if key not in expected],
-        'of another shape': [
+        'with another shape': [
             f'{key}: {kind(found[key])} in the file, {kind(expected[key])} in the model'
             for key in _mismatched(expected, found)
         ],
@@ -212,7 +212,7 @@ def _listed(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:
     return '\n'.join(f'{len(keys)} {title}: {first(keys)}' for title, keys in sections.items() if keys)
 
 
-# Key of the backbone: (setting where the file lacks it, setting where the model lacks it)
+# Backbone key: (setting if the file lacks it, setting if the model lacks it)
 _SWITCHES = {
     r'patch_embed\.projection\.bias': ('patch_bias=False', 'patch_bias=True'),
     r'layers\.\d+\.attn\.attn\.in_proj_bias': ('qkv_bias=False', 'qkv_bias=True'),
@@ -222,7 +222,7 @@ _SWITCHES = {
 
 
 def _hints(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], prefix: str) -> list[str]:
-    """The known remedies for the differences; ``prefix`` is that of the backbone's keys."""
+    """Return known remedies for the differences; ``prefix`` is that of the backbone keys."""
     mismatched = _mismatched(expected, found)
     settings, hints = [], []
     projection, position = f'{prefix}patch_embed.projection.weight', f'{prefix}pos_embed'
@@ -235,7 +235,7 @@ def _hints(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], prefix: 
         count = found[position].shape[1]
         grid = math.isqrt(count - 1) if count else 0
         if not grid or grid * grid != count - 1:
-            hints.append(f'{position} holds {count} positions, not a class token and a square grid')
+            hints.append(f'{position} has {count} positions, not one for the class token and a square grid')
         elif patch and count != expected[position].shape[1]:
             settings.append(f'img_size={grid * patch}')
     norm = re.compile(re.escape(prefix) + r'layers\.\d+\.ln1\.weight')
@@ -252,9 +252,9 @@ def _hints(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], prefix: 
     classifier = 'decode_head.conv_seg.weight'
     if classifier in mismatched and len(found[classifier]) != len(expected[classifier]):
         hints.append(
-            f'the file was trained for {len(found[classifier])} classes, the model has '
-            f"{len(expected[classifier])}: to keep the model's own classifier, load with "
-            "drop=('decode_head.conv_seg',), in a config model.init_cfg=dict(type='Pretrained', "
-            "checkpoint=PATH, drop=['decode_head.conv_seg'])"
+            f'the file has {len(found[classifier])} classes, the model has {len(expected[classifier])}; '
+            "to skip the classifier of the file, pass drop=('decode_head.conv_seg',), or set "
+            "model.init_cfg=dict(type='Pretrained', checkpoint=PATH, drop=['decode_head.conv_seg']) "
+            'in the config'
         )
-    return [f'the file fits with model.backbone.{setting} in the config' for setting in settings] + hints
+    return [f'the file requires model.backbone.{setting} in the config' for setting in settings] + hints

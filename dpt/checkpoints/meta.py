@@ -1,4 +1,4 @@
-"""Reads what is beside the weights in a checkpoint: class names, colours, metric, config."""
+"""Read the metadata of a checkpoint: class names, colours, metric, config."""
 
 import ast
 import json
@@ -8,24 +8,24 @@ from typing import Any
 
 from .read import holds_unread, read_checkpoint
 
-_JSON = ('dataset_meta', 'metric', 'iter')  # written as JSON where metadata are strings
+_JSON = ('dataset_meta', 'metric', 'iter')  # stored as JSON in .safetensors files
 
 
 def read_meta(path: str | Path) -> dict[str, Any]:
     """Read the metadata of a checkpoint; empty if it has none.
 
     Raises:
-        FileNotFoundError, ValueError: as :func:`dpt.checkpoints.read_checkpoint`, and where metadata of a
-            ``.safetensors`` file that this package writes are damaged.
+        FileNotFoundError: If the file does not exist.
+        ValueError: As :func:`dpt.checkpoints.read_checkpoint` and :func:`meta_of`.
     """
     return meta_of(read_checkpoint(path), path)
 
 
 def meta_of(content: Mapping[str, Any], path: str | Path) -> dict[str, Any]:
-    """The metadata in what :func:`dpt.checkpoints.read_checkpoint` returned.
+    """Return the metadata in the result of :func:`dpt.checkpoints.read_checkpoint`.
 
     Raises:
-        ValueError: metadata of a ``.safetensors`` file that this package writes are damaged.
+        ValueError: If metadata that this package writes to ``.safetensors`` files are not valid JSON.
     """
     meta = content.get('meta')
     if not isinstance(meta, Mapping):
@@ -36,19 +36,18 @@ def meta_of(content: Mapping[str, Any], path: str | Path) -> dict[str, Any]:
             try:
                 decoded[key] = json.loads(decoded[key])
             except json.JSONDecodeError as error:
-                raise ValueError(f'{path}: metadata {key!r} are not the JSON expected ({error})') from None
+                raise ValueError(f'{path}: metadata {key!r} are not valid JSON ({error})') from None
     return decoded
 
 
 def dataset_meta(meta: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Class names and colours that a model was trained with.
+    """Return the class names and colours that a model was trained with.
 
     Args:
-        meta: of a checkpoint of this package, of mmengine, or of MMSegmentation 0.x.
+        meta: Metadata of a checkpoint of this package, of mmengine, or of MMSegmentation 0.x.
 
     Returns:
-        A dict with ``classes`` and, where the file has it, ``palette`` (a list of RGB triples); None where
-        the file names no classes.
+        A dict with ``classes`` and, if available, ``palette`` (a list of RGB triples); None without classes.
     """
     found = meta.get('dataset_meta')
     if not isinstance(found, Mapping):
@@ -62,14 +61,14 @@ def dataset_meta(meta: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def config_values(text: str) -> dict[str, Any]:
-    """Read a config that a checkpoint holds as text, as data: nothing in it is run.
+    """Parse the text of a config in a checkpoint without executing it.
 
     Args:
-        text: assignments of numbers, strings, booleans, None, lists, tuples, dicts, ``dict(key=value)`` and
+        text: Assignments of numbers, strings, booleans, None, lists, tuples, dicts, ``dict(key=value)`` and
             ``dict({key: value})``, as mmengine's ``Config.pretty_text`` writes them.
 
     Raises:
-        ValueError: the text holds anything else; the message shows the line.
+        ValueError: If the text contains anything else; the message shows the line.
     """
     try:
         values: dict[str, Any] = {}
@@ -79,13 +78,13 @@ def config_values(text: str) -> dict[str, Any]:
             values.update(dict.fromkeys(map(ast.unparse, node.targets), _data(node.value)))
         return values
     except (SyntaxError, RecursionError, MemoryError) as error:
-        raise ValueError(f'not a config as text ({type(error).__name__})') from None
+        raise ValueError(f'not the text of a config ({type(error).__name__})') from None
 
 
 def _data(node: ast.expr) -> Any:
     if isinstance(node, ast.Call) and ast.unparse(node.func) == 'dict':
         if not node.keywords and len(node.args) == 1 and isinstance(node.args[0], ast.Dict):
-            return _data(node.args[0])  # where keys are not identifiers: dict({'backbone.pos_embed': ...})
+            return _data(node.args[0])  # keys that are not identifiers: dict({'backbone.pos_embed': ...})
         if not node.args and all(keyword.arg for keyword in node.keywords):
             return {str(keyword.arg): _data(keyword.value) for keyword in node.keywords}
     elif isinstance(node, (ast.List, ast.Tuple)):

@@ -1,4 +1,4 @@
-"""Reads checkpoint files, local or from the web, into plain dicts. Nothing in a file is ever executed."""
+"""Read local or remote checkpoint files into plain dicts, without executing code from the file."""
 
 import json
 import pickle
@@ -18,22 +18,22 @@ from torch.serialization import safe_globals
 
 from .download import download, sha256
 
-_INDEX = '.safetensors.index.json'  # says which shard holds which tensor
-_CONTAINERS = ('state_dict', 'model_state_dict', 'model', 'teacher')  # DINO evaluates its teacher
+_INDEX = '.safetensors.index.json'  # maps each tensor to its shard
+_CONTAINERS = ('state_dict', 'model_state_dict', 'model', 'teacher')  # teacher: DINO
 _PREFIXES = ('_orig_mod.', 'module.', 'model.')  # torch.compile, data parallel, Lightning
-_COUNT = 'n_averaged'  # beside the 'module.' keys of torch's AveragedModel
+_COUNT = 'n_averaged'  # in torch's AveragedModel, next to the 'module.' keys
 
-# A file may hold 16 times its size, since trained weights hardly compress, and 64 MiB in any case, since
-# small files of zeros do.
+# The content of a file may be up to 16 times its size plus 64 MiB. Trained weights hardly compress, but small
+# files of zeros do.
 _LARGEST_RATIO = 16
 _FREE = 64 << 20
 
 
-_NOT_RUN = 'Nothing in it was run. Get a file with the state dict alone, for example as .safetensors'
+_NOT_RUN = 'No code in it was run. Use a file with only the state dict, such as .safetensors'
 
 
 class NotRead:
-    """Replaces an object that is neither a tensor nor a plain value; it ignores everything it is given."""
+    """Replaces an object that is neither a tensor nor a plain value; ignores its arguments and state."""
 
     __slots__ = ()
 
@@ -44,10 +44,10 @@ class NotRead:
         pass
 
 
-# What mmengine's log of past values (message_hub) is pickled with. A file that names one of these gets the
-# stand-in, never the real thing: getattr above all would hand a file the way to any function.
+# Classes and functions in the pickle of mmengine's message_hub. They are all unpickled as NotRead; the real
+# getattr, for example, would give the file access to any function.
 _STAND_INS: list = [
-    (NotRead, 'argparse.Namespace'),  # the arguments of the run, in checkpoints of DINO and MAE
+    (NotRead, 'argparse.Namespace'),  # command line arguments, in checkpoints of DINO and MAE
     (NotRead, 'mmengine.logging.history_buffer.HistoryBuffer'),
     *((NotRead, name) for name in ('builtins.getattr', 'numpy.ndarray', 'numpy.dtype')),
     *((NotRead, f'numpy.{core}.multiarray._reconstruct') for core in ('core', '_core')),
@@ -56,23 +56,23 @@ _STAND_INS: list = [
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """Read a whole checkpoint file onto the CPU: the weights and the plain values beside them.
+    """Read the weights and plain values of a checkpoint file into CPU memory.
 
-    In files of mmengine's runner, such as those of MMSegmentation, the past values of the training log and
-    all numpy values become :class:`NotRead`.
+    In files of mmengine's runner, such as those of MMSegmentation, the history of the training log and all
+    numpy values become :class:`NotRead`.
 
     Args:
-        path: a path or http(s) address of a file of ``torch.save`` (``.pth``, ``.pt``, ``.bin``, ``.ckpt``,
-            ``.pth.tar``), a ``.safetensors`` or ``.npz`` file, or a path of a sharded checkpoint: its
-            ``.safetensors.index.json`` or the folder that holds it.
+        path: Path or http(s) URL of a ``torch.save`` file (``.pth``, ``.pt``, ``.bin``, ``.ckpt``,
+            ``.pth.tar``), a ``.safetensors`` or ``.npz`` file; or the path of a sharded checkpoint, which is
+            its ``.safetensors.index.json`` or the folder that contains it.
 
     Returns:
-        The dict in the file; for safetensors ``{'state_dict': tensors, 'meta': metadata strings}``.
+        The dict in the file; for safetensors, ``{'state_dict': tensors, 'meta': metadata strings}``.
 
     Raises:
-        FileNotFoundError: the file does not exist.
-        ValueError: it cannot be downloaded or read, holds objects other than tensors and plain values, or is
-            not a dict.
+        FileNotFoundError: If the file does not exist.
+        ValueError: If it cannot be downloaded or read, contains objects other than tensors and plain values,
+            or is not a dict.
     """
     file = _local_file(path)
     return _READERS[_suffix(file.name)](file)
@@ -81,27 +81,27 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     """Read the tensors of a checkpoint, without containers and wrappers.
 
-    Containers are ``state_dict``, ``model_state_dict``, ``model`` and ``teacher``. Wrappers are prefixes that
-    every key has: ``_orig_mod.`` of torch.compile, ``module.`` of data parallel and averaged models, and
-    ``model.`` of Lightning, also several of them.
+    Containers are ``state_dict``, ``model_state_dict``, ``model`` and ``teacher``. Wrappers are one or more
+    prefixes that all keys share: ``_orig_mod.`` of torch.compile, ``module.`` of data parallel and averaged
+    models, and ``model.`` of Lightning.
 
     Raises:
-        FileNotFoundError, ValueError: as :func:`read_checkpoint`, and where there are no tensors or something
-            else is among them.
+        FileNotFoundError: If the file does not exist.
+        ValueError: As :func:`read_checkpoint`, or if the content is not a non-empty dict of tensors.
     """
     *_, (state_dict, _) = unwrappings(path)
     return state_dict
 
 
 def unwrappings(path: str | Path) -> Iterator[tuple[dict[str, Tensor], tuple[str, ...]]]:
-    """Read a checkpoint and remove its wrappers one by one, the outermost first.
+    """Read a checkpoint and remove its wrappers one by one, from the outside in.
 
     Yields:
-        The tensors before the first wrapper is removed and after each, and the names of what was removed,
-        except ``state_dict``, which nearly every file has.
+        The tensors, first with all wrappers and then after the removal of each one, and the names of the
+        removed container and wrappers, omitting the usual ``state_dict``.
 
     Raises:
-        FileNotFoundError, ValueError: as :func:`read_state_dict`.
+        FileNotFoundError, ValueError: As :func:`read_state_dict`.
     """
     content: Mapping[Any, Any] = read_checkpoint(path)
     name = _container(content)
@@ -112,7 +112,7 @@ def unwrappings(path: str | Path) -> Iterator[tuple[dict[str, Tensor], tuple[str
         rest = f' and {len(content) - len(kinds)} more' if len(content) > len(kinds) else ''
         raise ValueError(
             f'{path}: not a state dict: {", ".join(kinds) or "it is empty"}{rest}. Expected a dict of '
-            f'tensors, bare or under {" or ".join(map(repr, _CONTAINERS))}'
+            f'tensors, at the top level or under {" or ".join(map(repr, _CONTAINERS))}'
         )
     state_dict = dict(content)
     taken = () if name in (None, 'state_dict') else (name,)
@@ -129,7 +129,7 @@ def unwrappings(path: str | Path) -> Iterator[tuple[dict[str, Tensor], tuple[str
 
 
 def _common_prefix(keys: Collection[str]) -> str:
-    """The wrapper's prefix that every key has; empty if there is none."""
+    """Return the wrapper prefix that all keys share, or ``''``."""
     for prefix in _PREFIXES:
         if keys and all(key.startswith(prefix) and key != prefix for key in keys):
             return prefix
@@ -141,9 +141,9 @@ def _container(content: Mapping[Any, Any]) -> str | None:
 
 
 def choice_of_weights(path: str | Path) -> tuple[str, list[str]] | None:
-    """The name of the weights that :func:`read_state_dict` takes, and those of others such as an average.
+    """Return the name of the weights that :func:`read_state_dict` reads, and the names of alternatives.
 
-    None if the file holds no others.
+    An alternative is, for example, an average. Returns None if the file has no alternatives.
     """
     content = read_checkpoint(path)
     taken = _container(content)
@@ -155,14 +155,14 @@ def choice_of_weights(path: str | Path) -> tuple[str, list[str]] | None:
 
 
 def holds_unread(content: object) -> bool:
-    """Whether some value of a checkpoint, at any depth, was not read (:class:`NotRead`)."""
+    """Return whether any value in a checkpoint, at any depth, is :class:`NotRead`."""
     return any(isinstance(value, NotRead) for value in _leaves(content))
 
 
 def checkpoint_hash(path: str | Path) -> str:
-    """First 8 hexadecimal digits of the file's SHA-256, as in the names of released checkpoints.
+    """Return the first 8 hexadecimal digits of the SHA-256, as in the names of released checkpoints.
 
-    The hash of a sharded checkpoint is over its index and all its shards, in the order of their names.
+    For a sharded checkpoint, the hash covers the index and all shards, sorted by name.
     """
     file = _local_file(path)
     shards = _shards(file) if _suffix(file.name) == _INDEX else {}
@@ -170,12 +170,12 @@ def checkpoint_hash(path: str | Path) -> str:
 
 
 def _suffix(name: str) -> str:
-    """The longest known ending of a name, in lower case; empty if there is none."""
+    """Return the longest supported suffix of a file name, in lower case, or ``''``."""
     return max((suffix for suffix in _READERS if name.lower().endswith(suffix)), key=len, default='')
 
 
 def _local_file(path: str | Path) -> Path:
-    """The file of a path or an http(s) address, or the index in a folder."""
+    """Return the file, downloading it from an http(s) URL if needed, or the index in a folder."""
     is_url = str(path).startswith(('http://', 'https://'))
     file = Path(path).expanduser()
     if not is_url and file.is_dir():
@@ -184,20 +184,25 @@ def _local_file(path: str | Path) -> Path:
             return found[0]
         here = ', '.join(one.name for one in found) or 'none'
         raise ValueError(
-            f'{file}: not a file, expected a checkpoint or a folder with one *{_INDEX} (it has {here})'
+            f'{file}: not a file, expected a checkpoint or a folder with one *{_INDEX} (found: {here})'
         )
     name = Path(urllib.parse.urlparse(str(path)).path).name if is_url else file.name
     suffix = _suffix(name)
     if not suffix:
         raise ValueError(
-            f'{path}: unknown kind of checkpoint, expected a name ending in {", ".join(_READERS)}'
+            f'{path}: unknown checkpoint format, expected a name that ends in {", ".join(_READERS)}'
         )
     if is_url and suffix == _INDEX:
-        raise ValueError(f'{path}: not read from the web: download the index and all shards into one folder')
+        raise ValueError(
+            f'{path}: sharded checkpoints cannot be read from a URL; download the index and all shards into '
+            'one folder'
+        )
     if is_url:
         return download(str(path), name, _READERS[suffix])
     if not file.exists():
-        raise FileNotFoundError(f'{path}: no such checkpoint file; check the path (you are in {Path.cwd()})')
+        raise FileNotFoundError(
+            f'{path}: no such checkpoint file; check the path (the current directory is {Path.cwd()})'
+        )
     if not file.is_file():
         raise ValueError(f'{path}: not a file, expected a checkpoint')
     return file
@@ -205,18 +210,18 @@ def _local_file(path: str | Path) -> Path:
 
 def _damaged(file: Path, cause: str) -> ValueError:
     return ValueError(
-        f'{file}: cannot be read ({cause}; {file.stat().st_size:,} bytes). It may be truncated or an error '
-        'page saved under this name: delete it and fetch it again'
+        f'{file}: cannot be read ({cause}; {file.stat().st_size:,} bytes). The file may be truncated, or an '
+        'error page saved under this name; delete it and download it again'
     )
 
 
 def _read_torch(file: Path) -> dict[str, Any]:
-    # torch's own messages propose to switch the safe mode off, so they are neither shown nor chained.
+    # torch's messages suggest disabling the safe mode, so they are neither shown nor chained.
     if zipfile.is_zipfile(file):
-        _check_archive(file, ratio=1)  # torch compresses nothing
+        _check_archive(file, ratio=1)  # torch does not compress
     try:
         with warnings.catch_warnings(), safe_globals(_STAND_INS):
-            warnings.simplefilter('ignore')  # odd pickle protocols: the outcome says enough
+            warnings.simplefilter('ignore')  # such as those about pickle protocols
             content = torch.load(file, map_location='cpu', weights_only=True)
     except pickle.UnpicklingError as error:
         asked = re.search(
@@ -225,13 +230,13 @@ def _read_torch(file: Path) -> dict[str, Any]:
         if asked is None and not re.search(r'Trying to call|Can only|attempted to set items', str(error)):
             raise _damaged(file, 'not a torch checkpoint') from None
         raise ValueError(
-            f'{file}: refused, because it asks for '
-            f'{asked[1] if asked else "a call that no checkpoint needs"}; a checkpoint may hold tensors and '
-            f'plain values only. {_NOT_RUN}'
+            f'{file}: refused, because loading it would run '
+            f'{asked[1] if asked else "a call that no checkpoint needs"}; a checkpoint may contain only '
+            f'tensors and plain values. {_NOT_RUN}'
         ) from None
-    except Exception as error:  # a damaged archive can fail in any way
+    except Exception as error:  # a damaged archive can raise any exception
         cause = str(error).split('. ')[0]
-        if not cause or isinstance(error, KeyError):  # the number of an unknown opcode
+        if not cause or isinstance(error, KeyError):  # an unknown opcode
             cause = 'not a torch checkpoint'
         kind = next(
             (kind for kind in ('TorchScript', '.tar') if kind in cause and 'weights_only' in cause), None
@@ -239,13 +244,13 @@ def _read_torch(file: Path) -> dict[str, Any]:
         if kind is None:
             raise _damaged(file, cause) from None
         raise ValueError(
-            f'{file}: refused, because it is {kind} of torch, which loads only by running it. {_NOT_RUN}'
+            f'{file}: refused, because loading a {kind} file of torch runs code from it. {_NOT_RUN}'
         ) from None
     if not isinstance(content, dict):
         raise ValueError(
-            f'{file}: holds a {type(content).__name__}, expected a dict of tensors (a state dict)'
+            f'{file}: contains a {type(content).__name__}, expected a dict of tensors (a state dict)'
         )
-    # An expanded tensor (stride 0) is small in the file and large once it is copied.
+    # An expanded tensor (stride 0) is small in the file but large when copied.
     tensors = [value for value in _leaves(content) if isinstance(value, Tensor)]
     _check_size(file, sum(one.numel() * one.element_size() for one in tensors), _LARGEST_RATIO, 'copied')
     return content
@@ -255,18 +260,18 @@ def _read_npz(file: Path) -> dict[str, Tensor]:
     """Read the arrays of a file of google-research/vision_transformer."""
     _check_archive(file, _LARGEST_RATIO)
     try:
-        # Opened here: numpy does not close a file that it cannot read.
+        # numpy does not close a file that it cannot read.
         with file.open('rb') as stream, np.load(stream, allow_pickle=False) as content:
-            arrays = {key: np.asarray(content[key]) for key in content.files}  # bytes where it is not an .npy
-    except Exception as error:  # a damaged archive can fail in any way
+            arrays = {key: np.asarray(content[key]) for key in content.files}  # bytes if not .npy
+    except Exception as error:  # a damaged archive can raise any exception
         if 'allow_pickle' in str(error):
             raise ValueError(
-                f'{file}: refused, because it holds pickled objects instead of numbers. {_NOT_RUN}'
+                f'{file}: refused, because it contains pickled objects instead of numbers. {_NOT_RUN}'
             ) from None
         raise _damaged(file, str(error) or type(error).__name__) from None
     for key, array in arrays.items():
         if array.dtype.kind not in 'fiu':
-            raise ValueError(f'{file}: {key} holds {array.dtype}, expected numbers: save them as float32')
+            raise ValueError(f'{file}: {key} contains {array.dtype}, expected numbers; save them as float32')
     return {key: torch.from_numpy(np.ascontiguousarray(array)) for key, array in arrays.items()}
 
 
@@ -280,7 +285,7 @@ def _read_safetensors(file: Path) -> dict[str, Any]:
 
 
 def _read_shards(index: Path) -> dict[str, Any]:
-    """Read all shards that an index names, as :func:`_read_safetensors` does one file."""
+    """Read all shards of an index; return the same as :func:`_read_safetensors`."""
     shards = _shards(index)
     tensors: dict[str, Tensor] = {}
     meta: dict[str, str] = {}
@@ -288,30 +293,32 @@ def _read_shards(index: Path) -> dict[str, Any]:
         content = _read_safetensors(shard)
         named = {key for key, file in shards.items() if file == shard}
         if odd := sorted(named ^ content['state_dict'].keys()):
-            where = 'lacks' if odd[0] in named else 'holds, against the index,'
-            raise ValueError(f'{index}: its shard {shard.name} {where} {odd[0]}: get all files anew')
+            where = 'lacks' if odd[0] in named else 'contains the unlisted tensor'
+            raise ValueError(f'{index}: its shard {shard.name} {where} {odd[0]}; download all files again')
         tensors.update(content['state_dict'])
         meta.update(content['meta'])
     return {'state_dict': {key: tensors[key] for key in shards}, 'meta': meta}
 
 
 def _shards(index: Path) -> dict[str, Path]:
-    """The file of each tensor, which exists beside the index."""
+    """Return the shard of each tensor, after checking that it exists in the folder of the index."""
     try:
         content = json.loads(index.read_bytes())
     except (ValueError, RecursionError) as error:
         raise _damaged(index, f'not JSON: {error}') from None
     weight_map = content.get('weight_map') if isinstance(content, dict) else None
     if not isinstance(weight_map, dict) or not weight_map:
-        raise ValueError(f'{index}: holds no weight_map, expected the shard of each tensor')
+        raise ValueError(f'{index}: has no weight_map, which maps each tensor to its shard')
     for key, name in weight_map.items():
         if not isinstance(name, str) or not re.fullmatch(r'[^/\\:\0]+\.safetensors', name):
             raise ValueError(
                 f'{index}: {key} is in {name!r}, expected the name of a .safetensors file in the same '
-                'folder. Nothing was read; get the index from a source that you trust'
+                'folder. Nothing was read; use an index from a trusted source'
             )
         if not index.with_name(name).is_file():
-            raise FileNotFoundError(f'{index}: its shard {name} is missing; put all shards beside the index')
+            raise FileNotFoundError(
+                f'{index}: its shard {name} is missing; put all shards in the folder of the index'
+            )
     return {key: index.with_name(name) for key, name in weight_map.items()}
 
 
@@ -324,9 +331,9 @@ _READERS: dict[str, Callable[[Path], dict[str, Any]]] = {
 
 
 def _check_archive(file: Path, ratio: int) -> None:
-    """Raise ValueError if a zip archive is unreadable, or its directory announces too much content.
+    """Raise ValueError if a zip archive is unreadable, or too large according to its directory.
 
-    Reading stops where the directory says that an entry ends, so that the announced sizes are a bound.
+    Reading stops at the size that the directory gives for an entry, so these sizes are an upper bound.
     """
     try:
         with zipfile.ZipFile(file) as archive:
@@ -341,15 +348,15 @@ def _check_size(file: Path, content: int, ratio: int, how: str) -> None:
     if content > ratio * size + _FREE:
         raise ValueError(
             f'{file}: refused, because its {size:,} bytes would become {content:,} when {how}, far more than '
-            'weights do. Nothing in it was used; get the file from a source that you trust'
+            'expected of weights. Use a file from a trusted source'
         )
 
 
 def _leaves(content: object) -> Iterator[Any]:
-    """All values in nested dicts, lists and tuples, at any depth, each container once.
+    """Yield all values in nested dicts, lists and tuples, visiting each container once.
 
-    A file can name one list twice in another, that one twice in a third, and so on: visiting 60 of them more
-    than once would not end.
+    A malicious file can contain a list that refers twice to another list, and so on; visiting 60 such lists
+    repeatedly would never finish.
     """
     seen: set[int] = set()
     waiting: list[Any] = [content]

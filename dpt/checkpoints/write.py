@@ -1,4 +1,4 @@
-"""Writes files atomically: weights with plain metadata, and any other content."""
+"""Write weights with plain metadata, and other files, atomically."""
 
 import io
 import json
@@ -19,13 +19,13 @@ PARTIAL = '.partial'
 
 @contextmanager
 def whole_file(dst: Path) -> Iterator[BinaryIO]:
-    """Open a temporary file beside ``dst`` and rename it at the end: ``dst`` is complete or as it was before.
+    """Open a temporary file and rename it to ``dst`` at the end, so that ``dst`` is complete or unchanged.
 
-    The content is on the disk before the rename, so that a power cut does not leave an empty file either. The
-    folder is created.
+    The content is flushed to disk before the rename, so that a power failure does not leave an empty file.
+    Creates the folder if needed.
 
     Raises:
-        OSError: the file cannot be written.
+        OSError: If the file cannot be written.
     """
     dst.parent.mkdir(parents=True, exist_ok=True)
     partial = dst.with_name(f'.{dst.name}.{uuid.uuid4().hex}{PARTIAL}')
@@ -35,7 +35,7 @@ def whole_file(dst: Path) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, dst)
-        if os.name == 'posix':  # elsewhere a folder cannot be opened
+        if os.name == 'posix':  # other systems cannot open a folder
             folder = os.open(dst.parent, os.O_RDONLY)
             try:
                 os.fsync(folder)
@@ -46,34 +46,34 @@ def whole_file(dst: Path) -> Iterator[BinaryIO]:
 
 
 def write_whole(content: bytes, dst: Path) -> None:
-    """Write ``content`` to ``dst`` as :func:`whole_file` does.
+    """Write ``content`` to ``dst`` atomically, see :func:`whole_file`.
 
     Raises:
-        OSError: the file cannot be written.
+        OSError: If the file cannot be written.
     """
     with whole_file(dst) as file:
         file.write(content)
 
 
 def save_weights(tensors: Mapping[str, Tensor], meta: Mapping[str, Any], dst: Path) -> None:
-    """Write weights and metadata to ``dst``, a ``.pth`` or ``.safetensors`` file; its folder is created.
+    """Write weights and metadata to a ``.pth`` or ``.safetensors`` file, creating its folder if needed.
 
     Raises:
-        OSError: the file cannot be written.
+        OSError: If the file cannot be written.
     """
     write_whole(serialise(tensors, meta, dst.suffix), dst)
 
 
 def serialise(tensors: Mapping[str, Tensor], meta: Mapping[str, Any], suffix: str) -> bytes:
-    """The content of a file of weights, the same bytes for the same tensors and metadata.
+    """Return the content of a checkpoint file; equal arguments give equal bytes.
 
     Args:
-        tensors: by key.
-        meta: plain values by name. A ``.safetensors`` file holds strings only, so other values are written as
-            JSON there; :func:`read_meta` reads them back.
+        tensors: Tensors by key.
+        meta: Plain values by name. A ``.safetensors`` file supports only strings, so other values are stored
+            as JSON; :func:`read_meta` decodes them.
         suffix: ``'.pth'`` for ``{'state_dict': tensors, 'meta': meta}``, or ``'.safetensors'``.
     """
-    # A view would be saved with all of its storage, so every tensor is copied.
+    # Copy, because a view would be saved with its complete storage.
     own = {key: tensor.detach().cpu().contiguous().clone() for key, tensor in tensors.items()}
     if suffix != '.safetensors':
         stream = io.BytesIO()
@@ -81,23 +81,22 @@ def serialise(tensors: Mapping[str, Tensor], meta: Mapping[str, Any], suffix: st
         return stream.getvalue()
     strings = {key: value if isinstance(value, str) else json.dumps(value) for key, value in meta.items()}
     content = save(own, metadata=strings)
-    # The library writes the metadata in another order each time.
+    # safetensors writes the metadata in random order.
     size = int.from_bytes(content[:8], 'little')
     header = json.loads(content[8 : 8 + size])
     header['__metadata__'] = dict(sorted(header['__metadata__'].items()))
     text = json.dumps(header, separators=(',', ':')).encode()
-    text += b' ' * (-len(text) % 8)  # the tensors behind it stay aligned
+    text += b' ' * (-len(text) % 8)  # keeps the tensors aligned
     return len(text).to_bytes(8, 'little') + text + content[8 + size :]
 
 
 def check_target(dst: Path, src: str | Path = '') -> None:
-    """Check, before any work is done, that a result can be written to ``dst``.
+    """Check, before any work is done, that ``dst`` is a valid output file.
 
     Raises:
-        ValueError: its name does not end in ``.pth`` or ``.safetensors``, it is a folder, or it is the file
-            ``src`` that is read.
+        ValueError: If its name does not end in ``.pth`` or ``.safetensors``, or it is a folder or ``src``.
     """
     if dst.suffix not in ('.pth', '.safetensors'):
-        raise ValueError(f'{dst}: the name of the result must end in .pth or .safetensors')
+        raise ValueError(f'{dst}: the output file name must end in .pth or .safetensors')
     if dst.is_dir() or (dst.exists() and os.path.exists(src) and dst.samefile(src)):
-        raise ValueError(f'{dst}: the result must be a file other than the source, not a folder')
+        raise ValueError(f'{dst}: the output must be a file and must not be the input file')

@@ -1,4 +1,4 @@
-"""Data sets and the transforms of their pipelines."""
+"""Data sets and pipeline transforms."""
 
 import mmcv.transforms  # noqa: F401 (registers Resize, RandomResize, RandomFlip, TestTimeAug)
 

@@ -42,9 +42,9 @@ ffcc00 ff008f 00ffeb 85ff00 ff00eb f500ff ff007a fff500 0abed4 d6ff00 00ccff 140
 class ADE20KDataset(BaseSegDataset):
     """The scene parsing benchmark of ADE20K: 20,210 training and 2,000 validation images.
 
-    Masks contain 1 to 150, and 0 for pixels without a label, hence ``reduce_zero_label=True``. Images end in
-    ``.jpg``, masks in ``.png``. Arguments: :class:`BaseSegDataset`. Zhou et al., *Scene Parsing through
-    ADE20K Dataset*, 2017.
+    Masks contain the labels 1 to 150, and 0 for unlabelled pixels, hence ``reduce_zero_label=True``. Images
+    end in ``.jpg``, masks in ``.png``. For the arguments see :class:`BaseSegDataset`. Zhou et al., *Scene
+    Parsing through ADE20K Dataset*, 2017.
 
     Raises:
         FileNotFoundError: If a folder is missing; the message names the archive and where to unpack it.
@@ -61,18 +61,18 @@ class ADE20KDataset(BaseSegDataset):
     def explain_missing(self, folder: str) -> str:
         root = Path(osp.abspath(self.data_root or folder))
         lines = [
-            f'ADE20K is not there: {osp.abspath(folder)} is not a folder.',
-            f'Get {ARCHIVE}.zip, the scene parsing benchmark release, from {URL} and unpack it so that '
+            f'ADE20K not found: {osp.abspath(folder)} is not a folder.',
+            f'Download {ARCHIVE}.zip, the scene parsing benchmark, from {URL} and unpack it so that '
             f'{root / "images" / "training"} exists (<data_root>/images/training).',
             f'If it is elsewhere, set --cfg-options data_root=/path/to/{ARCHIVE}',
         ]
         wrong = find_full_release(root)
         if (root / ARCHIVE).is_dir():
-            lines.append(f'{root / ARCHIVE} exists: set data_root to that.')
+            lines.append(f'{root / ARCHIVE} exists: set data_root to it.')
         elif wrong is not None:
             lines.append(
-                f'{wrong} is of the full ADE20K release (masks *_seg.png beside the images): that is the '
-                f'wrong archive, the benchmark of 150 classes comes in {ARCHIVE}.zip.'
+                f'{wrong} belongs to the full ADE20K release (masks *_seg.png beside the images), which is '
+                f'the wrong archive: the benchmark with 150 classes is {ARCHIVE}.zip.'
             )
         return '\n'.join(lines)
 

@@ -1,4 +1,4 @@
-"""Samples that cannot be used: errors that name their file, and a count of those that are skipped."""
+"""Errors for samples that cannot be used, and a count of the skipped samples."""
 
 import cv2
 import numpy as np
@@ -11,8 +11,8 @@ class BadSampleError(ValueError):
     """An image or mask that cannot be used; the message names the file.
 
     Args:
-        message: One line, since tools print the last line of an error of a worker.
-        kind: Short name of the fault, for the counts of ``tools/check_data.py``.
+        message: One line, because tools print only the last line of a worker's error.
+        kind: Short name of the fault, which ``tools/check_data.py`` counts.
     """
 
     def __init__(self, message: str, kind: str = 'other') -> None:
@@ -24,8 +24,8 @@ def read_file(path: str, what: str, backend_args: dict | None = None) -> bytes:
     """Return the content of a file.
 
     Args:
-        path: Path or URL of one of mmengine's file backends.
-        what: ``'image'`` or ``'mask'``, for the message.
+        path: Path or URL that mmengine's file backends support.
+        what: ``'image'`` or ``'mask'``, for the error message.
         backend_args: Arguments of mmengine's file backend.
 
     Raises:
@@ -33,7 +33,7 @@ def read_file(path: str, what: str, backend_args: dict | None = None) -> bytes:
         BadSampleError: If it cannot be read or is empty.
     """
     try:
-        if backend_args is None and '://' not in path:  # faster than mmengine's backend of local files
+        if backend_args is None and '://' not in path:  # faster than mmengine's local backend
             with open(path, 'rb') as file:
                 content = file.read()
         else:
@@ -48,7 +48,7 @@ def read_file(path: str, what: str, backend_args: dict | None = None) -> bytes:
     return content
 
 
-TOO_NARROW = 'a side would be shorter than one pixel after resizing; leave this image out, or crop it'
+TOO_NARROW = 'one side would be shorter than one pixel after resizing; remove or crop this image'
 """Message for images that are too elongated to be resized with their aspect ratio."""
 
 FILE_ERRORS = (BadSampleError, OSError, cv2.error)
@@ -70,11 +70,11 @@ def name_sample(error: Exception, sample: dict) -> BadSampleError:
 
 
 class BadSampleCount:
-    """Counts the bad samples of a data set over all data-loading workers of a process.
+    """Counts the bad samples of a data set across all data-loading workers of a process.
 
     Args:
         size: Number of samples.
-        limit: Number of different samples that may be bad.
+        limit: Maximum number of distinct bad samples.
     """
 
     def __init__(self, size: int, limit: int) -> None:
@@ -82,10 +82,10 @@ class BadSampleCount:
         self.seen = torch.zeros(size, dtype=torch.uint8).share_memory_()  # shared with the workers
 
     def add(self, index: int, error: BadSampleError) -> None:
-        """Count a sample and log a warning the first time.
+        """Count a sample, and log a warning the first time.
 
         Raises:
-            BadSampleError: If there are more than ``limit``.
+            BadSampleError: If there are more than ``limit`` bad samples.
         """
         if self.seen[index]:
             return
@@ -93,8 +93,8 @@ class BadSampleCount:
         count = int(np.count_nonzero(self.seen.numpy()))
         if count > self.limit:
             raise BadSampleError(
-                f'{error} (bad sample number {count}, more than max_bad_samples={self.limit}; '
-                'tools/check_data.py lists them all)',
+                f'{error} (bad sample number {count}, which exceeds max_bad_samples={self.limit}; '
+                'tools/check_data.py lists all bad samples)',
                 error.kind,
             ) from error
         print_log(f'skipped, {count} of at most {self.limit} bad samples: {error}', 'current', 30)

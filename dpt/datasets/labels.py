@@ -7,16 +7,16 @@ from dpt.structures import IGNORE_INDEX
 
 
 def outside_labels(labels: np.ndarray, num_classes: int, ignore_index: int = IGNORE_INDEX) -> list[int]:
-    """Return the trained labels that are neither a class nor ``ignore_index``, sorted.
+    """Return the sorted labels that are neither a class nor ``ignore_index``.
 
     Args:
-        labels: Non-negative whole numbers of shape HxW.
+        labels: Non-negative integers of shape HxW.
         num_classes: Number of classes K; labels 0..K-1 are classes.
         ignore_index: Label of pixels that are ignored.
     """
     if not labels.size or labels.max() < num_classes:
         return []
-    # A fast pass for the usual mask with unlabelled pixels: 255 wraps around to 0.
+    # Fast path for the usual masks: highest_label ignores 255.
     if labels.dtype == np.uint8 and ignore_index == IGNORE_INDEX and highest_label(labels) < num_classes:
         return []
     present = np.unique(labels)
@@ -37,13 +37,13 @@ def check_labels(labels: np.ndarray, disk: np.ndarray, sample: dict, reduce_zero
     """Check the labels of a mask against the classes of the data set.
 
     Args:
-        labels: Trained labels of shape HxW.
-        disk: The labels in the file.
-        sample: Dict of the sample; nothing is checked without ``num_classes``.
-        reduce_zero_label: Whether label 0 of the file means 'no label'.
+        labels: Labels for training, of shape HxW.
+        disk: Labels in the file, of shape HxW.
+        sample: Dict of the sample; without ``num_classes`` nothing is checked.
+        reduce_zero_label: Whether label 0 in the file means 'no label'.
 
     Raises:
-        BadSampleError: If a label is outside the classes, or if no pixel has a label and the sample has
+        BadSampleError: If a label is not a class, or if no pixel is labelled and the sample has
             ``allow_unlabelled=False``.
     """
     count = sample.get('num_classes')
@@ -54,7 +54,7 @@ def check_labels(labels: np.ndarray, disk: np.ndarray, sample: dict, reduce_zero
     if outside:
         found = np.unique(disk[np.isin(labels, outside)])[:5]
         raise BadSampleError(
-            f'mask {sample["seg_map_path"]} holds the label {", ".join(map(str, found))}, trained as '
+            f'mask {sample["seg_map_path"]} contains the label {", ".join(map(str, found))}, used as class '
             f'{", ".join(map(str, outside[:5]))}, but the {count} classes are 0 to {count - 1} and '
             f'{ignore_index} is ignored: {_remedy(disk, sample, reduce_zero_label, ignore_index)}',
             'label outside the classes',
@@ -70,5 +70,5 @@ def _remedy(disk: np.ndarray, sample: dict, reduce_zero_label: bool, ignore_inde
         and not sample.get('label_map')
         and counted.max(initial=0) == sample['num_classes']
     ):
-        return "set reduce_zero_label=True on the data set if 0 means 'no label', else name all classes"
-    return f'name all classes in metainfo, or write {ignore_index} where no class applies'
+        return "set reduce_zero_label=True on the data set if 0 means 'no label', or list all classes"
+    return f'list all classes in metainfo, or label pixels without a class {ignore_index}'

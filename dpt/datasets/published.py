@@ -34,8 +34,8 @@ class CamVidDataset(BaseSegDataset):
     """CamVid at 480x360 with the 11 classes of SegNet: 367 training, 101 validation and 233 test images.
 
     Masks contain 0 to 10, and 255 for SegNet's label 11, 'void'. Images end in ``.jpg``, masks in ``.png``.
-    Arguments: :class:`BaseSegDataset`. Brostow, Fauqueur, Cipolla, *Semantic object classes in video*, 2009;
-    classes and split: Badrinarayanan, Kendall, Cipolla, *SegNet*, 2015.
+    For the arguments see :class:`BaseSegDataset`. Brostow, Fauqueur, Cipolla, *Semantic object classes in
+    video*, 2009; classes and split: Badrinarayanan, Kendall, Cipolla, *SegNet*, 2015.
     """
 
     METAINFO: dict = {
@@ -49,8 +49,8 @@ class CityscapesDataset(BaseSegDataset):
     """Cityscapes with fine annotations: 2,975 training, 500 validation and 1,525 test images of 2048x1024.
 
     Masks contain the 19 train ids, and 255 elsewhere; tools/dataset_converters/cityscapes.py converts the
-    published ``*_gtFine_labelIds.png``. Arguments: :class:`BaseSegDataset`. Cordts et al., *The Cityscapes
-    Dataset for Semantic Urban Scene Understanding*, 2016.
+    published ``*_gtFine_labelIds.png``. For the arguments see :class:`BaseSegDataset`. Cordts et al., *The
+    Cityscapes Dataset for Semantic Urban Scene Understanding*, 2016.
     """
 
     METAINFO: dict = {
@@ -70,7 +70,7 @@ class CityscapesDataset(BaseSegDataset):
 
 
 def voc_colour(label: int) -> list[int]:
-    """Return the RGB colour of a label in the colour map of VOC, which spreads its bits over the channels."""
+    """Return the RGB colour of a label in the VOC colour map, which spreads its bits over the channels."""
     colour = [0, 0, 0]
     for bit in range(8):
         colour[bit % 3] |= (label >> bit & 1) << (7 - bit // 3)
@@ -81,9 +81,9 @@ def voc_colour(label: int) -> list[int]:
 class PascalVOCDataset(BaseSegDataset):
     """PASCAL VOC 2012: 1,464 training and 1,449 validation images with masks, 21 classes.
 
-    Masks contain 0 (background) to 20, and 255 along the outlines of objects. The split file is required,
-    since most images have no mask. Masks of 9,118 more training images come from the Semantic Boundaries
-    Dataset with tools/dataset_converters/voc_aug.py. Arguments: :class:`BaseSegDataset`. Everingham et al.,
+    Masks contain 0 (background) to 20, and 255 along object boundaries. The split file is required because
+    most images have no mask. tools/dataset_converters/voc_aug.py adds the masks of 9,118 training images
+    from the Semantic Boundaries Dataset. For the arguments see :class:`BaseSegDataset`. Everingham et al.,
     *The Pascal Visual Object Classes Challenge*, 2015; Hariharan et al., *Semantic Contours from Inverse
     Detectors*, 2011.
     """
@@ -99,11 +99,11 @@ class PascalVOCDataset(BaseSegDataset):
 
 @DATASETS.register_module()
 class PascalContextDataset(BaseSegDataset):
-    """Pascal Context with the background as a class: 4,998 training and 5,105 validation images, 60 classes.
+    """Pascal Context with background as a class: 4,998 training and 5,105 validation images, 60 classes.
 
-    Masks contain 0 (background) to 59; tools/dataset_converters/pascal_context.py writes them. Arguments:
-    :class:`BaseSegDataset`. Mottaghi et al., *The Role of Context for Object Detection and Semantic
-    Segmentation in the Wild*, 2014.
+    Masks contain 0 (background) to 59; tools/dataset_converters/pascal_context.py writes them. For the
+    arguments see :class:`BaseSegDataset`. Mottaghi et al., *The Role of Context for Object Detection and
+    Semantic Segmentation in the Wild*, 2014.
     """
 
     METAINFO: dict = {
@@ -114,7 +114,7 @@ class PascalContextDataset(BaseSegDataset):
 
 @DATASETS.register_module()
 class PascalContextDataset59(BaseSegDataset):
-    """Pascal Context without the background: the same files with 59 classes, 0 means 'no label'."""
+    """Pascal Context without background: the same files with 59 classes, where 0 means 'no label'."""
 
     METAINFO: dict = {
         'classes': PascalContextDataset.METAINFO['classes'][1:],

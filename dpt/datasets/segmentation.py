@@ -1,4 +1,4 @@
-"""The data set of images and masks, listed by folders, suffixes and split files."""
+"""Base data set of images and masks in folders, with optional split files."""
 
 import os.path as osp
 from collections import Counter
@@ -19,37 +19,38 @@ PREFIX_KEYS = ('img_path', 'seg_map_path')
 
 @DATASETS.register_module()
 class BaseSegDataset(BaseDataset):
-    """Images and masks of the same name in two folders and their subfolders.
+    """Images and masks with matching names in two folders and their subfolders.
 
     Set the classes with ``metainfo=dict(classes=..., palette=...)``, or in ``METAINFO`` of a subclass. The
-    pipeline starts from a dict of ``img_path``, ``seg_map_path`` (absent if the data set has no
+    input of the pipeline is a dict with ``img_path``, ``seg_map_path`` (absent if the data set has no
     annotations), ``label_map``, ``reduce_zero_label``, ``num_classes``, ``ignore_index``,
     ``allow_unlabelled`` and ``seg_fields=[]``.
 
     Args:
         ann_file: Split file with one image per line, with or without ``img_suffix``, relative to the folder
-            of images; its order is kept. If empty, all images of the folder are used, sorted.
+            of images; its order is kept. If empty, all images in the folder are used, sorted by name.
         img_suffix: Suffix of images.
-        seg_map_suffix: Suffix of masks in place of ``img_suffix``.
+        seg_map_suffix: Suffix of masks, which replaces ``img_suffix``.
         metainfo: ``classes`` (names, or a text file with one name per line) and ``palette`` (RGB, 0 to 255;
             generated if missing). If the class has ``METAINFO``, ``classes`` may select and reorder its
-            classes; pixels of the others become 255.
-        data_root: Folder that ``ann_file`` and ``data_prefix`` are relative to.
+            classes; pixels of the other classes become 255.
+        data_root: Root folder of ``ann_file`` and ``data_prefix``.
         data_prefix: Folders ``img_path`` and ``seg_map_path``; None means ``data_root`` for both. Omit
             ``seg_map_path`` if there are no masks (in test mode).
-        indices: Number of first samples, or indices of the samples to use.
-        serialize_data: Whether to keep the list of samples as bytes, which workers share.
+        indices: Number of samples to use from the start, or indices of the samples to use.
+        serialize_data: Whether to store the list of samples as bytes, which workers share.
         pipeline: Transforms, as configs or callables. Consecutive ``RandomResize``, ``RandomCrop`` and
-            ``RandomFlip`` are fused to a faster step with the same results.
-        test_mode: Whether masks may be missing; a sample that fails raises in place of being replaced.
-        lazy_init: Whether to list the folders only when the first sample is read.
-        max_refetch: How often a training sample is replaced if it is bad or the pipeline returns None.
-        max_bad_samples: Number of different bad samples that each process may skip in training. They are
-            logged and replaced by samples that depend on the seed and the position only. With 0, the first
-            one raises. The count starts anew with each start of a run.
-        allow_unlabelled: Whether a mask without any labelled pixel is allowed or a bad sample.
-        ignore_index: Label of pixels that are ignored. It must be 255 with ``reduce_zero_label`` or a
-            selection of classes, which write 255.
+            ``RandomFlip`` are fused into a faster step with the same results.
+        test_mode: Whether masks may be missing. A failing sample raises an error and is not replaced.
+        lazy_init: Whether to postpone listing the folders until the first sample is read.
+        max_refetch: Maximum number of replacements for a training sample that is bad or for which the
+            pipeline returns None.
+        max_bad_samples: Maximum number of distinct bad samples that each process may skip in training. They
+            are logged and replaced by samples that depend only on the seed and the position. With 0, the
+            first one raises. Each start of a run resets the count.
+        allow_unlabelled: Whether to accept a mask without any labelled pixel; otherwise it is a bad sample.
+        ignore_index: Label of ignored pixels. It must be 255 with ``reduce_zero_label`` or a selection of
+            classes, which write 255.
         reduce_zero_label: Whether label 0 means 'no label' and 1 is the first class. ``LoadAnnotations``
             applies this setting.
         backend_args: Arguments of mmengine's file backend.
@@ -57,8 +58,8 @@ class BaseSegDataset(BaseDataset):
     Raises:
         FileNotFoundError: If a folder, the split file, an image of the split file, or (except in test mode)
             a mask does not exist.
-        ValueError: If no image has the suffix; if classes are missing, unknown or repeated; if the palette
-            has another length; if arguments contradict each other.
+        ValueError: If no image has the suffix; if classes are missing, unknown or repeated; if the length of
+            the palette is wrong; if arguments contradict each other.
     """
 
     METAINFO: dict = {}
@@ -109,7 +110,7 @@ class BaseSegDataset(BaseDataset):
             max_refetch=max_refetch,
         )
         self._complete_metainfo(own_palette='palette' in (metainfo or {}))
-        # Built by our registry, whose names take precedence even without a default scope.
+        # Built with the registry of dpt, whose names take precedence even without a default scope.
         self.pipeline = Compose(
             fuse([TRANSFORMS.build(t) if isinstance(t, Mapping) else t for t in pipeline or ()])
         )
@@ -118,9 +119,9 @@ class BaseSegDataset(BaseDataset):
 
     @classmethod
     def get_label_map(cls, new_classes: Sequence[str]) -> dict[int, int] | None:
-        """Return the new label of each label of ``METAINFO``, or None if nothing changes.
+        """Map each label of ``METAINFO`` to its new label; return None if nothing changes.
 
-        Names are compared without surrounding blanks.
+        Names are compared without surrounding whitespace.
 
         Raises:
             ValueError: If a name is not in ``METAINFO``.
@@ -135,7 +136,7 @@ class BaseSegDataset(BaseDataset):
         return {old: wanted.index(name) if name in wanted else IGNORE_INDEX for old, name in enumerate(known)}
 
     def load_data_list(self) -> list[dict]:
-        """List the folders, check that all files exist, and return a dict per sample."""
+        """List the folders, check that all files exist, and return one dict per sample."""
         images, masks = self.data_prefix['img_path'], self.data_prefix.get('seg_map_path')
         stems = self._find_images(images)
         if not self.test_mode:
@@ -149,7 +150,7 @@ class BaseSegDataset(BaseDataset):
             self._bad_samples = BadSampleCount(len(self), self.max_bad_samples)
 
     def prepare_data(self, idx: int) -> Any:
-        """Return a transformed sample, or None if it is bad and skipped; errors name its file."""
+        """Return the transformed sample, or None if it is bad and skipped; errors name its file."""
         try:
             return super().prepare_data(idx)
         except (*FILE_ERRORS, ValueError) as error:
@@ -178,21 +179,21 @@ class BaseSegDataset(BaseDataset):
         if classes and isinstance(classes, str):  # mmengine did not find this file
             raise ValueError(
                 f'{type(self).__name__} got classes={classes!r}: the file does not exist; set '
-                'metainfo=dict(classes=...) to a text file with one name a line, or to a list of names'
+                'metainfo=dict(classes=...) to a text file with one name per line, or to a list of names'
             )
         if not classes:
             raise ValueError(
-                f'{type(self).__name__} got classes={classes!r}: set metainfo=dict(classes=(...)) to their '
-                'names, or to a text file with one name a line'
+                f'{type(self).__name__} got classes={classes!r}: set metainfo=dict(classes=(...)) to the '
+                'names, or to a text file with one name per line'
             )
         repeated = [name for name, count in Counter(classes).items() if count > 1]
         if repeated:
-            raise ValueError(f'{type(self).__name__}: classes hold {repeated} more than once')
+            raise ValueError(f'{type(self).__name__}: classes contain {repeated} more than once')
         self.label_map = self.get_label_map(classes)
         if self.ignore_index != IGNORE_INDEX and (self.reduce_zero_label or self.label_map):
             raise ValueError(
-                f'ignore_index={self.ignore_index} does not go with reduce_zero_label or a selection of '
-                f'classes: both mark pixels without a label with {IGNORE_INDEX}'
+                f'ignore_index={self.ignore_index} cannot be combined with reduce_zero_label or a selection '
+                f'of classes, which label ignored pixels {IGNORE_INDEX}'
             )
         self._metainfo.update(
             palette=_fit_palette(self._metainfo.get('palette'), len(classes), self.label_map, own_palette),
@@ -204,7 +205,7 @@ class BaseSegDataset(BaseDataset):
     def _list_files(self, folder: str) -> list[str]:
         """Return the sorted files of a folder and its subfolders, relative to it."""
         if not folder:
-            raise ValueError(f'{type(self).__name__} has no folder to look in: set data_root or data_prefix')
+            raise ValueError(f'{type(self).__name__} has no folder: set data_root or data_prefix')
         if not fileio.isdir(folder, backend_args=self.backend_args):
             raise FileNotFoundError(self.explain_missing(folder))
         files = fileio.list_dir_or_file(
@@ -220,7 +221,7 @@ class BaseSegDataset(BaseDataset):
         )
 
     def _find_images(self, folder: str) -> list[str]:
-        """Return the names of the images, of the split file or all, without suffix."""
+        """Return the image names of the split file, or of the folder if there is none, without suffix."""
         files = self._list_files(folder)
         end = len(self.img_suffix)
         stems = [name[: len(name) - end] for name in files if name.endswith(self.img_suffix)]
@@ -252,7 +253,7 @@ class BaseSegDataset(BaseDataset):
     def _require_masks(self, stems: Sequence[str], folder: str | None) -> None:
         if folder is None:
             raise ValueError(
-                f"{type(self).__name__} has no data_prefix['seg_map_path']: set it, or test_mode=True where "
+                f"{type(self).__name__} has no data_prefix['seg_map_path']: set it, or set test_mode=True if "
                 'there are no masks'
             )
         present = set(self._list_files(folder))
@@ -260,8 +261,8 @@ class BaseSegDataset(BaseDataset):
         if absent:
             raise FileNotFoundError(
                 f'{len(absent)} of {len(stems)} images have no mask in {osp.abspath(folder)}: '
-                f'{_first(absent, self.seg_map_suffix)}; set seg_map_suffix if masks end otherwise, or '
-                'test_mode=True where there are none'
+                f'{_first(absent, self.seg_map_suffix)}; set seg_map_suffix if masks have another suffix, or '
+                'test_mode=True if there are no masks'
             )
 
 
@@ -270,7 +271,7 @@ def _known_prefixes(given: Mapping[str, str | None] | None) -> dict[str, str]:
         return dict.fromkeys(PREFIX_KEYS, '')
     unknown = sorted(set(given) - set(PREFIX_KEYS))
     if unknown:
-        raise ValueError(f'data_prefix has the keys {unknown}: only {PREFIX_KEYS} are known')
+        raise ValueError(f'data_prefix has the unknown keys {unknown}; the valid keys are {PREFIX_KEYS}')
     return {'img_path': '', **{key: folder for key, folder in given.items() if folder is not None}}
 
 
@@ -286,11 +287,11 @@ def _fit_palette(
     Args:
         palette: Colours of the classes or, with a ``label_map``, of the classes of ``METAINFO``.
         num_classes: Number of classes.
-        label_map: Label of ``METAINFO`` -> new label.
+        label_map: New label by label of ``METAINFO``.
         own: Whether ``palette`` was given together with the selection of classes, in the same order.
     """
     if not palette:
-        # The colours of MMSegmentation, drawn without changing numpy's global state.
+        # The random colours of MMSegmentation, without changing numpy's global state.
         return np.random.RandomState(42).randint(0, 255, size=(num_classes, 3)).tolist()
     rows = [list(colour) for colour in palette]
     if label_map and len(rows) == len(label_map) and not (own and len(rows) == num_classes):

@@ -1,4 +1,4 @@
-"""The confusion matrix, the scores computed from it, and their table."""
+"""Confusion matrix, scores computed from it, and their table."""
 
 from collections.abc import Sequence
 
@@ -14,13 +14,13 @@ IOU_METRICS = ('mIoU', 'mDice', 'mFscore')
 def confusion_matrix(
     prediction: Tensor, label: Tensor, num_classes: int, ignore_index: int = IGNORE_INDEX
 ) -> Tensor:
-    """Count the pixels of every pair of true and predicted class.
+    """Count the pixels for each pair of true and predicted class.
 
     Args:
         prediction: Predicted labels of shape HxW, any integer dtype.
         label: True labels of shape HxW, any integer dtype; moved to the device of ``prediction``.
         num_classes: Number of classes K.
-        ignore_index: True label of pixels that are ignored.
+        ignore_index: True label of ignored pixels.
 
     Returns:
         int64 counts of shape KxK on the device of ``prediction``; rows are the truth, columns the prediction.
@@ -31,7 +31,7 @@ def confusion_matrix(
     """
     if prediction.shape != label.shape:
         sizes = f'{size_text(prediction)} pixels and the label {size_text(label)} (height x width)'
-        raise ValueError(f'the prediction has {sizes}: both must have the size of the original image')
+        raise ValueError(f'the prediction has {sizes}, but both must have the size of the original image')
     for name, values in (('prediction', prediction), ('label', label)):
         if values.is_floating_point() or values.is_complex() or values.dtype == torch.bool:
             raise ValueError(f'the {name} must hold integers, not {values.dtype}')
@@ -51,12 +51,12 @@ def confusion_matrix(
 
 
 def _count_bytes(prediction: Tensor, label: Tensor, num_classes: int, ignore_index: int) -> Tensor:
-    """Count all 256x256 pairs of bytes, so that errors are found in the counts and not pixel by pixel."""
+    """Count all 256x256 pairs of bytes, so that errors are detected in the counts instead of every pixel."""
     cells = (label.to(torch.int32) << 8) | prediction
     counts = torch.bincount(cells.flatten(), minlength=1 << 16).reshape(256, 256)
     inside = counts[:num_classes, :num_classes].clone()
     if 0 <= ignore_index < 256:
-        # Predictions at ignored pixels must be classes, too, but are not counted.
+        # Predictions at ignored pixels must also be valid classes, but are not counted.
         ignored = counts[ignore_index, :num_classes].sum()
         if ignore_index < num_classes:
             inside[ignore_index] = 0
@@ -83,7 +83,7 @@ def _out_of_range(labels: Tensor, predictions: Tensor, num_classes: int, ignore_
 
 
 def size_text(pixels: Tensor) -> str:
-    """Return the shape as text, such as ``1x360x480``."""
+    """Return the shape as text, for example ``1x360x480``."""
     return 'x'.join(map(str, pixels.shape))
 
 
@@ -103,8 +103,8 @@ def segmentation_metrics(
         beta: Weight of recall relative to precision in the F-score.
 
     Returns:
-        ``aAcc``, the share of labelled pixels that are correct, as a 0-dimensional float64 array, and the
-        scores of ``metrics``, float64 arrays of shape K.
+        ``aAcc``, the share of correct labelled pixels, as a 0-dimensional float64 array, and the scores of
+        ``metrics`` as float64 arrays of shape K.
     """
     check_metrics(metrics)
     counts = torch.as_tensor(confusion).cpu().numpy().astype(np.float64)
@@ -124,14 +124,14 @@ def segmentation_metrics(
 
 
 def check_metrics(metrics: Sequence[str]) -> None:
-    """Raise ValueError for an empty list or names outside ``IOU_METRICS``."""
+    """Raise ValueError for an empty list or names that are not in ``IOU_METRICS``."""
     unknown = [name for name in metrics if name not in IOU_METRICS]
     if unknown or not metrics:
         raise ValueError(f'iou_metrics must be some of {IOU_METRICS}, not {tuple(metrics)}')
 
 
 def score_table(per_class: dict[str, list], means: dict[str, float]) -> str:
-    """Return a table with the share of labelled pixels and the scores of each class, and a row of means."""
+    """Return a table with the share of pixels and the scores of each class, and a row of means."""
     names, pixels = per_class['Class'], per_class['pixels']
     scores = [name for name in per_class if name not in ('Class', 'pixels')]
     width = min(max(len(name) for name in (*names, 'class')), 32)

@@ -1,4 +1,4 @@
-"""IoU, Dice and F-score of semantic segmentation, in memory that does not depend on the number of images."""
+"""IoU, Dice and F-score of semantic segmentation, with memory independent of the number of images."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,20 +28,21 @@ from dpt.structures import IGNORE_INDEX
 class IoUMetric(BaseMetric):
     """Mean IoU, Dice or F-score over a data set, with a table of classes.
 
-    Each process holds one KxK confusion matrix on the device of the predictions and a count of images, which
+    Each process accumulates a KxK confusion matrix on the device of the predictions and an image count, which
     are summed over the processes at the end. K is the number of ``dataset_meta['classes']``.
 
-    Scores are in percent and not rounded, so that runs can be compared to the last digit; the printed table
-    is rounded. A class that is in neither truth nor prediction is NaN and not part of the mean; one that is
-    predicted but never true has an IoU of 0.
+    Scores are in percent and not rounded, so that runs can be compared exactly; the printed table is rounded.
+    The score of a class that occurs in neither truth nor prediction is NaN and excluded from the mean; the
+    IoU of a class that occurs only in predictions is 0.
 
     Args:
-        ignore_index: True label of pixels that are ignored.
+        ignore_index: True label of ignored pixels.
         iou_metrics: Any of 'mIoU', 'mDice', 'mFscore'.
         nan_to_num: Replacement for scores (between 0 and 1) that are NaN; None excludes them from means.
         beta: Weight of recall relative to precision in the F-score.
-        collect_device: 'cpu' or 'gpu'; accepted as in MMSegmentation, but the backend chooses the device.
-        output_dir: Folder to write predictions to, as ``<stem of the image>.png`` with one channel.
+        collect_device: 'cpu' or 'gpu'; accepted for compatibility with MMSegmentation. The backend chooses
+            the device.
+        output_dir: Folder for the predictions, which are written as one-channel ``<image stem>.png``.
         format_only: Whether to write predictions without computing scores; requires ``output_dir``.
         label_offset: Added to the written labels; 1 gives the format of the ADE20K server.
         scores_file: ``.npz`` file for the confusion matrix and the scores of each image, see
@@ -49,8 +50,8 @@ class IoUMetric(BaseMetric):
         prefix: Prefix of the names of the scores, followed by a slash.
 
     Attributes:
-        per_class: The last evaluation as columns for JSON: 'Class' (names), 'pixels' (true pixels) and the
-            scores in percent, None for NaN. Empty without an evaluation.
+        per_class: Results of the last evaluation as columns for JSON: 'Class' (names), 'pixels' (true pixels)
+            and the scores in percent, None for NaN. Empty before the first evaluation.
     """
 
     default_prefix = ''  # mmengine logs a warning if it is None
@@ -75,7 +76,7 @@ class IoUMetric(BaseMetric):
         if collect_device not in ('cpu', 'gpu'):
             raise ValueError(f"collect_device must be 'cpu' or 'gpu', not {collect_device!r}")
         if format_only and output_dir is None:
-            raise ValueError('format_only writes predictions: set output_dir to the folder for them')
+            raise ValueError('format_only=True requires output_dir, the folder for the predictions')
         if label_offset < 0:
             raise ValueError(f'label_offset must be 0 or more, not {label_offset}')
         check_scores_file(scores_file)
@@ -101,7 +102,7 @@ class IoUMetric(BaseMetric):
         """The class names of the data set."""
         classes = (self.dataset_meta or {}).get('classes')
         if not classes:
-            raise ValueError('IoUMetric finds no classes: set metainfo=dict(classes=...) in the dataset')
+            raise ValueError('IoUMetric needs class names: set metainfo=dict(classes=...) in the dataset')
         return classes
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
@@ -110,10 +111,10 @@ class IoUMetric(BaseMetric):
         Args:
             data_batch: Not used.
             data_samples: A dict per image with ``img_path``, ``pred_sem_seg`` and, unless ``format_only``,
-                ``gt_sem_seg``, both a dict with ``data`` of shape 1xHxW.
+                ``gt_sem_seg``, both dicts with ``data`` of shape 1xHxW.
 
         Raises:
-            ValueError: If the truth is missing, or as :func:`confusion_matrix`; names the image file.
+            ValueError: If the truth is missing, or as :func:`confusion_matrix`. The message names the image.
         """
         for sample in data_samples:
             path = sample.get('img_path')
@@ -134,7 +135,7 @@ class IoUMetric(BaseMetric):
 
     def _write(self, prediction: Tensor, path: str | None) -> None:
         if path is None:
-            raise ValueError('the sample has no img_path to name the file after')
+            raise ValueError('the sample has no img_path, which is needed to name the output file')
         file = Path(str(self.output_dir), f'{Path(path).stem}.png')
         _check_same_image(file.name, self._written.setdefault(file.name, path), path)
         fits = len(self.classes) + self.label_offset <= 256
@@ -150,8 +151,8 @@ class IoUMetric(BaseMetric):
             aAcc and the means over the classes in percent, equal in all processes; empty if ``format_only``.
 
         Raises:
-            ValueError: If the processes together have not seen ``size`` images, the length of the data set,
-                or if two images have the same stem and ``output_dir`` is set.
+            ValueError: If the number of images over all processes is not ``size``, the length of the data
+                set, or if two images have the same stem and ``output_dir`` is set.
         """
         try:
             if self.output_dir is not None:
@@ -176,7 +177,7 @@ class IoUMetric(BaseMetric):
         for written in all_gather_object(self._written):
             for name, path in written.items():
                 _check_same_image(name, seen.setdefault(name, path), path)
-        print_log(f'{len(seen)} predictions are in {self.output_dir}', logger='current')
+        print_log(f'wrote {len(seen)} predictions to {self.output_dir}', logger='current')
 
     def _save_scores(self, path: str, confusion: Tensor) -> None:
         own = torch.stack(self._image_scores).cpu() if self._image_scores else torch.zeros(0, 2)
@@ -185,7 +186,7 @@ class IoUMetric(BaseMetric):
             images = [image for names, _ in gathered for image in names]
             accuracy, miou = torch.cat([values for _, values in gathered]).numpy().T
             Scores(list(self.classes), confusion.numpy(), images, accuracy, miou).save(path)
-            print_log(f'the confusion matrix and the scores of each image are in {path}', logger='current')
+            print_log(f'wrote the confusion matrix and the scores of each image to {path}', logger='current')
 
     def _summed(self) -> tuple[Tensor, int]:
         shape = (len(self.classes), len(self.classes))
@@ -195,7 +196,7 @@ class IoUMetric(BaseMetric):
         return sums[:-1].reshape(shape).cpu(), int(sums[-1])
 
     def compute_metrics(self, results: list) -> dict[str, float]:
-        """Compute the scores from the sum of confusion matrices of shape KxK."""
+        """Compute the scores from the sum of the confusion matrices of shape KxK."""
         self.per_class = {}
         if self.format_only:
             return {}
@@ -219,10 +220,10 @@ def _label_map(sample: dict, key: str) -> Tensor:
         raise ValueError(f'the sample has no {key}{remedy}')
     data = sample[key]['data']
     if data.ndim != 3 or data.shape[0] != 1:
-        raise ValueError(f'{key}.data must be of shape 1xHxW, not {size_text(data)}')
+        raise ValueError(f'{key}.data must have shape 1xHxW, not {size_text(data)}')
     return data[0]
 
 
 def _check_same_image(name: str, first: str, second: str) -> None:
     if first != second:
-        raise ValueError(f'{first} and {second} would both be written to {name}: write one folder at a time')
+        raise ValueError(f'{first} and {second} would both be written to {name}; run one folder at a time')

@@ -19,7 +19,8 @@ class Scores:
         classes: Names of the K classes.
         confusion: int64 pixel counts of shape KxK; rows are the truth, columns the prediction.
         images: Paths of the N images.
-        accuracy: Share of correct labelled pixels per image in percent, of shape N; NaN without any label.
+        accuracy: Share of correct labelled pixels per image in percent, of shape N; NaN if no pixel is
+            labelled.
         miou: Mean IoU per image in percent over the classes in its truth or prediction, of shape N.
     """
 
@@ -50,11 +51,11 @@ class Scores:
 
     @classmethod
     def load(cls, path: str | Path) -> 'Scores':
-        """Read a file of :meth:`save`.
+        """Read a file written by :meth:`save`.
 
         Raises:
             FileNotFoundError: If the file does not exist.
-            ValueError: If :meth:`save` did not write it.
+            ValueError: If the file was not written by :meth:`save`.
         """
         try:
             with np.load(path, allow_pickle=False) as file:
@@ -67,18 +68,18 @@ class Scores:
                 )
             size = len(scores.classes)
             if scores.confusion.shape != (size, size):
-                raise ValueError(f'a confusion matrix of shape {scores.confusion.shape} for {size} classes')
+                raise ValueError(f'confusion matrix of shape {scores.confusion.shape} for {size} classes')
         except FileNotFoundError:
             raise FileNotFoundError(
-                f'{path} does not exist: tools/test.py --scores {path} writes it'
+                f'{path} does not exist; create it with tools/test.py --scores {path}'
             ) from None
         except Exception as error:  # numpy raises various exceptions for damaged files
-            raise ValueError(f'{path}: not a file that tools/test.py --scores wrote ({error})') from error
+            raise ValueError(f'{path}: not a file written by tools/test.py --scores ({error})') from error
         return scores
 
 
 def image_scores(confusion: Tensor) -> Tensor:
-    """Return accuracy and mean IoU of an image in percent from its confusion matrix, on the same device."""
+    """Return the accuracy and mean IoU of an image in percent, on the device of its confusion matrix."""
     counts = confusion.double()
     hits, truth, predicted = counts.diagonal(), counts.sum(dim=1), counts.sum(dim=0)
     iou = hits / (truth + predicted - hits)
@@ -88,10 +89,10 @@ def image_scores(confusion: Tensor) -> Tensor:
 def check_scores_file(path: str | None) -> None:
     """Raise ValueError if the name of the file does not end in ``.npz``."""
     if path is not None and Path(path).suffix != '.npz':
-        raise ValueError(f'{path}: the name of a file of scores must end in .npz')
+        raise ValueError(f'{path}: the name of a scores file must end in .npz')
 
 
 def order_by_score(values: Sequence[float] | np.ndarray) -> list[int]:
-    """Return the indices that sort the values, without NaN."""
+    """Return the indices that sort the values, omitting NaN."""
     numbers = np.asarray(values, np.float64)
     return [int(i) for i in np.argsort(numbers, kind='stable') if not np.isnan(numbers[i])]

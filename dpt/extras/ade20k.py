@@ -1,4 +1,4 @@
-"""ADEChallengeData2016: download, check and unpack the archive, and verify the folder."""
+"""Download, check and unpack the ADEChallengeData2016 archive, and verify the folder."""
 
 import hashlib
 import http.client
@@ -20,18 +20,18 @@ from PIL import Image
 from dpt.datasets.ade20k import ARCHIVE, URL
 
 TIMEOUT = 60
-"""Seconds without a byte before a download fails."""
+"""Seconds without data before a download fails."""
 BYTES = 1 << 20
 SHA1 = '219e1696abb36c8ba3a3afe7fb2f4b4606a897c7'
-"""Of the archive, as the download scripts of GluonCV, Segmenter and others expect it."""
+"""SHA-1 of the archive, as in the download scripts of GluonCV, Segmenter and others."""
 MAX_BYTES = 20 << 30
-"""Upper limit of the unpacked size; the release takes a few GB."""
+"""Maximum unpacked size; the release takes a few GB."""
 NAME = re.compile(r'ADE_(?:train|val)_(\d{8})\.jpg')
 BLOCK = 1000
-"""Images per checksum, by number."""
+"""Number of images per checksum."""
 
 Progress = Callable[[int, int | None], object]
-"""Called with the bytes done and the bytes in all, if known."""
+"""Called with the number of bytes done and, if known, the total."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Split:
     Args:
         prefix: Prefix of the file names.
         count: Number of images.
-        checksums: CRC-32 of each block of ``BLOCK`` images, over lines ``NAME WIDTHxHEIGHT`` in order.
+        checksums: CRC-32 of each block of ``BLOCK`` images, over the sorted lines ``NAME WIDTHxHEIGHT``.
     """
 
     prefix: str
@@ -53,7 +53,7 @@ class Split:
         return f'{self.prefix}{number:08d}.jpg'
 
 
-# From the lists training.odgt and validation.odgt that the release's authors publish with their code.
+# From training.odgt and validation.odgt, which the authors of the release publish with their code.
 _TRAINING = """\
 9ab7593d b158c596 afb9b385 288c379e ee8ebd4f 4edfad58 7333af06 787cb5da 96140fc1 ce700ede 6452489a
 c2e69840 8a34ee0a 4887eb94 aebe5785 d2ecdd04 a21fe12e 610abf50 3dfbc30a a56eda25 da46b999"""
@@ -64,13 +64,13 @@ SPLITS = {
 
 
 def download(url: str, target: Path, progress: Progress = lambda done, total: None) -> Path:
-    """Download a file, or the rest of it: an incomplete download is kept as ``NAME.part`` and continued.
+    """Download a file. An incomplete download is kept as ``NAME.part`` and resumed by the next call.
 
     Raises:
         ValueError: If the server does not answer, or the connection ends early.
     """
     if not url.startswith(('http://', 'https://')):
-        raise ValueError(f'--url {url}: an http(s) address was expected; --archive takes a file')
+        raise ValueError(f'--url {url}: expected an http(s) URL; use --archive for a file')
     part = target.with_name(f'{target.name}.part')
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -78,8 +78,8 @@ def download(url: str, target: Path, progress: Progress = lambda done, total: No
     except (OSError, ValueError, http.client.HTTPException) as error:
         kept = part.stat().st_size if part.is_file() else 0
         raise ValueError(
-            f'{url}: download failed ({error}); {kept:,} bytes are kept in {part}: run this again to go on, '
-            'or fetch the file by other means and give it as --archive FILE'
+            f'{url}: download failed ({error}); {kept:,} bytes are kept in {part}. Run this again to resume, '
+            'or download the file yourself and pass --archive FILE'
         ) from error
     os.replace(part, target)
     return target
@@ -93,7 +93,7 @@ def _fetch(url: str, part: Path, progress: Progress) -> None:
     except urllib.error.HTTPError as error:
         if error.code != http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
             raise
-        # The part is complete if the server's file has the same size, otherwise of another file.
+        # The part is complete if it is as large as the server's file; otherwise it belongs to another file.
         if error.headers.get('Content-Range', '').rpartition('/')[2] != str(have):
             part.unlink()
             _fetch(url, part, progress)
@@ -116,7 +116,7 @@ def _fetch(url: str, part: Path, progress: Progress) -> None:
 
 
 def check_hash(file: Path, expected: str, progress: Progress = lambda done, total: None) -> None:
-    """Raise ValueError if the SHA-1 of a file is another than ``expected``, 40 hexadecimal digits."""
+    """Raise ValueError if the SHA-1 of a file is not ``expected`` (40 hexadecimal digits)."""
     digest, done, total = hashlib.sha1(usedforsecurity=False), 0, file.stat().st_size
     with file.open('rb') as content:
         while block := content.read(BYTES):
@@ -125,20 +125,21 @@ def check_hash(file: Path, expected: str, progress: Progress = lambda done, tota
             progress(done, total)
     if digest.hexdigest() != expected.lower():
         raise ValueError(
-            f'{file} has the SHA-1 {digest.hexdigest()}, {expected} was expected: download it again from '
-            f'{URL}; to accept an archive that was packed anew and compare its files, pass --sha1 any'
+            f'{file} has the SHA-1 {digest.hexdigest()}, expected {expected}: download it again from '
+            f'{URL}; to accept a repacked archive and check only its files, pass --sha1 any'
         )
 
 
 def check_archive(file: Path) -> None:
-    """Check by its list of entries that a file is the archive.
+    """Check that a file is the archive by its list of entries.
 
     Raises:
-        FileNotFoundError: If it does not exist.
-        ValueError: If it is not a zip file, of another release, incomplete, or unsafe to unpack.
+        FileNotFoundError: If the file does not exist.
+        ValueError: If it is not a zip file, belongs to another release, is incomplete, or is unsafe to
+            unpack.
     """
     if not file.is_file():
-        raise FileNotFoundError(f'{file} does not exist; {ARCHIVE}.zip comes from {URL}')
+        raise FileNotFoundError(f'{file} does not exist; download {ARCHIVE}.zip from {URL}')
     try:
         with zipfile.ZipFile(file) as archive:
             entries = archive.infolist()
@@ -150,8 +151,8 @@ def check_archive(file: Path) -> None:
     names = {entry.filename for entry in entries}
     if any(name.startswith('ADE20K_20') or name.endswith('_seg.png') for name in names):
         raise ValueError(
-            f'{file} is the full ADE20K release (masks *_seg.png beside the images): the '
-            f'benchmark of 150 classes is another archive, {ARCHIVE}.zip, from {URL}'
+            f'{file} is the full ADE20K release (masks *_seg.png beside the images); the '
+            f'benchmark with 150 classes is {ARCHIVE}.zip from {URL}'
         )
     for folder, split in SPLITS.items():
         for kind, suffix in (('images', '.jpg'), ('annotations', '.png')):
@@ -170,15 +171,17 @@ def _require_safe(entry: zipfile.ZipInfo, file: Path) -> None:
     path = PurePosixPath(entry.filename.replace('\\', '/'))
     link = stat.S_ISLNK(entry.external_attr >> 16)
     if path.is_absolute() or '..' in path.parts or ':' in entry.filename or link:
-        raise ValueError(f'{file} is not safe to unpack, it holds {entry.filename!r}: use the one from {URL}')
+        raise ValueError(
+            f'{file} is not safe to unpack because it contains {entry.filename!r}: use the archive from {URL}'
+        )
 
 
 def unpack(file: Path, root: Path, track: Callable[[Iterable], Iterable] = iter) -> Path:
-    """Unpack a checked archive into ``root``, complete and with valid CRCs or not at all.
+    """Unpack a checked archive into ``root``, either completely with valid CRCs or not at all.
 
     Args:
         file: The archive.
-        root: Folder in which the folder ``ADEChallengeData2016`` is made.
+        root: Parent folder of ``ADEChallengeData2016``.
         track: Wraps the entries to show progress.
 
     Raises:
@@ -186,7 +189,7 @@ def unpack(file: Path, root: Path, track: Callable[[Iterable], Iterable] = iter)
     """
     target = root / ARCHIVE
     if target.exists():
-        raise ValueError(f'{target} exists: move it away to unpack anew, or leave --archive out to check it')
+        raise ValueError(f'{target} exists: move it to unpack again, or omit --archive to only check it')
     root.mkdir(parents=True, exist_ok=True)
     partial = root / f'.{ARCHIVE}.{uuid.uuid4().hex}.partial'
     try:
@@ -210,14 +213,14 @@ def check_folder(folder: Path, track: Callable[[Iterable], Iterable] = iter) -> 
         track: Wraps the images to show progress.
 
     Returns:
-        A line for each problem.
+        One line per problem.
     """
     problems = []
     for name in SPLITS:
         images = sorted((folder / 'images' / name).glob('*.jpg'))
         masks = {path.stem for path in (folder / 'annotations' / name).glob('*.png')}
         if not images:
-            problems.append(f'{name}: {folder / "images" / name} holds no image')
+            problems.append(f'{name}: {folder / "images" / name} contains no images')
             continue
         without = [image.stem for image in images if image.stem not in masks]
         if without:
@@ -245,16 +248,16 @@ def compare_with_release(sizes: Mapping[str, tuple[int, int] | None]) -> list[st
         sizes: (height, width) by file name without folder; None for an image that cannot be read.
 
     Returns:
-        A line for each problem.
+        One line per problem.
     """
     strange = [name for name in sizes if not NAME.fullmatch(name)]
     if strange:
         return [
-            f'{len(strange)} images are not named as in {ARCHIVE}, such as {strange[0]}: another archive?'
+            f'{len(strange)} image names are not in {ARCHIVE}, such as {strange[0]}; is this another archive?'
         ]
     splits = [one for one in SPLITS.values() if all(name.startswith(one.prefix) for name in sizes)]
     if not splits:
-        return ['the folder mixes images of training and validation']
+        return ['the folder mixes training and validation images']
     split = splits[0]
     names = [split.name(number) for number in range(1, split.count + 1)]
     missing, extra = sorted(set(names) - set(sizes)), sorted(set(sizes) - set(names))
@@ -263,15 +266,15 @@ def compare_with_release(sizes: Mapping[str, tuple[int, int] | None]) -> list[st
         problems.append(f'{len(missing)} of {split.count:,} images are missing, the first {missing[0]}')
     if extra:
         problems.append(
-            f'{len(extra)} images beyond the {split.count:,} of {ARCHIVE}, the first {extra[0]}: '
-            'that is the full ADE20K release, the wrong archive'
+            f'{len(extra)} images more than the {split.count:,} of {ARCHIVE}, the first {extra[0]}; '
+            'this is the full ADE20K release, which is the wrong archive'
         )
     for start, expected in zip(range(0, split.count, BLOCK), split.checksums, strict=True):
         block = names[start : start + BLOCK]
         known = [(name, size) for name in block if (size := sizes.get(name)) is not None]
         if len(known) == len(block) and checksum(known) != expected:
             problems.append(
-                f'sizes of {block[0]} to {block[-1]} differ from {ARCHIVE}: resized, or another archive'
+                f'sizes of {block[0]} to {block[-1]} differ from {ARCHIVE}: resized images or another archive'
             )
     return problems
 

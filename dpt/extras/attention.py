@@ -1,7 +1,7 @@
-"""Attention of a ViT, and the effect of the class token in the neck's readout.
+"""Attention maps of a ViT, and the effect of the class token in the readout of the neck.
 
-The backbone's fused attention kernel returns no weights. They are computed here from the input of the tapped
-layers, which hooks record in an ordinary forward pass.
+The fused attention kernel of the backbone returns no weights. They are computed here from the inputs of the
+tapped layers, which hooks record in a normal forward pass.
 """
 
 from collections.abc import Sequence
@@ -15,20 +15,20 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 HYBRID_STRIDE = 16
-"""Stride of the map that a hybrid's stem passes to the transformer."""
+"""Stride of the feature map that the stem of a hybrid passes to the transformer."""
 
 
 @dataclass
 class TapMaps:
-    """Maps of one tapped layer, on the grid of patches of shape hxw.
+    """Maps of one tapped layer, on the hxw grid of patches.
 
     Args:
         layer: Index of the layer.
         patch: Side of a patch in pixels.
         attention: Attention of each head from the query to each patch, of shape (heads)xhxw.
         to_class_token: Attention of each head from the query to the class token, of shape (heads).
-        readout: Change of each patch by the class token in the neck's readout, relative to the norm of the
-            patch without; None if the neck has no such readout.
+        readout: Relative change of each patch by the class token, see :func:`readout_change`; None if the
+            neck ignores the class token.
     """
 
     layer: int
@@ -39,15 +39,15 @@ class TapMaps:
 
 
 def attention_row(module: Any, x: Tensor, query: int) -> Tensor:
-    """Return the attention weights from one token to all.
+    """Return the attention weights from one token to all tokens.
 
     Args:
-        module: The backbone's ``MultiheadAttention``.
+        module: ``MultiheadAttention`` of the backbone.
         x: Its input, of shape 1xNxC.
         query: Index of the token, 0 for the class token.
 
     Returns:
-        float32 weights of shape (heads)xN, which add up to one in each head.
+        float32 weights of shape (heads)xN, which sum to one in each head.
     """
     channels, heads = x.shape[-1], module.num_heads
     weights, x = module.in_proj_weight.float(), x[0].float()
@@ -59,12 +59,12 @@ def attention_row(module: Any, x: Tensor, query: int) -> Tensor:
 
 
 def readout_change(reassemble: Any, level: int, tap: tuple[Tensor, Tensor]) -> Tensor | None:
-    """Return the change of each patch by the class token, ``|y - y0| / |y0|``.
+    """Return the relative change of each patch by the class token, ``|y - y0| / |y0|``.
 
-    ``y`` is the readout, and ``y0`` the readout for a class token of zeros.
+    ``y`` is the readout, and ``y0`` the readout with a class token of zeros.
 
     Args:
-        reassemble: The neck's ``ReassembleBlocks``.
+        reassemble: ``ReassembleBlocks`` of the neck.
         level: Index of the tap.
         tap: Map of shape 1xCxhxw and class token of shape 1xC.
 
@@ -94,12 +94,12 @@ def attention_maps(model: nn.Module, inputs: Tensor, pixel: tuple[int, int] | No
         pixel: (row, column) of the pixel whose patch is the query; None for the class token.
 
     Raises:
-        ValueError: If the backbone is not a ViT, or the pixel is outside.
+        ValueError: If the backbone is not a ViT, or the pixel is outside the image.
     """
     backbone: Any = model.backbone
     layers = getattr(backbone, 'layers', None)
     if layers is None or not hasattr(backbone, 'out_indices') or not hasattr(layers[0], 'attn'):
-        raise ValueError(f'attention maps need a ViT as backbone, not {type(backbone).__name__}')
+        raise ValueError(f'attention maps require a ViT backbone, not {type(backbone).__name__}')
     height, width = inputs.shape[-2:]
     if pixel is not None and not (0 <= pixel[0] < height and 0 <= pixel[1] < width):
         raise ValueError(
@@ -117,7 +117,7 @@ def attention_maps(model: nn.Module, inputs: Tensor, pixel: tuple[int, int] | No
     finally:
         for handle in handles:
             handle.remove()
-    features = features[len(features) - len(taps) :]  # a hybrid returns the maps of its stem first
+    features = features[len(features) - len(taps) :]  # a hybrid returns its stem features first
     first = features[-1] if isinstance(features[-1], Tensor) else features[-1][0]
     grid = (first.shape[-2], first.shape[-1])
     patch = backbone.patch_embed.patch_size * (HYBRID_STRIDE if hasattr(backbone, 'stem') else 1)
@@ -134,12 +134,12 @@ def attention_maps(model: nn.Module, inputs: Tensor, pixel: tuple[int, int] | No
 
 
 def heat(picture: np.ndarray, values: np.ndarray, patch: int, alpha: float = 0.6) -> np.ndarray:
-    """Blend a map over a picture, from its minimum (dark) to its maximum (bright).
+    """Blend a map over a picture, with colours from dark (minimum) to bright (maximum).
 
     Args:
         picture: RGB, uint8, of shape HxWx3.
         values: Map of shape hxw.
-        patch: Side of its cells in pixels; the last ones may extend beyond the picture.
+        patch: Side of a cell of the map in pixels; the last cells may extend beyond the picture.
         alpha: Weight of the colours.
     """
     low, high = float(values.min()), float(values.max())
@@ -152,12 +152,12 @@ def heat(picture: np.ndarray, values: np.ndarray, patch: int, alpha: float = 0.6
 def draw_maps(
     picture: np.ndarray, maps: Sequence[TapMaps], pixel: tuple[int, int] | None = None
 ) -> list[tuple[str, np.ndarray]]:
-    """Return titled panels: a row of attention (mean of the heads) and, if there is one, a row of readout.
+    """Return titled panels: a row of attention (mean over heads) and, if available, a row of readout.
 
     Args:
-        picture: The network's input, RGB, uint8, with padding.
-        maps: Of each tap.
-        pixel: The query, to be marked by a ring.
+        picture: Input of the network, RGB, uint8, with padding.
+        maps: Maps of each tapped layer.
+        pixel: Pixel of the query, which is marked with a ring.
     """
 
     def marked(panel: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Pictures of what the network sees: samples after augmentation and preprocessing."""
+"""Draw samples as the network sees them, after augmentation and preprocessing."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -14,16 +14,16 @@ from dpt.visualization.overlay import contact_sheet, default_palette, draw_overl
 
 
 def seen(preprocessor: nn.Module, sample: dict, training: bool) -> tuple[np.ndarray, np.ndarray | None]:
-    """Preprocess a sample and undo only its normalisation.
+    """Preprocess a sample, then undo the normalisation.
 
     Args:
-        preprocessor: The model's ``data_preprocessor``.
+        preprocessor: ``data_preprocessor`` of the model.
         sample: ``inputs``, uint8 of shape CxHxW, and ``data_samples``, from the pipeline.
         training: Whether to pad as in training.
 
     Returns:
-        The picture, uint8 of shape HxWx3, with the channels in the order of the network's input as red, green
-        and blue; and the labels on its grid, of shape HxW, or None if the sample has none.
+        The picture, uint8 of shape HxWx3, whose red, green and blue are the three input channels of the
+        network in this order; and the labels resized to the picture, of shape HxW, or None.
 
     Raises:
         ValueError: If the image does not have three channels.
@@ -34,7 +34,7 @@ def seen(preprocessor: nn.Module, sample: dict, training: bool) -> tuple[np.ndar
     if 'gt_sem_seg' not in data_sample:
         return picture, None
     labels = data_sample.gt_sem_seg.data.cpu().numpy()[0].astype(np.int32)
-    if labels.shape != picture.shape[:2]:  # a test keeps labels at the size of the original
+    if labels.shape != picture.shape[:2]:  # in a test, labels keep their original size
         height, width = data_sample.img_shape[:2]
         padded = np.full(picture.shape[:2], IGNORE_INDEX, np.int32)
         padded[:height, :width] = cv2.resize(labels, (width, height), interpolation=cv2.INTER_NEAREST)
@@ -43,9 +43,9 @@ def seen(preprocessor: nn.Module, sample: dict, training: bool) -> tuple[np.ndar
 
 
 def restore(preprocessor: Any, image: Tensor) -> np.ndarray:
-    """Undo the normalisation of an image of shape 3xHxW, and return the picture as :func:`seen` does."""
+    """Undo the normalisation of an image of shape 3xHxW; return a picture as :func:`seen` does."""
     if image.shape[0] != 3:
-        raise ValueError(f'images of 3 channels can be shown, and the network is given {image.shape[0]}')
+        raise ValueError(f'only images with 3 channels can be shown, but the network has {image.shape[0]}')
     grey_levels = image * preprocessor.std + preprocessor.mean
     picture = grey_levels.round().clamp(0, 255).byte().permute(1, 2, 0).cpu().numpy()
     return np.ascontiguousarray(picture)
@@ -62,16 +62,16 @@ def browse(
     alpha: float = 0.5,
     pairs_per_row: int = 2,
 ) -> np.ndarray:
-    """Draw a contact sheet of samples, each beside its labels, over one legend.
+    """Draw a contact sheet of samples, each next to its labels, above one legend.
 
     Args:
         samples: ``inputs`` and ``data_samples`` of each sample, from the pipeline.
-        preprocessor: The model's ``data_preprocessor``.
+        preprocessor: ``data_preprocessor`` of the model.
         classes: Names of the K classes.
         palette: K colours (red, green, blue); None for default colours.
         training: Whether to pad as in training.
         alpha: Weight of the colours over the image, between 0 and 1.
-        pairs_per_row: Samples in a row.
+        pairs_per_row: Number of samples per row.
 
     Returns:
         RGB picture, uint8.
@@ -91,6 +91,6 @@ def browse(
         title = f'{size}, {unlabelled:.1f} % unlabelled' if unlabelled else size
         panels.append((title, draw_overlay(picture, labels, colours, alpha)))
     if not panels:
-        raise ValueError('the data set holds no samples to show')
+        raise ValueError('the data set has no samples to show')
     present = present_classes(len(classes), *maps)
     return contact_sheet(panels, 2 * pairs_per_row, [classes[k] for k in present], colours[present])

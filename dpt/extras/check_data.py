@@ -1,4 +1,4 @@
-"""Read a whole data set before training: what is in it, and what is wrong with it."""
+"""Read a complete data set before training and report its contents and faults."""
 
 import io
 import multiprocessing
@@ -27,24 +27,24 @@ from dpt.extras.files import IMAGE_SUFFIXES
 from dpt.registry import DATASETS, TRANSFORMS
 
 CHUNK = 16
-"""Samples that a worker reads at a time."""
+"""Number of samples per task of a worker."""
 SHOWN = 5
-"""Messages of a kind that are printed; the JSON file has all."""
+"""Number of printed messages of each kind; the JSON file contains all."""
 UPRIGHT = (None, 0, 1)
 ORIENTATION = 274  # EXIF tag
 
 
 @dataclass
 class Record:
-    """One sample.
+    """Result of checking one sample.
 
     Args:
         image: Path of the image.
-        size: (height, width); None if it cannot be read.
+        size: (height, width); None if the image cannot be read.
         mode: Format and mode of the image according to Pillow; empty if unknown.
-        counts: Pixels of each label of the mask on disk.
-        faults: Kind and message of what makes it a bad sample.
-        notes: Kind and message of what may be intended.
+        counts: Number of pixels of each label in the mask file.
+        faults: Kind and message of each fault that makes this a bad sample.
+        notes: Kind and message of each finding that may be intended.
     """
 
     image: str
@@ -57,17 +57,17 @@ class Record:
 
 @dataclass
 class Contents:
-    """A data set: the sum of its records.
+    """Result of checking a data set, the sum of its records.
 
     Args:
-        name: The loaders that read it.
+        name: Names of the data loaders that use the data set.
         dataset: The data set; None if its folders could not be listed.
         sizes: (height, width) by image; None for an image that cannot be read.
         modes: Number of images by format and mode.
-        pixels: Pixels of each label on disk.
-        images: Number of images that hold each label.
-        faults: Messages by kind; any is a reason not to train.
-        notes: Messages by kind about what may be intended.
+        pixels: Number of pixels of each label on disk.
+        images: Number of images that contain each label.
+        faults: Messages about errors to correct before training, by kind.
+        notes: Messages about findings that may be intended, by kind.
     """
 
     name: str
@@ -80,7 +80,7 @@ class Contents:
     notes: dict[str, list[str]] = field(default_factory=dict)
 
     def add(self, record: Record) -> None:
-        """Add a sample."""
+        """Add the result of a sample."""
         self.sizes[record.image] = record.size
         self.modes.update([record.mode] if record.mode else [])
         self.pixels.update(record.counts)
@@ -91,27 +91,25 @@ class Contents:
             self.note(kind, message)
 
     def fault(self, kind: str, message: str) -> None:
-        """Add a fault."""
         self.faults.setdefault(kind, []).append(message)
 
     def note(self, kind: str, message: str) -> None:
-        """Add a note."""
         self.notes.setdefault(kind, []).append(message)
 
 
 def check_dataset(
     config: Mapping, name: str, workers: int = 0, track: Callable[[Iterable, int], Iterable] | None = None
 ) -> Contents:
-    """Read and judge a data set; what is missing or damaged becomes a fault.
+    """Read and check a data set; missing or damaged files are recorded as faults.
 
     Args:
         config: Config of the data set.
-        name: The loaders that read it. In ``'train_dataloader'`` every class must occur.
-        workers: Number of processes; 0 to read in this one.
-        track: Wraps the samples, whose number is the second argument, to show progress.
+        name: Names of the data loaders that use it. With ``'train_dataloader'``, every class must occur.
+        workers: Number of worker processes; 0 reads in this process.
+        track: Wraps the samples to show progress; the second argument is their number.
 
     Raises:
-        ValueError: If the type of the data set cannot be checked, settings contradict each other, or a worker
+        ValueError: If the type of the data set is not supported, settings contradict each other, or a worker
             dies.
     """
     contents = _open_dataset(config, name)
@@ -132,7 +130,7 @@ def _open_dataset(config: Mapping, name: str) -> Contents:
     kind = DATASETS.get(config['type']) if isinstance(config['type'], str) else config['type']
     if not (isinstance(kind, type) and issubclass(kind, BaseSegDataset)):
         raise ValueError(
-            f'{name}.dataset.type={config["type"]!r}: only data sets of BaseSegDataset can be checked'
+            f'{name}.dataset.type={config["type"]!r}: only subclasses of BaseSegDataset can be checked'
         )
     contents = Contents(name)
     given = {key: value for key, value in config.items() if key not in ('pipeline', 'max_bad_samples')}
@@ -152,14 +150,14 @@ def _open_dataset(config: Mapping, name: str) -> Contents:
 
 
 def _inspect_files(contents: Contents, dataset: BaseSegDataset, masks: str | None) -> None:
-    """Find images that are listed twice, broken links and, without a list, files that no sample uses."""
+    """Record duplicate images, broken links and, without a split file, files that no sample uses."""
     paths = [dataset.get_data_info(index)['img_path'] for index in range(len(dataset))]
     for path, times in Counter(paths).items():
         if times > 1:
             contents.fault('listed twice', f'{path} is listed {times} times')
     for stem, times in Counter(Path(path).stem for path in set(paths)).items():
         if times > 1:
-            contents.note('same name', f'{times} images are called {stem}, in different folders')
+            contents.note('same name', f'{times} images in different folders are named {stem}')
     images = dataset.data_prefix['img_path']
     for what, folder in (('image', images), ('mask', masks)):
         for path in sorted(Path(folder).rglob('*')) if folder and os.path.isdir(folder) else ():
@@ -184,11 +182,11 @@ def _inspect_files(contents: Contents, dataset: BaseSegDataset, masks: str | Non
 
 
 class Inspector:
-    """Reads samples as a pipeline does, and records faults instead of raising them.
+    """Reads samples with the loading steps of a pipeline, and records faults instead of raising errors.
 
     Args:
-        dataset: The data set, listed.
-        pipeline: Config of the pipeline, whose loading steps are used.
+        dataset: Initialised data set.
+        pipeline: Config of the pipeline.
         with_masks: Whether to read masks.
     """
 
@@ -202,7 +200,7 @@ class Inspector:
         )
 
     def __call__(self, index: int) -> Record:
-        """Read one sample."""
+        """Read one sample and return its record."""
         sample = self.dataset.get_data_info(index)
         record = Record(sample['img_path'])
         for read in (self._read_image, self._read_mask) if self.with_masks else (self._read_image,):
@@ -221,7 +219,7 @@ class Inspector:
             record.mode = f'{image.format} {image.mode}'
             orientation = image.getexif().get(ORIENTATION)
         if orientation not in UPRIGHT:
-            message = f'{path} has the EXIF orientation {orientation}: it is rotated on loading'
+            message = f'{path} has the EXIF orientation {orientation} and is rotated on loading'
             record.notes.append(('EXIF orientation', message))
 
     def _read_mask(self, sample: dict, record: Record) -> None:
@@ -234,7 +232,7 @@ class Inspector:
 
 
 def count_labels(labels: np.ndarray) -> dict[int, int]:
-    """Return the number of pixels of each label that occurs."""
+    """Return the number of pixels of each label in the map."""
     if labels.dtype == np.uint8:
         counts = np.bincount(labels.ravel())
         return {int(label): int(counts[label]) for label in np.flatnonzero(counts)}
@@ -242,7 +240,7 @@ def count_labels(labels: np.ndarray) -> dict[int, int]:
     return dict(zip(values.tolist(), counts.tolist(), strict=True))
 
 
-_inspector: Inspector  # of a worker
+_inspector: Inspector  # set in each worker process
 
 
 def _start(inspector: Inspector) -> None:
@@ -256,7 +254,7 @@ def _inspect(index: int) -> Record:
 
 
 def read_all(inspector: Inspector, workers: int) -> Iterator[Record]:
-    """Yield the records of all samples in order, read by ``workers`` processes, or this one if 0.
+    """Yield the records of all samples in order, read by ``workers`` processes, or by this process if 0.
 
     Raises:
         ValueError: If a worker dies.
@@ -275,21 +273,21 @@ def read_all(inspector: Inspector, workers: int) -> Iterator[Record]:
         except BrokenProcessPool as error:
             first = inspector.dataset.get_data_info(done)['img_path']
             raise ValueError(
-                f'a process that reads images died, at {first} or one of the next {CHUNK * workers}: out of '
-                'memory, or a file that crashes its decoder; --workers 0 shows which'
+                f'a process that reads images died, at {first} or one of the next {CHUNK * workers} images, '
+                'because it ran out of memory or a file crashed its decoder; --workers 0 shows which'
             ) from error
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _judge(contents: Contents, dataset: BaseSegDataset, training: bool) -> None:
-    """Add faults that only the whole data set shows: absent classes, a wrong setting, a wrong archive."""
+    """Add faults of the data set as a whole: missing classes, wrong reduce_zero_label, wrong archive."""
     if contents.pixels:
         table = _label_table(contents, dataset)
         trained = {table[label] for label in contents.pixels} - {dataset.ignore_index}
         for label, name in enumerate(dataset.metainfo['classes']):
             if label not in trained:
-                message = f'class {label} ({name}) has no pixel'
+                message = f'class {label} ({name}) has no pixels'
                 (contents.fault if training else contents.note)('class never seen', message)
         why = suspect_reduce_zero_label(contents, dataset)
         if why:
@@ -300,7 +298,7 @@ def _judge(contents: Contents, dataset: BaseSegDataset, training: bool) -> None:
 
 
 def _label_table(contents: Contents, dataset: BaseSegDataset) -> list[int]:
-    """Return the trained label of each label on disk."""
+    """Return the table that maps each label on disk to the label for training."""
     size = max(256, *(label + 1 for label in contents.pixels))
     return label_table(dataset.reduce_zero_label, dataset.label_map, size=size).tolist()
 
@@ -313,26 +311,26 @@ def suspect_reduce_zero_label(contents: Contents, dataset: BaseSegDataset) -> st
     share = contents.pixels[0] / max(total, 1)
     if not dataset.reduce_zero_label and highest == count:
         return (
-            f'masks hold labels up to {highest}, one more than the last of {count} classes: 0 seems to mean '
-            f"'no label' ({share:.1%} of the pixels), which needs reduce_zero_label=True"
+            f'masks contain labels up to {highest}, but the last of {count} classes is {count - 1}; 0 may '
+            f"mean 'no label' ({share:.1%} of the pixels), which needs reduce_zero_label=True"
         )
     if dataset.reduce_zero_label and share > 0 and highest < count:
         return (
-            f'no mask holds the label {count}, which would be the last class, and 0, in {share:.1%} of the '
-            'pixels, is taken for no label: classes seem to count from 0, which needs reduce_zero_label=False'
+            f'no mask contains the label {count}, the last class, while 0, {share:.1%} of the pixels, is '
+            'ignored: labels seem to start at 0, which needs reduce_zero_label=False'
         )
     return None
 
 
 def judge_overlap(training: Contents, other: Contents) -> None:
-    """Add a fault for each image that is both trained on and evaluated."""
+    """Add a fault to ``other`` for each image that is also in ``training``."""
     trained = {str(Path(path).resolve()) for path in training.sizes}
     for path in sorted(trained & {str(Path(path).resolve()) for path in other.sizes}):
-        other.fault('trained on, too', f'{path} is in {training.name}, too')
+        other.fault('trained on, too', f'{path} is also in {training.name}')
 
 
 def as_dict(contents: Contents) -> dict:
-    """Return plain values for JSON; ``labels`` has a row for each label on disk."""
+    """Return the contents as plain values for JSON; ``labels`` has one row per label on disk."""
     dataset, rows = contents.dataset, []
     if dataset is not None and contents.pixels:
         classes, table = dataset.metainfo['classes'], _label_table(contents, dataset)
@@ -352,7 +350,7 @@ def as_dict(contents: Contents) -> dict:
 
 
 def render(contents: Contents) -> str:
-    """Return the report about a data set as text."""
+    """Return the contents as a text report."""
     found = as_dict(contents)
     lines = [f'== {found["name"]}: {found["images"]} images']
     if found['heights']:

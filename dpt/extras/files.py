@@ -1,4 +1,4 @@
-"""Files that the tools read and write."""
+"""Find, check and write files for the tools."""
 
 import glob
 from collections.abc import Iterable
@@ -12,21 +12,21 @@ from dpt.checkpoints.write import write_whole
 IMAGE_SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.ppm', '.tif', '.tiff', '.webp')
 VIDEO_SUFFIXES = ('.avi', '.m4v', '.mkv', '.mov', '.mp4', '.mpeg', '.mpg', '.webm', '.wmv')
 PICTURE_SUFFIXES = ('.png', '.jpg', '.jpeg', '.webp')
-"""Formats of :func:`write_picture`."""
+"""Suffixes that :func:`write_picture` supports."""
 
 
 def find_files(source: str | Path) -> list[tuple[Path, Path]]:
-    """Find the images and videos that a path, a folder (with its subfolders) or a pattern names.
+    """Find the images and videos of a path, a folder (including subfolders) or a glob pattern.
 
     Args:
-        source: A file with any suffix, a folder, or a pattern of :mod:`glob`, which may contain ``**``.
+        source: A file with any suffix, a folder, or a :mod:`glob` pattern, which may contain ``**``.
 
     Returns:
-        (path, folder) pairs, sorted; the folder is the one that the user named, or the part of the pattern
-        before the first wildcard.
+        Sorted (path, folder) pairs; the folder is the given folder, that of the file, or the part of the
+        pattern before the first wildcard.
 
     Raises:
-        FileNotFoundError: If nothing matches, or neither images nor videos.
+        FileNotFoundError: If there are no images or videos.
     """
     path = Path(source).expanduser()
     if path.is_file():
@@ -45,39 +45,39 @@ def find_files(source: str | Path) -> list[tuple[Path, Path]]:
     found = [match for match in sorted(matches) if match.suffix.lower() in suffixes and match.is_file()]
     found = [match for match in found if not match.name.startswith('.')]
     if not found:
-        raise FileNotFoundError(f'{source}: no image or video there (looked for {" ".join(suffixes)})')
+        raise FileNotFoundError(f'{source}: no images or videos found (looked for {" ".join(suffixes)})')
     return [(match, root) for match in found]
 
 
 def is_video(path: Path) -> bool:
-    """Return whether the suffix of a file is that of a video."""
+    """Return whether a file has the suffix of a video."""
     return path.suffix.lower() in VIDEO_SUFFIXES
 
 
 def write_lines(path: Path, lines: Iterable[str]) -> None:
-    """Write a text file, complete or not at all."""
+    """Write lines to a text file, atomically."""
     write_whole(''.join(f'{line}\n' for line in lines).encode(), path)
 
 
 def write_labels(path: Path, labels: np.ndarray) -> None:
-    """Write labels of shape HxW as a grey PNG of 8 or, for another type than uint8, 16 bits."""
+    """Write labels of shape HxW atomically as a grey PNG, with 8 bits for uint8 and 16 bits otherwise."""
     if labels.dtype != np.uint8:
         labels = labels.astype(np.uint16)
     write_whole(cv2.imencode('.png', labels)[1].tobytes(), path)
 
 
 def write_picture(path: str | Path, picture: np.ndarray) -> None:
-    """Write an RGB picture, uint8 of shape HxWx3, in the format of the suffix, complete or not at all."""
+    """Write an RGB picture, uint8 of shape HxWx3, atomically in the format of the suffix."""
     _, content = cv2.imencode(Path(path).suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
     write_whole(content.tobytes(), Path(path))
 
 
 def check_picture_file(path: str | Path, suffixes: Iterable[str] = PICTURE_SUFFIXES) -> None:
-    """Check, before anything is computed, that a picture can be written to a file.
+    """Check the path of an output picture before anything is computed.
 
     Raises:
         FileNotFoundError: If its folder does not exist.
-        ValueError: If it ends in none of the suffixes.
+        ValueError: If it does not have one of the suffixes.
     """
     if Path(path).suffix.lower() not in suffixes:
         raise ValueError(f'{path}: the name must end in one of {", ".join(suffixes)}')
@@ -86,7 +86,7 @@ def check_picture_file(path: str | Path, suffixes: Iterable[str] = PICTURE_SUFFI
 
 
 def check_figure_file(path: str | Path) -> None:
-    """Check, as :func:`check_picture_file`, that matplotlib can write a file."""
+    """Check the path of an output figure, like :func:`check_picture_file`, for the formats of matplotlib."""
     from matplotlib.backend_bases import FigureCanvasBase
 
     check_picture_file(path, tuple(f'.{name}' for name in FigureCanvasBase.get_supported_filetypes()))

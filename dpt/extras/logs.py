@@ -1,4 +1,4 @@
-"""The scalars that a training logged, resumed sessions joined."""
+"""Read the scalars that a training logged, joining resumed sessions."""
 
 import json
 from dataclasses import dataclass, field
@@ -6,18 +6,18 @@ from pathlib import Path
 from statistics import mean, median
 
 LAST = 10
-"""Number of log lines at the end over which the loss in the table averages."""
+"""Number of last log lines over which the loss in the table is averaged."""
 
 
 @dataclass
 class RunLog:
-    """What one training logged.
+    """Log of a training.
 
     Args:
-        name: Work directory or file, as it was given.
-        sessions: Log files: one, and one for each resumed session.
-        train: Training lines by step, ascending: ``step``, ``loss``, ``lr``, ``time`` and others.
-        val: Validation lines by step, ascending: ``step``, ``mIoU`` and others.
+        name: Work directory or file, as given.
+        sessions: Log files, one per session.
+        train: Training lines sorted by step: ``step``, ``loss``, ``lr``, ``time`` and others.
+        val: Validation lines sorted by step: ``step``, ``mIoU`` and others.
     """
 
     name: str
@@ -26,31 +26,31 @@ class RunLog:
     val: list[dict] = field(default_factory=list)
 
     def join(self, path: Path, lines: list[dict]) -> None:
-        """Add a later session, which replaces what earlier ones logged from its first step on."""
+        """Add a later session, which replaces the lines of earlier sessions from its first step on."""
         train = [line for line in lines if 'loss' in line]
-        if not train:  # a test in the same folder, or a start that failed
+        if not train:  # a test in the same folder, or a failed start
             return
         first = min(line['step'] for line in lines)
         val = [line for line in lines if 'loss' not in line]
         self.train = [line for line in self.train if line['step'] < first] + train
-        # Validation at the step from which the session continues is kept: it is not repeated.
+        # The validation at the step from which the session resumes is kept, because it is not repeated.
         self.val = [line for line in self.val if line['step'] < first] + val
         if not any(line['step'] < first for line in self.train):
             self.sessions = []
         self.sessions.append(path)
 
     def series(self, key: str) -> tuple[list[int], list[float]]:
-        """Return the steps at which a value was logged, in training or validation, and the values."""
+        """Return the steps at which a training or validation value was logged, and the values."""
         lines = [line for line in (*self.train, *self.val) if key in line]
         return [line['step'] for line in lines], [line[key] for line in lines]
 
     def summary(self) -> dict[str, float | None]:
-        """Return the columns of the table; None for what was not logged."""
+        """Return the columns of the table; values that were not logged are None."""
         losses = self.series('loss')[1][-LAST:]
         steps, scores = self.series('mIoU')
         best = max(range(len(scores)), key=scores.__getitem__) if scores else None
         rates, times, memory = (self.series(key)[1] for key in ('images_per_s', 'time', 'memory'))
-        times = times[: len(self.train)]  # validation logs the time of an image
+        times = times[: len(self.train)]  # validation logs the time per image
         return {
             'iterations': self.train[-1]['step'],
             'loss': mean(losses),
@@ -65,26 +65,26 @@ class RunLog:
 
 
 def find_sessions(path: Path) -> list[Path]:
-    """Return the log files of a work directory, oldest first, or the given file.
+    """Return the log files of a work directory, oldest first, or the given log file.
 
     Raises:
         FileNotFoundError: If there is no log.
     """
     if path.is_file():
         return [path]
-    # The names of the sessions' folders are the times at which they began.
+    # The folder of a session is named after its start time.
     for pattern in ('*/vis_data/scalars.json', 'vis_data/scalars.json', 'scalars.json'):
         files = sorted(path.glob(pattern))
         if files:
             return files
     raise FileNotFoundError(
-        f'{path}: no log of a training: expected a work directory, with */vis_data/scalars.json in it, or '
+        f'{path}: no training log found: expected a work directory that contains */vis_data/scalars.json, or '
         'such a file'
     )
 
 
 def read_lines(path: Path) -> list[dict]:
-    """Read a log of one JSON object a line, except for an incomplete last line.
+    """Read a log with one JSON object per line, skipping an incomplete last line.
 
     Raises:
         ValueError: If a line is not a JSON object with a step.
@@ -102,41 +102,41 @@ def read_lines(path: Path) -> list[dict]:
             if number == len(lines) and found:
                 break
             raise ValueError(
-                f'{path}, line {number}: not a JSON object with a step, as vis_data/scalars.json holds them'
+                f'{path}, line {number}: not a JSON object with a step, as in vis_data/scalars.json'
             ) from None
-        # With log_with_hierarchy, names begin with the phase.
+        # With log_with_hierarchy=True, names begin with the phase.
         record = {key.removeprefix('train/').removeprefix('val/'): value for key, value in record.items()}
-        if 'base_lr' in record:  # of the config; lr is of the first parameter group
+        if 'base_lr' in record:  # the configured lr; 'lr' is that of the first group
             record['lr'] = record['base_lr']
         if 'loss' in record:
             train = record
-        elif train.get('epoch') == step:  # validations may be logged by epoch
+        elif train.get('epoch') == step:  # a validation may be logged by epoch
             step = train['step']
         found.append(dict(record, step=int(step)))
     return found
 
 
 def read_run(path: str | Path) -> RunLog:
-    """Read what a training logged.
+    """Read the log of a training.
 
     Args:
         path: Work directory, whose sessions are joined, or log file.
 
     Raises:
         FileNotFoundError: If there is no log.
-        ValueError: If a file is not a log, or contains no training iteration.
+        ValueError: If a file is not a log, or there is no training iteration.
     """
     path = Path(path)
     run = RunLog(str(path))
     for file in find_sessions(path):
         run.join(file, read_lines(file))
     if not run.train:
-        raise ValueError(f'{path}: the log holds no iteration of a training (a line with a loss)')
+        raise ValueError(f'{path}: the log has no training iteration (a line with a loss)')
     return run
 
 
 def table(runs: list[RunLog]) -> str:
-    """Format the summaries of runs as a table, a row each."""
+    """Format the summaries of runs as a table with one row per run."""
     names = [run.name if len(run.name) <= 40 else f'...{run.name[-37:]}' for run in runs]
     width = max(len('run'), *map(len, names))
     summaries = [run.summary() for run in runs]

@@ -1,4 +1,4 @@
-"""Pictures of predictions, drawn without a display."""
+"""Draw predictions, without a display."""
 
 from dpt.visualization.hook import SegVisualizationHook
 from dpt.visualization.overlay import (

@@ -1,4 +1,4 @@
-"""Draw some of the predictions in validation and test."""
+"""Hook that draws some of the predictions in validation and test."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,21 +23,20 @@ def spread(size: int, count: int, step: int = 1) -> set[int]:
 
 @HOOKS.register_module()
 class SegVisualizationHook(Hook):
-    """Draw the same images of the data set each time: ``num_images``, or every ``interval``-th.
+    """Draw predictions of the same images in each validation and test.
 
     The first process passes the pictures to the visualizer's backends (TensorBoard, files in the work
-    directory), where they have the iteration as step. A test with ``out_dir`` writes files instead, from
-    every process.
+    directory) with the iteration as step. In a test with ``out_dir``, every process writes files instead.
 
     Args:
         draw: Whether to draw at all.
         interval: Draw every image whose index in the data set is a multiple of this.
         num_images: Draw this number of images instead, spread evenly over those that the first process
-            reads; None for ``interval``.
-        show: Whether to open a window, too.
-        wait_time: Seconds to show it; 0 waits for a key.
-        backend_args: Arguments of mmengine's file backend that reads the images.
-        out_dir: Folder for ``<stem of the image>.png`` in a test.
+            reads; None uses ``interval``.
+        show: Whether to also open a window.
+        wait_time: Seconds to show the window; 0 waits for a key.
+        backend_args: Arguments of mmengine's file backend for reading the images.
+        out_dir: Folder for ``<image stem>.png`` in a test.
     """
 
     def __init__(
@@ -54,7 +53,7 @@ class SegVisualizationHook(Hook):
         if interval < 1:
             raise ValueError(f'interval must be 1 or more, not {interval}')
         if num_images is not None and num_images < 1:
-            raise ValueError(f'num_images must be 1 or more, or None for every interval-th, not {num_images}')
+            raise ValueError(f'num_images must be 1 or more, or None to use interval, not {num_images}')
         self.draw = draw
         self.interval = interval
         self.num_images = num_images
@@ -70,21 +69,21 @@ class SegVisualizationHook(Hook):
         self._chosen = spread(size, self.num_images or 0, get_dist_info()[1])
 
     def before_run(self, runner: Runner) -> None:
-        """Raise ValueError for a visualizer that would silently draw nothing."""
+        """Raise ValueError if the visualizer would silently draw nothing."""
         if self.draw and type(runner.visualizer).add_datasample is Visualizer.add_datasample:
             raise ValueError(
-                f'SegVisualizationHook(draw=True) needs a visualizer that draws segmentations, and '
+                f'SegVisualizationHook(draw=True) needs a visualizer that draws segmentations, but '
                 f'{type(runner.visualizer).__name__} does not: set '
                 "visualizer=dict(type='SegLocalVisualizer') "
                 'or default_hooks.visualization.draw=False'
             )
 
     def before_val_epoch(self, runner: Runner) -> None:
-        """Restart the count of images."""
+        """Reset the image count."""
         self._start(len(runner.val_dataloader.dataset))
 
     def before_test_epoch(self, runner: Runner) -> None:
-        """Restart the count of images."""
+        """Reset the image count."""
         self._start(len(runner.test_dataloader.dataset))
 
     def after_val_iter(
@@ -94,7 +93,7 @@ class SegVisualizationHook(Hook):
         data_batch: dict | tuple | list | None = None,
         outputs: Sequence[SegDataSample] | None = None,
     ) -> None:
-        """Draw a validated batch."""
+        """Draw a batch of the validation."""
         self._draw_batch(runner, outputs or (), 'val', None)
 
     def after_test_iter(
@@ -104,7 +103,7 @@ class SegVisualizationHook(Hook):
         data_batch: dict | tuple | list | None = None,
         outputs: Sequence[SegDataSample] | None = None,
     ) -> None:
-        """Draw a tested batch."""
+        """Draw a batch of the test."""
         self._draw_batch(runner, outputs or (), 'test', self.out_dir)
 
     def _draw_batch(
@@ -112,7 +111,7 @@ class SegVisualizationHook(Hook):
     ) -> None:
         rank, world_size = get_dist_info()
         for sample in outputs:
-            # The sampler distributes the images to the processes in turn.
+            # The sampler assigns the images to the processes in turn.
             index = self._num_seen * world_size + rank
             self._num_seen += 1
             if not self._is_wanted(index) or (out_dir is None and rank != 0):
@@ -143,10 +142,10 @@ class SegVisualizationHook(Hook):
         content = fileio.get(path, backend_args=self.backend_args)
         image = mmcv.imfrombytes(content) if content else None
         if image is None:
-            raise ValueError(f'{path}: not an image that can be read')
+            raise ValueError(f'{path}: cannot be read as an image')
         return mmcv.bgr2rgb(image)
 
 
 def _iteration(runner: Runner) -> int:
-    # In a test, reading runner.iter would build the training loop, which needs the training data.
+    # In a test, runner.iter would build the training loop, which requires the training data.
     return runner.iter if isinstance(runner._train_loop, BaseLoop) else 0

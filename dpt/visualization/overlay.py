@@ -1,7 +1,7 @@
-"""Pictures of label maps as arrays: overlays, errors, legends, and titled panels side by side.
+"""Draw label maps as arrays: overlays, errors, legends, and titled panels side by side.
 
-Pictures are RGB, uint8, of shape HxWx3; label maps are integers of shape HxW. Labels outside the classes,
-such as 255, mean that a pixel is not labelled.
+Pictures are RGB, uint8, of shape HxWx3; label maps are integers of shape HxW. Pixels with a label that is not
+a class, such as 255, are unlabelled.
 """
 
 from collections.abc import Sequence
@@ -13,15 +13,15 @@ WHITE, INK = (255, 255, 255), (32, 32, 32)
 ERROR_COLOUR = (235, 45, 45)
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 MIN_PANEL_WIDTH = 320
-"""Narrower images are enlarged, so that titles and legend fit."""
+"""Narrower images are enlarged so that titles and legend fit."""
 
 
 def default_palette(num_classes: int) -> np.ndarray:
-    """Return uint8 colours of shape Kx3, each as different as possible from greys and those before it."""
+    """Return uint8 colours of shape Kx3, each as far as possible from greys and the previous colours."""
     levels = np.linspace(40, 240, 15)
     candidates = np.stack(np.meshgrid(levels, levels, levels), axis=-1).reshape(-1, 1, 3).astype(np.uint8)
     seen = cv2.cvtColor(candidates, cv2.COLOR_RGB2LAB).reshape(-1, 3).astype(np.float32)
-    # Greys belong to unlabelled pixels and to the image: the first colour is already far from them.
+    # The image and unlabelled pixels are grey, so even the first colour must be far from grey.
     taken = np.abs(seen[:, 1:] - 128).max(axis=1)
     colours = np.zeros((num_classes, 3), np.uint8)
     for k in range(num_classes):
@@ -38,13 +38,13 @@ def present_classes(num_classes: int, *label_maps: np.ndarray) -> list[int]:
 
 
 def draw_overlay(image: np.ndarray, labels: np.ndarray, palette: np.ndarray, alpha: float) -> np.ndarray:
-    """Blend the colours of classes over an image: ``(1 - alpha) * image + alpha * colour``.
+    """Blend class colours over an image: ``(1 - alpha) * image + alpha * colour``.
 
     Args:
         image: Picture of shape HxWx3.
-        labels: Label map of shape HxW; pixels without a label are blended with black.
+        labels: Label map of shape HxW; unlabelled pixels are blended with black.
         palette: uint8 colours of shape Kx3.
-        alpha: Between 0 (the image alone) and 1 (the colours alone).
+        alpha: Between 0 (only the image) and 1 (only the colours).
     """
     _check_size(image, labels)
     num_classes = len(palette)
@@ -57,10 +57,10 @@ def draw_overlay(image: np.ndarray, labels: np.ndarray, palette: np.ndarray, alp
 def draw_errors(
     image: np.ndarray, prediction: np.ndarray, truth: np.ndarray, num_classes: int
 ) -> tuple[np.ndarray, float]:
-    """Draw wrong pixels in red on the dimmed grey image, and unlabelled pixels dark and hatched.
+    """Draw wrong pixels in red on a dimmed grey image, and unlabelled pixels dark and hatched.
 
     Returns:
-        The picture, and the share of labelled pixels that are wrong (NaN if no pixel is labelled).
+        The picture, and the share of wrong labelled pixels (NaN if no pixel is labelled).
     """
     _check_size(image, prediction)
     _check_size(image, truth)
@@ -87,8 +87,8 @@ def _check_size(image: np.ndarray, labels: np.ndarray) -> None:
         raise ValueError(f'the image must be RGB, uint8, HxWx3, not {image.dtype} of shape {image.shape}')
     if labels.shape != image.shape[:2]:
         raise ValueError(
-            f'labels of size {labels.shape} do not fit an image of size {image.shape[:2]} (height, width): '
-            f'load annotations after the resizing, so that they keep the size of the original image'
+            f'labels of size {labels.shape} do not match an image of size {image.shape[:2]} (height, width): '
+            f'load annotations after resizing, so that they keep the size of the original image'
         )
 
 
@@ -121,15 +121,14 @@ def draw_legend(names: Sequence[str], colours: np.ndarray, width: int, text_heig
 def compose(
     panels: Sequence[tuple[str, np.ndarray]], names: Sequence[str] = (), colours: np.ndarray | Sequence = ()
 ) -> np.ndarray:
-    """Put titled panels side by side, and a legend beneath.
+    """Draw titled panels side by side, with a legend below.
+
+    Panels narrower than :data:`MIN_PANEL_WIDTH` are enlarged by an integer factor.
 
     Args:
-        panels: Titles and pictures, all of one size.
+        panels: Titles and pictures, all of the same size.
         names: N names in the legend.
         colours: uint8 colours of shape Nx3.
-
-    Returns:
-        A picture, in which panels narrower than :data:`MIN_PANEL_WIDTH` are enlarged by an integer factor.
     """
     factor = -(-MIN_PANEL_WIDTH // panels[0][1].shape[1])
     height, width = (factor * length for length in panels[0][1].shape[:2])
@@ -153,11 +152,11 @@ def contact_sheet(
     names: Sequence[str] = (),
     colours: np.ndarray | Sequence = (),
 ) -> np.ndarray:
-    """Put titled panels in rows, and one legend beneath all.
+    """Draw titled panels in rows, with one legend below.
 
     Args:
-        panels: Titles and pictures of any sizes; smaller ones are padded with white.
-        columns: Panels in a row.
+        panels: Titles and pictures of any size; smaller ones are padded with white.
+        columns: Number of panels per row.
         names: N names in the legend.
         colours: uint8 colours of shape Nx3.
     """
@@ -182,7 +181,7 @@ def _text_height_over(width: int) -> int:
 
 
 def _font(text_height: int) -> tuple[float, int]:
-    """Return the scale and thickness of the font for a height of capital letters in pixels."""
+    """Return the scale and thickness of the font for a capital letter height in pixels."""
     (_, height), _ = cv2.getTextSize('X', FONT, 1, 1)
     return text_height / height, max(round(text_height / 12), 1)
 

@@ -1,4 +1,4 @@
-"""Draw segmentations and pass the pictures to files, trackers or a window."""
+"""Draw segmentations and send the pictures to files, trackers or a window."""
 
 import os
 import sys
@@ -25,16 +25,16 @@ from dpt.visualization.overlay import (
 
 @VISUALIZERS.register_module()
 class SegLocalVisualizer(Visualizer):
-    """Draw the image, the truth, the prediction and its errors side by side, over a legend.
+    """Draw the image, the truth, the prediction and its errors side by side, above a legend.
 
-    The runner's loops set ``dataset_meta``, whose classes and colours replace those given here. Classes
-    without colours get default ones.
+    The runner's loops set ``dataset_meta``, whose classes and colours replace the arguments. Without a
+    palette, default colours are used.
 
     Args:
         name: Name of the instance.
         image: Initial RGB image, of shape HxWx3.
         vis_backends: Configs of the backends that store pictures and scalars.
-        save_dir: Folder of the backends; without it, those that need a folder store nothing.
+        save_dir: Folder of the backends; without it, backends that need a folder store nothing.
         classes: Names of the K classes.
         palette: K colours (red, green, blue) from 0 to 255.
         alpha: Weight of the colours over the image, between 0 and 1.
@@ -69,8 +69,8 @@ class SegLocalVisualizer(Visualizer):
         colours = default_palette(len(classes)) if palette is None else np.asarray(palette)
         if classes and colours.shape != (len(classes), 3):
             raise ValueError(
-                f'the palette must hold a colour (red, green, blue) for each of the {len(classes)} classes, '
-                f'but is of shape {colours.shape}: correct metainfo of the dataset, or leave the palette out'
+                f'the palette must have a colour (red, green, blue) for each of the {len(classes)} classes, '
+                f'but has shape {colours.shape}: correct metainfo of the dataset, or omit the palette'
             )
         self._dataset_meta = dataset_meta
         self._classes, self._palette = classes, colours.astype(np.uint8)
@@ -97,7 +97,7 @@ class SegLocalVisualizer(Visualizer):
         prediction = _labels(data_sample, 'pred_sem_seg') if draw_pred else None
         drawn = [labels for labels in (truth, prediction) if labels is not None]
         if drawn and not self._classes:
-            raise ValueError('SegLocalVisualizer needs the names of the classes: set classes or dataset_meta')
+            raise ValueError('SegLocalVisualizer needs class names: set classes or dataset_meta')
         num_classes = len(self._classes)
         panels = [('image', image)]
         if truth is not None:
@@ -125,12 +125,12 @@ class SegLocalVisualizer(Visualizer):
         out_file: str | None = None,
         step: int = 0,
     ) -> None:
-        """Draw one image as :meth:`render` does, and show or store it.
+        """Draw one image with :meth:`render`, and show or store it.
 
-        Every process writes files; only the first one shows windows and uses backends.
+        All processes write files; only the first one shows windows and uses backends.
 
         Args:
-            name: Name in the backends and of the window.
+            name: Name of the window and of the picture in the backends.
             image: RGB, uint8, of shape HxWx3.
             data_sample: Truth and prediction of the image.
             draw_gt: Whether to draw the truth.
@@ -147,9 +147,9 @@ class SegLocalVisualizer(Visualizer):
         if show:
             names = ('DISPLAY', 'WAYLAND_DISPLAY', 'MPLBACKEND')
             if sys.platform == 'linux' and not any(os.environ.get(name) for name in names):
-                # mmengine would wait for a key in a window that nobody sees.
+                # mmengine would wait for a key press without showing a window.
                 raise ValueError(
-                    'show=True needs a display, which was not found: write files with out_file or out_dir'
+                    'show=True needs a display, but none was found: write files with out_file or out_dir'
                 )
             self.show(picture, win_name=name, wait_time=wait_time)
         if out_file is None:
@@ -168,10 +168,10 @@ def _labels(data_sample: SegDataSample | None, key: str) -> np.ndarray | None:
 
 @VISBACKENDS.register_module()
 class MLflowVisBackend(_MLflowVisBackend):
-    """mmengine's MLflow backend, with pictures by key and step.
+    """mmengine's MLflow backend, but with a key and a step for each picture.
 
-    mmengine 0.10.7 passes the name as a file name, which MLflow refuses without a suffix, and no step, so
-    that each validation would replace the pictures of the previous one.
+    mmengine 0.10.7 passes the name as a file name, which MLflow rejects without a suffix, and no step, so
+    that each validation would overwrite the pictures of the previous one.
     """
 
     @force_init_env

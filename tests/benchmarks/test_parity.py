@@ -215,7 +215,7 @@ def test_table_shows_differences_tolerances_and_verdicts() -> None:
     ('arguments', 'message'),
     [
         (['--links', 'model,los'], "unknown ['los']; choose from model,loss"),
-        (['--peer-python', '/nowhere/python'], 'setup_peer.sh makes it'),
+        (['--peer-python', '/nowhere/python'], 'create it with benchmarks/setup_peer.sh'),
         (['--data-root', '/nowhere', '--links', 'pipelines'], '/nowhere with images/'),
     ],
 )

@@ -47,7 +47,7 @@ def test_figures_within_limits_hold() -> None:
     ('changes', 'expected'),
     [
         (dict(train=dict(matrix_rate=9e14)), ['share of the measured bf16 matrix rate']),
-        (dict(train=dict(added_mib=140.0)), ['memory added an image, against bf16 AMP']),
+        (dict(train=dict(added_mib=140.0)), ['memory added per image, against bf16 AMP']),
         (dict(reference_fp32=dict(seconds=16 / 101)), ['against fp32']),
         (dict(reference_amp=dict(seconds=16 / 170)), ['against bf16 AMP']),
         (dict(infer=dict(seconds=16 / 890)), ['inference, bf16, batch 16']),
@@ -63,7 +63,7 @@ def test_figure_beyond_limit_fails_its_line(changes: dict, expected: list[str]) 
 
 def test_the_faster_training_counts_with_its_own_memory() -> None:
     slow = dict(seconds=16 / 200)
-    assert failing(train=slow) == ['memory added an image, against bf16 AMP']
+    assert failing(train=slow) == ['memory added per image, against bf16 AMP']
     assert 'the faster one' in failing(train=slow, train_compiled=slow)
 
 

@@ -72,7 +72,7 @@ def test_truncated_download_is_not_kept(web, content, suffix, announced):
     body, path = content(suffix=suffix), f'/x{suffix}'
     length = len(body) if announced else None
     web.files[path] = (body[:-100], length)
-    words = f'download failed .*{len(body) - 100} of {len(body)} bytes' if announced else 'was not kept'
+    words = f'download failed .*{len(body) - 100} of {len(body)} bytes' if announced else 'was deleted'
     with pytest.raises(ValueError, match=rf'{path}: .*{words}'):
         web.read(path)
     assert not web.cached()
@@ -90,7 +90,7 @@ def test_page_instead_of_the_file_is_not_kept(web, name):
     page = b'<!DOCTYPE html><html>Please log in</html>'
     web.files[f'/{name}'] = (page, len(page))
     for _ in range(2):
-        with pytest.raises(ValueError, match=rf'/{name}: what the server sent .* was not kept') as caught:
+        with pytest.raises(ValueError, match=rf'/{name}: the downloaded file .* was deleted') as caught:
             web.read(f'/{name}')
         assert '.partial' not in str(caught.value)
         assert not web.cached()
@@ -114,6 +114,6 @@ def test_hash_in_the_name_is_checked(web, content):
 def test_payload_from_the_web_is_refused(web, content):
     body = content(hook=print)
     web.files['/x.pth'] = (body, len(body))
-    with pytest.raises(ValueError, match=r'/x\.pth: .* asks for print'):
+    with pytest.raises(ValueError, match=r'/x\.pth: .* would run print'):
         web.read('/x.pth')
     assert not web.cached()

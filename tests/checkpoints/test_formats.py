@@ -172,10 +172,10 @@ class TestGoogle:
         arrays = {key: torch.from_numpy(array) for key, array in google_arrays().items()}
         query = 'Transformer/encoderblock_1/MultiHeadDotProductAttention_1/query/kernel'
         flat = {**arrays, query: arrays[query].reshape(WIDTH, WIDTH)}
-        with pytest.raises(ValueError, match=f'{query} is of shape 24x24, expected 3 dimensions'):
+        with pytest.raises(ValueError, match=f'{query} has shape 24x24, expected 3 dimensions'):
             convert_known(flat, BACKBONE_FORMATS)
         del arrays[query]
-        with pytest.raises(ValueError, match=r'layers\.1\.attn\.attn\.in_proj_weight .* lacks query beside'):
+        with pytest.raises(ValueError, match=r'layers\.1\.attn\.attn\.in_proj_weight .* lacks query; it has'):
             convert_known(arrays, BACKBONE_FORMATS)
 
 
@@ -258,7 +258,7 @@ class TestRefusals:
             ('samvit_base_patch16', ('SAM', 'relative positions', 'blocks.0.attn.rel_pos_h')),
             ('beit_base_patch16_224', ('BEiT', 'relative position bias', 'blocks.0.attn.q_bias')),
             ('beitv2_base_patch16_224', ('BEiT',)),
-            ('vit_base_patch16_clip_224', ('CLIP', 'normalised before the first layer', 'norm_pre.weight')),
+            ('vit_base_patch16_clip_224', ('CLIP', 'a norm before the first layer', 'norm_pre.weight')),
             ('vit_base_patch16_siglip_224', ('SigLIP', 'no class token', 'attn_pool.latent')),
             ('vit_base_patch14_reg4_dinov2', ('registers', 'reg_token')),
             ('deit_base_distilled_patch16_224', ('distilled DeiT', '--drop-dist-token', 'dist_token')),

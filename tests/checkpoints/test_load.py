@@ -54,7 +54,7 @@ class TestModel:
         zeros = {f'backbone.{PATCH_BIAS}': torch.zeros(4)}
         assert_holds(module, {report.mapped[key]: value for key, value in source.items()} | zeros)
         assert f'loaded {len(source)}/{len(source) + 1} tensors' in line
-        assert '(MMSegmentation DPT keys; patch bias absent: zeros)' in line
+        assert '(MMSegmentation DPT keys; patch bias missing: set to zero)' in line
         load_backbone(backbone, path)
         assert bool((backbone.state_dict()[PATCH_BIAS] == 0).all())
 
@@ -233,7 +233,7 @@ class TestBackbone:
 
     def test_positions_without_a_square_grid(self, save):
         path, _ = save({**backbone_shapes(), 'pos_embed': (1, 12, 4)})
-        message = refused(load_backbone, Holder(backbone_shapes()), path, 'holds 12 positions')
+        message = refused(load_backbone, Holder(backbone_shapes()), path, 'has 12 positions')
         assert 'img_size' not in message
 
     @pytest.mark.parametrize(
@@ -292,7 +292,7 @@ class TestOwnParts:
             'looked for the keys of',
             '1 missing in the file: decode_head.classify.bias',
             '1 not in the model: decode_head.temperature',
-            '1 of another shape: decode_head.classify.weight: 7 float32 in the file',
+            '1 with another shape: decode_head.classify.weight: 7 float32 in the file',
         )
         looked_for, found = message.split('; found ')
         assert 'backbone.patch_embed.projection.weight' not in looked_for  # it is in the file
@@ -325,7 +325,7 @@ class TestNotFinite:
             tensors['backbone.layers.1.ln2.bias'][0] = value
 
         path, _ = save(model_shapes(), edit)
-        words = f'layers.1.ln2.bias holds {kind} (1 of 4 numbers', 'take an earlier checkpoint'
+        words = f'layers.1.ln2.bias contains {kind} (1 of 4 values', 'use an earlier checkpoint'
         assert '\n' not in refused(load_model, Holder(model_shapes()), path, *words)
         refused(load_backbone, Holder(backbone_shapes()), path, *words)
 
@@ -333,7 +333,7 @@ class TestNotFinite:
     def test_low_precision_is_checked(self, save, dtype):
         nan = torch.full((5, 4, 1, 1), float('nan')).to(dtype)
         path, _ = save(model_shapes(), lambda tensors: tensors.update({CLASSIFIER: nan}))
-        refused(load_model, Holder(model_shapes()), path, f'{CLASSIFIER} holds NaN (20 of 20')
+        refused(load_model, Holder(model_shapes()), path, f'{CLASSIFIER} contains NaN (20 of 20')
 
     def test_tensors_that_are_not_loaded_may_be_nan(self, save):
         path, tensors = save(model_shapes(), lambda tensors: tensors[CLASSIFIER].fill_(float('nan')))

@@ -76,7 +76,7 @@ def test_full_disk_leaves_the_old_file_alone(tmp_path, tensors, suffix, monkeypa
 
 def test_damaged_or_absent_metadata(tmp_path, tensors):
     save_weights(tensors, {'dataset_meta': '{"classes": '}, tmp_path / 'x.safetensors')
-    with pytest.raises(ValueError, match=r"x\.safetensors: metadata 'dataset_meta' are not the JSON"):
+    with pytest.raises(ValueError, match=r"x\.safetensors: metadata 'dataset_meta' are not valid JSON"):
         read_meta(tmp_path / 'x.safetensors')
     torch.save({'a': torch.ones(1)}, tmp_path / 'x.pth')
     assert read_meta(tmp_path / 'x.pth') == {}
@@ -116,7 +116,7 @@ def test_config_text_is_read_as_data():
         ("a = dict(**{'b': 1})", 'not plain data'),
         ('a.b = 1', 'not plain data'),
         ('a = [x for x in y]', 'not plain data'),
-        ('a = (', 'not a config as text'),
+        ('a = (', 'not the text of a config'),
     ],
 )
 def test_config_text_that_would_run_is_refused(tmp_path, monkeypatch, text, words):

@@ -71,7 +71,9 @@ def test_missing_annotations_are_explained(tmp_path):
 def test_full_release_is_recognised(tmp_path, below):
     (tmp_path / 'ADE20K_2021_17_01/images/ADE/training').mkdir(parents=True)
     message = error_of(tmp_path / below)
-    assert re.search(rf'{tmp_path}/ADE20K_2021_17_01 is of the full ADE20K release.*wrong archive', message)
+    assert re.search(
+        rf'{tmp_path}/ADE20K_2021_17_01 belongs to the full ADE20K release.*wrong archive', message
+    )
 
 
 def test_full_release_is_recognised_by_its_masks(tmp_path):
@@ -80,9 +82,9 @@ def test_full_release_is_recognised_by_its_masks(tmp_path):
     for name in ('ADE_train_1.jpg', 'ADE_train_1_seg.png'):
         cv2.imwrite(str(scene / name), np.zeros((4, 4, 3), np.uint8))
     message = error_of(tmp_path)
-    assert 'ADE_train_1_seg.png is of the full ADE20K release' in message
+    assert 'ADE_train_1_seg.png belongs to the full ADE20K release' in message
 
 
 def test_data_root_one_level_too_high_is_recognised(tmp_path):
     (tmp_path / 'ADEChallengeData2016').mkdir()
-    assert f'{tmp_path}/ADEChallengeData2016 exists: set data_root to that' in error_of(tmp_path)
+    assert f'{tmp_path}/ADEChallengeData2016 exists: set data_root to it' in error_of(tmp_path)

@@ -130,7 +130,9 @@ def test_bad_samples_are_counted_over_all_workers(make_root):
     assert len(paths(SeededDataset(allowed), draws())) == 16  # each is met twice
     dataset = SeededDataset(build(root, max_bad_samples=2))
     loader = DataLoader(dataset, sampler=draws(), num_workers=2, collate_fn=list)
-    expected = r'bad sample number 3, more than max_bad_samples=2; tools/check_data.py lists them all'
+    expected = (
+        r'bad sample number 3, which exceeds max_bad_samples=2; tools/check_data.py lists all bad samples'
+    )
     with pytest.raises(BadSampleError, match=expected) as caught:
         list(loader)
     line = explain(caught.value)

@@ -31,8 +31,8 @@ def test_error_names_file_value_and_remedy(tmp_path):
     with pytest.raises(BadSampleError) as caught:
         LoadAnnotations()(sample(tmp_path / 'm.png', disk, 3))
     assert str(caught.value) == (
-        f'mask {tmp_path}/m.png holds the label 9, 77, trained as 9, 77, but the 3 classes are 0 to 2 and '
-        '255 is ignored: name all classes in metainfo, or write 255 where no class applies'
+        f'mask {tmp_path}/m.png contains the label 9, 77, used as class 9, 77, but the 3 classes are 0 to 2 '
+        'and 255 is ignored: list all classes in metainfo, or label pixels without a class 255'
     )
     assert caught.value.kind == 'label outside the classes'
 
@@ -48,7 +48,7 @@ def test_one_label_too_many_suggests_reduce_zero_label(tmp_path):
 
 def test_error_names_label_on_disk_and_trained_label(tmp_path):
     disk = np.array([[0, 1, 9]], np.uint8)
-    with pytest.raises(BadSampleError, match=re.escape('holds the label 9, trained as 8,')):
+    with pytest.raises(BadSampleError, match=re.escape('contains the label 9, used as class 8,')):
         LoadAnnotations()(sample(tmp_path / 'm.png', disk, 3, reduce_zero_label=True))
 
 

@@ -190,7 +190,7 @@ def test_missing_classes_raise(tmp_path):
 
 @pytest.mark.parametrize('extra', [{'reduce_zero_label': True}, {'metainfo': {'classes': ['car']}}])
 def test_other_ignore_index_conflicts_with_255(make_root, extra):
-    with pytest.raises(ValueError, match='ignore_index=0 does not go with'):
+    with pytest.raises(ValueError, match='ignore_index=0 cannot be combined with'):
         build(make_root('a'), Streets, ignore_index=0, **extra)
     assert build(make_root('a'), Streets, ignore_index=0).metainfo['ignore_index'] == 0
 

@@ -108,7 +108,7 @@ def serve(tmp_path: Path) -> Iterator[Callable]:
 def test_an_interrupted_download_continues(serve, tmp_path: Path, ranges: bool) -> None:
     content, target = bytes(range(256)) * 40, tmp_path / 'new' / 'a.zip'
     url, handler = serve(content, ranges=ranges, cut=4000)
-    with pytest.raises(ValueError, match='4,000 bytes are kept in .*a.zip.part: run this again'):
+    with pytest.raises(ValueError, match='4,000 bytes are kept in .*a.zip.part. Run this again'):
         download(url, target)
     assert not target.exists()
     handler.limit = None
@@ -129,7 +129,7 @@ def test_a_complete_or_too_long_part_is_handled(serve, tmp_path: Path) -> None:
 
 
 def test_an_unreachable_server_is_reported(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match='download failed .* give it as --archive FILE'):
+    with pytest.raises(ValueError, match='download failed .* pass --archive FILE'):
         download('http://127.0.0.1:9/a.zip', tmp_path / 'a.zip')
 
 
@@ -141,7 +141,7 @@ def test_the_tool_downloads_unpacks_and_verifies(serve, tool_main, tmp_path: Pat
     run = functools.partial(tool_main(TOOL), '--root', tmp_path / 'ade')
     assert run('--url', url) == 1
     told = capsys.readouterr().err
-    assert f'{ade20k.SHA1} was expected' in told
+    assert f'expected {ade20k.SHA1}' in told
     assert '--sha1 any' in told
     assert not (tmp_path / 'ade' / ARCHIVE).exists()
     sha1 = hashlib.sha1(archive.read_bytes()).hexdigest()
@@ -176,7 +176,7 @@ def test_other_archives_are_refused(tmp_path: Path) -> None:
     full = make_zip(
         tmp_path / 'full.zip', {'ADE20K_2021_17_01/images/ADE/training/a/ADE_train_00000001_seg.png': b''}
     )
-    with pytest.raises(ValueError, match='is the full ADE20K release .* another archive'):
+    with pytest.raises(ValueError, match='is the full ADE20K release .*; the benchmark'):
         check_archive(full)
     files = contents()
     del files[f'{ARCHIVE}/annotations/training/ADE_train_00000002.png']
@@ -219,7 +219,7 @@ def test_empty_folders_and_missing_masks_are_reported(tmp_path: Path) -> None:
     assert check_folder(folder) == []
     (folder / 'annotations' / 'training' / 'ADE_train_00000003.png').unlink()
     assert check_folder(folder) == ['training: 1 images have no mask, the first ADE_train_00000003']
-    with pytest.raises(ValueError, match='exists: move it away'):
+    with pytest.raises(ValueError, match='exists: move it to unpack again'):
         unpack(tmp_path / 'a.zip', tmp_path)
 
 
@@ -250,10 +250,13 @@ def test_missing_extra_and_resized_images_are_reported(listed) -> None:
         (line,) = compare_with_release({**listed, names[1200]: size})
         assert line.startswith(f'sizes of {names[1000]} to {names[1999]} differ')
     (line,) = compare_with_release({**listed, names[0].replace('00000001', '00099999'): (4, 4)})
-    assert 'full ADE20K release, the wrong archive' in line
+    assert 'full ADE20K release, which is the wrong archive' in line
 
 
 def test_other_names_and_mixed_splits_are_reported() -> None:
-    assert 'not named as in ADEChallengeData2016, such as a.jpg' in compare_with_release({'a.jpg': (4, 4)})[0]
+    assert (
+        'image names are not in ADEChallengeData2016, such as a.jpg'
+        in compare_with_release({'a.jpg': (4, 4)})[0]
+    )
     mixed = {split.name(1): (4, 4) for split in ade20k.SPLITS.values()}
-    assert compare_with_release(mixed) == ['the folder mixes images of training and validation']
+    assert compare_with_release(mixed) == ['the folder mixes training and validation images']

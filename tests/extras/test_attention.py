@@ -109,7 +109,7 @@ def test_what_cannot_be_shown_is_refused():
         attention_maps(tiny(), torch.zeros(1, 3, 32, 48), (32, 0))
     other = nn.Module()
     other.backbone = nn.Conv2d(3, 8, 3)
-    with pytest.raises(ValueError, match='need a ViT as backbone, not Conv2d'):
+    with pytest.raises(ValueError, match='require a ViT backbone, not Conv2d'):
         attention_maps(other, torch.zeros(1, 3, 32, 32))
 
 

@@ -134,7 +134,7 @@ def test_unused_files_and_repeated_names_are_noted(make_root):
     notes = check(root).notes
     assert 'images/b.JPG is not used' in notes['unused image'][0]
     assert 'annotations/b.png belongs to no image' in notes['mask without image'][0]
-    assert notes['same name'] == ['2 images are called a, in different folders']
+    assert notes['same name'] == ['2 images in different folders are named a']
 
 
 def test_images_listed_twice_are_faults(make_root):
@@ -149,7 +149,7 @@ def test_images_both_trained_on_and_evaluated_are_faults(make_root):
     training, validation = check(root), check(root, ann_file='val.txt', name='val_dataloader')
     judge_overlap(training, validation)
     assert validation.faults['trained on, too'] == [
-        f'{root.resolve()}/images/b.jpg is in train_dataloader, too'
+        f'{root.resolve()}/images/b.jpg is also in train_dataloader'
     ]
 
 
@@ -171,7 +171,7 @@ def test_a_test_set_without_masks_needs_none(make_root):
 def test_absent_classes_are_faults_in_training_only(make_root):
     root = make_root('a')
     mask(root, 'a', np.minimum(LABELS, 3).astype(np.uint8))
-    assert check(root).faults == {'class never seen': ['class 4 (z) has no pixel']}
+    assert check(root).faults == {'class never seen': ['class 4 (z) has no pixels']}
     assert list(check(root, name='val_dataloader').notes) == ['class never seen']
 
 
@@ -181,7 +181,7 @@ def test_labels_that_count_from_1_are_suspected(make_root):
     found = check(root)
     assert set(found.faults) == {'label outside the classes', 'reduce_zero_label'}
     (why,) = found.faults['reduce_zero_label']
-    assert 'labels up to 5, one more than the last of 5 classes' in why
+    assert 'labels up to 5, but the last of 5 classes is 4' in why
     assert 'needs reduce_zero_label=True' in why
     assert check(root, reduce_zero_label=True).faults == {}
 
@@ -190,7 +190,7 @@ def test_labels_that_count_from_0_are_suspected(make_root):
     root = make_root('a')
     mask(root, 'a', LABELS.astype(np.uint8))
     (why,) = check(root, reduce_zero_label=True).faults['reduce_zero_label']
-    assert 'no mask holds the label 5' in why
+    assert 'no mask contains the label 5' in why
     assert 'needs reduce_zero_label=False' in why
 
 

@@ -24,7 +24,7 @@ def test_folders_and_patterns_are_searched_in_order(tmp_path: Path) -> None:
 
 def test_finding_nothing_is_an_error(tmp_path: Path) -> None:
     for source in (tmp_path, f'{tmp_path}/*.webp'):
-        with pytest.raises(FileNotFoundError, match='no image or video there'):
+        with pytest.raises(FileNotFoundError, match='no images or videos found'):
             find_files(source)
     with pytest.raises(FileNotFoundError, match='gone does not exist'):
         find_files('gone')

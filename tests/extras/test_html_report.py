@@ -112,7 +112,7 @@ def test_without_a_test_it_is_said_how_to_make_one(work_dir):
     text = Page(make_report(work_dir)).text
     assert 'tools/test.py CONFIG CHECKPOINT --scores' in text
     shutil.rmtree(work_dir / '20260101_000000/vis_data/vis_image')
-    assert 'none were drawn' in Page(make_report(work_dir)).text
+    assert 'No pictures: set' in Page(make_report(work_dir)).text
 
 
 def test_missing_pictures_are_counted(tested):
@@ -127,7 +127,7 @@ def test_files_that_were_named_must_be_there(tested):
         make_report(tested, pictures=tested / 'gone')
     content = (tested / 'show/b.png').read_bytes()
     (tested / 'show/b.png').write_bytes(b'')
-    with pytest.raises(ValueError, match=r'b\.png: not a picture'):
+    with pytest.raises(ValueError, match=r'b\.png: cannot be read as a picture'):
         make_report(tested)
     (tested / 'show/b.png').write_bytes(content)
     (tested / 'run_info_2.json').write_text('{}')

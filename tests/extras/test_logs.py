@@ -89,8 +89,8 @@ def test_logs_with_the_phase_before_each_name(tmp_path):
         ('no json\n{"step": 1, "loss": 2}\n', 'line 1: not a JSON object'),
         ('{"loss": 2}\n', 'line 1: not a JSON object with a step'),
         ('[1]\n', 'line 1'),
-        ('', 'no iteration of a training'),
-        ('{"step": 1, "mIoU": 2}\n', 'no iteration of a training'),
+        ('', 'no training iteration'),
+        ('{"step": 1, "mIoU": 2}\n', 'no training iteration'),
     ],
 )
 def test_what_is_no_log_is_named(tmp_path, content, message):

@@ -57,7 +57,7 @@ def test_annotations_are_found_by_name_and_common_end(photos, end: str) -> None:
     pairs = pair(images, folder)
     assert pairs.found == [(f'{name}.jpg', f'{name}{end}') for name in ('a', 'a_1', 'sub/c')]
     assert (pairs.mask_end, pairs.image_suffix) == (end, '.jpg')
-    assert pairs.notes == ['1 images without annotation are left out, such as alone.jpg']
+    assert pairs.notes == ['skipped 1 images without annotation, such as alone.jpg']
 
 
 def test_jpeg_masks_are_refused(photos) -> None:
@@ -69,7 +69,9 @@ def test_jpeg_masks_are_refused(photos) -> None:
 def test_folders_without_common_names_are_refused(photos, tmp_path: Path) -> None:
     images, folder = photos(masks(LABELS), 'a')
     (folder / 'a.png').rename(folder / 'z.png')
-    with pytest.raises(ValueError, match=r'no file of .*masks is named as an image of .*z.png beside a.jpg'):
+    with pytest.raises(
+        ValueError, match=r'no file in .*masks matches the name of an image .*z.png and a.jpg'
+    ):
         pair(images, folder)
     with pytest.raises(FileNotFoundError, match='nowhere is not a folder'):
         pair(images, tmp_path / 'nowhere')
@@ -82,7 +84,7 @@ def test_index_masks_from_0_are_read_in_place(photos) -> None:
     assert proposal.table == {0: 0, 1: 1, 2: 2, 255: 255}
     assert reads_in_place(pairs, proposal)
     assert not proposal.reduce_zero_label
-    assert "where it means 'no label', add --ignore 0" in proposal.notes[0]
+    assert "if it means 'no label', add --ignore 0" in proposal.notes[0]
     assert dict(found.pixels) == dict.fromkeys((0, 1, 2, 255), 6)
 
 
@@ -148,7 +150,7 @@ def test_a_name_with_several_colours_is_one_class(photos, tmp_path: Path) -> Non
     )
     labels = apply_table(reader.read(tmp_path / 'masks' / 'a.png', (3, 4)), proposal.table)
     assert labels.tolist() == [[1, 0, 255, 0]] * 3
-    assert proposal.notes[-1] == 'no pixel in any image: train'
+    assert proposal.notes[-1] == 'classes without pixels: train'
     (tmp_path / 'labels.txt').write_text('9 9 9 car\n9 9 9 bus\n')
     with pytest.raises(ValueError, match=r'\(9, 9, 9\) has several names'):
         read_classes(str(tmp_path / 'labels.txt'))
@@ -168,7 +170,7 @@ def test_mistakes_in_names_are_explained(photos, tmp_path: Path) -> None:
     wanted = read_classes(str(tmp_path / 'labels.txt'))
     with pytest.raises(ValueError, match=r'--ignore void: .*; did you mean Void\?'):
         propose(found.pixels, reader, wanted, ['void'])
-    with pytest.raises(ValueError, match='several have spaces between them: Void car'):
+    with pytest.raises(ValueError, match='separate several with spaces: Void car'):
         propose(found.pixels, reader, wanted, ['Void,car'])
 
 
@@ -187,7 +189,7 @@ def test_photographs_are_refused_as_masks(photos) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
     images, folder = photos(masks(noise), 'a')
     cv2.imwrite(str(images / 'a.jpg'), np.zeros((40, 40, 3), np.uint8))
-    with pytest.raises(ValueError, match='more than 1000 different values by a.jpg'):
+    with pytest.raises(ValueError, match='more than 1000 distinct values up to a.jpg'):
         look(images, folder)
 
 
@@ -216,7 +218,7 @@ def test_labelme_polygons_are_painted_in_order(photos) -> None:
     assert reader.read(folder / 'a.json', (3, 4)).tolist() == [[2, 2, 1, 1]] * 3
     proposal = propose(survey(pairs, reader, 1).pixels, reader)
     assert proposal.classes == ['door', 'wall']  # nothing is uncovered
-    assert '2 shapes that cover no area' in pairs.notes[0]
+    assert 'skipped 2 shapes without area' in pairs.notes[0]
     (folder / 'b.json').write_text('{}')
     with pytest.raises(ValueError, match=r"b.json has no 'shapes'"):
         LabelmeReader.scan(pairs)
@@ -243,7 +245,7 @@ def test_coco_polygons_and_run_lengths_are_painted(photos, tmp_path: Path) -> No
     assert proposal.classes == ['background', 'ant', 'cat']
     assert reader.read(Path('a.jpg'), (3, 4)).tolist() == [[0, 1, 1, 2]] * 3
     (tmp_path / 'coco.json').write_text('{"images": []}')
-    with pytest.raises(ValueError, match='is not a file of COCO'):
+    with pytest.raises(ValueError, match='is not a COCO file'):
         read_coco(images, tmp_path / 'coco.json')
 
 
@@ -282,10 +284,10 @@ def test_images_with_several_suffixes_get_converted_masks(photos, tmp_path: Path
 def test_folders_of_the_user_are_never_replaced(photos, tmp_path: Path) -> None:
     images, folder = photos(masks(LABELS))
     for out in (images, images / 'new', tmp_path):
-        with pytest.raises(ValueError, match='would mix with'):
+        with pytest.raises(ValueError, match='overlaps with'):
             check_target(out, (images, folder), True)
     (tmp_path / 'other').mkdir()
-    with pytest.raises(ValueError, match='was not made by this tool'):
+    with pytest.raises(ValueError, match='was not created by this tool'):
         check_target(tmp_path / 'other', (images, folder), True)
 
 

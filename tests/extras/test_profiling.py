@@ -255,6 +255,6 @@ def test_models_that_cannot_be_counted_are_trained(
     hook = UtilizationHook()
     hook.before_train(runner)
     hook.after_train_iter(runner, 0)
-    assert lines[0].startswith('MFU is not shown: ')
+    assert lines[0].startswith('MFU is not logged: ')
     assert reason in lines[0]
     assert 'train/mfu' not in runner.message_hub.log_scalars

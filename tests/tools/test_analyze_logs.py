@@ -23,7 +23,7 @@ def test_table_and_picture(tool_main, tmp_path, capsys):
 def test_mistakes_end_in_a_line(tool_main, tmp_path, capsys):
     main = tool_main('tools/analyze_logs.py')
     for arguments, message in (
-        ([tmp_path / 'gone'], 'no log of a training'),
+        ([tmp_path / 'gone'], 'no training log found'),
         ([tmp_path, '--out', tmp_path / 'curves.xyz'], 'must end in one of'),
         ([tmp_path, '--out', tmp_path / 'gone/curves.png'], 'the folder does not exist'),
     ):

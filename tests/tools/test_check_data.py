@@ -27,7 +27,7 @@ def test_a_part_of_ade20k_is_called_that(run_tool, ade_sample_root: Path, tmp_pa
     options = ('--workers', 0, '--cfg-options', f'data_root={tmp_path}')
     result = run_tool('tools/check_data.py', ADE, *options, status=1)
     assert '1997 of 2,000 images are missing, the first ADE_val_00000004.jpg' in result.stdout
-    assert 'ADE20K is not there' in result.stdout  # the training images
+    assert 'ADE20K not found' in result.stdout  # the training images
     assert 'val_dataloader, test_dataloader: 3 images' in result.stdout
     assert 'Traceback' not in result.stdout + result.stderr
 

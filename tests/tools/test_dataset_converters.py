@@ -37,7 +37,7 @@ def test_cityscapes_names_missing_and_damaged_files(tool_main, tool_module, tmp_
     assert tool_main(CITY_TOOL)(tmp_path) == 1
     assert 'unpack gtFine_trainvaltest.zip' in capsys.readouterr().err
     (tmp_path / 'a_labelIds.png').write_bytes(b'no picture')
-    with pytest.raises(ValueError, match='a_labelIds.png is not a grey PNG of label ids'):
+    with pytest.raises(ValueError, match='a_labelIds.png is not a grey PNG with label ids'):
         tool_module(CITY_TOOL).convert(tmp_path / 'a_labelIds.png')
 
 
@@ -62,7 +62,7 @@ def test_voc(tool_main, voc: Path, capsys) -> None:
     assert tool_main(VOC_TOOL)(voc / 'VOC2012', voc / 'SBD') == 0
     told = capsys.readouterr().out
     assert 'aug.txt: 1, trainaug.txt: 3' in told
-    assert 'note: the complete data sets give 10582' in told
+    assert 'note: the complete data sets have 10582' in told
     assert read(voc / 'VOC2012' / 'SegmentationClassAug' / 'c.png').tolist() == [[0, 15, 20]]
     lists = voc / 'VOC2012' / 'ImageSets' / 'Segmentation'
     assert (lists / 'aug.txt').read_text() == 'c\n'
@@ -74,7 +74,7 @@ def test_voc_names_missing_and_damaged_files(tool_main, tool_module, tmp_path: P
     assert tool_main(VOC_TOOL)(tmp_path, tmp_path) == 1
     assert 'unpack benchmark.tgz of SBD' in capsys.readouterr().err
     (tmp_path / 'a.mat').write_bytes(b'no mat file')
-    with pytest.raises(ValueError, match='a.mat is not a mask of SBD'):
+    with pytest.raises(ValueError, match='a.mat is not an SBD mask'):
         tool_module(VOC_TOOL).convert(tmp_path / 'a.mat', tmp_path)
 
 
@@ -106,7 +106,7 @@ def test_pascal_context(tool_main, tool_module, tmp_path: Path, capsys) -> None:
     assert read(masks / '2008_000002.png').tolist() == [[1, 59, 59, 0]] * 2
     lists = tmp_path / 'ImageSets' / 'SegmentationContext'
     assert (lists / 'val.txt').read_text() == '2008_000003\n'
-    with pytest.raises(ValueError, match='category 7 is none of the 59'):
+    with pytest.raises(ValueError, match='category 7 is not one of the 59'):
         tool_module(CONTEXT_TOOL).paint(images[0], [dict(annotations[0], category_id=7)])
 
 

@@ -72,7 +72,7 @@ def test_auxiliary_heads_are_dropped(run, build, tmp_path):
     torch.save(model.state_dict(), tmp_path / 'ours.pth')
     code, stdout, _ = run(tmp_path / 'ours.pth', tmp_path / 'theirs.pth')
     assert code == 0
-    assert 'dropped: auxiliary head of training' in stdout
+    assert 'dropped: auxiliary head, used only in training' in stdout
     assert 'auxiliary_heads.0.conv_seg.weight' in stdout
     assert not any('auxiliary' in key for key in read_state_dict(tmp_path / 'theirs.pth'))
 
@@ -91,11 +91,13 @@ def test_unsupported_models_are_refused_with_the_reason(run, build, tmp_path, re
 
     refused('no LayerScale', build(backbone__layer_scale_init=1.0).state_dict())
     normed = build(backbone__norm_taps=True)
-    refused('normalises no tap but the last', normed.state_dict(), normed.cfg.pretty_text)
+    refused('normalises only the last tap', normed.state_dict(), normed.cfg.pretty_text)
     enlarged = build(decode_head__upsample_factor=2)
-    refused('does not enlarge its logits', enlarged.state_dict(), enlarged.cfg.pretty_text)
+    refused('does not upsample its logits', enlarged.state_dict(), enlarged.cfg.pretty_text)
     refused('hybrid', {**plain.state_dict(), 'backbone.stem.conv.weight': torch.ones(1)})
-    refused('nothing for neck.extra.weight', {**plain.state_dict(), 'neck.extra.weight': torch.ones(1)})
+    refused(
+        'no counterpart for neck.extra.weight', {**plain.state_dict(), 'neck.extra.weight': torch.ones(1)}
+    )
     refused('not a DPT of this package', {'conv1.weight': torch.ones(1)})
 
 
@@ -104,7 +106,7 @@ def test_mistakes_are_one_line(run, build, tmp_path):
     assert run(tmp_path / 'ours.pth', tmp_path / 'theirs.pth')[0] == 0
     for source, target, word in (
         ('theirs.pth', 'again.pth', 'nothing to convert'),
-        ('ours.pth', 'ours.pth', 'other than the source'),
+        ('ours.pth', 'ours.pth', 'must not be the input file'),
         ('ours.pth', 'x.safetensors', 'MMSegmentation reads .pth'),
         ('gone.pth', 'x.pth', 'no such checkpoint'),
     ):
@@ -116,6 +118,6 @@ def test_mistakes_are_one_line(run, build, tmp_path):
 def test_norm_of_every_tap_is_mentioned_without_config(run, build, tmp_path):
     torch.save(build(backbone__norm_taps=True).state_dict(), tmp_path / 'ours.pth')
     assert (
-        'with norm_taps=True the model would predict something else'
+        'MMSegmentation does not support models with norm_taps=True'
         in run(tmp_path / 'ours.pth', tmp_path / 'theirs.pth')[1]
     )

@@ -94,13 +94,13 @@ def without(layout, part: str) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize(
     ('tensors', 'words'),
     [
-        (depth(), 'for depth, not segmentation'),
+        (depth(), 'a depth model, not a segmentation model'),
         (original(BASE, **{'pretrained.model.dist_token': torch.zeros(1)}), 'distillation token'),
-        (without(LARGE, '0.project.0'), "readout is 'ignore' or 'add'"),
-        (without(LARGE, 'blocks.17.'), 'nearest is vitl16_384'),
+        (without(LARGE, '0.project.0'), "readout is either 'ignore' or 'add'"),
+        (without(LARGE, 'blocks.17.'), 'closest is vitl16_384'),
         (without(HYBRID, 'stages.2.blocks.8.norm3.bias'), 'stages.2.blocks.8.norm3.bias'),
-        (original(BASE, **{'scratch.extra': torch.zeros(1)}), 'Not known: scratch.extra'),
-        ({'blocks.0.norm1.weight': torch.zeros(1)}, 'begin with pretrained. and scratch.'),
+        (original(BASE, **{'scratch.extra': torch.zeros(1)}), 'Unexpected: scratch.extra'),
+        ({'blocks.0.norm1.weight': torch.zeros(1)}, 'begin with pretrained. or scratch.'),
     ],
 )
 def test_other_files_are_refused_with_the_reason(run, tmp_path, tensors, words: str) -> None:
@@ -118,7 +118,7 @@ def test_mistakes_about_files_are_one_line(run, tmp_path) -> None:
     for source, target, words in (
         ('gone.pt', 'out.pth', 'no such checkpoint'),
         ('a.pth', 'out.bin', '.safetensors'),
-        ('a.pth', 'a.pth', 'other than the source'),
+        ('a.pth', 'a.pth', 'must not be the input file'),
     ):
         code, _, stderr = run(tmp_path / source, tmp_path / target)
         assert code == 1

@@ -133,10 +133,10 @@ def test_their_checkpoint_is_tested_and_trained_from_as_it_is(run_tool, trained:
         arguments = ['--work-dir', trained / 'test', *extra]
         outputs = [run_tool('tools/test.py', config, path, *arguments).stdout for path in (own, theirs)]
         assert result_of(outputs[0]) == result_of(outputs[1])
-        assert 'theirs.pth (MMSegmentation DPT keys; patch bias absent: zeros)' in outputs[1]
+        assert 'theirs.pth (MMSegmentation DPT keys; patch bias missing: set to zero)' in outputs[1]
     options = ['--cfg-options', f'load_from={theirs}', 'train_cfg.max_iters=1']
     result = run_tool('tools/train.py', config, '--work-dir', trained / 'from', *options)
-    assert 'patch bias absent: zeros' in result.stdout + result.stderr
+    assert 'patch bias missing: set to zero' in result.stdout + result.stderr
 
 
 def test_missing_weights_of_the_backbone_are_named(run_tool, config: Path) -> None:

@@ -64,7 +64,7 @@ def test_index_and_colour_masks_give_the_same_labels(tool_main, raw: Path, capsy
     config = load_config(str(out / 'rgb.py'), {'model.backbone.init_cfg': None})
     assert MODELS.build(config.model).decode_head.num_classes == 11
     assert tool_main(TOOL)(raw / 'images', raw / 'colours', *where) == 1
-    assert 'exists: give another folder, or --overwrite' in capsys.readouterr().err
+    assert 'exists: use another folder, or --overwrite' in capsys.readouterr().err
     assert tool_main(TOOL)(raw / 'images', raw / 'colours', *where, '--ignore', '0,0,0', '--overwrite') == 0
 
 
@@ -115,6 +115,6 @@ def test_any_config_can_be_the_base(tool_main, repository: Path, base: str, tmp_
 
 def test_mistakes_are_reported_in_one_line(tool_main, tmp_path: Path, capsys) -> None:
     assert tool_main(TOOL)(tmp_path, tmp_path, '--out', tmp_path.parent / 'x', '--dry-run') == 1
-    assert 'holds no image' in capsys.readouterr().err
+    assert 'contains no images' in capsys.readouterr().err
     assert tool_main(TOOL)(tmp_path, tmp_path, '--name', '../x') == 1
     assert '--name ../x: letters' in capsys.readouterr().err

@@ -14,7 +14,7 @@ def test_report_of_a_training(tool_main, trained, tmp_path, capsys):
 def test_mistakes_end_in_a_line(tool_main, tmp_path, capsys):
     main = tool_main('tools/report.py')
     for arguments, message in (
-        ([tmp_path], 'no log of a training'),
+        ([tmp_path], 'no training log found'),
         ([tmp_path, '--number', -1], '0 or more'),
         ([tmp_path, '--out', tmp_path / 'gone/report.html'], 'the folder does not exist'),
     ):

@@ -181,10 +181,10 @@ def test_choice_of_weights_is_printed(run, tmp_path):
     torch.save(content, tmp_path / 'vit.pth')
     code, stdout, _ = run(tmp_path / 'vit.pth', tmp_path / 'out.pth')
     assert code == 0
-    assert "weights of 'state_dict' in the file, which also holds 'state_dict_ema'\n" in stdout
+    assert "used the weights of 'state_dict'; the file also has 'state_dict_ema'\n" in stdout
     _assert_converted(read_state_dict(tmp_path / 'out.pth'))
     torch.save({'model': _timm_weights(), 'optimizer': {'state': {}}}, tmp_path / 'vit.pth')
-    assert 'also holds' not in run(tmp_path / 'vit.pth', '--dry-run')[1]
+    assert 'also has' not in run(tmp_path / 'vit.pth', '--dry-run')[1]
 
 
 def test_help_has_an_example(run):
@@ -243,21 +243,21 @@ def test_mistakes_are_one_line_and_write_nothing(run, tmp_path, monkeypatch):
     os.mkdir('folder.pth')
     before = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
     for source, target, word in (
-        ('vit.pth', 'vit.pth', 'other than the source'),
-        ('vit.pth', tmp_path / 'link.pth', 'other than the source'),
-        ('vit.pth', 'folder.pth', 'other than the source'),
+        ('vit.pth', 'vit.pth', 'must not be the input file'),
+        ('vit.pth', tmp_path / 'link.pth', 'must not be the input file'),
+        ('vit.pth', 'folder.pth', 'must not be the input file'),
         ('vit.pth', 'out.bin', '.safetensors'),
         ('vit.pth', 'resnet.pth/out.pth', 'resnet.pth'),
         ('gone.pth', 'out.pth', 'no such checkpoint'),
         ('resnet.pth', 'out.pth', 'conv1.weight'),
         ('done.pth', 'out.pth', 'nothing to convert'),
-        ('whole.pth', 'out.pth', 'a whole DPT of MMSegmentation or of this package'),
-        ('hugging_face.pth', 'out.pth', "a whole DPT in Hugging Face's keys"),
+        ('whole.pth', 'out.pth', 'a complete DPT of MMSegmentation or of this package'),
+        ('hugging_face.pth', 'out.pth', 'a complete DPT of Hugging Face'),
         ('gated.pth', 'out.pth', 'SwiGLU feed-forward'),
         (
             'half.pth',
             'out.pth',
-            '12 tensors of a whole ViT are missing, under our names: layers.1.ln1.weight',
+            '12 tensors of the ViT are missing, named as in VisionTransformer: layers.1.ln1.weight',
         ),
         ('no_class.pth', 'out.pth', 'no entry for the class token'),
     ):

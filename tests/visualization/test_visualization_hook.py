@@ -113,7 +113,7 @@ def test_equal_names_in_two_folders_make_two_files(paths, tmp_path):
 @pytest.mark.parametrize('content', [b'no image', b''])
 def test_broken_images_are_named(tmp_path, content):
     (tmp_path / 'x.png').write_bytes(content)
-    with pytest.raises(ValueError, match=r'x\.png: not an image'):
+    with pytest.raises(ValueError, match=r'x\.png: cannot be read as an image'):
         drive(SegVisualizationHook(draw=True), [[str(tmp_path / 'x.png')]])
 
 

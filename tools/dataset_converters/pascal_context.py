@@ -1,6 +1,6 @@
-"""Write the masks of Pascal Context from PASCAL in Detail; needs pycocotools (pip install -e '.[data]').
+"""Write the masks of Pascal Context from PASCAL in Detail; requires pycocotools (pip install -e '.[data]').
 
-Exit status: 0 if done, 1 for a mistake, 2 for a wrong argument.
+Exit status: 0 if done, 1 for an error, 2 for a wrong argument.
 
 Example:
     python tools/dataset_converters/pascal_context.py data/VOCdevkit/VOC2010
@@ -21,7 +21,7 @@ from dpt.extras.files import write_labels, write_lines
 JSON = 'trainval_merged.json'
 MASKS, LISTS = 'SegmentationClassContext', 'ImageSets/SegmentationContext'
 COUNTS = dict(train=4998, val=5105)
-# Category of each label 1 to 59 among the 459 of the first release; both are in alphabetical order.
+# Category ids (of the 459 in the first release) of the labels 1 to 59; both are in alphabetical order.
 CATEGORIES = (
     *(2, 9, 18, 19, 22, 23, 25, 31, 33, 34, 44, 45, 46, 59, 65, 68, 72, 80, 85, 98, 104, 105, 113, 115),
     *(144, 158, 159, 162, 187, 189, 207, 220, 232, 258, 259, 260, 284, 295, 296, 308, 324, 326, 347, 349),
@@ -31,10 +31,10 @@ LABEL_OF = {0: 0, **{category: label for label, category in enumerate(CATEGORIES
 
 
 def read_annotations(path: Path) -> tuple[list[dict], dict[int, list[dict]]]:
-    """Read the images of the training and the validation set, and the annotations by image."""
+    """Return the training and validation images, and the annotations by image id."""
     if not path.is_file():
         raise FileNotFoundError(
-            f'{path} does not exist: get {JSON} of PASCAL in Detail, which was published at '
+            f'{path} does not exist: download {JSON} of PASCAL in Detail, which was published at '
             f'https://codalabuser.blob.core.windows.net/public/{JSON}; the images are those of VOC 2010'
         )
     try:
@@ -52,8 +52,8 @@ def paint(image: dict, annotations: Sequence[dict]) -> np.ndarray:
     """Return the labels 0 to 59 of an image, HxW uint8; later annotations cover earlier ones.
 
     Args:
-        image: With ``height``, ``width`` and ``file_name``.
-        annotations: With ``category_id`` and a run-length ``segmentation``.
+        image: Dict with ``height``, ``width`` and ``file_name``.
+        annotations: Dicts with ``category_id`` and a run-length ``segmentation``.
     """
     try:
         from pycocotools import mask
@@ -64,13 +64,12 @@ def paint(image: dict, annotations: Sequence[dict]) -> np.ndarray:
         category = one['category_id']
         if category not in LABEL_OF:
             raise ValueError(
-                f'{image["file_name"]}: category {category} is none of the 59; expected the merged '
-                f'categories of {JSON}'
+                f'{image["file_name"]}: category {category} is not one of the 59 merged categories of {JSON}'
             )
         covered = mask.decode(one['segmentation'])
         if covered.shape != labels.shape:
             raise ValueError(
-                f'{image["file_name"]}: an annotation of {covered.shape}, the image of {labels.shape}'
+                f'{image["file_name"]}: an annotation has size {covered.shape}, but the image {labels.shape}'
             )
         labels[covered > 0] = LABEL_OF[category]
     return labels

@@ -1,6 +1,6 @@
-"""Rename the keys of a trained DPT to those of MMSegmentation, where the head holds what is the neck here.
+"""Convert a trained DPT to the keys of MMSegmentation, where the neck is part of the head.
 
-Exit status: 0 if done, 1 for a mistake, 2 for a wrong argument.
+Exit status: 0 if done, 1 for an error, 2 for a wrong argument.
 """
 
 import argparse
@@ -36,11 +36,11 @@ REFUSED_KEYS = (
     (r'backbone\.layers\.\d+\.ls[12]\.gamma', 'its VisionTransformer has no LayerScale (layer_scale_init)'),
     (r'backbone\.(stem|stages)\..+', 'it has no hybrid backbone with a ResNet stem'),
 )
-# (part of the model, setting, the value that MMSegmentation has, what differs otherwise)
+# (part of the model, setting, value in MMSegmentation, reason why others are not supported)
 REFUSED_SETTINGS: tuple[tuple[str, str, Any, str], ...] = (
-    ('backbone', 'norm_taps', False, 'its VisionTransformer normalises no tap but the last'),
+    ('backbone', 'norm_taps', False, 'its VisionTransformer normalises only the last tap'),
     ('neck', 'identity_levels', [], 'its head reassembles every level'),
-    ('decode_head', 'upsample_factor', 1, 'its head does not enlarge its logits'),
+    ('decode_head', 'upsample_factor', 1, 'its head does not upsample its logits'),
 )
 
 
@@ -48,23 +48,23 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('src', help='checkpoint of dpt: a path or http(s) address')
-    parser.add_argument('dst', help='file to write, .pth; its folder is created')
+    parser.add_argument('src', help='path or http(s) URL of a checkpoint of dpt')
+    parser.add_argument('dst', help='output file, .pth; its folder is created')
     return parser.parse_args()
 
 
 def check_model(keys: Mapping[str, Tensor], model: Mapping[str, Any]) -> None:
-    """Check that MMSegmentation's DPT computes what this model does.
+    """Check that MMSegmentation's DPT computes the same as this model.
 
     Args:
-        keys: of the checkpoint.
-        model: of the config in the checkpoint; empty if it has none.
+        keys: State dict of the checkpoint.
+        model: ``model`` of the config in the checkpoint; empty if it has no config.
 
     Raises:
-        ValueError: it does not; the message says why.
+        ValueError: If it does not; the message gives the reason.
     """
     if MMSEG_DPT.fits(keys):
-        raise ValueError("the keys are MMSegmentation's already, there is nothing to convert")
+        raise ValueError('the keys are already those of MMSegmentation; there is nothing to convert')
     if not DPT.fits(keys) or not any(key.startswith('neck.fusion_blocks.') for key in keys):
         raise ValueError(f'not a DPT of this package: expected keys such as {", ".join(DPT.signature)}')
     for pattern, reason in REFUSED_KEYS:
@@ -77,12 +77,12 @@ def check_model(keys: Mapping[str, Tensor], model: Mapping[str, Any]) -> None:
         ours = (model.get(part) or {}).get(name, theirs)
         if ours != theirs:
             raise ValueError(
-                f'MMSegmentation does not support it: {reason}, and the model has {part}.{name}={ours}'
+                f'MMSegmentation does not support it: {reason}, but the model has {part}.{name}={ours}'
             )
 
 
 def model_config(meta: Mapping[str, Any]) -> dict[str, Any]:
-    """The ``model`` of the config that a checkpoint holds as text; empty if there is no such config."""
+    """Return ``model`` of the config in a checkpoint; empty if there is no readable config."""
     try:
         return config_values(meta['cfg'])['model']
     except (KeyError, TypeError, ValueError):
@@ -93,11 +93,11 @@ def convert_back(src: str) -> tuple[dict[str, Tensor], Report, dict[str, Any]]:
     """Read and convert ``src``.
 
     Returns:
-        The tensors in MMSegmentation's keys, what became of each key, and the metadata of ``src``.
+        The tensors with MMSegmentation's keys, the report of the conversion, and the metadata of ``src``.
 
     Raises:
-        FileNotFoundError: ``src`` does not exist.
-        ValueError: it cannot be read, or MMSegmentation does not support the model.
+        FileNotFoundError: If ``src`` does not exist.
+        ValueError: If it cannot be read, or MMSegmentation does not support the model.
     """
     state_dict, meta = read_state_dict(src), read_meta(src)
     try:
@@ -107,7 +107,7 @@ def convert_back(src: str) -> tuple[dict[str, Tensor], Report, dict[str, Any]]:
         raise ValueError(f'{src}: {error}') from None
     if report.unmapped:
         raise ValueError(
-            f'{src}: MMSegmentation does not support it: its DPT has nothing for '
+            f'{src}: MMSegmentation does not support it: its DPT has no counterpart for '
             f'{", ".join(report.unmapped[:20])}'
         )
     again, _ = convert(converted, MMSEG_DPT)
@@ -116,18 +116,18 @@ def convert_back(src: str) -> tuple[dict[str, Tensor], Report, dict[str, Any]]:
 
 
 def notes(converted: Mapping[str, Tensor], model: Mapping[str, Any]) -> list[str]:
-    """What MMSegmentation's config must say so that it computes the same."""
+    """Return the settings with which MMSegmentation computes the same, as lines of text."""
     backbone = model.get('backbone') or {}
     lines = []
     if PATCH_BIAS in converted:
         lines.append(
-            'backbone.patch_bias=True: without it MMSegmentation 1.2 has no bias in the patch projection, '
-            'ignores the one in this file, and predicts something else'
+            'backbone.patch_bias=True: without it MMSegmentation 1.2 ignores the bias of the patch '
+            'projection in this file, which changes the predictions'
         )
     if 'backbone.ln1.weight' in converted:
         lines.append('backbone.final_norm=True: the file has a final norm')
         if not backbone:
-            lines.append('no config in the file: with norm_taps=True the model would predict something else')
+            lines.append('the file has no config: MMSegmentation does not support models with norm_taps=True')
     eps = backbone.get('norm_eps') or 'norm_eps of your config'
     return [*lines, f"backbone.norm_cfg=dict(type='LN', eps={eps}): its default is 1e-5"]
 

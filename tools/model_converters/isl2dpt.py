@@ -1,6 +1,6 @@
-"""Rename the keys of the original DPT for segmentation (isl-org/DPT) to those of a model of this package.
+"""Convert checkpoints of the original DPT for segmentation (isl-org/DPT) to the keys of this package.
 
-Exit status: 0 if done, 1 for a mistake, 2 for a wrong argument.
+Exit status: 0 if done, 1 for an error, 2 for a wrong argument.
 """
 
 import argparse
@@ -25,7 +25,7 @@ ADE20K_CLASSES = 150  # in the configs
 
 @dataclass(frozen=True)
 class Conversion:
-    """A converted model, what became of each key, which of the original's models it is, and its classes."""
+    """A converted model, the report of the conversion, the architecture, and the number of classes."""
 
     tensors: dict[str, Tensor]
     report: Report
@@ -37,12 +37,12 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('src', help='file of the original: a path or http(s) address, .pt or .pth')
-    parser.add_argument('dst', nargs='?', help='file to write, .pth or .safetensors; its folder is created')
+    parser.add_argument('src', help='path or http(s) URL of a file of the original DPT, .pt or .pth')
+    parser.add_argument('dst', nargs='?', help='output file, .pth or .safetensors; its folder is created')
     parser.add_argument('--dry-run', action='store_true', help='print the table and write nothing')
     args = parser.parse_args()
     if args.dst is None and not args.dry_run:
-        parser.error('dst is needed, or --dry-run')
+        parser.error('either dst or --dry-run is required')
     return args
 
 
@@ -50,8 +50,8 @@ def convert(src: str) -> Conversion:
     """Read and convert ``src``.
 
     Raises:
-        FileNotFoundError: ``src`` does not exist.
-        ValueError: it cannot be read, or is not a segmentation model of the original.
+        FileNotFoundError: If ``src`` does not exist.
+        ValueError: If it cannot be read, or is not a segmentation model of the original DPT.
     """
     state_dict = read_state_dict(src)
     try:
@@ -63,14 +63,15 @@ def convert(src: str) -> Conversion:
 
 
 def advice(conversion: Conversion, dst: Path | None) -> str:
-    """The command that tests the model."""
+    """Return the command that tests the model."""
     options = conversion.layout.options
     command = f'python tools/test.py {conversion.layout.config} {dst or "CHECKPOINT"}'
-    if options:  # quoted, since parentheses mean something else to a shell
+    if options:  # quoted because of the parentheses
         command += f' --cfg-options {" ".join(map(repr, options))}'
     if conversion.num_classes != ADE20K_CLASSES:
         command += (
-            f'\n  in a config based on that one, with your data and heads of {conversion.num_classes} classes'
+            f'\n  with a config based on this one that has your data and heads of {conversion.num_classes} '
+            'classes'
         )
     return command
 

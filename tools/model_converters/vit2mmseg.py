@@ -1,9 +1,9 @@
-"""Rename the keys of a plain ViT to those of VisionTransformer, here and in MMSegmentation.
+"""Convert a plain ViT to the keys of VisionTransformer, which are the same as in MMSegmentation.
 
-It reads timm, DeiT, DINO, DINOv2, MAE, Google's .npz files, torchvision, and Hugging Face's ViT, ViTMAE and
-DINOv2.
+Supports files of timm, DeiT, DINO, DINOv2, MAE, Google (.npz) and torchvision, and ViT, ViTMAE and DINOv2 of
+Hugging Face.
 
-Exit status: 0 if done, 1 for a mistake, 2 for a wrong argument.
+Exit status: 0 if done, 1 for an error, 2 for a wrong argument.
 """
 
 import argparse
@@ -32,18 +32,18 @@ from dpt.os_errors import explain_os_error
 EXAMPLE = """example:
   python tools/model_converters/vit2mmseg.py vit_base_patch16_224.safetensors pretrain/vit_base_p16_224.pth
 
-The result goes into a config as
+Use the result in a config:
   model = dict(backbone=dict(init_cfg=dict(type='Pretrained', checkpoint='pretrain/vit_base_p16_224.pth')))
 """
 NO_DISTILLATION = (
-    'left out: the distillation token and its position. Class token and patches attended to it in '
-    'every layer, so the features are no longer those of the distilled model: training has to compensate'
+    'dropped the distillation token and its position. The other tokens attend to it in every layer, so the '
+    'features are no longer those of the distilled model, and fine-tuning has to compensate for this'
 )
 
 
 @dataclass(frozen=True)
 class Conversion:
-    """Our tensors, what became of each key, and what a config must say of such a backbone."""
+    """Converted tensors, the report of the conversion, and the backbone settings for a config."""
 
     tensors: dict[str, Tensor]
     report: Report
@@ -55,18 +55,18 @@ def parse_args() -> argparse.Namespace:
         description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        'src', help='weights of a plain ViT: a path or http(s) address, .pth, .pt, .safetensors or .npz'
+        'src', help='path or http(s) URL of the weights of a plain ViT, .pth, .pt, .safetensors or .npz'
     )
-    parser.add_argument('dst', nargs='?', help='file to write, .pth or .safetensors; its folder is created')
+    parser.add_argument('dst', nargs='?', help='output file, .pth or .safetensors; its folder is created')
     parser.add_argument('--dry-run', action='store_true', help='print the table and write nothing')
     parser.add_argument(
         '--drop-dist-token',
         action='store_true',
-        help='take a distilled DeiT without its distillation token, which changes its features',
+        help='convert a distilled DeiT without its distillation token, which changes its features',
     )
     args = parser.parse_args()
     if args.dst is None and not args.dry_run:
-        parser.error('dst is needed, or --dry-run')
+        parser.error('either dst or --dry-run is required')
     return args
 
 
@@ -74,14 +74,14 @@ def convert(src: str, drop_dist_token: bool = False) -> Conversion:
     """Read and convert ``src``.
 
     Raises:
-        FileNotFoundError: ``src`` does not exist.
-        ValueError: it cannot be read or is not a plain ViT of a known source.
+        FileNotFoundError: If ``src`` does not exist.
+        ValueError: If it cannot be read, or is not a plain ViT in a supported format.
     """
     state_dict = read_state_dict(src)
     if MMSEG_VIT.fits(state_dict):
-        raise ValueError(f"{src}: the keys are MMSegmentation's already, there is nothing to convert")
+        raise ValueError(f'{src}: the keys are already those of MMSegmentation; there is nothing to convert')
     if drop_dist_token and 'dist_token' not in state_dict:
-        raise ValueError(f'{src}: --drop-dist-token is given, and the file has no dist_token')
+        raise ValueError(f'{src}: --drop-dist-token is set, but the file has no dist_token')
     formats = (DEIT_DISTILLED,) if drop_dist_token else FOREIGN_VITS
     try:
         tensors, report = convert_known(state_dict, formats)
@@ -95,7 +95,7 @@ def convert(src: str, drop_dist_token: bool = False) -> Conversion:
 
 
 def _heads(state_dict: Mapping[str, Tensor], source: Format) -> int | None:
-    """The number of attention heads, which only Google's files show."""
+    """Return the number of attention heads, which only Google's files contain."""
     if source is not GOOGLE_VIT:
         return None
     return state_dict['Transformer/encoderblock_0/MultiHeadDotProductAttention_1/query/kernel'].shape[1]
@@ -122,7 +122,7 @@ def main() -> int:
     print(f'{conversion.report.source} keys')
     choice = choice_of_weights(args.src)
     if choice:
-        print(f'weights of {choice[0]!r} in the file, which also holds {", ".join(map(repr, choice[1]))}')
+        print(f'used the weights of {choice[0]!r}; the file also has {", ".join(map(repr, choice[1]))}')
     print(conversion.report.table())
     if args.drop_dist_token:
         print(NO_DISTILLATION)

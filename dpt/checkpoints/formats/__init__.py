@@ -1,4 +1,4 @@
-"""Key tables of every known source, and recognising which one a file comes from."""
+"""Key tables of all supported checkpoint formats, and format detection."""
 
 from collections.abc import Collection, Mapping
 from typing import TypeVar
@@ -26,20 +26,20 @@ __all__ = [
 T = TypeVar('T')
 CONVERTER = 'tools/model_converters/vit2mmseg.py'
 
-# The first format whose signature a file has is taken.
+# The first format with a matching signature is used.
 MODEL_FORMATS = (MMSEG_DPT, DPT)
 BACKBONE_FORMATS = (TIMM_HYBRID, *FOREIGN_VITS, MMSEG_VIT, TRAINED_VIT)
 
-# For files that hold exactly the module's own names, whatever parts it has.
+# For files whose keys are exactly those of the module, whatever its architecture.
 OWN_MODELS = (DPT,)
 OWN_BACKBONES = (DPT, TRAINED_VIT)
 
 
 def recognise(keys: Collection[str], formats: tuple[Format, ...]) -> Format:
-    """Return the first of the formats whose signature keys are all among ``keys``.
+    """Return the first format whose signature keys are all in ``keys``.
 
     Raises:
-        ValueError: none fits; the message says what was looked for, what was found, and what to do.
+        ValueError: If no format matches. The message lists the expected and the found keys and a remedy.
     """
     for candidate in formats:
         if candidate.fits(keys):
@@ -49,22 +49,22 @@ def recognise(keys: Collection[str], formats: tuple[Format, ...]) -> Format:
     found = f'{len(keys)} keys, such as {", ".join(sorted(keys)[:5])}' if keys else 'no keys'
     bare = next((known.name for known in (*FOREIGN_VITS, MMSEG_VIT) if known.fits(keys)), None)
     if bare:
-        advice = f'This is a bare backbone in {bare} keys, to be loaded as the weights of the backbone'
+        advice = f'This is a bare backbone with {bare} keys; load it into the backbone'
     elif DPT.fits(keys):
         advice = (
-            'This is a whole DPT of MMSegmentation or of this package: it loads as it is, by tools/test.py, '
-            'load_from and init_model, or as the weights of the backbone'
+            'This is a complete DPT of MMSegmentation or of this package and needs no conversion; use it '
+            'with tools/test.py, load_from or init_model, or as backbone weights'
         )
     else:
-        advice = why_not(keys) or f'Weights of a plain ViT load as a backbone, or go through {CONVERTER}'
+        advice = why_not(keys) or f'Load a plain ViT as a backbone, or convert it with {CONVERTER}'
     raise ValueError(f'looked for the keys of {looked_for}; found {found}. {advice}')
 
 
 def convert_known(state_dict: Mapping[str, T], formats: tuple[Format, ...]) -> tuple[dict[str, T], Report]:
-    """Recognise the source among ``formats`` and convert every key of it.
+    """Detect the format among ``formats`` and convert all keys.
 
     Raises:
-        ValueError: the source is not recognised, its table does not cover a key, or two keys have one target.
+        ValueError: If no format matches, its table lacks a key, or two keys have the same target.
     """
     source = recognise(state_dict, formats)
     converted, report = convert(state_dict, source)
@@ -72,8 +72,8 @@ def convert_known(state_dict: Mapping[str, T], formats: tuple[Format, ...]) -> t
         reason = why_not(report.unmapped)
         raise ValueError(
             f'{len(report.unmapped)} of {len(state_dict)} keys are not in the table of {source.name} keys, '
-            f'and without them the model would compute something else: {first(report.unmapped)}. '
-            f'{reason}{". " if reason else ""}Expected is a plain ViT (class token; no registers, '
-            f'distillation token or q/k norm), as {CONVERTER} takes it'
+            f'and the model would give wrong results without them: {first(report.unmapped)}. '
+            f'{reason}{". " if reason else ""}{CONVERTER} supports plain ViTs with a class token and '
+            'without registers, distillation token or q/k norm'
         )
     return converted, report

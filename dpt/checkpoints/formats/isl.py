@@ -1,7 +1,7 @@
-"""The original DPT for semantic segmentation (github.com/isl-org/DPT, on timm 0.4.5).
+"""Checkpoints of the original DPT for semantic segmentation (github.com/isl-org/DPT, timm 0.4.5).
 
-The original loads its files strictly, so a file has exactly the keys of its model: the model is recognised by
-comparing whole sets of keys.
+The original loads its files strictly, so a file has exactly the keys of its model. The architecture is
+detected by comparing the complete set of keys.
 """
 
 import itertools
@@ -17,7 +17,7 @@ _STATISTICS = ('weight', 'bias', 'running_mean', 'running_var', 'num_batches_tra
 def _keys() -> dict[str, str]:
     keys = {f'pretrained.model.{theirs}': f'backbone.{ours}' for theirs, ours in TIMM_HYBRID.keys.items()}
     for k in (1, 2, 3, 4):
-        level, block = k - 1, 4 - k  # fusion blocks are counted from the coarsest here
+        level, block = k - 1, 4 - k  # dpt numbers fusion blocks from the coarsest
         reassemble, unit = 'neck.reassemble_blocks', f'neck.fusion_blocks.{block}.res_conv_unit#.conv#'
         keys |= {
             f'pretrained.act_postprocess{k}.0.project.0.*': f'{reassemble}.readout_projects.{level}.0.*',
@@ -39,22 +39,22 @@ def _keys() -> dict[str, str]:
 
 KEYS = _keys()
 DROPPED = {
-    'pretrained.model.norm.*': 'the original computes the final norm and ignores it: the taps lie before it',
+    'pretrained.model.norm.*': 'final norm, which the original computes but does not use',
     **{f'pretrained.model.{key}': reason for key, reason in TIMM_HYBRID.dropped.items()},
-    'scratch.refinenet4.resConfUnit1.**': 'the coarsest fusion block has no lateral: never called',
+    'scratch.refinenet4.resConfUnit1.**': 'never called: the coarsest fusion block has no lateral input',
 }
 
 
 @dataclass(frozen=True)
 class Layout:
-    """One of the original's models.
+    """Architecture of one of the original models.
 
     Args:
-        name: the original's name of the encoder, and of the released file if there is one.
-        num_layers: transformer layers.
-        hybrid: whether a ResNet stem stands before them.
-        config: the config of this package that states the model.
-        options: what ``--cfg-options`` must change in it.
+        name: Original name of the encoder, with the name of the released file if there is one.
+        num_layers: Number of transformer layers.
+        hybrid: Whether a ResNet stem precedes the transformer.
+        config: Matching config file of this package.
+        options: ``--cfg-options`` to apply to the config.
     """
 
     name: str
@@ -64,11 +64,11 @@ class Layout:
     options: tuple[str, ...] = ()
 
     def format(self) -> Format:
-        """The whole set of keys, and their table."""
+        """Return the format with the complete set of keys as signature."""
         return Format(f'original DPT, {self.name}', self.keys(), KEYS, DROPPED)
 
     def keys(self) -> tuple[str, ...]:
-        """Every key of a file."""
+        """Return all keys of a checkpoint."""
         return tuple(self._keys())
 
     def _keys(self) -> Iterator[str]:
@@ -87,7 +87,7 @@ class Layout:
                 yield from _each(blocks + '{}.conv{}.weight', range(depth), (1, 2, 3))
                 yield from _each(blocks + '{}.norm{}.{}', range(depth), (1, 2, 3), both)
         levels = (3, 4) if self.hybrid else (1, 2, 3, 4)
-        # 0: readout, 3: projection, 4: another size, which level 3 has already
+        # 0: readout, 3: projection, 4: resizing, which level 3 does not need
         yield from _each('pretrained.act_postprocess{}.{}.{}', levels, ('0.project.0', '3'), both)
         yield from _each('pretrained.act_postprocess{}.4.{}', {*levels} - {3}, both)
         yield from _each('scratch.layer{}_rn.weight', (1, 2, 3, 4))
@@ -126,10 +126,10 @@ LAYOUTS = (LARGE, HYBRID, BASE)
 
 
 def recognise_layout(keys: Collection[str]) -> Layout:
-    """Return the layout whose set of keys is exactly ``keys``.
+    """Return the layout with exactly these keys.
 
     Raises:
-        ValueError: there is none; the message says what the file is, or how it differs from the nearest
+        ValueError: If there is none. The message says what the file is, or how it differs from the closest
             layout.
     """
     found = set(keys)
@@ -138,13 +138,13 @@ def recognise_layout(keys: Collection[str]) -> Layout:
             return layout
     if 'scratch.output_conv.0.weight' not in found and 'pretrained.model.pos_embed' not in found:
         raise ValueError(
-            'these are not keys of the original DPT, which begin with pretrained. and scratch., such as '
+            'not a checkpoint of the original DPT, whose keys begin with pretrained. or scratch., such as '
             f'pretrained.model.pos_embed; found {_sample(found)}'
         )
     if 'scratch.output_conv.2.weight' in found:
         raise ValueError(
-            'this is a model for depth, not segmentation: its head (scratch.output_conv.2) ends in one '
-            'channel and its fusion blocks have no batch norm. Use dpt_large-ade20k or dpt_hybrid-ade20k'
+            'this is a depth model, not a segmentation model: its head (scratch.output_conv.2) has one '
+            'output channel and its fusion blocks no batch norm. Use dpt_large-ade20k or dpt_hybrid-ade20k'
         )
     if 'pretrained.model.dist_token' in found:
         raise ValueError(
@@ -152,15 +152,15 @@ def recognise_layout(keys: Collection[str]) -> Layout:
         )
     if 'pretrained.act_postprocess4.0.project.0.weight' not in found:
         raise ValueError(
-            "its readout is 'ignore' or 'add', which cannot be seen in the file: only files with readout "
-            "'project' (pretrained.act_postprocess4.0.project), as released, are supported"
+            "its readout is either 'ignore' or 'add', which the file does not tell; only readout 'project' "
+            '(pretrained.act_postprocess4.0.project), as in the released files, is supported'
         )
     nearest = min(LAYOUTS, key=lambda layout: len(found.symmetric_difference(layout.keys())))
     expected = set(nearest.keys())
     raise ValueError(
-        f'{len(found)} keys, which are not those of any model of the original DPT for segmentation; nearest '
-        f'is {nearest.name} with {len(expected)}. Missing: {_sample(expected - found)}. '
-        f'Not known: {_sample(found - expected)}. Convert a file that the original loads, as it was released'
+        f'the {len(found)} keys match no segmentation model of the original DPT; the closest is '
+        f'{nearest.name} with {len(expected)} keys. Missing: {_sample(expected - found)}. '
+        f'Unexpected: {_sample(found - expected)}. Convert a released file, unmodified'
     )
 
 

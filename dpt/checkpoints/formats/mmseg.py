@@ -1,4 +1,4 @@
-"""Whole models of MMSegmentation and of this package."""
+"""Checkpoints of complete models of MMSegmentation and of this package."""
 
 from .table import Format
 
@@ -13,12 +13,12 @@ MMSEG_DPT = Format(
         'decode_head.project.**': 'decode_head.project.**',
         'decode_head.conv_seg.**': 'decode_head.conv_seg.**',
     },
-    {'auxiliary_head.**': 'auxiliary head of training, of another layout, without effect on predictions'},
+    {'auxiliary_head.**': 'auxiliary head, used only in training, with a different layout'},
 )
-"""DPT of MMSegmentation 0.17 to 1.2, whose head holds what is the neck here."""
+"""DPT of MMSegmentation 0.17 to 1.2, whose head contains the neck of this package."""
 
 DPT = Format('dpt', ('backbone.patch_embed.projection.weight', 'decode_head.conv_seg.weight'), {'**': '**'})
-"""Whole models that this package trained: the names are the model's own, whatever parts it has."""
+"""Complete models trained with this package; the keys are those of the model."""
 
 TO_MMSEG = Format(
     'MMSegmentation DPT',
@@ -26,7 +26,7 @@ TO_MMSEG = Format(
     {ours: theirs for theirs, ours in MMSEG_DPT.keys.items() if isinstance(ours, str)},
     dict.fromkeys(
         ('auxiliary_head.**', 'auxiliary_heads.**'),
-        'auxiliary head of training, of another layout there, without effect on predictions',
+        'auxiliary head, used only in training, with a different layout in MMSegmentation',
     ),
 )
 """The inverse of :data:`MMSEG_DPT`."""

@@ -1,4 +1,4 @@
-"""Key tables: how a source names the tensors of a model, and renaming by such a table."""
+"""Key tables that map the parameter names of a checkpoint format, and the conversion with them."""
 
 import functools
 import re
@@ -16,12 +16,12 @@ _REGEX = {'#': r'(\d+)', '*': '(weight|bias|running_mean|running_var|num_batches
 
 
 class Changed(NamedTuple):
-    """A target key whose tensor is not only renamed.
+    """A target key whose tensor is transformed as well as renamed.
 
     Args:
-        key: the target key.
-        ndim: number of dimensions of the source's tensor.
-        function: turns it into ours.
+        key: Target key.
+        ndim: Number of dimensions of the source tensor.
+        function: Converts the source tensor to the target tensor.
     """
 
     key: str
@@ -31,21 +31,21 @@ class Changed(NamedTuple):
 
 @dataclass(frozen=True)
 class Format:
-    """A source of checkpoints and its key table.
+    """A checkpoint format and its key table.
 
-    A key of the table is a pattern for whole source keys: ``#`` stands for a number, ``*`` for the name of a
-    parameter or statistic such as ``weight``, ``**`` for any rest. The placeholders of the target take the
-    same values in the same order, so a table that only renames is inverted by swapping keys and values.
-    Source keys that match ``{a,b,c}`` are concatenated along the first axis in that order. The first match
-    decides.
+    The table maps patterns of source keys to target keys. In a pattern, ``#`` matches a number, ``*`` the
+    name of a parameter or statistic such as ``weight``, and ``**`` any non-empty string. The placeholders of
+    the target take the matched values in order, so swapping keys and values inverts a table that only
+    renames. The tensors that match ``{a,b,c}`` are concatenated along the first axis in this order. The first
+    matching pattern applies.
 
     Args:
-        name: how messages call it.
-        signature: keys that every such file has, the most characteristic one last.
-        keys: source pattern to target key.
-        dropped: source pattern to the reason why such keys are left out; looked at before ``keys``.
-        mean_std: (mean, std) of its pixels in units of 0 to 255; None if models of the source differ.
-        norm_eps: epsilon of its layer norms.
+        name: Name in messages.
+        signature: Keys that every file of this format has, the most characteristic one last.
+        keys: Target key by source pattern.
+        dropped: Reason for dropping a key, by source pattern; takes precedence over ``keys``.
+        mean_std: Mean and std of the pixel values (0 to 255); None if they differ between models.
+        norm_eps: Epsilon of the layer norms.
     """
 
     name: str
@@ -56,21 +56,21 @@ class Format:
     norm_eps: float = 1e-6
 
     def fits(self, keys: Collection[str]) -> bool:
-        """Whether ``keys`` contain the whole signature."""
+        """Return whether ``keys`` contain the whole signature."""
         return all(key in keys for key in self.signature)
 
 
 @dataclass(frozen=True)
 class Report:
-    """What became of every key of a file.
+    """Result of the conversion of each key of a file.
 
     Args:
-        source: name of the recognised format.
-        mapped: source key to target key.
-        dropped: source key to the reason why it is left out.
-        unmapped: source keys that the table does not cover.
-        kept: keys of the module that were left as they were on request.
-        unwrapped: the container and the prefixes that were removed; the source keys above lack them.
+        source: Name of the detected format.
+        mapped: Target key by source key.
+        dropped: Reason for dropping the key, by source key.
+        unmapped: Source keys that are not in the table.
+        kept: Keys of the module that were not loaded, on request.
+        unwrapped: Container and prefixes that were removed from the source keys.
     """
 
     source: str = ''
@@ -81,7 +81,7 @@ class Report:
     unwrapped: tuple[str, ...] = ()
 
     def table(self) -> str:
-        """One row for each kind of key, all layers of the transformer in one, then the totals."""
+        """Return a table with one row for each kind of key, merging all layers, and the totals."""
         outcomes = {**self.mapped, **{key: f'dropped: {reason}' for key, reason in self.dropped.items()}}
         outcomes.update(dict.fromkeys(self.unmapped, 'NOT MAPPED'))
         rows: dict[tuple[str, str], int] = {}
@@ -103,12 +103,12 @@ def _any_layer(key: str) -> str:
 def convert(state_dict: Mapping[str, T], source: Format) -> tuple[dict[str, T], Report]:
     """Rename the keys of ``state_dict``.
 
-    Keys that the table does not cover are left out and reported as unmapped: whether that is an error is the
-    caller's decision.
+    Keys that are not in the table are omitted and reported as unmapped, which the caller may treat as an
+    error.
 
     Raises:
-        ValueError: two source keys have the same target, one of several that make a target is missing, or a
-            tensor to be changed has another number of dimensions than the table says.
+        ValueError: If two source keys have the same target, a target lacks one of its source tensors, or a
+            tensor to transform has an unexpected number of dimensions.
     """
     claims: dict[str, tuple[str, dict[str, str]]] = {}  # target: (pattern, {part: source key})
     mapped: dict[str, str] = {}
@@ -126,9 +126,7 @@ def convert(state_dict: Mapping[str, T], source: Format) -> tuple[dict[str, T], 
             claimed_by, claim = claims.setdefault(target, (pattern, {}))
             if claimed_by != pattern or part in claim:
                 other = claim.get(part) or next(iter(claim.values()))
-                raise ValueError(
-                    f'both {other} and {key} become {target}: the file holds one tensor too many'
-                )
+                raise ValueError(f'both {other} and {key} become {target}: the file has one tensor too many')
             claim[part] = key
             mapped[key] = target
         else:
@@ -138,8 +136,8 @@ def convert(state_dict: Mapping[str, T], source: Format) -> tuple[dict[str, T], 
         parts = _parts(pattern)
         if lacking := [part for part in parts if part not in keys]:
             raise ValueError(
-                f'{target} is made of {", ".join(parts)}, and the file lacks {", ".join(lacking)} '
-                f'beside {", ".join(keys.values())}'
+                f'{target} is made of {", ".join(parts)}, but the file lacks {", ".join(lacking)}; '
+                f'it has {", ".join(keys.values())}'
             )
         made: list[Any] = [
             _changed(state_dict[keys[part]], keys[part], source.keys[pattern]) for part in parts
@@ -149,7 +147,7 @@ def convert(state_dict: Mapping[str, T], source: Format) -> tuple[dict[str, T], 
 
 
 def _match(table: Mapping[str, Any], key: str) -> tuple[str, list[str], str] | None:
-    """The first pattern that matches ``key``, the values of its placeholders, and that of ``{a,b,c}``."""
+    """Return the first matching pattern, the values of its placeholders, and the match of ``{a,b,c}``."""
     for pattern in table:
         match = _compiled(pattern).fullmatch(key)
         if match is not None:
@@ -178,12 +176,12 @@ def _changed(tensor: Any, key: str, entry: str | Changed) -> Any:
         return tensor
     if tensor.ndim != entry.ndim:
         raise ValueError(
-            f'{key} is of shape {"x".join(map(str, tensor.shape))}, expected {entry.ndim} dimensions'
+            f'{key} has shape {"x".join(map(str, tensor.shape))}, expected {entry.ndim} dimensions'
         )
     return entry.function(tensor)
 
 
 def first(keys: Collection[str], count: int = 20) -> str:
-    """The first keys of a long list, and the number of the others."""
+    """Return the first ``count`` keys as text, and how many more there are."""
     rest = len(keys) - count
     return ', '.join([*keys][:count]) + (f' and {rest} more' if rest > 0 else '')

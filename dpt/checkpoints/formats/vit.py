@@ -1,4 +1,4 @@
-"""Vision transformers: timm, DeiT, DINO, DINOv2, MAE, Google, torchvision and Hugging Face."""
+"""ViT checkpoints of timm, DeiT, DINO, DINOv2, MAE, Google, torchvision and Hugging Face."""
 
 import math
 import re
@@ -13,8 +13,8 @@ _IMAGENET = ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
 _HALF = ((127.5, 127.5, 127.5), (127.5, 127.5, 127.5))
 
 _CLASSIFIER = 'classifier of the pretraining task'
-_POOLED = 'acts on pooled tokens, in front of the classifier of the pretraining task'
-_MASK = 'stands for hidden patches in masked pretraining, never used afterwards'
+_POOLED = 'layer between the pooled tokens and the classifier of the pretraining task'
+_MASK = 'mask token, used only in masked pretraining'
 _DECODER = 'decoder of masked pretraining'
 
 _TIMM_KEYS: dict[str, str | Changed] = {
@@ -22,7 +22,7 @@ _TIMM_KEYS: dict[str, str | Changed] = {
     'pos_embed': 'pos_embed',
     'patch_embed.proj.*': 'patch_embed.projection.*',
     'blocks.#.norm#.*': 'layers.#.ln#.*',
-    # timm stacks q, k, v in the rows of one matrix, in the order of nn.MultiheadAttention.
+    # timm stacks the rows of q, k and v in one matrix, in the same order as nn.MultiheadAttention.
     'blocks.#.attn.qkv.*': 'layers.#.attn.attn.in_proj_*',
     'blocks.#.attn.proj.*': 'layers.#.attn.attn.out_proj.*',
     'blocks.#.mlp.fc1.*': 'layers.#.ffn.layers.0.0.*',
@@ -34,7 +34,7 @@ _TIMM_HEAD = {'head.*': _CLASSIFIER, 'pre_logits.fc.*': _POOLED, 'fc_norm.*': _P
 
 TIMM_VIT = Format('timm', ('patch_embed.proj.weight', 'blocks.0.norm1.weight'), _TIMM_KEYS, _TIMM_HEAD)
 """Plain ViT of timm; the backbone files of DeiT, DINO and MAE have the same keys. Distillation tokens,
-registers and q/k norms change the tokens, so the table has none of them and such files are refused."""
+registers and q/k norms are not supported, so the table omits them and such files are rejected."""
 
 TIMM_HYBRID = Format(
     'timm, hybrid',
@@ -77,11 +77,11 @@ DEIT_DISTILLED = Format(
     'DeiT, distilled',
     (*TIMM_VIT.signature, 'dist_token'),
     {**_TIMM_KEYS, 'pos_embed': Changed('pos_embed', 3, _without_second_position)},
-    {**_TIMM_HEAD, 'dist_token': 'distillation token, left out on request', 'head_dist.*': _CLASSIFIER},
+    {**_TIMM_HEAD, 'dist_token': 'distillation token, dropped on request', 'head_dist.*': _CLASSIFIER},
     _IMAGENET,
 )
-"""A distilled DeiT without its distillation token. Only for ``--drop-dist-token``: class token and patches
-attend to that token in every layer, so without it the tokens are different."""
+"""A distilled DeiT without its distillation token. Only for ``--drop-dist-token``: the other tokens attend to
+it in every layer, so dropping it changes the features."""
 
 _BLOCK = 'Transformer/encoderblock_#/'
 _QKV = f'{_BLOCK}MultiHeadDotProductAttention_1/{{query,key,value}}'
@@ -101,10 +101,10 @@ GOOGLE_VIT = Format(
         f'{_BLOCK}LayerNorm_0/bias': 'layers.#.ln1.bias',
         f'{_BLOCK}LayerNorm_2/scale': 'layers.#.ln2.weight',
         f'{_BLOCK}LayerNorm_2/bias': 'layers.#.ln2.bias',
-        # inputs x heads x channels of a head, and heads x channels of a head
+        # kernel: inputs x heads x channels per head, bias: heads x channels per head
         f'{_QKV}/kernel': Changed('layers.#.attn.attn.in_proj_weight', 3, lambda x: x.flatten(1).t()),
         f'{_QKV}/bias': Changed('layers.#.attn.attn.in_proj_bias', 2, Tensor.flatten),
-        # heads x channels of a head x outputs
+        # heads x channels per head x outputs
         f'{_OUT}/kernel': Changed('layers.#.attn.attn.out_proj.weight', 3, lambda x: x.flatten(0, 1).t()),
         f'{_OUT}/bias': 'layers.#.attn.attn.out_proj.bias',
         f'{_BLOCK}MlpBlock_3/Dense_0/kernel': Changed('layers.#.ffn.layers.0.0.weight', 2, Tensor.t),
@@ -147,7 +147,7 @@ _HUGGING_FACE_LAYER = {
     'norm#.*': 'ln#.*',  # DINOv2
     'attention.attention.{query,key,value}.*': 'attn.attn.in_proj_*',
     'attention.output.dense.*': 'attn.attn.out_proj.*',
-    # transformers 5 names its parameters otherwise than its files.
+    # The parameter names of transformers 5 differ from those in its files.
     'attention.{q_proj,k_proj,v_proj}.*': 'attn.attn.in_proj_*',
     'attention.o_proj.*': 'attn.attn.out_proj.*',
     'intermediate.dense.*': 'ffn.layers.0.0.*',
@@ -159,7 +159,7 @@ _HUGGING_FACE_LAYER = {
 
 
 def _hugging_face(name: str, prefix: str, layer: str, norm: str, norm_eps: float) -> Format:
-    """A ViT of transformers; ``prefix`` is that of the backbone inside a model with a head."""
+    """Return the format of a ViT of transformers; ``prefix`` is that of the backbone in a model with head."""
     keys = {
         'embeddings.cls_token': 'cls_token',
         'embeddings.position_embeddings': 'pos_embed',
@@ -186,13 +186,13 @@ HUGGING_FACE = (
     _hugging_face(_HF_DINOV2, '', 'encoder.layer', 'norm1', 1e-6),
     _hugging_face(_HF_DINOV2, 'dinov2.', 'encoder.layer', 'norm1', 1e-6),
 )
-"""``ViTModel``, ``ViTForImageClassification``, ``ViTMAEForPreTraining``, ``Dinov2Model`` and their kind."""
+"""``ViTModel``, ``ViTForImageClassification``, ``ViTMAEForPreTraining``, ``Dinov2Model`` and similar."""
 
 FOREIGN_VITS = (MAE, DINOV2, TIMM_VIT, DINO, GOOGLE_VIT, TORCHVISION_VIT, *HUGGING_FACE)
-"""Plain ViTs in others' keys. The first two have every key of the third's signature."""
+"""Plain ViTs of other libraries. MAE and DINOv2 come first because they also match the signature of timm."""
 
 MMSEG_VIT = Format('MMSegmentation', ('patch_embed.projection.weight', 'layers.0.ln1.weight'), {'**': '**'})
-"""Bare backbone keys, as ``vit2mmseg.py`` writes them. VisionTransformer has the same names."""
+"""Bare backbone with the keys of VisionTransformer, as ``vit2mmseg.py`` writes it."""
 
 TRAINED_VIT = Format(
     'trained model',
@@ -202,40 +202,40 @@ TRAINED_VIT = Format(
         ('neck.**', 'decode_head.**', 'auxiliary_head.**', 'auxiliary_heads.**'), 'not part of the backbone'
     ),
 )
-"""The backbone inside a whole trained model of this package or of MMSegmentation."""
+"""The backbone in a complete model of this package or of MMSegmentation."""
 
 _REFUSED = {
-    r'dpt\..+': "a whole DPT in Hugging Face's keys; isl2dpt.py reads the original's files",
+    r'dpt\..+': 'a complete DPT of Hugging Face; isl2dpt.py converts the files of the original DPT',
     r'(.+\.)?(blocks|layers)\.\d+\.attn\.rel_pos_[hw]': (
-        'the image encoder of SAM or a similar one: attention in windows with relative positions'
+        'the image encoder of SAM or a similar model, with windowed attention and relative positions'
     ),
     r'(.+\.)?(relative_position_bias_table|relative_position_index|attn\.[qv]_bias|lambda_[12])': (
-        'BEiT: its attention adds a relative position bias in every layer'
+        'BEiT, whose attention has a relative position bias in every layer'
     ),
     r'(.+\.)?(dist_token|distillation_token)': (
-        'a distilled DeiT: class token and patches attend to its distillation token in every layer. '
-        '--drop-dist-token of tools/model_converters/vit2mmseg.py leaves the token out of a file in the keys '
-        'of timm and DeiT; the features are then no longer those of the distilled model'
+        'a distilled DeiT, with a distillation token. --drop-dist-token of '
+        'tools/model_converters/vit2mmseg.py drops the token from files of timm and DeiT, which changes the '
+        'features'
     ),
     r'(.+\.)?(reg_token|register_tokens|storage_tokens)': (
-        'a ViT with registers, to which class token and patches attend. DINOv2 is also published without'
+        'a ViT with registers. DINOv2 is also published without registers'
     ),
     r'(.+\.)?(norm_pre|ln_pre|pre_layrnorm)\.(weight|bias)|visual\..+|(.+\.)?class_embedding': (
-        'the visual tower of CLIP: its tokens are normalised before the first layer'
+        'the image encoder of CLIP, with a norm before the first layer'
     ),
     r'(.+\.)?(attn_pool\..+|head\.probe)|(vision_model\.)?embeddings\.patch_embedding\.weight': (
-        'the visual tower of SigLIP: it has no class token, and the tanh approximation of GELU'
+        'the image encoder of SigLIP, without a class token and with the tanh approximation of GELU'
     ),
     r'(.+\.)?mlp\.(w12|w3|weights_in|fc1_g|gate_proj)\..+': 'a ViT with SwiGLU feed-forward layers',
-    r'(.+\.)?([qk]_norm|norm_[qk])\.(weight|bias)': 'a ViT that normalises queries and keys',
+    r'(.+\.)?([qk]_norm|norm_[qk])\.(weight|bias)': 'a ViT with norms of queries and keys',
     r'(.+\.)?rope(_embed|_embeddings)?\..+': 'a ViT with rotary position embedding',
-    r'(.+\.)?blocks\.\d+\.gamma_[12]': 'a ViT such as DeiT III, without a position for the class token',
+    r'(.+\.)?blocks\.\d+\.gamma_[12]': 'a ViT without a class token position embedding, such as DeiT III',
 }
-"""Vision transformers that VisionTransformer does not support, by their keys."""
+"""Descriptions of ViTs that VisionTransformer does not support, by a pattern of their keys."""
 
 
 def why_not(keys: Iterable[str]) -> str:
-    """A sentence that names the known but unsupported model with these keys; empty if there is none."""
+    """Return a sentence that names the unsupported model with these keys, or ``''`` if it is unknown."""
     listed = list(keys)
     for pattern, reason in _REFUSED.items():
         if any(re.fullmatch(pattern, key) for key in listed):
@@ -244,44 +244,43 @@ def why_not(keys: Iterable[str]) -> str:
 
 
 def check_complete(tensors: Mapping[str, Tensor]) -> None:
-    """Check that tensors under the names of VisionTransformer are a whole ViT with a class token.
+    """Check that tensors with the keys of VisionTransformer form a complete ViT with a class token.
 
     Raises:
-        ValueError: tensors are missing, the position embedding has no entry for the class token, or the
+        ValueError: If tensors are missing, the position embedding has no entry for the class token, or the
             feed-forward layers are gated.
     """
     if 'cls_token' not in tensors:
-        raise ValueError(
-            'VisionTransformer does not support ViTs without a class token, such as that of SigLIP'
-        )
+        raise ValueError('VisionTransformer does not support ViTs without a class token, such as SigLIP')
     modules = ('ln1', 'attn.attn.out_proj', 'ln2', 'ffn.layers.0.0', 'ffn.layers.1')
     names = dict.fromkeys(f'{module}.{name}' for module in modules for name in ('weight', 'bias'))
     names['attn.attn.in_proj_weight'] = None
-    # Other tensors, such as layer scales, are in every layer or in none.
+    # Optional tensors, such as layer scales, must be in all layers or in none.
     names |= {match[1]: None for key in tensors if (match := re.fullmatch(r'layers\.\d+\.(.+)', key))}
     expected = ['pos_embed', 'patch_embed.projection.weight']
     expected += [f'layers.{i}.{name}' for i in range(_count_layers(tensors)) for name in names]
     missing = [key for key in expected if key not in tensors]
     if missing:
         raise ValueError(
-            f'{len(missing)} tensors of a whole ViT are missing, under our names: {", ".join(missing[:20])}'
+            f'{len(missing)} tensors of the ViT are missing, named as in VisionTransformer: '
+            f'{", ".join(missing[:20])}'
         )
     hidden, taken = (tensors[f'layers.0.ffn.layers.{name}.weight'] for name in ('0.0', '1'))
     if hidden.shape[0] != taken.shape[-1]:
         raise ValueError(
-            f'{hidden.shape[0]} hidden channels become {taken.shape[-1]}: VisionTransformer does not support '
-            'SwiGLU feed-forward layers, as in DINOv2 ViT-g'
+            f'the first layer of the MLP has {hidden.shape[0]} outputs, the second {taken.shape[-1]} inputs: '
+            'VisionTransformer does not support SwiGLU feed-forward layers, as in DINOv2 ViT-g'
         )
     position = tensors['pos_embed']
     if position.ndim != 3 or math.isqrt(position.shape[1]) ** 2 == position.shape[1]:
         raise ValueError(
-            f'the position embedding is of shape {"x".join(map(str, position.shape))}: it has no entry for '
+            f'the position embedding has shape {"x".join(map(str, position.shape))}: it has no entry for '
             'the class token (as in DeiT III)'
         )
 
 
 def _count_layers(tensors: Mapping[str, Tensor]) -> int:
-    """One more than the highest layer number, so that a gap shows as missing tensors."""
+    """Return the highest layer number plus one, so that a gap is reported as missing tensors."""
     numbers = [int(match[1]) for key in tensors if (match := re.match(r'layers\.(\d+)\.', key))]
     return max(numbers, default=0) + 1
 
@@ -289,12 +288,12 @@ def _count_layers(tensors: Mapping[str, Tensor]) -> int:
 def backbone_settings(
     tensors: Mapping[str, Tensor], source: Format, num_heads: int | None = None
 ) -> list[str]:
-    """Lines for the user: what the config of a model with these weights must say.
+    """Return the settings that a config needs for these weights, as lines of text.
 
     Args:
-        tensors: a whole ViT under our names, see :func:`check_complete`.
-        source: where it comes from.
-        num_heads: number of attention heads, if the source shows it.
+        tensors: A ViT that passes :func:`check_complete`.
+        source: Its original format.
+        num_heads: Number of attention heads, if known.
     """
     width, channels, *patch = tensors['patch_embed.projection.weight'].shape
     patches, hidden = tensors['pos_embed'].shape[1] - 1, len(tensors['layers.0.ffn.layers.0.0.weight'])
@@ -315,14 +314,14 @@ def backbone_settings(
     shown = ', '.join(f'{name}={value}' for name, value in settings.items() if value is not None)
     lines = [f'backbone=dict({shown})']
     if num_heads is None:
-        usual = f'{width // 64} here' if width % 64 == 0 else f'and {width} is not a multiple of 64'
+        usual = f'here {width // 64} heads' if width % 64 == 0 else f'but {width} is not a multiple of 64'
         lines.append(
-            f'num_heads: not in the file; heads of 64 channels are usual, {usual} (ViT-H has 16 heads of 80)'
+            f'num_heads: not in the file; most ViTs have 64 channels a head, {usual} (ViT-H: 16 heads of 80)'
         )
     if grid * grid != patches:
-        lines.append(f'img_size: (height, width) of the pretraining images, which made {patches} patches')
+        lines.append(f'img_size: (height, width) of the pretraining images, which have {patches} patches')
     if source.mean_std is None:
-        lines.append('data_preprocessor: mean and std differ between models of this source: look them up')
+        lines.append('data_preprocessor: mean and std differ between models of this source; look them up')
     else:
         mean, std = map(list, source.mean_std)
         lines.append(f'data_preprocessor=dict(mean={mean}, std={std})')

@@ -1,6 +1,6 @@
-"""Transforms of the ``pipeline`` of a config, which read, change and pack one sample.
+"""Transforms of the ``pipeline`` of a config, which load, augment and pack one sample.
 
-Each takes and returns the dict of a sample. Random numbers come from numpy's global state.
+Each transform takes and returns the dict of a sample. Random numbers come from numpy's global state.
 """
 
 from dpt.datasets.transforms.geometry import RandomCrop, ResizeToMultiple

@@ -1,4 +1,4 @@
-"""Resizing, cropping and flipping an image together with its label maps."""
+"""Resize, crop and flip an image together with its label maps."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -15,13 +15,13 @@ from dpt.registry import TRANSFORMS
 from dpt.structures import IGNORE_INDEX
 
 CROP_TRIES = 10
-"""How often a crop that one class dominates is redrawn (the published recipe for ADE20K)."""
+"""Maximum number of redraws of a crop that one class dominates (published recipe for ADE20K)."""
 
 EXACT_IN_FLOAT32 = 1 << 24
 """Number of pixels below which the float32 counts of OpenCV's histogram are exact."""
 
 SAMPLE_STEP = 16
-"""Distance of the rows and columns that the median label is estimated from."""
+"""Distance between the rows and columns from which the median label is estimated."""
 
 Box = tuple[int, int, int, int]
 """Top, bottom, left, right; bottom and right are exclusive and may exceed the image."""
@@ -38,9 +38,9 @@ def dominated(labels: np.ndarray, max_ratio: float, ignore_index: int = IGNORE_I
     """Return whether one class covers ``max_ratio`` of the labelled pixels or more, or is the only class.
 
     Args:
-        labels: Non-negative whole numbers of shape HxW.
+        labels: Non-negative integers of shape HxW.
         max_ratio: Share of the pixels whose label is not ``ignore_index``.
-        ignore_index: Label of pixels that are ignored.
+        ignore_index: Label of ignored pixels.
     """
     if labels.dtype != np.uint8 or labels.size >= EXACT_IN_FLOAT32:
         counts: np.ndarray = np.bincount(labels.ravel())
@@ -54,9 +54,10 @@ def dominated(labels: np.ndarray, max_ratio: float, ignore_index: int = IGNORE_I
 
 
 def _guess_dominated(labels: np.ndarray, max_ratio: float, ignore_index: int) -> bool | None:
-    """Decide :func:`dominated` by counting the pixels below, equal to and above one label, or return None.
+    """Try to compute :func:`dominated` from the number of pixels below, equal to and above one label.
 
-    The label is the median of a sample of the pixels, so that neither side is likely to be the majority.
+    The label is the median of a sample of the pixels, so that neither side is likely to dominate. Returns
+    None if the counts do not suffice.
     """
     sample = labels[::SAMPLE_STEP, ::SAMPLE_STEP].ravel()
     sample = np.sort(sample[sample != ignore_index])
@@ -76,17 +77,17 @@ def _guess_dominated(labels: np.ndarray, max_ratio: float, ignore_index: int) ->
 class RandomCrop(BaseTransform):
     """Crop the same random window from the image and every map in ``seg_fields``.
 
-    A side shorter than the window is kept, so the result may be smaller than ``crop_size``. The results are
-    views. Writes ``img``, ``img_shape`` and the maps.
+    A side shorter than the window is not cropped, so the result may be smaller than ``crop_size``. The
+    results are views. Writes ``img``, ``img_shape`` and the maps.
 
-    Draws a row offset, then a column offset, from ``np.random.randint``, even if only one offset is
-    possible. With ``cat_max_ratio`` below 1, a window that is :func:`dominated` is redrawn at most ten
-    times; the last one is used in any case.
+    Draws a row offset, then a column offset, with ``np.random.randint``, even if only one offset is
+    possible. With ``cat_max_ratio`` below 1, a window that is :func:`dominated` is redrawn up to ten times;
+    the last one is used in any case.
 
     Args:
         crop_size: (height, width), or one number for both.
-        cat_max_ratio: Upper limit of the share of one class in the labelled pixels of the window.
-        ignore_index: Label of pixels that are ignored.
+        cat_max_ratio: Maximum share of one class in the labelled pixels of the window.
+        ignore_index: Label of ignored pixels.
     """
 
     def __init__(
@@ -98,9 +99,9 @@ class RandomCrop(BaseTransform):
     ) -> None:
         sides = (crop_size, crop_size) if isinstance(crop_size, int) else tuple(crop_size)
         if len(sides) != 2 or not all(isinstance(side, int) and side > 0 for side in sides):
-            raise ValueError(f'crop_size is {crop_size!r}: a positive number or (height, width) was expected')
+            raise ValueError(f'crop_size must be a positive integer or (height, width), not {crop_size!r}')
         if not 0 < cat_max_ratio <= 1:
-            raise ValueError(f'cat_max_ratio is {cat_max_ratio}: a number above 0, at most 1, was expected')
+            raise ValueError(f'cat_max_ratio must be above 0 and at most 1, not {cat_max_ratio}')
         self.crop_size = sides
         self.cat_max_ratio = cat_max_ratio
         self.ignore_index = ignore_index
@@ -110,8 +111,8 @@ class RandomCrop(BaseTransform):
         for name in results.get('seg_fields', []):
             if results[name].shape[:2] != image.shape[:2]:
                 raise ValueError(
-                    f'{results.get("img_path")} is {image.shape[:2]} (height, width) here, its {name} is '
-                    f'{results[name].shape[:2]}: LoadAnnotations must stand before the transforms that resize'
+                    f'{results.get("img_path")} has size {image.shape[:2]} (height, width), but its {name} '
+                    f'has size {results[name].shape[:2]}: put LoadAnnotations before the resizing transforms'
                 )
         top, bottom, left, right = self.choose_box(image.shape[:2], results.get('gt_seg_map'))
         results['img'] = image[top:bottom, left:right]
@@ -141,7 +142,7 @@ class RandomCrop(BaseTransform):
             look: Returns the labels in a window; required if ``cat_max_ratio`` is below 1.
         """
         if look is None and self.cat_max_ratio < 1:
-            raise ValueError('RandomCrop with cat_max_ratio below 1 needs LoadAnnotations before it')
+            raise ValueError('RandomCrop with cat_max_ratio below 1 requires LoadAnnotations before it')
         box = self._draw_box(*size)
         if look is None:
             return box, None
@@ -170,14 +171,14 @@ class RandomCrop(BaseTransform):
 
 @TRANSFORMS.register_module()
 class ResizeToMultiple(BaseTransform):
-    """Resize the image and every map in ``seg_fields`` so that each side is a multiple of a number.
+    """Resize the image and every map in ``seg_fields`` so that each side is a multiple of ``size_divisor``.
 
     Each side is rounded up separately, so the aspect ratio may change slightly. Writes ``img``,
-    ``img_shape``, ``pad_shape`` and the maps, which are resized by nearest neighbour.
+    ``img_shape``, ``pad_shape`` and the maps, which use nearest-neighbour interpolation.
 
     Args:
-        size_divisor: A number for both sides or, as in mmcv, (width, height).
-        interpolation: Interpolation of the image, as in mmcv; None means 'bilinear'.
+        size_divisor: One number for both sides or, as in mmcv, (width, height).
+        interpolation: Interpolation mode of the image, as in mmcv; None means 'bilinear'.
     """
 
     def __init__(self, size_divisor: int | tuple[int, int] = 32, interpolation: str | None = None) -> None:
@@ -204,35 +205,35 @@ class ResizeToMultiple(BaseTransform):
 
 
 def resize_corner(image: np.ndarray, size: Size, bottom: int, right: int) -> np.ndarray:
-    """Return ``cv2.resize(image, size)[:bottom, :right]``, bit for bit, from the needed part of the image.
+    """Return exactly ``cv2.resize(image, size)[:bottom, :right]``, resizing only the needed part.
 
-    OpenCV positions pixels by their distance from the top left corner: the image may be cut off at the bottom
-    and right, but another origin would change the phase of the interpolation.
+    OpenCV computes positions from the top left corner. The image may therefore be cropped at the bottom and
+    right, but not at the top or left, which would change the phase of the interpolation.
 
     Args:
         image: HxW or HxWxC.
-        size: (width, height) of the whole image after resizing.
-        bottom: Rows of the result; at most the height.
-        right: Columns of the result; at most the width.
+        size: (width, height) of the complete image after resizing.
+        bottom: Number of rows of the result; at most the height.
+        right: Number of columns of the result; at most the width.
     """
     height, width = image.shape[:2]
     fx, fy = size[0] / width, size[1] / height
-    # Two more, since OpenCV rounds the size of the result and reads one pixel ahead.
+    # Two more, because OpenCV rounds the size of the result and reads one pixel ahead.
     rows, columns = min(height, math.ceil(bottom / fy) + 2), min(width, math.ceil(right / fx) + 2)
-    # OpenCV copies an image whose size in pixels does not change, whatever the scale.
+    # OpenCV copies an image if its size in pixels does not change, whatever the scale.
     if (round(columns * fx), round(rows * fy)) == (columns, rows):
         return cv2.resize(image, size)[:bottom, :right]
     return cv2.resize(image[:rows, :columns], None, fx=fx, fy=fy)[:bottom, :right]
 
 
 def resize_labels(labels: np.ndarray, size: Size, box: Box) -> np.ndarray:
-    """Return a window of ``cv2.resize(labels, size, interpolation=cv2.INTER_NEAREST)``, bit for bit.
+    """Return exactly a window of ``cv2.resize(labels, size, interpolation=cv2.INTER_NEAREST)``.
 
-    Rows are selected with the arithmetic of OpenCV; each row in the window is resized once.
+    Selects rows with the arithmetic of OpenCV and resizes each row of the window once.
 
     Args:
         labels: HxW.
-        size: (width, height) of the whole map after resizing.
+        size: (width, height) of the complete map after resizing.
         box: Window in the resized map; may exceed it.
     """
     height, width = labels.shape
@@ -248,7 +249,7 @@ def resize_labels(labels: np.ndarray, size: Size, box: Box) -> np.ndarray:
 
 
 def _stretch_rows(labels: np.ndarray, width: int, right: int) -> np.ndarray:
-    """Resize the width to ``width`` by nearest neighbour; return the columns before ``right``."""
+    """Resize to ``width`` columns by nearest neighbour; return the columns before ``right``."""
     fx = width / labels.shape[1]
     columns = min(labels.shape[1], math.ceil(right / fx) + 1)  # one more: OpenCV rounds the width
     return cv2.resize(labels[:, :columns], None, fx=fx, fy=1, interpolation=cv2.INTER_NEAREST)[:, :right]
@@ -257,13 +258,13 @@ def _stretch_rows(labels: np.ndarray, width: int, right: int) -> np.ndarray:
 class ResizeCropFlip(BaseTransform):
     """``RandomResize``, ``RandomCrop`` and ``RandomFlip`` in one faster step.
 
-    It draws the same random numbers and returns the same pixels, labels and metainfo, but does not resize
-    most of the pixels that the crop discards. :func:`fuse` inserts it.
+    Draws the same random numbers and returns the same pixels, labels and metainfo, but does not resize most
+    of the pixels that the crop discards. Inserted by :func:`fuse`.
 
     Args:
-        resize: Transform of mmcv, bilinear, with the OpenCV backend.
+        resize: mmcv's transform, bilinear, with the OpenCV backend.
         crop: The crop.
-        flip: Transform of mmcv, without labels to swap.
+        flip: mmcv's transform, without ``swap_seg_labels``.
     """
 
     def __init__(self, resize: RandomResize, crop: RandomCrop, flip: RandomFlip) -> None:
@@ -292,7 +293,7 @@ class ResizeCropFlip(BaseTransform):
         look = None if labels is None else lambda box: resize_labels(labels, size, box)
         (top, bottom, left, right), window = self.crop.choose_window(size[::-1], look)
         image = resize_corner(results['img'], size, min(bottom, size[1]), min(right, size[0]))
-        # Draws as np.random.choice does, but faster.
+        # Equals np.random.choice, but faster.
         direction = self._directions[self._cumulated.searchsorted(np.random.random_sample(), side='right')]
         results['img'] = _flipped(image[top:, left:], direction)
         if window is not None:
@@ -303,7 +304,7 @@ class ResizeCropFlip(BaseTransform):
 
     @staticmethod
     def _is_plain(results: dict) -> bool:
-        """Return whether nothing but the image and at most one label map of its size has to be resized."""
+        """Return whether only the image and at most one label map of the same size must be resized."""
         image, labels = results['img'], results.get('gt_seg_map')
         others = any(results.get(name) is not None for name in ('gt_bboxes', 'gt_keypoints'))
         fits = labels is None or (labels.ndim == 2 and labels.shape == image.shape[:2])
@@ -311,10 +312,10 @@ class ResizeCropFlip(BaseTransform):
         return not others and fits and list(results.get('seg_fields', [])) == fields
 
     def _draw_size(self, results: dict) -> Size:
-        """Draw the size to resize to, and write the metainfo that mmcv writes.
+        """Draw the size after resizing, and write the same metainfo as mmcv.
 
         Raises:
-            BadSampleError: If a side would have no pixel.
+            BadSampleError: If a side would be shorter than one pixel.
         """
         height, width = results['img'].shape[:2]
         results['scale'] = scale = self.resize._random_scale()
@@ -330,7 +331,7 @@ class ResizeCropFlip(BaseTransform):
 
 
 def _flip_chances(flip: RandomFlip) -> tuple[list[str | None], np.ndarray]:
-    """Return the directions, None for no flip, and their cumulated probabilities, as mmcv draws them."""
+    """Return mmcv's flip directions (None for no flip) and their cumulative probabilities."""
     directions = [flip.direction] if isinstance(flip.direction, str) else list(flip.direction)
     chances = flip.prob if isinstance(flip.prob, list) else [flip.prob / len(directions)] * len(directions)
     rest = 1.0 - flip.prob if isinstance(flip.prob, float) else 1 - sum(chances)
@@ -343,7 +344,7 @@ def _flipped(pixels: np.ndarray, direction: str | None) -> np.ndarray:
 
 
 def fuse(steps: Sequence[Callable]) -> list[Callable]:
-    """Replace three consecutive steps by :class:`ResizeCropFlip` wherever that is possible."""
+    """Replace three consecutive steps with :class:`ResizeCropFlip` where possible."""
     fused: list[Any] = []
     for step in steps:
         fused.append(step)

@@ -1,4 +1,4 @@
-"""Reading images and label maps."""
+"""Load images and label maps."""
 
 import io
 from collections.abc import Mapping
@@ -24,10 +24,10 @@ _MAY_MOVE = (b'GIF8', b'RIFF')  # RIFF: WebP
 
 
 def is_cut_short(content: bytes) -> bool:
-    """Return whether a JPEG is truncated; OpenCV before 5 fills the rest with grey."""
+    """Return whether a JPEG is truncated, in which case OpenCV before 5 fills the rest with grey."""
     if not content.startswith(_JPEG) or content.endswith(_END):
         return False
-    # Neither marker occurs inside a scan; the scan and end of a thumbnail precede those of the image.
+    # Neither marker occurs inside a scan; the markers of a thumbnail precede those of the image.
     return content.rfind(_END) < content.rfind(_SCAN) or _SCAN not in content
 
 
@@ -38,10 +38,10 @@ def _frames(content: bytes) -> int:
 
 @TRANSFORMS.register_module()
 class LoadImageFromFile(BaseTransform):
-    """Read an image of any format as BGR, as mmcv's transform of this name, with errors that name the file.
+    """Load an image of any format as BGR, like mmcv's transform, but with errors that name the file.
 
-    Grey and CMYK images become BGR, transparency is dropped. An EXIF orientation is applied, as viewers and
-    labelling tools do; if masks were drawn on the stored pixels, set
+    Grey and CMYK images become BGR; transparency is dropped. The EXIF orientation is applied, as in viewers
+    and labelling tools; if masks were drawn on the unrotated pixels, set
     ``color_type='color_ignore_orientation'``. Reads ``img_path``, writes ``img``, ``img_shape`` and
     ``ori_shape`` (height, width).
 
@@ -77,9 +77,9 @@ class LoadImageFromFile(BaseTransform):
         return results
 
     def decode(self, content: bytes, path: str) -> np.ndarray:
-        """Return the pixels of the content of a file; ``path`` is for messages."""
+        """Decode the content of an image file; ``path`` is used in error messages."""
         if is_cut_short(content):
-            raise BadSampleError(f'image {path} is cut short: the JPEG has no end', 'image cut short')
+            raise BadSampleError(f'image {path} is cut short: the JPEG has no end marker', 'image cut short')
         image, reason = None, 'the file is damaged or not an image'
         try:
             image = mmcv.imfrombytes(content, flag=self.color_type, backend=self.imdecode_backend)
@@ -99,10 +99,10 @@ class LoadImageFromFile(BaseTransform):
 
 
 def label_table(reduce_zero_label: bool, label_map: Mapping[int, int] | None, size: int = 256) -> np.ndarray:
-    """Return the trained label of each of ``size`` labels on disk as an int32 vector.
+    """Return an int32 vector that maps ``size`` labels on disk to labels for training.
 
     ``reduce_zero_label`` is applied first (0 becomes 255, 255 stays, the others decrease by one), then
-    ``label_map``; labels that are not in the map stay.
+    ``label_map``; labels that are not in the map stay unchanged.
     """
     table = np.arange(size, dtype=np.int32)
     if reduce_zero_label:
@@ -124,27 +124,27 @@ def _png_layout(content: bytes) -> tuple[int, int] | None:
 
 def _decode(content: bytes, backend: str) -> np.ndarray | None:
     layout = _png_layout(content)
-    # cv2 is fastest for grey PNG files, but it converts palettes to colours and stretches small bit depths.
+    # cv2 is fastest for grey PNG files, but converts palettes to colours and rescales small bit depths.
     if backend == 'cv2' and layout not in ((8, _PNG_GREY), (16, _PNG_GREY)):
         backend = 'pillow'
     labels = mmcv.imfrombytes(content, flag='unchanged', backend=backend)
     if backend == 'pillow' and layout in ((2, _PNG_GREY), (4, _PNG_GREY)):
-        labels = labels // (255 // (2 ** layout[0] - 1))  # pillow stretches to 0..255
+        labels = labels // (255 // (2 ** layout[0] - 1))  # pillow rescales to 0..255
     return labels
 
 
 @TRANSFORMS.register_module()
 class LoadAnnotations(BaseTransform):
-    """Read the label map of a sample.
+    """Load the label map of a sample.
 
     Reads ``seg_map_path``, ``reduce_zero_label`` and ``label_map`` (set by the data set) and, if present,
     ``img_path`` and ``ori_shape``. Writes ``gt_seg_map``, a contiguous array of shape HxW, uint8 if all
     labels fit, else int32, and adds its name to ``seg_fields``. Palette images are read as indices. 255
-    always means 'no label', in wider label maps too.
+    always means 'no label', also in int32 label maps.
 
     Args:
-        reduce_zero_label: Must equal the setting of the data set if given. It is applied by itself only to
-            samples without a data set.
+        reduce_zero_label: If given, must equal the setting of the data set. Needed only for samples that do
+            not come from a data set.
         backend_args: Arguments of mmengine's file backend.
         imdecode_backend: 'cv2', 'pillow' or 'tifffile'. With 'cv2', files other than grey PNG of 8 or 16 bits
             are decoded by pillow, which keeps palette indices.
@@ -164,7 +164,7 @@ class LoadAnnotations(BaseTransform):
         imdecode_backend: str = 'cv2',
     ) -> None:
         if imdecode_backend not in BACKENDS:
-            raise ValueError(f'imdecode_backend is {imdecode_backend!r}: one of {BACKENDS} was expected')
+            raise ValueError(f'imdecode_backend must be one of {BACKENDS}, not {imdecode_backend!r}')
         self.reduce_zero_label = reduce_zero_label
         self.backend_args = dict(backend_args) if backend_args else None
         self.imdecode_backend = imdecode_backend
@@ -179,7 +179,7 @@ class LoadAnnotations(BaseTransform):
         return self.place(self.read(path), results)
 
     def place(self, labels: np.ndarray, results: dict) -> dict:
-        """Check labels from a file against the sample, relabel them and add them to the sample."""
+        """Check and relabel the labels from a file and add them to the sample."""
         reduce_zero_label = self._agreed_reduce_zero_label(results)
         _check_size(labels, results)
         trained = _relabel(labels, reduce_zero_label, results.get('label_map'))
@@ -196,12 +196,12 @@ class LoadAnnotations(BaseTransform):
         if self.reduce_zero_label is not None and self.reduce_zero_label != decided:
             raise ValueError(
                 f'LoadAnnotations(reduce_zero_label={self.reduce_zero_label}) contradicts the data set, '
-                f'which has reduce_zero_label={decided}: set it on the data set only'
+                f'which has reduce_zero_label={decided}: set it only on the data set'
             )
         return decided
 
     def read(self, path: str) -> np.ndarray:
-        """Return the labels on disk, of shape HxW, uint8 if they fit, else int32."""
+        """Return the labels in a file, of shape HxW, uint8 if they fit, else int32."""
         content = read_file(path, 'mask', self.backend_args)
         if content.startswith(_JPEG_SIGNATURE):
             raise BadSampleError(
@@ -228,8 +228,8 @@ def _one_channel(labels: np.ndarray, path: str) -> np.ndarray:
         return labels[..., 0]
     if labels.ndim != 2:
         raise BadSampleError(
-            f'mask {path} has shape {labels.shape}, colours instead of labels: a mask has one channel that '
-            'holds the class index of each pixel (a grey or palette PNG); convert the colours to indices',
+            f'mask {path} has shape {labels.shape}, colours instead of labels: a mask must have one channel '
+            'with the class index of each pixel (a grey or palette PNG); convert the colours to indices',
             'mask has several channels',
         )
     return labels
@@ -240,12 +240,12 @@ def _narrow(labels: np.ndarray, path: str) -> np.ndarray:
         return np.ascontiguousarray(labels)
     if labels.dtype.kind not in 'bui':
         raise BadSampleError(
-            f'mask {path} holds {labels.dtype} values: whole numbers were expected',
+            f'mask {path} contains {labels.dtype} values: expected integers',
             'mask not of whole numbers',
         )
     if labels.dtype.kind == 'i' and labels.min() < 0:
         raise BadSampleError(
-            f'mask {path} holds negative labels: 255 is the value for pixels without a label',
+            f'mask {path} contains negative labels: use 255 for unlabelled pixels',
             'label outside the classes',
         )
     fits = labels.dtype.kind == 'b' or labels.max() <= np.iinfo(np.uint8).max
@@ -253,18 +253,18 @@ def _narrow(labels: np.ndarray, path: str) -> np.ndarray:
 
 
 def _check_size(labels: np.ndarray, results: dict) -> None:
-    # Not img_shape, since test pipelines resize the image before.
+    # Not img_shape, because test pipelines resize the image first.
     expected = results.get('ori_shape')
     if expected is None or labels.shape == tuple(expected[:2]):
         return
     turned = labels.shape == tuple(expected[1::-1])
     hint = (
-        '; if the mask was drawn on the stored pixels of an image with an EXIF orientation, set '
+        '; if the mask was drawn on the unrotated pixels of an image with an EXIF orientation, set '
         "color_type='color_ignore_orientation' of LoadImageFromFile"
     )
     raise BadSampleError(
         f'image {results.get("img_path")} is {expected[0]}x{expected[1]} (height x width) but its mask '
-        f'{results["seg_map_path"]} is {labels.shape[0]}x{labels.shape[1]}: both must have one size'
+        f'{results["seg_map_path"]} is {labels.shape[0]}x{labels.shape[1]}: both must have the same size'
         + (hint if turned else ''),
         'sizes differ',
     )

@@ -1,4 +1,4 @@
-"""The last transform of a pipeline, which returns tensors for the model."""
+"""The last transform of a pipeline, which converts a sample to tensors for the model."""
 
 from collections.abc import Sequence
 
@@ -28,13 +28,13 @@ META_KEYS = (
 class PackSegInputs(BaseTransform):
     """Pack a sample for the model.
 
-    Returns ``inputs``, a contiguous tensor of shape CxHxW with the type of the image (C = 1 for a grey
+    Returns ``inputs``, a contiguous tensor of shape CxHxW with the dtype of the image (C = 1 for a grey
     image), and ``data_samples``, a :class:`~dpt.structures.SegDataSample`. If the sample has labels, its
-    ``gt_sem_seg.data`` is of shape 1xHxW, uint8 as loaded, or int64 for wider labels. Labels may have another
-    size than the image, since test pipelines keep their original size.
+    ``gt_sem_seg.data`` has shape 1xHxW and dtype uint8, or int64 if the labels do not fit. The size of the
+    labels may differ from that of the image, because test pipelines do not resize labels.
 
     Args:
-        meta_keys: Keys to keep as metainfo, if the sample has them.
+        meta_keys: Keys to copy to the metainfo, if the sample has them.
     """
 
     def __init__(self, meta_keys: Sequence[str] = META_KEYS) -> None:
@@ -47,7 +47,7 @@ class PackSegInputs(BaseTransform):
         sample = SegDataSample()
         for key in self.meta_keys:
             if key in results:
-                # Not set_metainfo, whose deep copy is slow.
+                # set_metainfo is slow because of its deep copy.
                 sample.set_field(results[key], key, field_type='metainfo')
         if 'gt_seg_map' in results:
             sample.gt_sem_seg = PixelData(data=_labels_to_tensor(results['gt_seg_map'], results))
@@ -69,8 +69,8 @@ def _to_tensor(image: np.ndarray) -> torch.Tensor:
 
 
 def _own(pixels: np.ndarray) -> np.ndarray:
-    """Return the pixels without the negative strides of a flipped view, which torch does not support."""
-    # numpy regards a view of one column as contiguous, whatever its strides.
+    """Copy the pixels of a flipped view, whose negative strides torch does not support."""
+    # numpy considers a view of one column contiguous, whatever its strides.
     flipped = any(stride < 0 for stride in pixels.strides)
     return pixels.copy() if flipped else np.ascontiguousarray(pixels)
 

@@ -32,13 +32,13 @@ def linear_table(factor: float = 1, offset: float = 0) -> np.ndarray:
 def change_linearly(pixels: np.ndarray, factor: float = 1, offset: float = 0) -> np.ndarray:
     """Apply :func:`linear_table` to uint8 pixels.
 
-    Arithmetic is faster than a table, but may round differently for a result next to a whole number; the
-    table is used if one of the 256 results is.
+    Arithmetic is faster than a table, but may round differently if a result is close to an integer. The
+    table is used if any of the 256 results is.
     """
     bounds = np.clip(VALUES * factor + offset + _ROUNDED, 0, 255).astype(np.uint8)
     if not np.array_equal(*bounds):
         return cv2.LUT(pixels, linear_table(factor, offset))
-    # OpenCV rounds to the nearest level, which is half a level above truncation.
+    # Subtracting 0.5 turns OpenCV's rounding into truncation.
     return cv2.addWeighted(pixels, factor, pixels, 0, offset - 0.5)
 
 
@@ -47,11 +47,11 @@ def _shift(image: np.ndarray, offset: float) -> np.ndarray:
     whole = math.floor(offset)
     if not np.array_equal(np.clip(VALUES + whole, 0, 255), linear_table(offset=offset)):
         return change_linearly(image, offset=offset)
-    return cv2.add(image, np.full(4, float(whole)))  # truncation leaves whole levels
+    return cv2.add(image, np.full(4, float(whole)))  # truncation results in an integer offset
 
 
 def _convert_hsv(image: np.ndarray, channel: int, change: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    """Change one channel of an image in HSV."""
+    """Change one HSV channel of an image."""
     hsv = cv2.cvtColor(image, cv2.COLOR_BGR2HSV)
     planes = list(np.empty((3, *hsv.shape[:2]), np.uint8))
     cv2.split(hsv, planes)  # faster than extractChannel
@@ -64,7 +64,7 @@ def _shift_hue(image: np.ndarray, shift: float) -> np.ndarray:
 
 
 def turn_hue(hue: np.ndarray, shift: int) -> np.ndarray:
-    """Return ``(hue + shift) % 180`` for uint8 below 180, faster than with a table."""
+    """Return ``(hue + shift) % 180`` for uint8 values below 180, faster than with a table."""
     rest = shift % HUES
     while rest:
         step = min(rest, 256 - HUES)  # avoids sums above 255
@@ -88,18 +88,18 @@ CHANGES: dict[str, Callable[[np.ndarray, float], np.ndarray]] = {
 
 @TRANSFORMS.register_module()
 class PhotoMetricDistortion(BaseTransform):
-    """Change brightness, contrast, saturation and hue, each with probability one half.
+    """Change brightness, contrast, saturation and hue, each with probability 0.5.
 
-    The order is brightness, contrast, saturation, hue or, with probability one half, contrast last. Reads
-    and writes ``img``, HxWx3, uint8, BGR; the input array is not changed. The result equals truncating
-    float32 arithmetic bit for bit.
+    The order is brightness, contrast, saturation, hue; with probability 0.5, contrast comes last instead.
+    Reads and writes ``img``, HxWx3, uint8, BGR, without modifying the input array. The result is
+    bit-identical to float32 arithmetic with truncation.
 
     Args:
         brightness_delta: Largest change of brightness, in grey levels.
         contrast_range: Smallest and largest factor of the pixel values.
         saturation_range: Smallest and largest factor of the saturation.
-        hue_delta: The change of hue is a whole number from ``-hue_delta`` to ``hue_delta - 1``, in units
-            of two degrees.
+        hue_delta: The hue changes by an integer from ``-hue_delta`` to ``hue_delta - 1``, in units of two
+            degrees.
     """
 
     def __init__(
@@ -112,11 +112,11 @@ class PhotoMetricDistortion(BaseTransform):
     ) -> None:
         for name, bounds in (('contrast_range', contrast_range), ('saturation_range', saturation_range)):
             if len(bounds) != 2 or not 0 <= bounds[0] <= bounds[1]:
-                raise ValueError(f'{name} is {bounds!r}: (smallest, largest) factor was expected')
+                raise ValueError(f'{name} must be (smallest, largest) factor, not {bounds!r}')
         if brightness_delta < 0 or hue_delta < 1:
             raise ValueError(
-                f'brightness_delta={brightness_delta} and hue_delta={hue_delta} were given: '
-                'at least 0 and at least 1 were expected'
+                f'brightness_delta must be at least 0 and hue_delta at least 1, not {brightness_delta} and '
+                f'{hue_delta}'
             )
         self.brightness_delta = brightness_delta
         self.contrast_range = (contrast_range[0], contrast_range[1])
@@ -128,7 +128,7 @@ class PhotoMetricDistortion(BaseTransform):
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             raise ValueError(
                 f'{results.get("img_path", "the image")} is {image.dtype} of shape {image.shape}: '
-                'PhotoMetricDistortion works on uint8 HxWx3'
+                'PhotoMetricDistortion requires uint8 of shape HxWx3'
             )
         for name, amount in self._draw():
             image = CHANGES[name](image, amount)

@@ -1,1 +1,1 @@
-"""A user's folders of images and annotations, made a data set that trains."""
+"""Create a data set for training from a user's folders of images and annotations."""

@@ -1,4 +1,4 @@
-"""A user's images and annotations: which belong together, and labels of any kind as one number a pixel."""
+"""Match a user's images with their annotations, and read annotations of any kind as one integer per pixel."""
 
 import json
 from collections import Counter, defaultdict
@@ -19,7 +19,7 @@ INDEX_MODES = ('1', 'L', 'I', 'I;16', 'P')
 COLOUR_MODES = ('RGB', 'RGBA')
 BACKGROUND = 'background'
 AREAS = ('polygon', 'rectangle', 'circle')
-"""Shapes of labelme that cover an area; lines and points are left out."""
+"""labelme shapes that cover an area; lines and points are ignored."""
 
 Colour = tuple[int, int, int]
 
@@ -31,10 +31,10 @@ class Pairs:
     Args:
         images: Folder of the images.
         masks: Folder of the annotations.
-        found: (image, annotation) relative to the folders, sorted.
-        mask_end: End of an annotation's name after the image's name without its suffix.
-        image_suffix: Suffix of all images; empty if they differ.
-        notes: Files left out, a line each.
+        found: Sorted (image, annotation) pairs, relative to the folders.
+        mask_end: Part of the annotation names that follows the image name without suffix.
+        image_suffix: Suffix of all images; empty if the suffixes differ.
+        notes: One line for each group of skipped files.
     """
 
     images: Path
@@ -50,7 +50,7 @@ class Pairs:
 
 
 def list_files(folder: Path, suffixes: Iterable[str]) -> list[str]:
-    """Return the files of a folder and its subfolders that have one of the suffixes, in any case; sorted.
+    """Return the sorted files in a folder and its subfolders with one of the suffixes, ignoring case.
 
     Raises:
         FileNotFoundError: If the folder does not exist.
@@ -70,14 +70,14 @@ def stem(name: str) -> str:
 
 
 def pair(images: Path, masks: Path) -> Pairs:
-    """Find the annotation of each image: the same name, or the same with an end such as ``_mask``.
+    """Find the annotation of each image: the same name, optionally with an ending such as ``_mask``.
 
     Args:
         images: Folder of images.
-        masks: Folder of masks, or of JSON files of labelme; it may be the same folder.
+        masks: Folder of masks, or of labelme JSON files; may be the folder of images.
 
     Raises:
-        FileNotFoundError: If a folder is missing.
+        FileNotFoundError: If a folder does not exist.
         ValueError: If nothing matches, or two images have the same name.
     """
     pictures = list_files(images, IMAGE_SUFFIXES)
@@ -86,24 +86,27 @@ def pair(images: Path, masks: Path) -> Pairs:
         pictures = sorted(set(pictures) - set(annotations))
     if not pictures:
         raise ValueError(
-            f'{images} holds no image: files that end in {", ".join(IMAGE_SUFFIXES)} were expected'
+            f'{images} contains no images: expected files that end in {", ".join(IMAGE_SUFFIXES)}'
         )
     if not annotations:
         hint = ''
         if list_files(masks, ('.jpg', '.jpeg')):
             hint = '; JPEG files cannot be masks, because compression changes labels: save them as PNG'
         kinds = ', '.join((*LOSSLESS, '.json'))
-        raise ValueError(f'{masks} holds no annotation: files that end in {kinds} were expected{hint}')
+        raise ValueError(f'{masks} contains no annotations: expected files that end in {kinds}{hint}')
     known = {stem(name): name for name in pictures}
     if len(known) < len(pictures):
         twice = [name for name, count in Counter(map(stem, pictures)).items() if count > 1]
         both = ' and '.join(name for name in pictures if stem(name) == twice[0])
-        raise ValueError(f'{len(twice)} images of {images} have one name twice, such as {both}: keep one')
+        raise ValueError(
+            f'{len(twice)} names in {images} belong to several images, such as {both}: keep one of them'
+        )
     ends = _common_ends(known, annotations)
     if not ends:
         raise ValueError(
-            f'no file of {masks} is named as an image of {images}: {annotations[0]} beside {pictures[0]}; '
-            "the annotation of a/b.jpg is a/b.png, a/b_END.png with one END for all, or labelme's a/b.json"
+            f'no file in {masks} matches the name of an image in {images}, such as {annotations[0]} and '
+            f'{pictures[0]}; the annotation of a/b.jpg must be a/b.png, a/b_END.png with the same END for '
+            "all, or labelme's a/b.json"
         )
     end, present = ends[0][0], set(annotations)
     pairs = Pairs(
@@ -111,17 +114,17 @@ def pair(images: Path, masks: Path) -> Pairs:
     )
     without = [image for name, image in known.items() if name + end not in present]
     if without:
-        pairs.notes.append(f'{len(without)} images without annotation are left out, such as {without[0]}')
+        pairs.notes.append(f'skipped {len(without)} images without annotation, such as {without[0]}')
     unused = sorted(present - {mask for _, mask in pairs.found})
     if unused:
         pairs.notes.append(f'{len(unused)} annotations are not used, such as {unused[0]}')
     if len(ends) > 1 and ends[1][1] == len(pairs.found):
-        pairs.notes.append(f'as many annotations end in {ends[1][0]} as in {end}: the latter are used')
+        pairs.notes.append(f'as many annotations end in {ends[1][0]} as in {end}; the latter are used')
     return pairs
 
 
 def _common_ends(known: Iterable[str], annotations: list[str]) -> list[tuple[str, int]]:
-    """Return what follows the names of images in names of annotations, and how often; most frequent first."""
+    """Return the endings of annotation names after image names, and their counts, most frequent first."""
     ends: Counter = Counter()
     for name in annotations:
         bare = stem(name)
@@ -133,13 +136,13 @@ def _common_ends(known: Iterable[str], annotations: list[str]) -> list[tuple[str
 
 @dataclass
 class Reader:
-    """Reads annotations as one whole number a pixel; the base of the readers of each kind.
+    """Base class of the readers, which read annotations as one integer per pixel.
 
     Args:
-        kind: Name of the kind, for the user.
-        in_place: Whether numbers below 256 are labels that training can read from the files.
-        names: Names of the numbers that the annotations state.
-        colours: RGB colours of the numbers that the annotations state.
+        kind: Name of the kind of annotations, for messages.
+        in_place: Whether training can read integers below 256 as labels from the files.
+        names: Name of each integer, as far as the annotations define it.
+        colours: RGB colour of each integer, as far as the annotations define it.
     """
 
     kind: str
@@ -148,7 +151,7 @@ class Reader:
     colours: dict[int, Colour] = field(default_factory=dict)
 
     def read(self, path: Path, size: tuple[int, int]) -> np.ndarray:
-        """Return the number of each pixel, HxW.
+        """Return the integer of each pixel, of shape HxW.
 
         Args:
             path: Path of the annotation.
@@ -160,23 +163,23 @@ class Reader:
         raise NotImplementedError
 
     def colour(self, number: int) -> Colour | None:
-        """Return the RGB colour of a number, or None."""
+        """Return the RGB colour of an integer, or None."""
         return self.colours.get(number)
 
     def show(self, number: int) -> str:
-        """Return the notation of a number in the annotations."""
+        """Return an integer as the user knows it from the annotations."""
         return self.names.get(number, str(number))
 
 
 class IndexReader(Reader):
-    """Masks whose pixels are numbers: grey levels, or indices of a palette."""
+    """Reads masks whose pixels are grey levels or palette indices."""
 
     def read(self, path: Path, size: tuple[int, int]) -> np.ndarray:
-        return LoadAnnotations().read(str(path))  # as training reads them
+        return LoadAnnotations().read(str(path))  # as in training
 
 
 class ColourReader(Reader):
-    """Masks whose colours are classes; a number is red x 65536 + green x 256 + blue."""
+    """Reads masks whose colours are classes; the integer is red x 65536 + green x 256 + blue."""
 
     def read(self, path: Path, size: tuple[int, int]) -> np.ndarray:
         picture = cv2.imread(str(path), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
@@ -193,10 +196,10 @@ class ColourReader(Reader):
 
 
 def image_reader(path: Path) -> Reader:
-    """Return the reader for masks like this one.
+    """Return the reader for masks of the kind of ``path``.
 
     Raises:
-        ValueError: If it is not an image that can be a mask.
+        ValueError: If the file is not an image or its mode is not supported.
     """
     try:
         with Image.open(path) as image:
@@ -211,7 +214,7 @@ def image_reader(path: Path) -> Reader:
     if mode in COLOUR_MODES:
         return ColourReader('colour masks')
     raise ValueError(
-        f'mask {path} ({kind}) stores pixels as {mode}: {", ".join(INDEX_MODES + COLOUR_MODES)} can be read'
+        f'mask {path} ({kind}) has the mode {mode}; supported are {", ".join(INDEX_MODES + COLOUR_MODES)}'
     )
 
 
@@ -226,21 +229,21 @@ def _load_json(path: Path) -> dict:
 
 
 class LabelmeReader(Reader):
-    """Files of labelme, one an image; later shapes cover earlier ones, as labelme exports them."""
+    """Reads labelme files, one per image; later shapes cover earlier ones, as in labelme's export."""
 
     @classmethod
     def scan(cls, pairs: Pairs) -> 'LabelmeReader':
         """Read the names of the shapes in all files.
 
         Raises:
-            BadSampleError: If a file is not of labelme.
+            BadSampleError: If a file is not a labelme file.
         """
         files = [pairs.masks / annotation for _, annotation in pairs.found]
         shapes = [shape for file in files for shape in _shapes(_load_json(file), file)]
         names = {shape['label'] for shape in shapes} - {BACKGROUND}
         lines = sum(shape.get('shape_type', 'polygon') not in AREAS for shape in shapes)
         if lines:
-            pairs.notes.append(f'{lines} shapes that cover no area (lines, points) are left out')
+            pairs.notes.append(f'skipped {lines} shapes without area (lines, points)')
         return cls('labelme polygons', names=dict(enumerate([BACKGROUND, *sorted(names)])))
 
     def read(self, path: Path, size: tuple[int, int]) -> np.ndarray:
@@ -248,7 +251,7 @@ class LabelmeReader(Reader):
         height, width = content.get('imageHeight', size[0]), content.get('imageWidth', size[1])
         if (height, width) != size:
             raise BadSampleError(
-                f'annotation {path} is of an image of {height}x{width} (height x width), which is '
+                f'annotation {path} is for an image of {height}x{width} (height x width), but the image is '
                 f'{size[0]}x{size[1]}',
                 'sizes differ',
             )
@@ -265,7 +268,7 @@ def _shapes(content: dict, path: Path) -> list[dict]:
     if not isinstance(shapes, list) or not all(
         isinstance(one, dict) and isinstance(one.get('label'), str) and 'points' in one for one in shapes
     ):
-        raise BadSampleError(f"annotation {path} has no 'shapes' as labelme writes them", 'not of labelme')
+        raise BadSampleError(f"annotation {path} has no 'shapes' in labelme's format", 'not of labelme')
     return shapes
 
 
@@ -282,16 +285,16 @@ def _paint(draw: ImageDraw.ImageDraw, shape: dict, number: int, path: Path) -> N
         radius = float(np.hypot(edge[0] - x, edge[1] - y))
         draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=number)
     elif kind in AREAS:
-        raise BadSampleError(f'annotation {path}: a {kind} of {len(points)} points', 'annotation damaged')
+        raise BadSampleError(f'annotation {path}: {kind} with {len(points)} points', 'annotation damaged')
 
 
 @dataclass
 class CocoReader(Reader):
-    """One file of COCO for all images; smaller objects cover larger ones.
+    """Reads one COCO file for all images; smaller objects cover larger ones.
 
     Args:
         annotations: Annotations by image, the largest first.
-        number: Number of each category id.
+        number: Integer by category id.
     """
 
     annotations: dict[str, list[dict]] = field(default_factory=dict)
@@ -304,7 +307,7 @@ class CocoReader(Reader):
         for one in self.annotations[path.as_posix()]:
             what, shape = f'annotation {one.get("id")} of {path}', one.get('segmentation')
             if not shape:
-                message = f"{what} has no 'segmentation': boxes are not masks"
+                message = f"{what} has no 'segmentation'; boxes cannot be used as masks"
                 raise BadSampleError(message, 'no segmentation')
             try:
                 if isinstance(shape, list):
@@ -312,23 +315,25 @@ class CocoReader(Reader):
                 elif isinstance(shape['counts'], list):
                     shape = mask.frPyObjects(shape, *size)
                 covered = mask.decode(shape)
-            except Exception as error:  # pycocotools' errors for wrong polygons share no base class
-                raise BadSampleError(f'{what} cannot be painted: {error}', 'annotation damaged') from error
+            except Exception as error:  # the exceptions of pycocotools have no common base class
+                raise BadSampleError(f'{what} cannot be drawn: {error}', 'annotation damaged') from error
             if covered.shape != size:
-                raise BadSampleError(f'{what} is of {covered.shape}, the image of {size}', 'sizes differ')
+                raise BadSampleError(
+                    f'{what} has size {covered.shape}, but the image {size} (height, width)', 'sizes differ'
+                )
             labels[covered > 0] = self.number[one['category_id']]
         return labels
 
 
 def read_coco(images: Path, file: Path) -> tuple[Pairs, CocoReader]:
-    """Read a file of COCO.
+    """Read a COCO file.
 
     Args:
         images: Folder of images.
         file: The JSON file.
 
     Raises:
-        ValueError: If it is not a file of COCO, names no image of the folder, or pycocotools is missing.
+        ValueError: If it is not a COCO file, lists no image of the folder, or pycocotools is not installed.
     """
     try:
         import pycocotools.mask  # noqa: F401
@@ -343,16 +348,16 @@ def read_coco(images: Path, file: Path) -> tuple[Pairs, CocoReader]:
             annotations[listed[one['image_id']]].append(one)
     except (KeyError, TypeError) as error:
         raise ValueError(
-            f'{file} is not a file of COCO (images, annotations, categories): {error!r}'
+            f'{file} is not a COCO file (with images, annotations, categories): {error!r}'
         ) from None
     found = [(name, name) for name in list_files(images, IMAGE_SUFFIXES) if name in set(listed.values())]
     if not found:
-        first = next(iter(listed.values()), 'no image at all')
-        raise ValueError(f'no image that {file} names is in {images}: it names {first}')
+        first = next(iter(listed.values()), 'no images')
+        raise ValueError(f'no image listed in {file} is in {images}: it lists {first}')
     pairs = Pairs(images, Path(), found)
     absent = len(set(listed.values())) - len(found)
     if absent:
-        pairs.notes.append(f'{absent} images of {file} are not in {images} and left out')
+        pairs.notes.append(f'skipped {absent} images of {file} that are not in {images}')
     number = {category: 0 if name == BACKGROUND else at for at, (category, name) in enumerate(categories, 1)}
     names = {0: BACKGROUND, **{number[category]: name for category, name in categories}}
     return pairs, CocoReader('COCO annotations', names=names, annotations=annotations, number=number)

@@ -1,4 +1,4 @@
-"""The classes in annotations: a proposal that the user sees before anything is written."""
+"""Propose the classes of annotations, which the user can check before anything is written."""
 
 import difflib
 import re
@@ -12,22 +12,22 @@ from dpt.structures import IGNORE_INDEX
 
 NONE = 'none'
 FOREGROUND = {0: 'background', IGNORE_INDEX: 'foreground'}
-"""Classes of masks of 0 and 255 only, which are black and white pictures."""
+"""Classes of black and white masks, which contain only 0 and 255."""
 _RGB = re.compile(r'(?<![\w.])(\d{1,3})[\s,;]+(\d{1,3})[\s,;]+(\d{1,3})(?![\w.])')
 _PATH = re.compile(r'[^,]*(/[^,]*|\.(txt|csv|tsv|names|json))')
 
 
 @dataclass
 class Proposal:
-    """Classes, and the trained label of each number in the annotations.
+    """Classes, and the label for each integer in the annotations.
 
     Args:
-        classes: Names, by trained label.
+        classes: Class names, indexed by label.
         palette: RGB colours of the classes; None if the annotations have none.
-        table: Trained label of each number; 255 if it is ignored.
-        in_place: Whether training can read the masks as they are.
-        reduce_zero_label: Whether it must then treat 0 as 'no label'.
-        notes: What the user should check, a line each.
+        table: Label by integer in the annotations; 255 means ignored.
+        in_place: Whether training can read the masks without conversion.
+        reduce_zero_label: Whether training must then treat 0 as 'no label'.
+        notes: Lines of text with points for the user to check.
     """
 
     classes: list[str]
@@ -39,20 +39,20 @@ class Proposal:
 
 
 def read_classes(text: str) -> list[tuple[str, Colour | None]]:
-    """Read names, all with an RGB colour or all without.
+    """Read class names, either all with an RGB colour or all without.
 
     Args:
-        text: Names between commas, or the path of a text file: a line each, ``NAME``, ``R G B NAME`` or
+        text: Comma-separated names, or the path of a text file whose lines are ``NAME``, ``R G B NAME`` or
             ``NAME: R,G,B``; lines that start with # are comments. A name with several colours is one class.
 
     Raises:
-        FileNotFoundError: If it looks like a path, and the file does not exist.
-        ValueError: If there are no names, repeated names without colours, repeated colours, colours for some
-            names only, or colours above 255.
+        FileNotFoundError: If ``text`` looks like a path, but the file does not exist.
+        ValueError: If there are no names, repeated names without colours, repeated colours, colours for only
+            some names, or colours above 255.
     """
     is_file = Path(text).is_file()
     if not is_file and _PATH.fullmatch(text):
-        raise FileNotFoundError(f'--classes {text} does not exist; separate names by commas: a,b,c')
+        raise FileNotFoundError(f'--classes {text} does not exist; separate names with commas: a,b,c')
     lines = Path(text).read_text(encoding='utf-8').splitlines() if is_file else text.split(',')
     found: list[tuple[str, Colour | None]] = []
     for line in lines:
@@ -66,16 +66,16 @@ def read_classes(text: str) -> list[tuple[str, Colour | None]]:
         found.append((name, (int(match[1]), int(match[2]), int(match[3]))))
     names = [name for name, _ in found]
     if len(set(found)) != len(found) or '' in names or not names:
-        raise ValueError(f'--classes {text}: expected names that differ, not {names}')
+        raise ValueError(f'--classes {text}: expected distinct names, not {names}')
     colours = [colour for _, colour in found if colour is not None]
     if colours and len(colours) < len(found):
-        raise ValueError(f'--classes {text}: a colour for each name or for none was expected')
+        raise ValueError(f'--classes {text}: expected a colour for all names or for none')
     beyond = [colour for colour in colours if max(colour) > 255]
     if beyond:
         raise ValueError(f'--classes {text}: {beyond[0]} is not a colour: values must be from 0 to 255')
     twice = [colour for colour, count in Counter(colours).items() if count > 1]
     if twice:
-        raise ValueError(f'--classes {text}: {twice[0]} has several names; a colour is one class')
+        raise ValueError(f'--classes {text}: {twice[0]} has several names; a colour can have only one class')
     return found
 
 
@@ -88,15 +88,15 @@ def propose(
     """Propose classes.
 
     Args:
-        pixels: Pixels of each number in the annotations.
+        pixels: Number of pixels of each integer in the annotations.
         reader: Reader of the annotations.
-        wanted: Names, and colours, given by the user.
-        ignore: Labels, colours (``R,G,B`` or ``#RRGGBB``) or names that are not classes, or ``none`` alone.
-            None: 255 in index masks, unless they hold only 0 and 255.
+        wanted: Names, optionally with colours, given by the user.
+        ignore: Labels, colours (``R,G,B`` or ``#RRGGBB``) or names that are not classes, or only ``none``.
+            None ignores 255 in index masks, unless they contain only 0 and 255.
 
     Raises:
-        ValueError: If the names do not fit the annotations, something to ignore does not occur, or there are
-            fewer than 2 or more than 255 classes.
+        ValueError: If the names do not match the annotations, an entry of ``ignore`` does not occur, or there
+            are fewer than 2 or more than 255 classes.
     """
     present = sorted(pixels)
     two_valued = reader.in_place and present == [0, IGNORE_INDEX] and ignore is None
@@ -110,7 +110,7 @@ def propose(
         if left:
             raise ValueError(
                 f'--classes has no name for {len(left)} colours of the masks: {_first(left, reader)}; name '
-                'them, or give those that are not classes to --ignore'
+                'them, or pass those that are not classes to --ignore'
             )
         ordered = [number for number in names if number not in ignored]
     else:
@@ -125,8 +125,8 @@ def propose(
     classes = list(dict.fromkeys(name_of.values()))
     if not 2 <= len(classes) <= IGNORE_INDEX:
         raise ValueError(
-            f'the annotations give {len(classes)} classes ({_first(ordered, reader)}): 2 to {IGNORE_INDEX} '
-            'are needed; --ignore lists what is not a class, --ignore none makes everything a class'
+            f'the annotations have {len(classes)} classes ({_first(ordered, reader)}); 2 to {IGNORE_INDEX} '
+            'are required; pass what is not a class to --ignore, or use --ignore none to ignore nothing'
         )
     colour_of = {name: colours.get(number) for number, name in reversed(name_of.items())}
     palette = [colour for name in classes if (colour := colour_of[name]) is not None]
@@ -139,15 +139,15 @@ def propose(
 
 
 def _fit_count(ordered: list[int], ignored: set[int], reader: Reader, count: int) -> list[int]:
-    """Return the numbers that ``count`` names are for."""
+    """Return the integers to which ``count`` names apply."""
     if len(ordered) == count:
         return ordered
     first = 1 if 0 in ignored else 0
-    if reader.in_place and max(ordered) < first + count:  # some classes have no pixel
+    if reader.in_place and max(ordered) < first + count:  # some classes have no pixels
         return list(range(first, first + count))
     raise ValueError(
         f'--classes has {count} names for {len(ordered)} classes in the annotations: '
-        f'{_first(ordered, reader)}; name all, or give those that are not classes to --ignore'
+        f'{_first(ordered, reader)}; name all, or pass those that are not classes to --ignore'
     )
 
 
@@ -168,7 +168,7 @@ def _ignored(present: list[int], reader: Reader, names: dict, ignore: Sequence[s
         value = re.sub(r'\s*,\s*', ',', value.strip())
         if value not in known:
             raise ValueError(
-                f'--ignore {text}: the annotations hold {_first(present, reader)}{_hint(value, known)}'
+                f'--ignore {text}: the annotations contain {_first(present, reader)}{_hint(value, known)}'
             )
         found |= known[value]
     return found
@@ -176,7 +176,7 @@ def _ignored(present: list[int], reader: Reader, names: dict, ignore: Sequence[s
 
 def _hint(text: str, known: Iterable[str]) -> str:
     if ',' in text and all(part.strip() in known for part in text.split(',')):
-        return '; several have spaces between them: ' + ' '.join(text.split(','))
+        return '; separate several with spaces: ' + ' '.join(text.split(','))
     by_lower = {name.lower(): name for name in known}
     near = difflib.get_close_matches(text.lower(), by_lower, n=1)
     return f'; did you mean {by_lower[near[0]]}?' if near else ''
@@ -200,14 +200,14 @@ def _decide_in_place(proposal: Proposal, reader: Reader, present: list[int]) -> 
 
 def _add_notes(proposal: Proposal, pixels: Mapping[int, int], reader: Reader, two_valued: bool) -> None:
     if two_valued:
-        proposal.notes.append('masks hold only 0 and 255: 255 is taken for a class, 0 for the background')
+        proposal.notes.append('masks contain only 0 and 255: 255 is used as a class, 0 as the background')
     elif proposal.table.get(0, IGNORE_INDEX) != IGNORE_INDEX:
         shown, share = reader.show(0), pixels.get(0, 0) / sum(pixels.values())
         proposal.notes.append(
-            f'{shown} ({share:.1%} of the pixels) is taken for a class; where it means '
+            f'{shown} ({share:.1%} of the pixels) is used as a class; if it means '
             f"'no label', add --ignore {shown}"
         )
     seen = {label for number, label in proposal.table.items() if number in pixels}
     unseen = [name for label, name in enumerate(proposal.classes) if label not in seen]
     if unseen:
-        proposal.notes.append(f'no pixel in any image: {", ".join(unseen)}')
+        proposal.notes.append(f'classes without pixels: {", ".join(unseen)}')

@@ -1,4 +1,4 @@
-"""The config that trains on a new data set."""
+"""Write the config for training on a new data set."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -16,16 +16,16 @@ CROP_SIDE = 476
 """Longest side of a crop in pixels."""
 
 TEMPLATE = """\
-# {name}: {counts} images, {number} classes. Made by tools/new_dataset.py.
+# {name}: {counts} images, {number} classes. Written by tools/new_dataset.py.
 _base_ = [{base!r}]
 data_root = {root!r}
 classes = (
 {classes}
 )
 num_classes = {number}
-# (width, height) that an image is fitted into, aspect kept; the median image is {width}x{height}
+# Images are resized to fit (width, height), keeping the aspect ratio; the median image is {width}x{height}
 test_scale = {scale}
-crop_size = {crop}  # (height, width), multiples of {step}: twice the patch, so that no grid is odd
+crop_size = {crop}  # (height, width), multiples of {step}, twice the patch size
 
 train_pipeline = [
     dict(type='LoadImageFromFile'),
@@ -101,8 +101,8 @@ def config_text(
     Args:
         name: Name of the data set.
         file: Path of the config.
-        base: Config that it extends.
-        out: Folder of lists and converted masks.
+        base: Base config.
+        out: Folder of the split files and converted masks.
         pairs: Images and annotations.
         proposal: Classes.
         lists: Images of each split.
@@ -139,8 +139,9 @@ def config_text(
 
 
 def path_from(folder: Path, path: Path) -> str:
-    """Return a path relative to a folder, so that both can move together; absolute if the user gave an
-    absolute one, or if links would lead elsewhere.
+    """Return a path relative to a folder, so that both can be moved together.
+
+    The result is absolute if either argument is absolute, or if symbolic links make the relative path wrong.
     """
     if path.is_absolute() or folder.is_absolute():
         return path.resolve().as_posix()
@@ -150,7 +151,7 @@ def path_from(folder: Path, path: Path) -> str:
 
 
 def settings_of_classes(model: ConfigDict) -> list[str]:
-    """Return the settings of a model that depend on the number of classes, for the new classes."""
+    """Return config lines that adapt the settings which depend on the number of classes."""
     lines = []
     if model.get('auxiliary_heads'):
         heads = [
@@ -172,7 +173,7 @@ def sizes(median: tuple[int, int], step: int) -> tuple[tuple[int, int], tuple[in
 
     Args:
         median: (height, width) of the median image.
-        step: Divisor of the sides of the crop.
+        step: The sides of the crop are multiples of this.
     """
     ratio = min(1.0, LONG_SIDE / max(median))
     height, width = (max(round(side * ratio), 1) for side in median)

@@ -1,4 +1,4 @@
-"""From annotations to a data set: read them all, split the images, write lists and converted masks."""
+"""Read all annotations, split the images, and write split files and converted masks."""
 
 import hashlib
 import json
@@ -26,7 +26,7 @@ Track = Callable[[Iterable], Iterable]
 """Wraps an iterable to show progress."""
 
 MAX_NUMBERS = 1000
-"""Annotations with more different numbers are not taken for classes."""
+"""Annotations with more distinct integers are rejected."""
 TURNED = (5, 6, 7, 8)
 """EXIF orientations that swap height and width."""
 SPLIT_FOLDERS = {
@@ -34,20 +34,20 @@ SPLIT_FOLDERS = {
     **dict.fromkeys(('val', 'valid', 'validation'), 'validation'),
     **dict.fromkeys(('test', 'testing'), 'test'),
 }
-"""Split of the images in a folder of this name."""
+"""Split by folder name."""
 RECORD = 'new_dataset.json'
-"""Describes how a folder was made, and marks it as replaceable."""
+"""Describes how a folder was created, and marks it as replaceable."""
 MASKS = 'annotations'
 
 
 @dataclass
 class Survey:
-    """Sizes and numbers of all pairs.
+    """Image sizes and annotation statistics of all pairs.
 
     Args:
         sizes: (height, width) by image.
-        counts: Pixels of each number by image.
-        problems: Message by image that cannot be used.
+        counts: Number of pixels of each integer, by image.
+        problems: Error message by image, for images that cannot be used.
     """
 
     sizes: dict[str, tuple[int, int]] = field(default_factory=dict)
@@ -56,7 +56,7 @@ class Survey:
 
     @property
     def pixels(self) -> Counter:
-        """Pixels of each number."""
+        """Number of pixels of each integer."""
         total: Counter = Counter()
         for counts in self.counts.values():
             total.update(counts)
@@ -64,7 +64,7 @@ class Survey:
 
     @property
     def images(self) -> Counter:
-        """Number of images with each number."""
+        """Number of images that contain each integer."""
         return Counter(number for counts in self.counts.values() for number in counts)
 
     def median_size(self) -> tuple[int, int]:
@@ -74,10 +74,10 @@ class Survey:
 
 
 def survey(pairs: Pairs, reader: Reader, workers: int, track: Track = iter) -> Survey:
-    """Read all annotations and the sizes of the images, in ``workers`` threads.
+    """Read all annotations and image sizes with ``workers`` threads.
 
     Raises:
-        ValueError: If the annotations hold far too many numbers to be classes.
+        ValueError: If the annotations contain more than ``MAX_NUMBERS`` distinct integers.
     """
     result, seen = Survey(), set()
 
@@ -90,7 +90,7 @@ def survey(pairs: Pairs, reader: Reader, workers: int, track: Track = iter) -> S
             return image, (0, 0), str(error)
         if labels.shape != size:
             height, width = labels.shape
-            problem = f'image {image} is {size[0]}x{size[1]} (height x width) but its mask {annotation} is '
+            problem = f'image {image} is {size[0]}x{size[1]} (height x width), but its mask {annotation} is '
             return image, size, f'{problem}{height}x{width}'
         return image, size, count_labels(labels)
 
@@ -104,14 +104,14 @@ def survey(pairs: Pairs, reader: Reader, workers: int, track: Track = iter) -> S
             if len(seen) > MAX_NUMBERS:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise ValueError(
-                    f'{reader.kind} hold more than {MAX_NUMBERS} different values by {image}: are they '
-                    'photographs, or masks that were smoothed or saved as JPEG? Expected: one value a class'
+                    f'{reader.kind} have more than {MAX_NUMBERS} distinct values up to {image}; each class '
+                    'must have one value: are they photographs, or masks that were smoothed or saved as JPEG?'
                 )
     return result
 
 
 def _image_size(path: Path) -> tuple[int, int]:
-    """Return (height, width) of an image as training sees it, rotated by its EXIF orientation."""
+    """Return (height, width) of an image after applying its EXIF orientation, as in training."""
     with Image.open(path) as image:
         width, height = image.size
         turned = image.getexif().get(ORIENTATION) in TURNED
@@ -119,23 +119,23 @@ def _image_size(path: Path) -> tuple[int, int]:
 
 
 def split(images: Sequence[str], val_share: float, seed: int) -> dict[str, list[str]]:
-    """Split images by folders called train and val, or else by a hash of each name.
+    """Split images by the folders train and val if they exist, otherwise by a hash of each name.
 
-    Adding images does not move others to another split. At least one image is for validation.
+    Adding images does not move other images to another split. At least one image is used for validation.
 
     Args:
         images: Relative paths.
-        val_share: Share of the validation images, between 0 and 1.
-        seed: Changes the split by hash.
+        val_share: Share of validation images, between 0 and 1.
+        seed: Seed of the hash.
 
     Returns:
         Sorted images of 'training', 'validation' and, if there is such a folder, 'test'.
 
     Raises:
-        ValueError: If no training image is left, or the share is not between 0 and 1.
+        ValueError: If no training images are left, or the share is not between 0 and 1.
     """
     if not 0 < val_share < 1:
-        raise ValueError(f'--val-share {val_share}: a number between 0 and 1 was expected')
+        raise ValueError(f'--val-share {val_share}: expected a number between 0 and 1')
     folders = [SPLIT_FOLDERS.get(name.split('/')[0].lower()) for name in images]
     if all(folders) and {'training', 'validation'} <= set(folders):
         named = ('training', 'validation', 'test')
@@ -143,7 +143,7 @@ def split(images: Sequence[str], val_share: float, seed: int) -> dict[str, list[
         return {one: names for one, names in lists.items() if names}
     if len(images) < 2:
         raise ValueError(
-            f'{len(images)} images with annotations: at least 2 are needed, 1 of them to validate'
+            f'{len(images)} images with annotations: at least 2 are needed, 1 of them for validation'
         )
 
     def place(name: str) -> float:
@@ -153,33 +153,31 @@ def split(images: Sequence[str], val_share: float, seed: int) -> dict[str, list[
     ordered = sorted(images, key=lambda name: (place(name), name))
     count = max(sum(place(name) < val_share for name in ordered), 1)
     if count == len(ordered):
-        raise ValueError(f'--val-share {val_share} leaves nothing of {len(ordered)} images to train on')
+        raise ValueError(f'--val-share {val_share} leaves none of the {len(ordered)} images for training')
     return {'training': sorted(ordered[count:]), 'validation': sorted(ordered[:count])}
 
 
 def check_target(out: Path, sources: Iterable[Path], overwrite: bool) -> None:
-    """Check that a folder can be written without touching files of the user.
+    """Check that writing a folder does not overwrite files of the user.
 
     Raises:
-        ValueError: If the folder contains, or is within, a source, or exists and may not be replaced.
+        ValueError: If the folder contains or is inside a source, or exists and may not be replaced.
     """
     for source in sources:
         own, other = out.resolve(), source.resolve()
         if own == other or own in other.parents or other in own.parents:
-            raise ValueError(
-                f'--out {out} would mix with {source}, which is not touched: give another folder'
-            )
+            raise ValueError(f'--out {out} overlaps with {source}, which must not change: use another folder')
     if not out.exists():
         return
     if not (out / RECORD).is_file():
-        raise ValueError(f'--out {out} exists and was not made by this tool: give another folder')
+        raise ValueError(f'--out {out} exists and was not created by this tool: use another folder')
     if not overwrite:
-        raise ValueError(f'--out {out} exists: give another folder, or --overwrite')
+        raise ValueError(f'--out {out} exists: use another folder, or --overwrite')
 
 
 @contextmanager
 def whole_folder(out: Path) -> Iterator[Path]:
-    """Fill a temporary folder, then rename it to ``out``, which is complete or unchanged."""
+    """Fill a temporary folder, then rename it to ``out``, so that ``out`` is complete or unchanged."""
     out.parent.mkdir(parents=True, exist_ok=True)
     mark = uuid.uuid4().hex
     partial, old = (out.with_name(f'.{out.name}.{mark}.{kind}') for kind in ('partial', 'old'))
@@ -205,15 +203,15 @@ def write_dataset(
     record: Mapping,
     track: Track = iter,
 ) -> None:
-    """Write the folder of a data set, complete or not at all.
+    """Write the folder of a data set atomically.
 
     Args:
         out: The folder.
         pairs: Images and annotations.
-        reader: Reads the annotations.
-        proposal: Classes and trained labels.
+        reader: Reader of the annotations.
+        proposal: Classes and labels.
         lists: Images of each split.
-        record: Description of how it was made.
+        record: Description of how the folder was created.
         track: Wraps the masks to show progress.
     """
     with whole_folder(out) as folder:
@@ -236,12 +234,12 @@ def write_dataset(
 
 
 def reads_in_place(pairs: Pairs, proposal: Proposal) -> bool:
-    """Return whether training reads the user's masks without conversion."""
+    """Return whether training can read the user's masks without conversion."""
     return proposal.in_place and bool(pairs.image_suffix)
 
 
 def apply_table(numbers: np.ndarray, table: Mapping[int, int]) -> np.ndarray:
-    """Return the trained labels, uint8, of numbers of shape HxW; numbers without an entry are ignored."""
+    """Map integers of shape HxW to uint8 labels; integers that are not in the table become 255."""
     known = np.array(sorted(table), np.int64)
     trained = np.array([table[number] for number in sorted(table)], np.uint8)
     at = np.searchsorted(known, numbers).clip(max=len(known) - 1)

@@ -1,4 +1,4 @@
-"""What a model costs: parameters, floating-point operations, memory, time by part."""
+"""Measure the cost of a model: parameters, floating-point operations, memory, and time by part."""
 
 from dpt.extras.profiling.costs import (
     Allocations,

@@ -1,4 +1,4 @@
-"""Run workloads and report what they cost: as data, as a table, as a picture."""
+"""Run workloads and report their cost as data, as a table and as a figure."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,18 +10,18 @@ from dpt.extras.profiling.timing import PartTimer, data_sheet_tflops, device_nam
 from dpt.extras.profiling.workloads import Workload
 
 SMALLEST_LABEL = 0.035
-"""Share of a bar below which its label would not fit."""
+"""Minimum share of a bar that is labelled; the label would not fit a smaller share."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Matrix rates of a device.
+    """Matrix multiplication rates of a device.
 
     Attributes:
         device: The device.
-        dtype: Type of the matrices.
-        matrix_tflops: Measured rate of large products in TFLOP/s.
-        data_sheet_tflops: Rate of the data sheet, or ``None``.
+        dtype: Data type of the matrices.
+        matrix_tflops: Measured rate of large matrix products in TFLOP/s.
+        data_sheet_tflops: Rate according to the data sheet, or ``None``.
     """
 
     device: torch.device
@@ -31,11 +31,11 @@ class Limits:
 
     @classmethod
     def measure(cls, device: torch.device, dtype: torch.dtype) -> 'Limits':
-        """Measure the device."""
+        """Measure the rate of a device."""
         return cls(device, dtype, matrix_rate(device, dtype) / 1e12, data_sheet_tflops(device, dtype))
 
     def as_dict(self) -> dict:
-        """Return plain values for a JSON file."""
+        """Return the limits as plain values for JSON."""
         return dict(
             device=device_name(self.device),
             dtype=str(self.dtype).removeprefix('torch.'),
@@ -45,15 +45,15 @@ class Limits:
 
 
 def run(workload: Workload, limits: Limits, *, warmup: int, iters: int, compiled: bool = False) -> dict:
-    """Time a workload, then the shares of its parts in separate steps.
+    """Time a workload, then its parts in separate steps.
 
     Args:
-        workload: What to time.
+        workload: Workload to time.
         limits: Limits of its device.
-        warmup: Steps before the clock starts.
-        iters: Timed steps.
-        compiled: Whether to compile the losses of a training, as ``compile=True`` in a config does, for the
-            timing but not for the shares.
+        warmup: Number of untimed steps at the start.
+        iters: Number of timed steps.
+        compiled: Whether to compile the losses of a training, as with ``compile=True`` in a config. Affects
+            only the total time, not the shares of the parts.
     """
     if compiled and workload.trained is not None:
         workload.trained.compile_losses()
@@ -100,7 +100,7 @@ def _shares(workload: Workload, limits: Limits, iters: int) -> list[dict]:
 def as_text(results: list[dict], limits: Limits) -> str:
     """Format results as a table."""
     facts = limits.as_dict()
-    sheet = f', {limits.data_sheet_tflops:g} on its data sheet' if limits.data_sheet_tflops else ''
+    sheet = f', {limits.data_sheet_tflops:g} according to the data sheet' if limits.data_sheet_tflops else ''
     lines = [f'{facts["device"]}: {limits.matrix_tflops:.3g} TFLOP/s in {facts["dtype"]} matrices{sheet}']
     for result in results:
         latency = result['latency_ms']
@@ -110,7 +110,7 @@ def as_text(results: list[dict], limits: Limits) -> str:
         )
         if 'tflops' in result:
             lines.append(
-                f'  {result["gflop_per_image"]:.4g} GFLOP an image, {result["tflops"]:.3g} TFLOP/s: '
+                f'  {result["gflop_per_image"]:.4g} GFLOP per image, {result["tflops"]:.3g} TFLOP/s: '
                 f'{result["of_matrix_rate"]:.0%} of the measured matrix rate, MFU {result["mfu"]:.0%}'
             )
         for part in result['parts'] if len(result['parts']) > 1 else []:
@@ -123,14 +123,14 @@ def as_text(results: list[dict], limits: Limits) -> str:
 
 
 def draw_shares(results: list[dict], title: str, path: str | Path) -> None:
-    """Draw the shares of the parts as a bar for each result, and write the figure to a file.
+    """Draw one bar per result with the shares of its parts, and write the figure to a file.
 
     Args:
-        results: What :func:`run` returned; those without parts are left out.
+        results: Results of :func:`run`; those with only one part are skipped.
         title: Title of the figure.
-        path: File to write, in any format of matplotlib.
+        path: File to write, in any format that matplotlib supports.
     """
-    # Without pyplot, which has global state. Imported here because it takes half a second.
+    # pyplot is not used because it has global state. The import takes half a second.
     from matplotlib import colormaps
     from matplotlib.figure import Figure
 

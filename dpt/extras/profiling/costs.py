@@ -1,7 +1,7 @@
-"""Parameters, floating-point operations and activation memory of a model, without computing anything.
+"""Count parameters, floating-point operations and activation memory of a model without running it.
 
-The model is built from its config with torch's fake tensors, which have shapes but no data: that needs little
-memory, draws no random numbers and does not touch the model in training.
+The model is built from its config with torch's fake tensors, which have shapes but no data. This needs little
+memory, draws no random numbers and does not affect the model in training.
 """
 
 import copy
@@ -38,7 +38,7 @@ PARTS = {
 
 
 def parts_of(model: nn.Module) -> dict[str, nn.Module]:
-    """Return those of ``PARTS`` that the model has, in the order in which they run."""
+    """Return the modules in ``PARTS`` that the model has, in order of execution."""
     found = {}
     for name, path in PARTS.items():
         try:
@@ -54,10 +54,10 @@ def parts_of(model: nn.Module) -> dict[str, nn.Module]:
 def watch_parts(
     model: nn.Module, enter: Callable[[str], object], leave: Callable[[str], object]
 ) -> Iterator[None]:
-    """Call ``enter`` and ``leave`` with the name of a part before and after its forward pass."""
+    """Call ``enter`` and ``leave`` with the name of each part before and after its forward pass."""
     handles = []
     for name, part in parts_of(model).items():
-        # A ModuleList has no forward pass, its modules have. A hook must return None.
+        # A ModuleList has no forward pass, so its modules are hooked. A hook must return None.
         for module in part if isinstance(part, nn.ModuleList) else [part]:
             handles += [
                 module.register_forward_pre_hook(lambda *_, name=name: (enter(name), None)[1]),
@@ -75,12 +75,12 @@ def _attention(query: tuple, key: tuple, value: tuple, *_: object, **__: object)
 
 
 def _attention_backward(_: tuple, query: tuple, key: tuple, value: tuple, *__: object, **___: object) -> int:
-    # Two products for each of the forward pass, without what the kernel recomputes.
+    # Two products for each one in the forward pass, not counting recomputation in the kernel.
     return 2 * sdpa_flop_count(query, key, value)
 
 
 def flop_counter() -> FlopCounterMode:
-    """Return torch's counter, extended by fused attention on a CPU."""
+    """Return torch's FLOP counter, extended with fused attention on CPUs."""
     formulas = {
         torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention,
         torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward,
@@ -89,20 +89,20 @@ def flop_counter() -> FlopCounterMode:
 
 
 class TensorMemory(TorchDispatchMode):
-    """Count the bytes of the tensors that are created within the context and alive, and their peak.
+    """Count the bytes of live tensors that were created within the context, and their peak.
 
-    This includes what autograd keeps for the backward pass and intermediate results of composite operators,
-    but not scratch memory inside a kernel or the reserve of an allocator.
+    This includes tensors that autograd saves for the backward pass and intermediate results of composite
+    operators, but not scratch memory in a kernel or memory reserved by an allocator.
 
     Attributes:
-        live: Bytes alive now.
-        peak: Largest number of bytes alive at a time.
-        largest: Bytes of the largest single tensor.
+        live: Current number of bytes.
+        peak: Peak number of bytes.
+        largest: Number of bytes of the largest tensor.
 
     Example:
         >>> with TensorMemory() as memory:
         ...     model(images).sum().backward()
-        >>> memory.peak / 2**20  # MiB, with gradients, without parameters and images
+        >>> memory.peak / 2**20  # MiB, including gradients, excluding parameters and images
     """
 
     def __init__(self) -> None:
@@ -114,7 +114,7 @@ class TensorMemory(TorchDispatchMode):
         before = _storages((args, kwargs))
         result = func(*args, **(kwargs or {}))
         for key, storage in _storages(result).items():
-            # A view, or the result of an in-place operation, shares the storage of an argument.
+            # Views and results of in-place operations share the storage of an argument.
             if key in before or key in self._known:
                 continue
             size = storage.nbytes()
@@ -130,20 +130,20 @@ class TensorMemory(TorchDispatchMode):
 
 
 def _storages(tree: Any) -> dict[int, torch.UntypedStorage]:
-    """Return the storages of the tensors in nested containers, by identity."""
+    """Return the storages of all tensors in nested containers, by id."""
     found = (x.untyped_storage() for x in tree_iter(tree) if isinstance(x, Tensor))
     return {id(storage): storage for storage in found}
 
 
 @dataclass(frozen=True)
 class Allocations:
-    """What work on a CPU allocated through torch.
+    """Memory that a function allocated on the CPU through torch.
 
     Attributes:
-        peak: Largest number of bytes held at a time, in addition to those held before.
-        left: Bytes held afterwards, in addition to those held before.
-        largest: Bytes of the largest single allocation.
-        operators: Number of calls of each operator, by name.
+        peak: Peak number of bytes, relative to the start.
+        left: Number of bytes at the end, relative to the start.
+        largest: Number of bytes of the largest allocation.
+        operators: Number of calls by operator name.
     """
 
     peak: int
@@ -153,9 +153,9 @@ class Allocations:
 
 
 def allocations(work: Callable[[], object]) -> Allocations:
-    """Run ``work`` and return what it allocated on the CPU, with scratch memory inside operators.
+    """Run ``work`` and return its memory allocations on the CPU.
 
-    The scratch memory of oneDNN is not included.
+    Includes scratch memory inside operators, except that of oneDNN.
     """
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         work()
@@ -172,14 +172,13 @@ def allocations(work: Callable[[], object]) -> Allocations:
 
 @dataclass(frozen=True)
 class PartCost:
-    """What a part of a model costs.
+    """Cost of a part of a model.
 
     Attributes:
         name: Name of the part.
         parameters: Number of parameters.
-        flops: Floating-point operations of the forward pass; a multiplication and an addition are two.
-        activation_bytes: Memory in training that the part allocates and still holds when it is done: its
-            result and what it keeps for the backward pass.
+        flops: Floating-point operations of the forward pass; a multiply-add counts as two.
+        activation_bytes: Memory of the output and of the tensors saved for the backward pass in training.
     """
 
     name: str
@@ -189,26 +188,26 @@ class PartCost:
 
 
 def _build(config: dict) -> BaseModel:
-    """Build the model in training mode, within a ``FakeTensorMode``."""
+    """Build the model in training mode; call within a ``FakeTensorMode``."""
     model = MODELS.build(copy.deepcopy(config)).train()
     for module in model.modules():
         if hasattr(module, 'with_cp'):
-            module.with_cp = False  # recomputation is not counted
+            module.with_cp = False  # do not count recomputation
     return model
 
 
 def _logits(model: BaseModel, images: Tensor) -> list[Tensor]:
-    """Return the logits of all heads, where the matrix products of a training step end."""
+    """Return the logits of all heads. The rest of a training step has no matrix products."""
     maps = model.extract_feat(images)  # type: ignore[operator]
     heads = [model.decode_head, *model.auxiliary_heads]  # type: ignore[misc, list-item]
     return [head(maps) for head in heads]  # type: ignore[operator]
 
 
 def training_flops(config: dict, shape: Shape) -> int:
-    """Count the operations of a training step, forward and backward.
+    """Count the floating-point operations of a training step, forward and backward.
 
-    Frozen layers have no backward pass. The loss and the optimiser, which contain no matrix products, and the
-    recomputation of activation checkpointing are not counted.
+    Does not count the backward pass of frozen layers, the loss and the optimiser, which have no matrix
+    products, and the recomputation of activation checkpointing.
 
     Args:
         config: Config of the segmentor.
@@ -222,7 +221,7 @@ def training_flops(config: dict, shape: Shape) -> int:
 
 
 def part_costs(config: dict, shape: Shape) -> list[PartCost]:
-    """Return the cost of each part in a forward pass, and of the rest if there is any.
+    """Return the cost of each part in a forward pass, and of the rest unless it is zero.
 
     Args:
         config: Config of the segmentor.

@@ -1,4 +1,4 @@
-"""Model FLOP utilisation in the training log."""
+"""Log the model FLOP utilisation in training."""
 
 import torch
 from mmengine.dist import is_main_process
@@ -12,43 +12,44 @@ from dpt.registry import HOOKS
 
 @HOOKS.register_module()
 class UtilizationHook(Hook):
-    """Log ``mfu``, the share of the device's matrix rate that the model's arithmetic reaches.
+    """Log ``mfu``, the model's FLOP/s as a share of the matrix multiplication rate of the device.
 
-    The operations of a training step and the rate of the device are determined once, before training: a
-    second of work that draws no random numbers. The rate is measured on large products in the type in which
-    the model computes, because data sheets cover few devices. If the operations cannot be counted, training
-    continues without ``mfu``, and the log says why.
+    The FLOPs of a training step and the rate of the device are determined once before training, which takes
+    about a second and draws no random numbers. The rate is measured with large matrix products in the dtype
+    of the model, because data sheets cover few devices. If the FLOPs cannot be counted, the reason is logged
+    and training continues without ``mfu``.
 
-    As a default hook after ``timer``, with the same priority, it reads the time of the current iteration.
+    The hook must come after ``timer`` among the default hooks, with the same priority, to read the time of
+    the current iteration.
     """
 
     _seconds_at_peak: float | None = None
-    """Time of an iteration at the full matrix rate."""
+    """Time of an iteration at the full rate of the device."""
 
     def before_train(self, runner: Runner) -> None:
-        """Count the operations of an iteration and measure the device."""
+        """Count the FLOPs of an iteration and measure the rate of the device."""
         if not is_main_process():
             return
         try:
             preprocessor = runner.cfg.model.data_preprocessor
             if preprocessor.get('size') is None:
-                raise ValueError('model.data_preprocessor.size is not set, so that batches differ in size')
+                raise ValueError('model.data_preprocessor.size is not set, so the size of batches may vary')
             flops = training_flops(runner.cfg.model, (1, len(preprocessor.mean), *preprocessor.size))
-        except Exception as error:  # from whatever model a user registered
-            runner.logger.info(f'MFU is not shown: {type(error).__name__}: {error}')
+        except Exception as error:  # custom models may raise any exception
+            runner.logger.info(f'MFU is not logged: {type(error).__name__}: {error}')
             return
         dtype = getattr(runner.optim_wrapper, 'cast_dtype', torch.float32)
         rate = matrix_rate(next(runner.model.parameters()).device, dtype)
         self._seconds_at_peak = (runner.train_dataloader.batch_size or 1) * flops / rate
         runner.logger.info(
-            f'a training step takes {flops / 1e9:.4g} GFLOP an image; MFU is the share of '
+            f'a training step takes {flops / 1e9:.4g} GFLOP per image; MFU is the share of '
             f'{rate / 1e12:.3g} TFLOP/s, measured on {dtype} matrices'.replace('torch.', '')
         )
 
     def after_train_iter(self, runner: Runner, *args: object, **kwargs: object) -> None:
-        """Compute the utilisation of the last iterations.
+        """Compute the utilisation over the last iterations.
 
-        Their mean time counts: the host does not wait for a GPU, so that a single time means little.
+        Uses their mean time, because a single time is not meaningful: the host does not wait for the GPU.
         """
         timed = 'train/time' in runner.message_hub.log_scalars  # not without the timer
         if self._seconds_at_peak is not None and timed:

@@ -1,4 +1,4 @@
-"""Measure time, memory and the matrix rate of a device."""
+"""Measure time, memory and the matrix multiplication rate of a device."""
 
 import ctypes
 import gc
@@ -32,11 +32,11 @@ PEAK_TFLOPS = {
     'L4': 121.0,
     'V100': 125.0,
 }
-"""Dense 16-bit matrix rates of NVIDIA's data sheets in TFLOP/s, by a part of the device's name."""
+"""Dense 16-bit matrix rates from NVIDIA's data sheets in TFLOP/s, by substring of the device name."""
 
 
 def data_sheet_tflops(device: torch.device, dtype: torch.dtype) -> float | None:
-    """Return the rate for 16-bit matrices on the data sheet, or ``None`` if it is not in the table."""
+    """Return the 16-bit matrix rate from the data sheet, or ``None`` if it is not in ``PEAK_TFLOPS``."""
     if device.type != 'cuda' or dtype not in (torch.bfloat16, torch.float16):
         return None
     name = torch.cuda.get_device_name(device)
@@ -44,7 +44,7 @@ def data_sheet_tflops(device: torch.device, dtype: torch.dtype) -> float | None:
 
 
 def device_name(device: torch.device) -> str:
-    """Return the name of a device for a report."""
+    """Return the name of a device for reports."""
     if device.type == 'cuda':
         return torch.cuda.get_device_name(device)
     info = Path('/proc/cpuinfo')
@@ -61,21 +61,21 @@ def synchronize(device: torch.device) -> None:
 
 
 def matrix_rate(device: torch.device, dtype: torch.dtype, *, repeats: int = 5) -> float:
-    """Measure the matrix rate of a device by products of large square matrices.
+    """Measure the matrix multiplication rate of a device with large square matrices.
 
-    On a CPU both libraries of torch are measured, MKL for matrices and oneDNN for convolutions: which one is
-    faster depends on the maker of the CPU, by a factor of two.
+    On a CPU, both libraries of torch are measured, MKL for matrices and oneDNN for convolutions. Which one is
+    faster, by up to a factor of two, depends on the CPU vendor.
 
     Args:
         device: The device.
-        dtype: Type of the matrices; float32 follows torch's settings (TF32 or not).
-        repeats: Number of products after the first, which is not timed; the fastest counts.
+        dtype: Data type of the matrices; float32 follows torch's settings (TF32 or not).
+        repeats: Number of timed products after one warm-up; the fastest counts.
 
     Returns:
         Floating-point operations per second.
     """
     side = 8192 if device.type == 'cuda' else 1024
-    # Random values, because a GPU multiplies zeros faster; a separate generator leaves the run's seed alone.
+    # Random values, because a GPU multiplies zeros faster. A separate generator does not affect the run.
     generator = torch.Generator(device).manual_seed(0)
     a, b = (torch.randn(side, side, device=device, generator=generator).to(dtype) for _ in range(2))
     with torch.no_grad(), torch.autocast(device.type, enabled=False):
@@ -83,14 +83,14 @@ def matrix_rate(device: torch.device, dtype: torch.dtype, *, repeats: int = 5) -
         if device.type == 'cpu':
             image = a.view(1, 32, -1, side).permute(0, 3, 1, 2)  # 32x32 pixels, channels last
             kernel = b.T.contiguous()[:, :, None, None]
-            # Dilation has no effect on a 1x1 kernel, but makes torch use oneDNN on a single thread.
+            # Dilation has no effect on a 1x1 kernel, but makes torch use oneDNN even with one thread.
             products.append(lambda: F.conv2d(image, kernel, dilation=2))
         seconds = [[_seconds(product, device) for _ in range(repeats + 1)] for product in products]
     return 2 * side**3 / min(min(those[1:]) for those in seconds)
 
 
 def _seconds(work: Step, device: torch.device, count: int = 1) -> float:
-    """Return the time of ``count`` calls on the device, which are queued without waiting in between."""
+    """Return the total time of ``count`` calls on the device, without synchronising between calls."""
     if device.type != 'cuda':
         start = time.perf_counter()
         for _ in range(count):
@@ -107,7 +107,7 @@ def _seconds(work: Step, device: torch.device, count: int = 1) -> float:
 
 
 class AddedMemory:
-    """Measure the memory that work adds at its peak: of the allocator on a GPU, of the process on a CPU.
+    """Measure the added peak memory: of torch's allocator on a GPU, of the process on a CPU.
 
     Example:
         >>> memory = AddedMemory(torch.device('cpu'))
@@ -123,7 +123,7 @@ class AddedMemory:
             torch.cuda.reset_peak_memory_stats(device)
             self.base = torch.cuda.memory_allocated(device) / MIB
             return
-        # Without trimming, new tensors would reuse memory that earlier work has freed; glibc only.
+        # Return freed memory to the system (glibc only); otherwise new tensors would reuse it unnoticed.
         with suppress(AttributeError, OSError, TypeError):
             ctypes.CDLL(None).malloc_trim(0)
         if os.access('/proc/self/clear_refs', os.W_OK):
@@ -131,15 +131,16 @@ class AddedMemory:
         self.base = _resident_mib('VmRSS')
 
     def mib(self) -> float:
-        """Return the peak since the start minus the memory at the start, in MiB."""
+        """Return the peak since the start, relative to the memory at the start, in MiB."""
         if self.device.type == 'cuda':
             return torch.cuda.max_memory_allocated(self.device) / MIB - self.base
         return max(_resident_mib('VmHWM') - self.base, 0.0)
 
 
 def _resident_mib(key: str) -> float:
-    """Return the resident memory (``VmRSS``) of this process or its peak (``VmHWM``); always the peak if not
-    on Linux.
+    """Return the resident memory (``VmRSS``) of this process or its peak (``VmHWM``) in MiB.
+
+    Always returns the peak on systems other than Linux.
     """
     status = Path('/proc/self/status')
     lines = status.read_text().splitlines() if status.is_file() else []
@@ -152,9 +153,9 @@ class Timing:
     """Time and memory of a step.
 
     Attributes:
-        seconds: Mean time of a step without waiting for the device in between, for the rate.
-        latencies: Time of each step until the device has finished it.
-        added_mib: Peak memory in addition to that before the first step.
+        seconds: Mean time of a step without synchronising between steps, for the throughput.
+        latencies: Time of each step, including synchronisation.
+        added_mib: Peak memory relative to that before the first step, in MiB.
     """
 
     seconds: float
@@ -174,7 +175,7 @@ class Timing:
 
 
 def time_step(step: Step, device: torch.device, *, warmup: int, iters: int) -> Timing:
-    """Time a step; on a GPU twice, without and with waiting between steps."""
+    """Time a step; on a GPU, both with and without synchronising between steps."""
     memory = AddedMemory(device)
     for _ in range(warmup):
         step()
@@ -194,8 +195,8 @@ def time_step(step: Step, device: torch.device, *, warmup: int, iters: int) -> T
 class PartTimer:
     """Divide the time of steps among parts; the remainder is ``rest``.
 
-    Parts may be nested: the outer one's clock stops meanwhile. The device is synchronised at every change, so
-    that the sum exceeds the time of an undisturbed step if kernels are short.
+    Parts may be nested; the time of the inner part is excluded from the outer part. The device is
+    synchronised at each change, so the sum may exceed the time of a normal step if kernels are short.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -218,13 +219,13 @@ class PartTimer:
         self._stack.append(name)
 
     def leave(self, _: str = '') -> None:
-        """Stop the clock of the part entered last, and continue that of the part around it."""
+        """Stop the clock of the current part, and continue that of the enclosing part."""
         self._account()
         self._stack.pop()
 
     @contextmanager
     def method(self, owner: Any, name: str, part: str) -> Iterator[None]:
-        """Time calls of a method of an object as a part, within the context."""
+        """Within the context, time the calls of ``owner.name`` as a part."""
         original, in_instance = getattr(owner, name), name in vars(owner)
 
         def timed(*args: Any, **kwargs: Any) -> Any:
@@ -244,7 +245,7 @@ class PartTimer:
                 object.__delattr__(owner, name)
 
     def time(self, step: Step, *, iters: int) -> dict[str, float]:
-        """Return the mean seconds of each part in a step, the rest last."""
+        """Return the mean seconds per step of each part, with the rest last."""
         self.seconds.clear()
         for _ in range(iters):
             self.enter(REST)

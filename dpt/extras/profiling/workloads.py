@@ -1,4 +1,4 @@
-"""Workloads of a config to measure: training steps, predictions, data loading and the metric."""
+"""Workloads of a config to benchmark: training steps, predictions, data loading and the metric."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
@@ -26,18 +26,18 @@ RESIZE = 'resize, argmax'
 
 @dataclass(frozen=True)
 class Workload:
-    """Something to time.
+    """A workload to time.
 
     Attributes:
         name: Name in the report.
-        step: Function to repeat.
-        images: Images in a step.
-        watch: Context in which a timer measures the parts of a step.
+        step: Function to time.
+        images: Number of images per step.
+        watch: Returns a context in which a timer measures the parts of a step.
         flops: Floating-point operations of a step, or ``None``.
-        part_flops: Operations of the forward pass, by part.
-        trained: The model, in a training.
+        part_flops: Floating-point operations of the forward pass, by part.
+        trained: The model, for a training step.
         rest: Name of the time outside the parts.
-        part_step: Function to repeat for the shares of the parts, if not ``step``.
+        part_step: Function to time for the shares of the parts; ``None`` uses ``step``.
     """
 
     name: str
@@ -52,7 +52,7 @@ class Workload:
 
 
 def build_model(config: Config, device: torch.device) -> BaseModel:
-    """Build the config's model with random weights, which take as long as trained ones."""
+    """Build the model of the config with random weights, which do not affect the speed."""
     torch.manual_seed(0)
     for part in (config.model.backbone, config.model):
         part.pop('init_cfg', None)
@@ -62,9 +62,9 @@ def build_model(config: Config, device: torch.device) -> BaseModel:
 
 
 def random_batch(size: Size, batch_size: int, num_classes: int) -> dict:
-    """Return random images and labels (blocks of 16x16 pixels) like a batch of a data loader.
+    """Return a batch of random images and labels (blocks of 16x16 pixels), as from a data loader.
 
-    They are uint8 and, if there is a GPU, in page-locked memory.
+    They are uint8 and, if there is a GPU, in pinned memory.
     """
     random = np.random.default_rng(0)
     inputs, samples = [], []
@@ -89,7 +89,7 @@ def _input_shape(model: BaseModel, data: dict, training: bool) -> tuple[int, int
 
 
 def training(config: Config, model: BaseModel, size: Size, batch_size: int) -> Workload:
-    """Return a training step with the config's optimiser: transfer, forward, backward, update."""
+    """Return a training step with the optimiser of the config: transfer, forward, backward, update."""
     wrapper = build_optim_wrapper(model, config.optim_wrapper)
     data = random_batch(size, batch_size, _classes(config))
 
@@ -124,7 +124,7 @@ def training(config: Config, model: BaseModel, size: Size, batch_size: int) -> W
 def inference(
     config: Config, model: BaseModel, size: Size, batch_size: int, amp_dtype: torch.dtype | None
 ) -> Workload:
-    """Return a prediction, from uint8 images to label maps at their size."""
+    """Return a prediction, from uint8 images to label maps of the same size."""
     data = random_batch(size, batch_size, _classes(config))
     shape = _input_shape(model, data, False)
     parts = {part.name: part.flops for part in part_costs(config.model, shape)}
@@ -135,14 +135,14 @@ def inference(
 def test_time_augmentation(
     config: Config, model: BaseModel, pipeline: list[dict], size: Size, amp_dtype: torch.dtype | None
 ) -> Workload:
-    """Return the prediction of one image from all views of the config's ``tta_pipeline``.
+    """Return the prediction of one image with test-time augmentation.
 
     Args:
         config: The config, with ``tta_model``.
         model: The segmentor.
-        pipeline: Its ``tta_pipeline``, without annotations.
+        pipeline: ``tta_pipeline`` of the config, without annotations.
         size: (height, width) of the image on disk.
-        amp_dtype: Type of mixed precision, or ``None``.
+        amp_dtype: Data type of mixed precision, or ``None``.
     """
     array = random_batch(size, 1, 2)['inputs'][0].permute(1, 2, 0).numpy()
     image = dict(img=array, img_path=None, img_shape=size, ori_shape=size)
@@ -184,9 +184,9 @@ def _prediction(
 
 
 def data_loading(loader_config: dict) -> Workload:
-    """Return the loading of a training batch, with the config's number of workers.
+    """Return the loading of a training batch, with the number of workers in the config.
 
-    Its parts are the transforms of one image, timed in this process.
+    The parts are the transforms of one image, timed in this process.
     """
     loader = Runner.build_dataloader(loader_config, seed=0)
     batches, samples = iter(loader), iter(loader.sampler)
@@ -212,7 +212,7 @@ def data_loading(loader_config: dict) -> Workload:
 
 
 def metric(config: Config, size: Size, device: torch.device) -> Workload:
-    """Return the evaluation of one predicted label map, on the device of the predictions."""
+    """Return the evaluation of one predicted label map on ``device``."""
     evaluator = config.test_evaluator
     evaluator = METRICS.build(evaluator[0] if isinstance(evaluator, list) else evaluator)
     evaluator.dataset_meta = dict(classes=[f'class {i}' for i in range(_classes(config))])

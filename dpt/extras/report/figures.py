@@ -1,4 +1,4 @@
-"""Figures of a training and its test: curves, confusion matrix, IoU of each class."""
+"""Figures of a training and its test: curves, confusion matrix, IoU per class."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -10,7 +10,7 @@ from dpt.extras.logs import RunLog
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Figures are made without pyplot, which has global state. matplotlib takes half a second to import.
+# pyplot is not used because it has global state. matplotlib is imported late: it takes half a second.
 
 CURVES = {
     'loss': 'loss',
@@ -20,14 +20,14 @@ CURVES = {
 }
 SMOOTHED = ('loss', 'images_per_s')
 WINDOW = 0.03
-"""Share of a run over which the smoothed line averages."""
+"""Width of the smoothing window as a share of the run."""
 MOST_NUMBERED = 25
-"""Largest number of classes for which cells of a matrix show their number."""
+"""Maximum number of classes for which the cells of a matrix show their values."""
 NORMALIZED = {'truth': 'of the true pixels', 'prediction': 'of the predicted pixels'}
 
 
 def smooth(values: Sequence[float], share: float = WINDOW) -> np.ndarray:
-    """Return the running mean of the finite values over a centred window, which is narrower at both ends."""
+    """Return the running mean of the finite values over a centred window, which shrinks at both ends."""
     numbers = np.asarray(values, np.float64)
     half = int(share * len(numbers)) // 2
     known = np.isfinite(numbers)
@@ -41,7 +41,7 @@ def smooth(values: Sequence[float], share: float = WINDOW) -> np.ndarray:
 
 
 def draw_curves(runs: Sequence[RunLog]) -> 'Figure':
-    """Draw loss, learning rate, mIoU and speed of runs into one figure, a colour each."""
+    """Draw loss, learning rate, mIoU and speed of runs in one figure, with one colour per run."""
     from matplotlib import colormaps
     from matplotlib.figure import Figure
 
@@ -74,10 +74,10 @@ def draw_curves(runs: Sequence[RunLog]) -> 'Figure':
 
 
 def shares(confusion: np.ndarray, normalize: str = 'truth') -> np.ndarray:
-    """Return per cent of each row (``'truth'``) or column (``'prediction'``) of pixel counts; NaN for 0 / 0.
+    """Return pixel counts in per cent of their row (``'truth'``) or column (``'prediction'``); 0 / 0 is NaN.
 
     Raises:
-        ValueError: If ``normalize`` is neither.
+        ValueError: If ``normalize`` is neither of these.
     """
     if normalize not in NORMALIZED:
         raise ValueError(f'normalize={normalize!r} must be one of {tuple(NORMALIZED)}')
@@ -92,8 +92,8 @@ def draw_confusion(confusion: np.ndarray, classes: Sequence[str], normalize: str
     Args:
         confusion: Pixel counts of shape KxK; rows are the truth, columns the prediction.
         classes: Names of the K classes.
-        normalize: ``'truth'`` if rows add up to 100 (the diagonal is the recall), ``'prediction'`` if columns
-            do (the diagonal is the precision).
+        normalize: ``'truth'`` to make rows sum to 100 (the diagonal is the recall), ``'prediction'`` to make
+            columns sum to 100 (the diagonal is the precision).
     """
     from matplotlib.figure import Figure
 
@@ -116,7 +116,7 @@ def draw_confusion(confusion: np.ndarray, classes: Sequence[str], normalize: str
 
 
 def draw_class_bars(classes: Sequence[str], values: Sequence[float | None], label: str = 'IoU') -> 'Figure':
-    """Draw a bar for each class, the best on top, and the mean; classes without a score come last.
+    """Draw a bar per class, with the best on top and classes without a score last, and the mean.
 
     Args:
         classes: Names of the K classes.
@@ -143,10 +143,11 @@ def draw_class_bars(classes: Sequence[str], values: Sequence[float | None], labe
 
 
 def worst_confusions(confusion: np.ndarray, classes: Sequence[str], number: int = 10) -> list[tuple]:
-    """Return the pairs of classes with most wrong pixels.
+    """Return the pairs of classes with the most wrong pixels.
 
     Returns:
-        Tuples of true class, predicted class, per cent of the true class's pixels, per cent of all errors.
+        Tuples of true class, predicted class, per cent of the pixels of the true class, per cent of all
+        errors.
     """
     wrong = confusion.astype(np.float64)
     np.fill_diagonal(wrong, 0)

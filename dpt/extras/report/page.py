@@ -1,4 +1,4 @@
-"""One self-contained HTML page about a training."""
+"""Create a self-contained HTML report of a training."""
 
 import base64
 import io
@@ -22,21 +22,21 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 WIDEST = 1600
-"""Largest width of a picture in pixels, to keep the page small."""
+"""Maximum width of a picture in pixels, to keep the page small."""
 QUALITY = 85
 FOLLOWED = re.compile(r'val_(.+)_(\d+)\.png')
 STEPS_SHOWN = 4
 
 
 def inline_figure(figure: 'Figure') -> str:
-    """Return a figure as a ``data:`` address."""
+    """Return a figure as a ``data:`` URL."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format='png', dpi=100)
     return _data_address('png', buffer.getvalue())
 
 
 def inline_picture(path: Path) -> str:
-    """Return a picture as a ``data:`` address, no wider than ``WIDEST``.
+    """Return a picture as a ``data:`` URL, at most ``WIDEST`` pixels wide.
 
     Raises:
         ValueError: If it cannot be read.
@@ -44,7 +44,7 @@ def inline_picture(path: Path) -> str:
     content = np.frombuffer(path.read_bytes(), np.uint8)
     picture = cv2.imdecode(content, cv2.IMREAD_COLOR) if len(content) else None
     if picture is None:
-        raise ValueError(f'{path}: not a picture that can be read')
+        raise ValueError(f'{path}: cannot be read as a picture')
     if picture.shape[1] > WIDEST:
         size = (WIDEST, round(picture.shape[0] * WIDEST / picture.shape[1]))
         picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
@@ -63,18 +63,18 @@ def make_report(
     pictures: str | Path | None = None,
     number: int = 5,
 ) -> str:
-    """Return an HTML page about a training, which loads nothing from elsewhere.
+    """Return an HTML report of a training without external resources.
 
     Args:
         work_dir: Work directory of the training.
-        scores_file: File of ``tools/test.py --scores``; None for ``scores.npz`` in the work directory, or a
-            page without scores if that does not exist.
-        pictures: Folder of ``tools/test.py --show-dir``; None for ``show`` in the work directory.
-        number: Number of worst images, and of best images.
+        scores_file: Output of ``tools/test.py --scores``; None uses ``scores.npz`` in the work directory if
+            it exists.
+        pictures: Output folder of ``tools/test.py --show-dir``; None uses ``show`` in the work directory.
+        number: Number of worst and of best images.
 
     Raises:
         FileNotFoundError: If the log, or a given file or folder, does not exist.
-        ValueError: If a file has the wrong content.
+        ValueError: If the content of a file is invalid.
     """
     work_dir = Path(work_dir)
     run = read_run(work_dir)
@@ -83,8 +83,10 @@ def make_report(
     scores = Scores.load(scores_file or default) if scores_file or default.is_file() else None
     folder = Path(pictures) if pictures is not None else work_dir / 'show'
     if pictures is not None and not folder.is_dir():
-        raise FileNotFoundError(f'{folder}: the folder does not exist; tools/test.py --show-dir writes it')
-    # The config of the training: a test in the same folder writes another.
+        raise FileNotFoundError(
+            f'{folder}: the folder does not exist; create it with tools/test.py --show-dir'
+        )
+    # Prefer the config of the training session, because a test in the same folder also writes a config.
     config = run.sessions[-1].with_name('config.py')
     configs = sorted(work_dir.glob('*.py'), key=lambda path: path.stat().st_mtime)
     configs += [config] if config.is_file() else []
@@ -116,15 +118,15 @@ def _cards(run: RunLog, scores: Scores | None) -> list[tuple[str, str]]:
 
 
 def _facts(work_dir: Path, run: RunLog) -> list[tuple[str, Any]]:
-    for path in sorted(work_dir.glob('run_info_*.json'), reverse=True):  # the time is in the name
+    for path in sorted(work_dir.glob('run_info_*.json'), reverse=True):  # names contain the time
         try:
             info = json.loads(path.read_text(encoding='utf-8'))
             facts = {key: info[key] for key in ('time', 'seed', 'git_commit', 'device', 'processes')}
             command = ' '.join(info['command'])
             versions = ', '.join(f'{name} {version}' for name, version in info['versions'].items())
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f'{path}: not what a training writes ({error!r}): remove the file') from None
-        if 'test.py' not in command.split(' ')[0]:  # a test in the same folder writes such a file, too
+            raise ValueError(f'{path}: not written by a training ({error!r}); remove the file') from None
+        if 'test.py' not in command.split(' ')[0]:  # a test in the same folder also writes such a file
             facts = dict(command=command, **facts, versions=versions, sessions=len(run.sessions))
             return list(facts.items())
     return []
@@ -133,7 +135,7 @@ def _facts(work_dir: Path, run: RunLog) -> list[tuple[str, Any]]:
 def _classes(scores: Scores | None, work_dir: Path) -> dict:
     if scores is None:
         how = f'tools/test.py CONFIG CHECKPOINT --scores {work_dir}/scores.npz --show-dir {work_dir}/show'
-        return dict(classes=[], no_scores=f'No test has been read: {how} writes what belongs here.')
+        return dict(classes=[], no_scores=f'No test results; create them with {how}')
     found = segmentation_metrics(scores.confusion)
     pixels = scores.confusion.sum(axis=1)
     columns = [100 * pixels / max(pixels.sum(), 1), 100 * found['IoU'], 100 * found['Acc']]
@@ -154,14 +156,14 @@ def _number(value: float) -> str:
 
 def _images(scores: Scores | None, folder: Path, number: int) -> dict:
     if scores is None:
-        return dict(images=[], no_pictures='They are chosen by the scores of a test.')
+        return dict(images=[], no_pictures='Selecting these images requires the scores of a test.')
     order = order_by_score(scores.miou)
     worst = order[:number]
     best = [i for i in reversed(order) if i not in worst][:number]
     groups = [('Worst by mIoU', worst), ('Best by mIoU', best)]
     images = [(heading, [_image(scores, i, folder) for i in places]) for heading, places in groups if places]
     without = sum(not row['picture'] for _, rows in images for row in rows)
-    missing = f'{folder} lacks {without} of the pictures: tools/test.py --show-dir writes them.'
+    missing = f'{folder} lacks {without} of the pictures; create them with tools/test.py --show-dir'
     return dict(images=images, no_pictures=missing if without else '')
 
 
@@ -176,14 +178,12 @@ def _image(scores: Scores, i: int, folder: Path) -> dict[str, str]:
 
 
 def _followed(work_dir: Path) -> list[tuple[str, list[tuple[int, str]]]]:
-    """Return the pictures that validation drew of each image at some of its steps."""
+    """Return the pictures of each image that validations drew, at up to ``STEPS_SHOWN`` steps."""
     found: dict[str, dict[int, Path]] = {}
     for path in sorted(work_dir.glob('*/vis_data/vis_image/val_*.png')):
         match = FOLLOWED.fullmatch(path.name)
         if match:
-            found.setdefault(match[1], {})[int(match[2])] = (
-                path  # of a repeated step, that of the later session
-            )
+            found.setdefault(match[1], {})[int(match[2])] = path  # for a repeated step, the last session wins
     return [
         (name, [(step, inline_picture(paths[step])) for step in spread_steps(sorted(paths))])
         for name, paths in sorted(found.items())
@@ -191,7 +191,7 @@ def _followed(work_dir: Path) -> list[tuple[str, list[tuple[int, str]]]]:
 
 
 def spread_steps(steps: Sequence[int], number: int = STEPS_SHOWN) -> list[int]:
-    """Return up to ``number`` of the steps, spread evenly, the first and the last among them."""
+    """Return up to ``number`` evenly spaced steps, including the first and the last."""
     if len(steps) <= number:
         return list(steps)
     return [steps[round(i * (len(steps) - 1) / (number - 1))] for i in range(number)]

@@ -1,4 +1,4 @@
-"""The page of a report: Jinja2, styles inside, nothing fetched."""
+"""Jinja2 template of the report, with inline styles and no external resources."""
 
 PAGE = """<!DOCTYPE html>
 <html lang="en">
@@ -50,7 +50,8 @@ figcaption { color: #5a6b7b; } .cards { display: flex; flex-wrap: wrap; gap: 1re
 {% for row in classes %}<tr{% if loop.last %} class="mean"{% endif %}><td>{{ row[0] }}</td>
 {%- for value in row[1:] %}<td>{{ value }}</td>{% endfor %}</tr>
 {% endfor %}</tbody></table>
-<table><thead><tr><th>truth</th><th>taken for</th><th>% of truth</th><th>% of errors</th></tr></thead><tbody>
+<table><thead><tr><th>truth</th><th>predicted as</th><th>% of truth</th><th>% of errors</th></tr></thead>
+<tbody>
 {% for row in confusions %}<tr><td>{{ row[0] }}</td><td>{{ row[1] }}</td><td>{{ '%.1f' % row[2] }}</td>
 <td>{{ '%.1f' % row[3] }}</td></tr>{% endfor %}</tbody></table></div>
 <div class="side"><img alt="confusion matrix" src="{{ matrix }}">
@@ -70,11 +71,11 @@ figcaption { color: #5a6b7b; } .cards { display: flex; flex-wrap: wrap; gap: 1re
 {% for step, picture in rows %}<figure><figcaption>iteration {{ step }}</figcaption>
 <img alt="{{ name }} at iteration {{ step }}" src="{{ picture }}"></figure>
 {% endfor %}{% else %}
-<p class="missing">none were drawn: default_hooks.visualization.draw=True draws them</p>{% endfor %}
+<p class="missing">No pictures: set default_hooks.visualization.draw=True to draw them.</p>{% endfor %}
 
 <h2 id="config">Config</h2>
 {% if config %}<details><summary>{{ config_file }}</summary><pre>{{ config }}</pre></details>
-{% else %}<p class="missing">the work directory holds no config</p>{% endif %}
+{% else %}<p class="missing">The work directory contains no config.</p>{% endif %}
 </body>
 </html>
 """

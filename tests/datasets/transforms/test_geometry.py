@@ -94,24 +94,24 @@ def test_domination_equals_counting(ratio, ignore_index):
 
 def test_cropping_without_labels_needs_no_class_rule():
     assert RandomCrop(8)({'img': coordinates(20, 20)})['img_shape'] == (8, 8)
-    with pytest.raises(ValueError, match='needs LoadAnnotations before it'):
+    with pytest.raises(ValueError, match='requires LoadAnnotations before it'):
         RandomCrop(8, 0.75)({'img': coordinates(20, 20)})
 
 
 def test_labels_of_another_size_raise():
-    with pytest.raises(ValueError, match=r'\(20, 20\).*\(19, 20\): LoadAnnotations must stand before'):
+    with pytest.raises(ValueError, match=r'\(20, 20\).*\(19, 20\): put LoadAnnotations before'):
         RandomCrop(8)(sample(coordinates(20, 20), blocks(19, 20, 0)))
 
 
 @pytest.mark.parametrize('size', [0, (4, -1), (4, 4, 4), (4.5, 4)])
 def test_wrong_crop_size_raises(size):
-    with pytest.raises(ValueError, match='crop_size is'):
+    with pytest.raises(ValueError, match='crop_size must be'):
         RandomCrop(size)
 
 
 @pytest.mark.parametrize('ratio', [0, -1, 1.5])
 def test_wrong_cat_max_ratio_raises(ratio):
-    with pytest.raises(ValueError, match='cat_max_ratio is'):
+    with pytest.raises(ValueError, match='cat_max_ratio must be'):
         RandomCrop(8, ratio)
 
 

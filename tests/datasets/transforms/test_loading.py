@@ -170,13 +170,13 @@ def test_mask_of_another_size_names_files_and_sizes(tmp_path):
 
 def test_fractional_labels_raise(tmp_path):
     sample = write(tmp_path / 'm.tiff', np.full((4, 5), 0.5, np.float32))
-    with pytest.raises(ValueError, match=r'm\.tiff holds float32 values'):
+    with pytest.raises(ValueError, match=r'm\.tiff contains float32 values'):
         LoadAnnotations()(sample)
 
 
 def test_negative_labels_raise(tmp_path):
     Image.fromarray(np.full((4, 5), -1, np.int32)).save(tmp_path / 'm.tiff')
-    with pytest.raises(ValueError, match=r'm\.tiff holds negative labels'):
+    with pytest.raises(ValueError, match=r'm\.tiff contains negative labels'):
         LoadAnnotations()({'seg_map_path': str(tmp_path / 'm.tiff')})
 
 
@@ -186,7 +186,7 @@ def test_sample_without_mask_path_raises():
 
 
 def test_unknown_backend_raises():
-    with pytest.raises(ValueError, match="imdecode_backend is 'turbo'"):
+    with pytest.raises(ValueError, match="imdecode_backend must be .* not 'turbo'"):
         LoadAnnotations(imdecode_backend='turbo')
 
 

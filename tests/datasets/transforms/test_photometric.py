@@ -92,7 +92,7 @@ def test_brightness_equals_table():
 
 @pytest.mark.parametrize('image', [random_image(0).astype(np.float32), random_image(0)[..., 0]])
 def test_other_images_raise(image):
-    with pytest.raises(ValueError, match=r'i\.jpg is .* works on uint8 HxWx3'):
+    with pytest.raises(ValueError, match=r'i\.jpg is .* requires uint8 of shape HxWx3'):
         PhotoMetricDistortion()({'img': image, 'img_path': 'i.jpg'})
 
 
