@@ -259,7 +259,7 @@ class TestRefusals:
             ('beit_base_patch16_224', ('BEiT', 'relative position bias', 'blocks.0.attn.q_bias')),
             ('beitv2_base_patch16_224', ('BEiT',)),
             ('vit_base_patch16_clip_224', ('CLIP', 'a norm before the first layer', 'norm_pre.weight')),
-            ('vit_base_patch16_siglip_224', ('SigLIP', 'no class token', 'attn_pool.latent')),
+            ('vit_base_patch16_siglip_224', ('SigLIP', 'without a class token', 'attn_pool.latent')),
             ('vit_base_patch14_reg4_dinov2', ('registers', 'reg_token')),
             ('deit_base_distilled_patch16_224', ('distilled DeiT', '--drop-dist-token', 'dist_token')),
             ('eva02_base_patch14_224', ('SwiGLU',)),

@@ -94,7 +94,7 @@ def test_image_too_narrow_to_resize_is_bad_sample(make_root, resize):
     cv2.imwrite(str(root / 'images/b.jpg'), np.zeros((2000, 2, 3), np.uint8))
     cv2.imwrite(str(root / 'annotations/b.png'), np.ones((2000, 2), np.uint8))
     pipeline = [*PIPELINE[:2], *resize, PIPELINE[3]]
-    message = f'image {root}/images/b.jpg: a side would be shorter than one pixel after resizing'
+    message = f'image {root}/images/b.jpg: one side would be shorter than one pixel after resizing'
     with pytest.raises(BadSampleError, match=re.escape(message)) as caught:
         build(root, pipeline)[1]
     assert caught.value.kind == 'image too narrow'

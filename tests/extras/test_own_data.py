@@ -201,7 +201,7 @@ def test_different_sizes_are_problems(photos) -> None:
         look(images, folder)
     masks(LABELS)(folder / 'a.png')
     _, _, found = look(images, folder)
-    assert found.problems == {'b.jpg': 'image b.jpg is 3x4 (height x width) but its mask b.png is 4x3'}
+    assert found.problems == {'b.jpg': 'image b.jpg is 3x4 (height x width), but its mask b.png is 4x3'}
 
 
 def test_labelme_polygons_are_painted_in_order(photos) -> None:

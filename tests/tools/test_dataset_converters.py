@@ -112,7 +112,7 @@ def test_pascal_context(tool_main, tool_module, tmp_path: Path, capsys) -> None:
 
 def test_pascal_context_names_missing_and_wrong_files(tool_main, tmp_path: Path, capsys) -> None:
     assert tool_main(CONTEXT_TOOL)(tmp_path) == 1
-    assert 'get trainval_merged.json of PASCAL in Detail' in capsys.readouterr().err
+    assert 'download trainval_merged.json of PASCAL in Detail' in capsys.readouterr().err
     (tmp_path / 'other.json').write_text('{}')
     assert tool_main(CONTEXT_TOOL)(tmp_path, '--json', tmp_path / 'other.json') == 1
     assert 'other.json is not trainval_merged.json' in capsys.readouterr().err

@@ -25,7 +25,7 @@ def test_a_strip_is_reported_and_the_rest_predicted(main, best, tmp_path, capsys
     assert sorted(path.name for path in (tmp_path / 'out').iterdir()) == ['a.png', 'c.png']
     printed = capsys.readouterr()
     assert '2 of 3 inputs done' in printed.out
-    assert 'b.png: a side would be shorter than one pixel after resizing' in printed.err
+    assert 'b.png: one side would be shorter than one pixel after resizing' in printed.err
 
 
 @pytest.fixture

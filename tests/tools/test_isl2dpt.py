@@ -58,7 +58,7 @@ def test_table_gives_the_reasons_of_dropped_keys(run, tmp_path) -> None:
     code, stdout, _ = run(tmp_path / 'original.pt', '--dry-run')
     assert code == 0
     for key, reason in (
-        ('pretrained.model.norm.weight', 'ignores it'),
+        ('pretrained.model.norm.weight', 'does not use'),
         ('pretrained.model.head.weight', 'classifier of the pretraining task'),
         ('scratch.refinenet4.resConfUnit1.conv1.weight', 'no lateral'),
     ):
