@@ -117,4 +117,4 @@ def test_mistakes_are_reported_in_one_line(tool_main, tmp_path: Path, capsys) ->
     assert tool_main(TOOL)(tmp_path, tmp_path, '--out', tmp_path.parent / 'x', '--dry-run') == 1
     assert 'contains no images' in capsys.readouterr().err
     assert tool_main(TOOL)(tmp_path, tmp_path, '--name', '../x') == 1
-    assert '--name ../x: letters' in capsys.readouterr().err
+    assert '--name ../x: use only letters' in capsys.readouterr().err
