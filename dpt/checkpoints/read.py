@@ -338,7 +338,7 @@ def _check_archive(file: Path, ratio: int) -> None:
     try:
         with zipfile.ZipFile(file) as archive:
             content = sum(entry.file_size for entry in archive.infolist())
-    except (zipfile.BadZipFile, OSError, NotImplementedError) as error:
+    except (zipfile.BadZipFile, OSError, NotImplementedError, UnicodeDecodeError) as error:
         raise _damaged(file, str(error)) from None
     _check_size(file, content, ratio, 'unpacked')
 

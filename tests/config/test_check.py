@@ -165,7 +165,9 @@ def test_missing_data_and_weights_are_reported_together() -> None:
 
 def test_errors_of_constructors_and_data_sets_have_their_key() -> None:
     line = reported(**{f'{PIPELINE}.3.crop_size': (0, 4)})
-    assert line.startswith(f'{PIPELINE}.3: crop_size is (0, 4): a positive number')
+    assert line.startswith(
+        f'{PIPELINE}.3: crop_size must be a positive integer or (height, width), not (0, 4)'
+    )
     line = reported(**{'train_dataloader.dataset.metainfo': dict(classes=['boat'])})
     assert line.startswith("train_dataloader.dataset: CamVidDataset has no class ['boat']")
 

@@ -180,7 +180,7 @@ def test_latency_percentiles() -> None:
     assert Timing(0, [float(i) for i in range(20)], 0).p90 == 18
     assert Timing(0, [7.0], 0).p90 == 7
     result = time_step(lambda: time.sleep(0.01), CPU, warmup=1, iters=3)
-    assert 0.01 <= result.seconds < 0.03
+    assert result.seconds >= 0.01
     assert result.median <= result.p90
 
 
