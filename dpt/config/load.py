@@ -6,7 +6,7 @@ import sys
 import traceback
 from pathlib import Path
 
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from mmengine.runner import Runner
 from mmengine.utils import import_modules_from_strings
 
@@ -30,8 +30,10 @@ CONSUMED = set(inspect.signature(Runner.__init__).parameters) | {
 }
 """Top-level keys that are read after parsing; other keys are helper variables of the config file."""
 RETIRED_KEYS = ('rank_timeout',)
-RETIRED_HOOKS = ('CudnnSearchHook', 'RankWatchHook')
+RETIRED_HOOKS = ('CudnnSearchHook', 'RankWatchHook', 'UtilizationHook')
 """Keys and hooks that earlier versions wrote into dumped configs; they are removed on loading."""
+HOOKS = ('utilization', 'run_info', 'class_check', 'stop_signal', 'sync_buffers', 'non_finite')
+"""Default hooks of ``configs/_base_/default_runtime.py`` that configs of MMSegmentation cannot have."""
 TRANSLATION = 'translated_from_mmseg'
 """Key of a translated config that lists the changes, one line each."""
 PACKAGED = '.mim'
@@ -131,7 +133,7 @@ def load_config(path: str, options: dict | None = None, work_dir: str | None = N
     _import_custom_modules(config, foreign)
     if foreign:
         config, lines = translate_mmseg_config(config)
-        config[TRANSLATION] = lines
+        config[TRANSLATION] = [*lines, *_add_hooks(config)]
     config.work_dir = work_dir or config.get('work_dir') or str(Path('work_dirs') / Path(path).stem)
     return config
 
@@ -174,6 +176,15 @@ def _drop_retired(config: Config) -> None:
     hooks = config.get('custom_hooks')
     if hooks:
         config.custom_hooks = [hook for hook in hooks if hook.get('type') not in RETIRED_HOOKS]
+
+
+def _add_hooks(config: Config) -> list[str]:
+    """Add the hooks of dpt's own configs to a translated one; return a line about them."""
+    own = read_config(str(shipped('configs') / '_base_' / 'default_runtime.py')).default_hooks
+    given = config.setdefault('default_hooks', ConfigDict())
+    added = [name for name in HOOKS if name not in given]
+    given.update({name: own[name] for name in added})
+    return [f'default_hooks: added {", ".join(added)}'] if added else []
 
 
 def _import_custom_modules(config: Config, foreign: bool) -> None:

@@ -11,6 +11,7 @@ from mmengine.dist import is_distributed, is_main_process
 from mmengine.hooks import EMAHook, Hook
 from mmengine.logging import MMLogger
 from mmengine.model import convert_sync_batchnorm
+from mmengine.runner import LogProcessor
 from mmengine.runner import Runner as _Runner
 from mmengine.runner.base_loop import BaseLoop
 from mmengine.visualization import Visualizer
@@ -121,6 +122,12 @@ class Runner(_Runner):
             if not isinstance(handler, logging.FileHandler):
                 handler.addFilter(is_no_table)
         return logger
+
+    def build_log_processor(self, log_processor: LogProcessor | dict) -> LogProcessor:
+        """Build the log processor; without ``type``, that of dpt, and without any key, by iterations."""
+        if isinstance(log_processor, dict):
+            log_processor = dict(dict(type='LogProcessor'), **(log_processor or dict(by_epoch=False)))
+        return super().build_log_processor(log_processor)
 
     def build_visualizer(self, visualizer: Visualizer | dict | None = None) -> Visualizer:
         """Build the visualizer, under a different name for each run in a process."""

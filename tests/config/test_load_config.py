@@ -78,7 +78,8 @@ def test_modules_beside_the_config_can_be_imported(tmp_path: Path) -> None:
 
 def test_hooks_that_earlier_versions_dumped_are_dropped(tmp_path: Path) -> None:
     (tmp_path / 'config.py').write_text(
-        "rank_timeout = 600\ncustom_hooks = [dict(type='RankWatchHook', timeout=600), dict(type='EMAHook')]\n"
+        "rank_timeout = 600\ncustom_hooks = [dict(type='RankWatchHook', timeout=600), "
+        "dict(type='UtilizationHook'), dict(type='EMAHook')]\n"
     )
     config = load_config(str(tmp_path / 'config.py'))
     assert 'rank_timeout' not in config

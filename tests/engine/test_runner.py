@@ -13,7 +13,7 @@ from mmengine.runner import Runner as MMEngineRunner
 from torch import nn
 
 from dpt.config import load_config
-from dpt.engine import Runner, build_runner, enable_amp
+from dpt.engine import LogProcessor, Runner, build_runner, enable_amp
 from dpt.engine.distributed import set_local_rank
 
 ADE = 'configs/dpt_vit-b16_512x512_160k_ade20k.py'
@@ -202,3 +202,14 @@ def test_batch_norms_are_synchronised_on_gpus(
     assert isinstance(runner.wrap_model(None, nn.Sequential(nn.BatchNorm2d(3)))[0], nn.SyncBatchNorm)
     runner.cfg.sync_bn = None
     assert type(runner.wrap_model(None, nn.Sequential(nn.BatchNorm2d(3)))[0]) is nn.BatchNorm2d
+
+
+@pytest.mark.parametrize('given', [dict(by_epoch=False), None])
+def test_the_log_processor_is_that_of_dpt_without_type(
+    given: dict | None, tiny: Tiny, tmp_path: Path
+) -> None:
+    config = tiny(tmp_path)
+    config.log_processor = given
+    processor = build_runner(config).log_processor
+    assert type(processor) is LogProcessor
+    assert processor.by_epoch is False

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.logging import MessageHub
 
 CONFIG = """
@@ -117,7 +118,10 @@ def test_their_config_trains_and_resumes(run_tool, trained: Path, config: Path) 
     assert 'model.decode_head: split into model.neck' in log
     assert 'Iter(train) [2/2]' in log
     assert 'Iter(val)' in log
+    assert 'images/s' in log
     assert list(trained.glob('run_info_*.json'))
+    hooks = Config.fromfile(trained / 'theirs.py').default_hooks
+    assert {'class_check', 'stop_signal', 'sync_buffers', 'non_finite', 'utilization'} <= set(hooks)
     options = ['--cfg-options', 'model.pretrained=None', 'train_cfg.max_iters=4']
     result = run_tool('tools/train.py', config, '--work-dir', trained, '--resume', *options)
     assert 'Iter(train) [3/4]' in result.stdout + result.stderr

@@ -115,7 +115,6 @@ def _match_names(config: Config) -> list[str]:
 def _complete(config: Config) -> list[str]:
     """Add settings that the tools expect; return lines about these and about differences in meaning."""
     lines = []
-    config.setdefault('default_hooks', ConfigDict()).setdefault('run_info', dict(type='RunInfoHook'))
     for mode in ('val', 'test'):
         loader, evaluators = config.get(f'{mode}_dataloader'), config.get(f'{mode}_evaluator')
         reduced = loader and any(map(reduces_zero_label, innermost_datasets(loader.get('dataset'))))
