@@ -5,11 +5,13 @@ import http.client
 import re
 import shutil
 import urllib.request
-import uuid
 from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 import torch
+
+from .write import whole_file
 
 _TIMEOUT = 60  # seconds without data before a download fails
 _HASH = re.compile(r'-([0-9a-f]{8,64})(?=(?:\.pth)?\.\w+$)')
@@ -36,10 +38,9 @@ def download(url: str, name: str, read: Callable[[Path], object]) -> Path:
     target = folder / f'{hashlib.sha256(url.encode()).hexdigest()[:8]}-{name}'
     if target.exists():
         return target
-    folder.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f'{target.name}.{uuid.uuid4().hex}.partial')
-    try:
-        kind = _fetch(url, partial)
+    with whole_file(target) as file:
+        partial = Path(file.name)
+        kind = _fetch(url, file)
         named = _HASH.search(name)
         if named and not _DATE.fullmatch(named[1]) and not (digest := sha256(partial)).startswith(named[1]):
             raise ValueError(
@@ -54,21 +55,19 @@ def download(url: str, name: str, read: Callable[[Path], object]) -> Path:
             raise ValueError(
                 f'{url}: the downloaded file ({kind}) is not a valid checkpoint and was deleted: {cause}'
             ) from None
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)
     return target
 
 
-def _fetch(url: str, partial: Path) -> str:
-    """Download ``url`` to ``partial`` and return the content type."""
+def _fetch(url: str, file: BinaryIO) -> str:
+    """Download ``url`` into ``file`` and return the content type."""
     try:
         request = urllib.request.Request(url, headers={'User-Agent': 'dpt'})
-        with urllib.request.urlopen(request, timeout=_TIMEOUT) as response, partial.open('xb') as file:
+        with urllib.request.urlopen(request, timeout=_TIMEOUT) as response:
             shutil.copyfileobj(response, file, 1 << 20)
+            file.flush()
             announced = response.headers.get('Content-Length')
             kind = response.headers.get('Content-Type') or 'unknown content type'
-        received = partial.stat().st_size
+        received = file.tell()
         if announced is not None and received != int(announced):
             raise OSError(f'the connection ended after {received} of {announced} bytes')
     except (OSError, ValueError, http.client.HTTPException) as error:
