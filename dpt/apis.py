@@ -26,7 +26,7 @@ from dpt.checkpoints import dataset_meta, load_model, read_meta
 from dpt.checkpoints.meta import config_values
 from dpt.config.load import load_config
 from dpt.config.mmseg import is_mmseg_config, translate_mmseg_config
-from dpt.config.walk import innermost_datasets, walk, without_annotations
+from dpt.config.walk import first_test_dataset, walk, without_annotations
 from dpt.datasets.bad_sample import name_sample
 from dpt.models import EncoderDecoder
 from dpt.registry import DATASETS, MODELS, TRANSFORMS
@@ -104,11 +104,6 @@ def inference_model(
     if isinstance(images, (list, tuple)):
         return [predict(model, [prepare(image)])[0] for image in images]
     return predict(model, [prepare(images)])[0]
-
-
-def first_test_dataset(config: Config) -> dict:
-    """Return the config of the first test data set."""
-    return innermost_datasets(config.test_dataloader.dataset)[0]
 
 
 class Preparation:
@@ -418,7 +413,7 @@ def _inference_config(config: Config, has_classes: bool) -> Config:
     for _, node in list(walk(model)):
         node.pop('init_cfg', None)  # the weights are in the checkpoint
     _check_registered(model, 'model', MODELS)
-    dataset = innermost_datasets(config.test_dataloader.dataset)[0]
+    dataset = first_test_dataset(config)
     kept: dict[str, Any] = dict(pipeline=[dict(step) for step in dataset['pipeline']])
     _check_registered(kept['pipeline'], 'test_dataloader.dataset.pipeline', TRANSFORMS)
     if dataset.get('metainfo'):

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from dpt.apis import Predictor, first_test_dataset, init_model
+from dpt.apis import Predictor, init_model
+from dpt.config.walk import first_test_dataset
 from dpt.export import ExportedSegmentor, describe, labels_from, trace, write
 from dpt.models import SegDataPreProcessor
 

@@ -14,8 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from dpt.apis import Predictor, first_test_dataset
+from dpt.apis import Predictor
 from dpt.cli import add_config_options, one_line_errors
+from dpt.config.walk import first_test_dataset
 from dpt.export import FORMATS, ExportedSegmentor, describe, labels_from, load, trace, write
 from dpt.extras.files import find_files, is_video
 

@@ -21,7 +21,7 @@ from dpt.config.testing import (
     write_results,
 )
 from dpt.engine import build_runner
-from dpt.engine.distributed import set_local_rank
+from dpt.engine.distributed import set_local_rank, unwrapped
 
 
 def parse_args() -> argparse.Namespace:
@@ -58,7 +58,7 @@ def main() -> None:
         skip_absent_masks(config)
         write_results(config, out_dir=args.out, show_dir=args.show_dir, scores=args.scores)
         runner = build_runner(config, args.launcher)
-        model = runner.model.module if args.launcher != 'none' else runner.model
+        model = unwrapped(runner.model)
         load_model(model.module if args.aug_test else model, args.checkpoint)
         protocol = describe_protocol(config)
         protocol.append(f'checkpoint: {args.checkpoint} (sha256 {digest})')

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
 
-from dpt.config.walk import innermost_datasets, transforms_of, without_annotations
+from dpt.config.walk import first_test_dataset, innermost_datasets, transforms_of, without_annotations
 
 RATIO_BASES = ('test_scale', 'image')
 """Size that ``tta_ratios`` multiply: ``test_scale`` (MMSegmentation 0.x, and the published figures) or the
@@ -126,9 +126,8 @@ def describe_protocol(config: Config) -> list[str]:
     """Describe how images are resized, flipped, padded and predicted, one line each."""
     tta = 'tta_model' in config and config.model.type == config.tta_model.type
     model = config.model.module if tta else config.model
-    dataset = innermost_datasets(config.test_dataloader.dataset)[0]
     scales, flips = [], set()
-    for transform in transforms_of(dataset['pipeline']):
+    for transform in transforms_of(first_test_dataset(config)['pipeline']):
         if transform['type'] == 'Resize':
             scale = transform.get('scale')
             keep = ' at most, aspect kept' if transform.get('keep_ratio') else ''

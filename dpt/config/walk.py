@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from mmengine.config import Config
+
 DATALOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 
 
@@ -31,6 +33,11 @@ def named_datasets(dataset: dict | None, key: str) -> Iterator[tuple[str, dict]]
 def innermost_datasets(dataset: dict | None) -> list[dict]:
     """Return the data sets inside wrappers such as RepeatDataset and ConcatDataset."""
     return [one for _, one in named_datasets(dataset, 'dataset')]
+
+
+def first_test_dataset(config: Config) -> dict:
+    """Return the config of the first test data set."""
+    return innermost_datasets(config.test_dataloader.dataset)[0]
 
 
 def walk(value: Any, key: str = '') -> Iterator[tuple[str, dict]]:

@@ -14,6 +14,7 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 
 from dpt.engine.checkpointing import has_updated, run_state, write_checkpoint
+from dpt.engine.loop import EPOCH_ITERATION, SAMPLES_SEEN
 from dpt.registry import HOOKS
 
 SKIPPED = 'skipped_steps'
@@ -253,8 +254,8 @@ class NonFiniteHook(Hook):
             meta = dict(epoch=runner.epoch, iter=runner.iter)
             state = run_state(runner, meta, optimizer=True, param_scheduler=True)
             info = state['message_hub']['runtime_info']
-            info['samples_seen'] = runner.train_loop.batch_start  # resumed, it begins with this batch
-            info['epoch_iteration'] = max(info.get('epoch_iteration', 0) - 1, 0)
+            info[SAMPLES_SEEN] = runner.train_loop.batch_start  # resumed, it begins with this batch
+            info[EPOCH_ITERATION] = max(info.get(EPOCH_ITERATION, 0) - 1, 0)
             write_checkpoint(state, report.with_suffix('.pth'))
         return report
 

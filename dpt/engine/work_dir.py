@@ -10,6 +10,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from dpt.engine.checkpointing import POINTER
 from dpt.engine.distributed import RANK, restarted
 
 LOCK_NAME = '.lock'
@@ -67,7 +68,7 @@ def saved_before_restart(work_dir: str | Path) -> bool:
 
     A checkpoint older than the start of the run belongs to another run.
     """
-    pointer, run = Path(work_dir) / 'last_checkpoint', Path(work_dir) / RUN_NAME
+    pointer, run = Path(work_dir) / POINTER, Path(work_dir) / RUN_NAME
     if not restarted() or not pointer.is_file() or not run.is_file():
         return False
     return pointer.stat().st_mtime >= run.stat().st_mtime

@@ -37,7 +37,7 @@ Part = tuple[str, Any, Registry]
 """Dotted key, config and registry of a part."""
 
 
-def check_parts(config: Config, lines: list[str]) -> None:
+def check_shared(config: Config, lines: list[str]) -> None:
     """Check that every part and its arguments exist in dpt.
 
     Args:

@@ -6,14 +6,12 @@ raises an error that names the key; nothing is dropped silently.
 """
 
 import copy
-from collections.abc import Iterator
-from typing import Any
 
 from mmengine.config import Config, ConfigDict
 
 from dpt.config.mmseg.model import translate_model
-from dpt.config.mmseg.parts import check_parts, reduces_zero_label
-from dpt.config.walk import innermost_datasets
+from dpt.config.mmseg.shared import check_shared, reduces_zero_label
+from dpt.config.walk import innermost_datasets, transforms_of, walk
 
 SCOPE = 'mmseg'
 _HEAD_KEYS = ('post_process_channels', 'readout_type', 'loss_decode', 'norm_cfg', 'in_index', 'embed_dims')
@@ -60,11 +58,11 @@ def translate_mmseg_config(config: Config) -> tuple[Config, list[str]]:
 
 def _translate(config: Config) -> tuple[Config, list[str]]:
     lines = [f"default_scope: {config.get('default_scope')!r} -> 'dpt'"]
-    _strip_scope(config._cfg_dict)
+    _strip_scope(config)
     config.default_scope = 'dpt'
     lines += _drop_imports(config)
     config.model = ConfigDict(translate_model(config.get('model'), lines))
-    check_parts(config, lines)
+    check_shared(config, lines)
     lines += _match_names(config)
     lines += _complete(config)
     return config, lines
@@ -85,18 +83,13 @@ def _drop_imports(config: Config) -> list[str]:
     return [f'custom_imports: dropped {", ".join(own)}']
 
 
-def _strip_scope(value: Any) -> None:
+def _strip_scope(config: Config) -> None:
     """Replace ``type='mmseg.X'`` by ``type='X'`` at any depth, in place."""
-    if isinstance(value, dict):
-        if isinstance(value.get('type'), str):
-            value['type'] = value['type'].removeprefix(f'{SCOPE}.')
-        if value.get('_scope_') == SCOPE:
-            del value['_scope_']
-        for item in value.values():
-            _strip_scope(item)
-    elif isinstance(value, (list, tuple)):
-        for item in value:
-            _strip_scope(item)
+    for _, node in walk(config._cfg_dict):
+        if isinstance(node.get('type'), str):
+            node['type'] = node['type'].removeprefix(f'{SCOPE}.')
+        if node.get('_scope_') == SCOPE:
+            del node['_scope_']
 
 
 def _match_names(config: Config) -> list[str]:
@@ -122,7 +115,7 @@ def _complete(config: Config) -> list[str]:
             if reduced and evaluator and evaluator.get('type') == 'IoUMetric':
                 evaluator.setdefault('label_offset', 1)
                 lines.append(f'{mode}_evaluator.label_offset=1: label maps written by --out start at 1')
-    if any('scale_factor' in step for step in _steps(config.get('tta_pipeline') or [])):
+    if any('scale_factor' in step for step in transforms_of(config.get('tta_pipeline') or [])):
         lines.append(
             'tta_pipeline: unchanged; its ratios apply to the original image size, those of the published '
             'figure to the test scale'
@@ -134,12 +127,3 @@ def _complete(config: Config) -> list[str]:
     if wrapper.get('type') == 'AmpOptimWrapper' and not wrapper.get('dtype'):
         lines.append('optim_wrapper.dtype: bfloat16 if the device supports it, else float16')
     return lines
-
-
-def _steps(pipeline: list) -> Iterator[dict]:
-    for step in pipeline:
-        if isinstance(step, (list, tuple)):
-            yield from _steps(list(step))
-        else:
-            yield step
-            yield from _steps(step.get('transforms') or [])
