@@ -46,7 +46,7 @@ def shrink(config: Config) -> Config:
 
 
 @pytest.mark.parametrize('name', CONFIGS)
-def test_a_config_is_read_back_from_its_text_in_a_checkpoint(name: str) -> None:
+def test_the_config_text_of_checkpoints_is_read_back(name: str) -> None:
     config = Config.fromfile(str(ROOT / name))
     assert config_values(config.pretty_text) == config.to_dict()
 

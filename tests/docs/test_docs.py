@@ -63,7 +63,7 @@ def test_every_command_has_its_tool_and_options(page: Path) -> None:
 
 
 @pytest.mark.parametrize('tool', sorted((REPOSITORY / 'tools').rglob('*.py')), ids=lambda tool: tool.stem)
-def test_the_help_of_every_tool_shows_an_example_and_the_exit_status(tool: Path) -> None:
+def test_help_of_tools_shows_an_example_and_the_exit_status(tool: Path) -> None:
     told = tool_help(tool)
     if told.startswith('('):
         pytest.skip(told)
