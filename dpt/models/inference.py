@@ -196,10 +196,10 @@ def label_map(logits: Tensor, restore: Restore, size: Size) -> Tensor:
     """Compute ``restore(logits).argmax(1)`` a few classes at a time.
 
     Keeps a running maximum, so the restored logits of all classes are never in memory. The arguments are
-    those of :func:`restored`.
+    those of :func:`restored`, for a batch of any size B.
 
     Returns:
-        Labels of shape 1xHxW: uint8 for up to 256 classes, otherwise int64.
+        Labels of shape BxHxW: uint8 for up to 256 classes, otherwise int64.
     """
     chunks = logits.split(_classes_at_a_time(size), dim=1)
     best, labels = restore(chunks[0]).max(dim=1)

@@ -70,8 +70,9 @@ class VisionTransformer(BaseModule):
         norm_eps: Epsilon of the layer norms: 1e-6 in pretraining, 1e-5 in MMSegmentation.
         final_norm: Whether to apply the final norm ``ln1`` to the output of the last layer.
         norm_taps: Whether to apply ``ln1`` to every returned layer, as is usual with DINOv2. Activations grow
-            with depth (in a DINOv2 ViT-S/14 the last tap is about 50 times larger than the first); without
-            the norm, fine levels start with almost no signal. The published DPT does not normalise taps.
+            with depth (in a ViT-S/14 of DINOv2's shape the last tap is about 50 times larger than the first);
+            without the norm, fine levels start with almost no signal. The published DPT does not normalise
+            taps.
         interpolate_mode: Interpolation of the position embedding: ``'bicubic'`` or ``'bilinear'``.
         output_cls_token: Whether to return (map, class token) pairs instead of maps.
         frozen_stages: Number of leading layers to freeze together with the embeddings; 0 freezes only the
