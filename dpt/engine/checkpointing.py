@@ -1,16 +1,12 @@
 """Training checkpoints: content, writing, verification, resuming, and the hook that saves them."""
 
 import os
-import pickle
-import re
 import shutil
 import time
-import zipfile
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
 
 import mmengine
 import numpy as np
@@ -18,8 +14,9 @@ import torch
 from mmengine.config import Config
 from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook as _CheckpointHook
-from mmengine.optim import OptimWrapper, OptimWrapperDict
+from mmengine.optim import OptimWrapper, OptimWrapperDict, _ParamScheduler
 from mmengine.runner import Runner
+from torch.distributed.optim import ZeroRedundancyOptimizer
 
 from dpt.checkpoints.write import PARTIAL, whole_file, write_whole
 from dpt.engine.distributed import unwrapped
@@ -27,14 +24,8 @@ from dpt.registry import HOOKS
 
 POINTER = 'last_checkpoint'
 """File in the work directory with the relative path of the newest checkpoint."""
-_NUMBERED = re.compile(r'(?!best_).*?\d+\.pth')
-
-
-class Resumable(NamedTuple):
-    """Checkpoint to resume from, and the reasons why newer ones were skipped."""
-
-    path: str
-    passed_over: tuple[str, ...] = ()
+OPTIMIZER_NAMES = 'optimizer_names'
+"""Entry of a checkpoint: names of the parameters in each group of the optimiser."""
 
 
 def write_checkpoint(content: Mapping, path: Path) -> None:
@@ -59,25 +50,6 @@ def write_checkpoint(content: Mapping, path: Path) -> None:
         ) from error
 
 
-def damage(path: Path) -> str | None:
-    """Verify all data of a checkpoint file; return a description of the damage, or ``None``."""
-    if path.stat().st_size == 0:
-        return 'it is empty'
-    try:
-        with zipfile.ZipFile(path) as archive:
-            if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
-                return None  # not written by torch, possibly a zip bomb; loading it raises an error
-            if broken := archive.testzip():
-                return f'the checksum of its entry {broken} is wrong'
-        # torch also checks the archive's directory; this does not read the tensors again.
-        torch.load(path, map_location='meta', mmap=True, weights_only=True)
-    except pickle.UnpicklingError:
-        pass  # undamaged, but contains other objects than tensors; loading it raises an error
-    except Exception as error:  # a damaged archive can fail in any way
-        return f'it is cut short or damaged ({str(error).split(". ")[0]})'
-    return None
-
-
 def write_pointer(work_dir: Path, checkpoint: Path) -> None:
     """Write the pointer to the newest checkpoint, as a relative path so that the directory can be moved."""
     write_whole(os.path.relpath(checkpoint, work_dir).encode(), work_dir / POINTER)
@@ -87,67 +59,6 @@ def remove_leftovers(folder: Path) -> None:
     """Remove partial files of a run that was killed while it wrote."""
     for partial in folder.glob(f'.*{PARTIAL}'):
         partial.unlink(missing_ok=True)
-
-
-def _pointed(work_dir: Path) -> Path | None:
-    pointer = work_dir / POINTER
-    if not pointer.is_file():
-        return None
-    named = Path(pointer.read_text(encoding='utf-8').strip())
-    # mmengine writes an absolute path; the folder may have been moved since.
-    moved = work_dir / (named.name if named.is_absolute() else named)
-    return moved if moved.is_file() or not named.is_absolute() else named
-
-
-def _candidates(work_dir: Path) -> list[Path]:
-    """Return the checkpoint that the pointer names, then the others, newest first."""
-    pointed = _pointed(work_dir)
-    folder = pointed.parent if pointed is not None else work_dir
-    numbered = [path for path in folder.glob('*.pth') if _NUMBERED.fullmatch(path.name)]
-    others = sorted(numbered, key=_finished, reverse=True)
-    first = [pointed] if pointed is not None else []
-    return first + [path for path in others if path != pointed]
-
-
-def _finished(path: Path) -> tuple[int, int]:
-    """Return the sort key of a checkpoint: its finished iterations, then the number in its name."""
-    number = int(re.findall(r'\d+', path.name)[-1])
-    try:
-        content = torch.load(path, map_location='meta', mmap=True, weights_only=True)
-        return int(content['meta']['iter']), number
-    except Exception:  # damaged, so use the number in the name
-        return number, number
-
-
-def find_resume(work_dir: str, resume: str = 'auto') -> Resumable:
-    """Find and verify the checkpoint to resume from.
-
-    Args:
-        work_dir: Work directory that ``'auto'`` searches.
-        resume: Path of a checkpoint, or ``'auto'`` for the newest valid one.
-
-    Raises:
-        FileNotFoundError: If there is no checkpoint.
-        ValueError: If the given checkpoint, or every checkpoint in the work directory, is damaged.
-    """
-    if resume != 'auto':
-        if not Path(resume).is_file():
-            raise FileNotFoundError(f'--resume {resume}: this checkpoint does not exist')
-        if fault := damage(Path(resume)):
-            raise ValueError(f'--resume {resume}: {fault}; use --resume auto for the newest valid checkpoint')
-        return Resumable(resume)
-    passed_over: list[str] = []
-    for path in _candidates(Path(work_dir)):
-        fault = damage(path) if path.is_file() else 'it does not exist'
-        if fault is None:
-            return Resumable(str(path), tuple(passed_over))
-        passed_over.append(f'{path}: {fault}')
-    if passed_over:
-        raise ValueError('--resume: no valid checkpoint: ' + '; '.join(passed_over))
-    raise FileNotFoundError(
-        f'--resume: there is no checkpoint in {work_dir}, so there is nothing to resume; '
-        'give --work-dir or the path of a checkpoint, or start without --resume'
-    )
 
 
 _PLAIN = (str, int, float, bool, type(None), torch.Tensor)
@@ -256,10 +167,47 @@ def run_state(runner: Runner, meta: Mapping, *, optimizer: bool, param_scheduler
     )
     if optimizer:
         state['optimizer'] = runner.optim_wrapper.state_dict()
+        state[OPTIMIZER_NAMES] = optimizer_names(runner)
     if param_scheduler and runner.param_schedulers is not None:
-        state['param_schedulers'] = [schedule.state_dict() for schedule in runner.param_schedulers]
+        state['param_schedulers'] = _schedule_states(runner.param_schedulers)
     runner.call_hook('before_save_checkpoint', checkpoint=state)
     return state
+
+
+def _schedule_states(schedules: list | dict) -> list | dict:
+    if isinstance(schedules, dict):  # of several optimisers
+        return {name: _schedule_states(some) for name, some in schedules.items()}
+    states = [schedule.state_dict() for schedule in schedules]
+    # OneCycleLR stores a function, which its constructor sets again.
+    return [{key: value for key, value in state.items() if not callable(value)} for state in states]
+
+
+def all_schedules(runner: Runner) -> list[_ParamScheduler]:
+    """Return the parameter schedulers of all optimisers."""
+    schedules = runner.param_schedulers or []
+    several = schedules.values() if isinstance(schedules, dict) else [schedules]
+    return [one for some in several for one in some]
+
+
+def _gather_optimizer(runner: Runner) -> None:
+    """Gather the state of an optimiser that is spread over the processes; all of them call this."""
+    optimizer = getattr(runner.optim_wrapper, 'optimizer', None)
+    if isinstance(optimizer, ZeroRedundancyOptimizer):
+        optimizer.consolidate_state_dict()
+
+
+def optimizer_names(runner: Runner) -> list | dict:
+    """Return the names of the parameters in each group of the optimiser; by name for several optimisers."""
+    name_of = {id(one): name for name, one in unwrapped(runner.model).named_parameters()}
+
+    def names(wrapper: OptimWrapper) -> list[list[str]]:
+        groups = wrapper.optimizer.param_groups
+        return [[name_of.get(id(one), 'not of the model') for one in group['params']] for group in groups]
+
+    wrapper = runner.optim_wrapper
+    if isinstance(wrapper, OptimWrapperDict):
+        return {name: names(one) for name, one in wrapper.items()}
+    return names(wrapper)
 
 
 def has_updated(optim_wrapper: OptimWrapper | OptimWrapperDict) -> bool:
@@ -360,7 +308,7 @@ class CheckpointHook(_CheckpointHook):
         )
         self._background, self._copies = Background(), HostCopies()
         self._saved_iter: int | None = None
-        self._metrics: Mapping | None = None  # of the evaluation whose checkpoint is being saved
+        self._is_due = False
 
     def before_train(self, runner: Runner) -> None:
         """Set the folder of the checkpoints and remove partial files of a killed run.
@@ -381,9 +329,26 @@ class CheckpointHook(_CheckpointHook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: dict | None = None
     ) -> None:
-        """Save if due, and raise an error of the previous save."""
+        """Save if due, after a step if gradients are accumulated; raise an error of the previous save."""
         self._background.check()
-        super().after_train_iter(runner, batch_idx, data_batch, outputs)
+        if not self.by_epoch:
+            self._is_due |= self.every_n_train_iters(runner, self.interval, self.save_begin) or (
+                self.save_last and self.is_last_train_iter(runner)
+            )
+        if self._is_due and has_updated(runner.optim_wrapper):
+            done = runner.iter + 1
+            runner.logger.info(f'Saving checkpoint at {done} iterations')
+            self._save(runner, self._name_in_epoch(done), dict(epoch=runner.epoch, iter=done))
+
+    def after_train_epoch(self, runner: Runner) -> None:
+        """Save if due; if gradients are being accumulated, save after the next step instead."""
+        self._is_due |= self.by_epoch and (
+            self.every_n_epochs(runner, self.interval, self.save_begin)
+            or (self.save_last and self.is_last_train_epoch(runner))
+        )
+        if self.by_epoch and self._is_due and has_updated(runner.optim_wrapper):
+            runner.logger.info(f'Saving checkpoint at {runner.epoch + 1} epochs')
+            self._save_checkpoint(runner)
 
     def after_train(self, runner: Runner) -> None:
         """Wait until the last checkpoint is written."""
@@ -396,18 +361,18 @@ class CheckpointHook(_CheckpointHook):
     def save(self, runner: Runner) -> None:
         """Save the current iteration unless it is already saved, and wait until the file is written."""
         if self._saved_iter != runner.iter:
-            # In the middle of an epoch the epoch's number would name the previous checkpoint.
-            name = f'iter_{runner.iter}.pth' if self.by_epoch else self.filename_tmpl.format(runner.iter)
-            self._save(runner, name, dict(epoch=runner.epoch, iter=runner.iter))
+            self._save(runner, self._name_in_epoch(runner.iter), dict(epoch=runner.epoch, iter=runner.iter))
         self._background.join()
+
+    def _name_in_epoch(self, iteration: int) -> str:
+        # In the middle of an epoch, the epoch number would overwrite the previous checkpoint.
+        return f'iter_{iteration}.pth' if self.by_epoch else self.filename_tmpl.format(iteration)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Convert the content to plain data, which loads with ``weights_only=True``."""
         hub = checkpoint['message_hub']
         runtime_info = plain_entries(hub['runtime_info'])
         checkpoint['message_hub'] = dict(log_scalars={}, runtime_info=runtime_info, resumed_keys={})
-        if self._metrics is not None:
-            checkpoint['meta']['metric'] = plain_entries(self._metrics)
         for key in ('meta', 'state_dict', 'optimizer', 'param_schedulers'):
             if key in checkpoint:
                 checkpoint[key] = plain(checkpoint[key])
@@ -419,7 +384,11 @@ class CheckpointHook(_CheckpointHook):
         path = self._path(name)
         outdated = self._keep(runner, name)
         self._saved_iter = meta['iter']
+        self._is_due = False
+        runner.call_hook('before_checkpoint')  # in all processes
         runner.message_hub.update_info('last_ckpt', name)
+        if self.save_optimizer:
+            _gather_optimizer(runner)
         if not is_main_process():
             return
         state = self._copy(runner, meta, whole=True)
@@ -451,16 +420,16 @@ class CheckpointHook(_CheckpointHook):
         better = [key for key in self.key_indicators if self._improves(runner, key, metrics)]
         if not better:
             return
+        # The regular checkpoint of this iteration was saved before its evaluation: write it again.
+        regular = self._saved_iter == runner.iter
+        if regular and self.save_optimizer:
+            _gather_optimizer(runner)
         step = runner.epoch if self.by_epoch else runner.iter
         replaced = [path for key in better for path in self._note_best(runner, key, metrics[key], step)]
         if not is_main_process():
             return
-        self._metrics = dict(metrics)
-        meta = dict(epoch=runner.epoch, iter=runner.iter)
-        # The regular checkpoint of this iteration was saved before its evaluation: write it again.
-        regular = self._saved_iter == runner.iter
+        meta = dict(epoch=runner.epoch, iter=runner.iter, metric=plain_entries(metrics))
         state = self._copy(runner, meta, whole=regular)
-        self._metrics = None
         weights = {key: state[key] for key in ('meta', 'state_dict', 'message_hub')}
         paths = [self._path(self._best_name(key, step)) for key in better]
         again = self._path(self.filename_tmpl.format(step)) if regular else None
@@ -498,23 +467,6 @@ class CheckpointHook(_CheckpointHook):
         runner.message_hub.update_info(file_key, name)
         runner.logger.info(f'best {key} so far: {score:0.4f}; its checkpoint is {name}')
         return [self._path(before)] if before != name else []
-
-    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Refuse a checkpoint of another model: the runner would load what fits and ignore the rest."""
-        if not runner._resume:
-            return
-        model = unwrapped(runner.model)
-        expected, found = set(model.state_dict()), set(checkpoint['state_dict'])
-        if expected != found:
-            raise ValueError(
-                'the checkpoint to resume from belongs to another model: missing '
-                f'{sorted(expected - found)[:5]}, unexpected {sorted(found - expected)[:5]}. '
-                'To start from its weights, set load_from instead of resuming.'
-            )
-        # mmengine compares objects, so equal metainfo in a new dict would cause a warning.
-        meta, dataset = checkpoint['meta'], runner.train_dataloader.dataset
-        if meta.get('dataset_meta') == plain(dataset.metainfo):
-            meta['dataset_meta'] = dataset.metainfo
 
 
 def _write(state: dict, path: Path, outdated: list[Path], work_dir: Path) -> None:

@@ -82,9 +82,16 @@ def device_name() -> str:
 class RunInfoHook(Hook):
     """Write ``run_info_<time>.json`` into the work directory: command, seed, git commit, versions, device."""
 
-    @master_only
-    def before_run(self, runner: Runner) -> None:
+    def before_train(self, runner: Runner) -> None:
+        """Write the file, with the seed of a resumed run."""
+        self._write(runner)
+
+    def before_test(self, runner: Runner) -> None:
         """Write the file."""
+        self._write(runner)
+
+    @master_only
+    def _write(self, runner: Runner) -> None:
         info = dict(
             command=sys.argv,
             time=time.strftime('%Y-%m-%d %H:%M:%S'),

@@ -22,9 +22,11 @@ EPOCH_ITERATION = 'epoch_iteration'
 BATCH = 'samples_per_iteration'
 """Entry of the message hub: total batch size of all processes."""
 PROCESSES = 'processes'
-"""Entry likewise: number of processes."""
+"""Entry of the message hub: number of processes."""
+DATASET = 'training_images'
+"""Entry of the message hub: number of images of the data set."""
 VALIDATED = 'last_validation'  # not 'val...': mmengine would log it beside the metrics
-"""Entry likewise: iteration after which the last validation began; ``'validated'`` in earlier versions."""
+"""Entry of the message hub: iteration of the last validation; ``'validated'`` in earlier versions."""
 
 
 class TrainLoop(BaseLoop):
@@ -75,6 +77,7 @@ class TrainLoop(BaseLoop):
         self.stop_training = False
         self._epoch = self._iter = self._epoch_iter = 0
         self.place = self.batch_start = 0
+        self.is_placed = False
         self.runner.visualizer.dataset_meta = self.dataloader.dataset.metainfo
 
     @property
@@ -112,7 +115,8 @@ class TrainLoop(BaseLoop):
         """Train from the current iteration to the last one."""
         runner = self.runner
         runner.call_hook('before_train')
-        self._restore_place()
+        if not self.is_placed:  # by another runner than dpt's
+            self.restore_place()
         batches = self._batches()
         begins = True
         while True:
@@ -149,7 +153,8 @@ class TrainLoop(BaseLoop):
         self.batch_start = self.place
         self.place = self.sampler.advance(self.place, self.samples_per_iteration)
         runner.message_hub.update_info(SAMPLES_SEEN, self.place)
-        runner.message_hub.update_info(EPOCH_ITERATION, self._epoch_iter + 1)
+        if self.by_epoch:
+            runner.message_hub.update_info(EPOCH_ITERATION, self._epoch_iter + 1)
         seed_step(runner.seed, self._iter, get_rank())
         runner.call_hook('before_train_iter', batch_idx=index, data_batch=batch)
         outputs = runner.model.train_step(batch, optim_wrapper=runner.optim_wrapper)
@@ -171,33 +176,53 @@ class TrainLoop(BaseLoop):
             yield from self.dataloader  # never ends with an infinite sampler
             self.place = self.sampler.next_pass(self.place)  # drop_last may have left some samples
 
-    def _restore_place(self) -> None:
-        """Restore the position in the sample order; warn if the batch size or number of processes differs."""
+    def restore_place(self) -> None:
+        """Set the position in the sample order from the finished iterations and the message hub.
+
+        Warn if the batch size, the number of processes or the size of the data set differs. The runner calls
+        this before mmengine reads ``max_iters``.
+        """
+        self.is_placed = True
         runner, hub = self.runner, self.runner.message_hub
         if not self._iter:  # mmengine gives runs of the same second and config the same hub
-            for name in (SAMPLES_SEEN, EPOCH_ITERATION, BATCH, PROCESSES, VALIDATED, 'validated'):
+            for name in (SAMPLES_SEEN, EPOCH_ITERATION, BATCH, PROCESSES, DATASET, VALIDATED, 'validated'):
                 hub.runtime_info.pop(name, None)
         if not self._has_own_seed:  # else that of the resumed run, equal in all processes
             self.sampler.seed = broadcast_seed(runner.seed)
         now = self.samples_per_iteration
         self.place = hub.get_info(SAMPLES_SEEN, self._iter * now)
         before = hub.get_info(BATCH) or (self.place / self._iter if self._iter else now)
-        if self.by_epoch:  # counted in iterations of the batch so far
-            self._epoch_iter = round(hub.get_info(EPOCH_ITERATION, 0) * before / now)
+        in_epoch = hub.runtime_info.pop(EPOCH_ITERATION, None)
+        if not self.by_epoch:
+            self._epoch = 0
+        elif in_epoch is not None:  # in iterations of the previous batch size
+            self._epoch_iter = round(in_epoch * before / now)
+        else:  # a new training, or one that counted iterations so far
+            self._epoch, self._epoch_iter = divmod(round(self._iter * before / now), len(self.dataloader))
+        if self.by_epoch:
+            hub.update_info(EPOCH_ITERATION, self._epoch_iter)
         hub.update_info(BATCH, now)
         if before != now:
             runner.logger.warning(
-                f'{before:g} images per iteration so far, {now} from now on: the run continues at its '
-                'position in the sample order, but the learning rate was chosen for the other batch size'
+                f'the batch size has changed from {before:g} to {now} images per iteration: the sample order '
+                'continues, but the learning rate is not adjusted'
             )
         processes = get_world_size()
         before = hub.get_info(PROCESSES, processes)
         if before != processes:
             runner.logger.warning(
-                f'{before} processes so far, {processes} from now on: the sample order continues, but '
-                'dropout and the batches of batch norm differ from those of an uninterrupted run'
+                f'the number of processes has changed from {before} to {processes}: the sample order '
+                'continues, but dropout and batch norm differ from those of an uninterrupted run'
             )
         hub.update_info(PROCESSES, processes)
+        images = len(self.dataloader.dataset)
+        before = hub.get_info(DATASET, images)
+        if before != images:
+            runner.logger.warning(
+                f'the number of training images has changed from {before} to {images}: the sample order is '
+                'that of the new data set, so some images may be seen more often than others'
+            )
+        hub.update_info(DATASET, images)
 
     def _validate_if_due(self) -> None:
         """Validate if a validation is due and has not run yet."""

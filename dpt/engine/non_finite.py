@@ -19,6 +19,8 @@ from dpt.registry import HOOKS
 
 SKIPPED = 'skipped_steps'
 """Entry of a checkpoint's message hub: the number of steps skipped so far."""
+IN_A_ROW = 'skipped_in_a_row'
+"""Entry of the message hub: the number of steps skipped since the last one that was taken."""
 FOLDER = 'non_finite'
 """Folder in the work directory with reports and states of skipped steps."""
 _POLICIES = ('skip', 'stop')
@@ -31,14 +33,8 @@ class NonFiniteError(ValueError):
 class _Step(NamedTuple):
     iteration: int
     skipped: Callable[[], bool]
-    files: list[str]
-    losses: dict[str, Tensor]
-
-    @classmethod
-    def of(cls, runner: Runner, skipped: bool | Tensor, batch: Any, outputs: dict | None) -> '_Step':
-        losses = {name: torch.as_tensor(value).detach() for name, value in (outputs or {}).items()}
-        answer = _to_host(skipped) if isinstance(skipped, Tensor) else lambda: True
-        return cls(runner.iter, answer, files_of(batch), losses)
+    batches: list[tuple[list[str], dict[str, Tensor]]]
+    """Image files and losses of each accumulated batch."""
 
 
 def _to_host(flag: Tensor) -> Callable[[], bool]:
@@ -59,8 +55,8 @@ def _to_host(flag: Tensor) -> Callable[[], bool]:
 class FiniteSteps:
     """Mixin for optimiser wrappers that skips steps whose loss or gradients are not finite in any process.
 
-    A skipped step does not change parameters, optimiser state or batch norm statistics. A finite step is the
-    same as without this class.
+    A skipped step does not change parameters, optimiser state, or running means and variances of batch norms.
+    A finite step is the same as without this class.
 
     A fused optimiser on a GPU skips the step on the device, through ``found_inf``, without synchronising;
     with other optimisers the host waits before each step. The gradient scaler of float16 expects overflows
@@ -172,8 +168,8 @@ class NonFiniteHook(Hook):
 
     Each skipped step is logged with the image files of the batch. A report with the files and losses is
     written to ``non_finite/iter_<n>.json`` in the work directory. For the first skipped steps a checkpoint
-    ``iter_<n>.pth`` is also written; ``--resume`` from it repeats the step. If the GPU skipped the step
-    without synchronising, the checkpoint has the weights after the next step.
+    ``iter_<n>.pth`` is also written, and ``--resume`` from it repeats the step; not if gradients of several
+    batches were accumulated, or if the GPU skipped the step without synchronising.
 
     Args:
         policy: ``'skip'`` to continue, within the limits below; ``'stop'`` to raise an error at the first
@@ -186,7 +182,7 @@ class NonFiniteHook(Hook):
         ValueError: If ``policy`` is unknown.
     """
 
-    priority = 'ABOVE_NORMAL'  # before the parameter schedulers
+    priority = 'ABOVE_NORMAL'  # before EMAHook and the parameter schedulers
 
     def __init__(
         self, policy: str = 'skip', *, max_consecutive: int = 10, max_total: int = 1000, states: int = 2
@@ -195,61 +191,70 @@ class NonFiniteHook(Hook):
             raise ValueError(f'NonFiniteHook(policy={policy!r}): expected one of {", ".join(_POLICIES)}')
         self.policy, self.max_consecutive, self.max_total = policy, max_consecutive, max_total
         self.states = states
-        self._consecutive = 0
+        self._batches: list[tuple[list[str], dict[str, Tensor]]] = []  # since the last step
         self._unread: _Step | None = None
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
     ) -> None:
         """Report this step if it was skipped; if a GPU is still computing it, report the previous step."""
-        wrapper = runner.optim_wrapper
-        skipped = getattr(wrapper, 'skipped', False)
+        self.before_checkpoint(runner)
+        losses = {name: torch.as_tensor(value).detach() for name, value in (outputs or {}).items()}
+        self._batches.append((files_of(data_batch), losses))
+        if not has_updated(runner.optim_wrapper):
+            return
+        batches, self._batches = self._batches, []
+        skipped = getattr(runner.optim_wrapper, 'skipped', False)
+        if isinstance(skipped, Tensor):
+            self._unread = _Step(runner.iter, _to_host(skipped), batches)
+        else:
+            self._report(runner, _Step(runner.iter, lambda: skipped, batches), repeatable=len(batches) == 1)
+
+    def before_checkpoint(self, runner: Runner) -> None:
+        """Report the previous step, in all processes, so that a checkpoint counts it."""
         before, self._unread = self._unread, None
         if before is not None:
-            self._look(runner, before)
-        if isinstance(skipped, Tensor):
-            self._unread = _Step.of(runner, skipped, data_batch, outputs)
-        elif skipped:
-            self._look(runner, _Step.of(runner, skipped, data_batch, outputs))
-        elif has_updated(wrapper):
-            self._consecutive = 0
+            self._report(runner, before)
 
     def after_train(self, runner: Runner) -> None:
         """Report the last step."""
-        before, self._unread = self._unread, None
-        if before is not None:
-            self._look(runner, before, repeatable=False)
+        self.before_checkpoint(runner)
 
-    def _look(self, runner: Runner, step: _Step, *, repeatable: bool = True) -> None:
+    def _report(self, runner: Runner, step: _Step, *, repeatable: bool = False) -> None:
+        hub = runner.message_hub
         if not step.skipped():
-            self._consecutive = 0
+            if hub.get_info(IN_A_ROW, 0):
+                hub.update_info(IN_A_ROW, 0)
             return
-        self._consecutive += 1
-        total = runner.message_hub.get_info(SKIPPED, 0) + 1
-        runner.message_hub.update_info(SKIPPED, total)
-        losses = {name: repr(float(value)) for name, value in step.losses.items()}
-        processes = all_gather_object(dict(files=step.files, losses=losses))
-        report = self._write(runner, step.iteration, processes, repeatable and total <= self.states)
-        faulty = [one for one in processes if not _is_finite(one['losses'])]
+        total, in_a_row = hub.get_info(SKIPPED, 0) + 1, hub.get_info(IN_A_ROW, 0) + 1
+        hub.update_info(SKIPPED, total)
+        hub.update_info(IN_A_ROW, in_a_row)
+        own = [
+            dict(files=files, losses={name: repr(float(value)) for name, value in losses.items()})
+            for files, losses in step.batches
+        ]
+        batches = [one for process in all_gather_object(own) for one in process]
+        report = self._write(runner, step.iteration, batches, repeatable and total <= self.states)
+        faulty = [one for one in batches if not _is_finite(one['losses'])]
         kind = 'loss' if faulty else 'gradient'
-        files = [name for one in faulty or processes for name in one['files']]
+        files = [name for one in faulty or batches for name in one['files']]
         message = f'iteration {step.iteration + 1}: {kind} not finite; files: {", ".join(files)} ({report})'
         if self.policy == 'stop':
             raise NonFiniteError(f"{message}. The weights are unchanged; policy='skip' would continue")
-        if self._consecutive > self.max_consecutive or total > self.max_total:
+        if in_a_row > self.max_consecutive or total > self.max_total:
             raise NonFiniteError(
-                f'{message}. {self._consecutive} steps in a row and {total} in total were skipped, more than '
-                f'max_consecutive={self.max_consecutive} or max_total={self.max_total} allow: try a lower '
+                f'{message}. {in_a_row} steps in a row and {total} in total were skipped, exceeding '
+                f'max_consecutive={self.max_consecutive} or max_total={self.max_total}: try a lower '
                 'learning rate or clip_grad, and check the images'
             )
         runner.logger.warning(f'{message}. Step skipped, {total} so far')
 
-    def _write(self, runner: Runner, iteration: int, processes: list[dict], with_state: bool) -> Path:
+    def _write(self, runner: Runner, iteration: int, batches: list[dict], with_state: bool) -> Path:
         report = Path(runner.work_dir) / FOLDER / f'iter_{iteration}.json'
         if not is_main_process():
             return report
         report.parent.mkdir(parents=True, exist_ok=True)
-        report.write_text(json.dumps(dict(iteration=iteration, processes=processes), indent=1) + '\n')
+        report.write_text(json.dumps(dict(iteration=iteration, batches=batches), indent=1) + '\n')
         if with_state:
             meta = dict(epoch=runner.epoch, iter=runner.iter)
             state = run_state(runner, meta, optimizer=True, param_scheduler=True)

@@ -9,6 +9,8 @@ from mmengine.optim import AmpOptimWrapper as _AmpOptimWrapper
 from mmengine.optim import DefaultOptimWrapperConstructor as _DefaultOptimWrapperConstructor
 from mmengine.optim import OptimWrapper as _OptimWrapper
 from torch import nn
+from torch.distributed.optim import ZeroRedundancyOptimizer
+from torch.optim import Optimizer
 
 from dpt.engine.non_finite import FiniteSteps
 from dpt.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS
@@ -91,6 +93,24 @@ def merge_groups(groups: list[dict]) -> list[dict]:
     return list(merged.values())
 
 
+def _try_step(optimizer: Optimizer) -> None:
+    """Take a step on a single weight, which fails for optimisers that need sparse gradients or a closure.
+
+    Raises:
+        ValueError: If the step fails.
+    """
+    kind, weight = type(optimizer), nn.Parameter(torch.zeros(1, 1))
+    try:
+        trial = kind([weight], **optimizer.defaults)
+    except (TypeError, ValueError):  # its constructor takes other arguments
+        return
+    weight.grad = torch.zeros_like(weight)
+    try:
+        trial.step()
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(f'optim_wrapper.optimizer.type={kind.__name__!r} cannot be used: {error}') from error
+
+
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class DefaultOptimWrapperConstructor(_DefaultOptimWrapperConstructor):
     """mmengine's constructor (``paramwise_cfg``), with merged parameter groups instead of one per tensor.
@@ -104,6 +124,8 @@ class DefaultOptimWrapperConstructor(_DefaultOptimWrapperConstructor):
         mmengine uses ConfigDicts, whose lookups take five times as long.
         """
         wrapper = super().__call__(model)
+        if not isinstance(wrapper.optimizer, ZeroRedundancyOptimizer):
+            _try_step(wrapper.optimizer)
         groups = wrapper.optimizer.param_groups
         groups[:] = [{name: group[name] for name in group} for group in groups]
         return wrapper

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 from mmengine.config import Config, ConfigDict
-from mmengine.dist import is_distributed, is_main_process
+from mmengine.dist import broadcast_object_list, is_distributed, is_main_process
 from mmengine.hooks import EMAHook, Hook
 from mmengine.logging import MMLogger
 from mmengine.model import convert_sync_batchnorm
@@ -18,13 +18,14 @@ from mmengine.visualization import Visualizer
 from torch import nn
 from torch.utils.data import DataLoader
 
-from dpt.checkpoints import load_backbone, load_model, read_checkpoint
-from dpt.checkpoints.formats import MMSEG_DPT
-from dpt.checkpoints.read import holds_unread
+from dpt.checkpoints import load_backbone, load_model
 from dpt.config.load import TRANSLATION
-from dpt.engine.checkpointing import CheckpointHook, Resumable, find_resume, write_pointer
+from dpt.engine.check import check_training
+from dpt.engine.checkpointing import CheckpointHook, write_pointer
 from dpt.engine.distributed import LAUNCHERS, start_processes, unwrapped
 from dpt.engine.logging import is_no_table
+from dpt.engine.loop import TrainLoop
+from dpt.engine.resume import Resumable, find_resumable, restore
 from dpt.engine.stop import StopSignalHook
 from dpt.registry import WEIGHT_INITIALIZERS
 
@@ -53,7 +54,7 @@ def build_runner(config: Config, launcher: str = 'none', resume: str | None = No
     if resume is None and config.get('resume'):
         resume = config.get('load_from') or 'auto'
     # Before anything is built or written.
-    resumable = _find_resumable(config.work_dir, resume) if resume else None
+    resumable = find_resumable(config.work_dir, resume) if resume else None
     config.launcher = launcher
     runner = Runner.from_cfg(config)
     if resumable:
@@ -61,24 +62,6 @@ def build_runner(config: Config, launcher: str = 'none', resume: str | None = No
     if config.get(TRANSLATION):
         runner.logger.info('\n  '.join(['config translated from MMSegmentation', *config[TRANSLATION]]))
     return runner
-
-
-def _find_resumable(work_dir: str, resume: str) -> Resumable:
-    found = find_resume(work_dir, resume)
-    path = found.path
-    content = read_checkpoint(path)
-    if MMSEG_DPT.fits(content.get('state_dict') or {}) or holds_unread(content):
-        raise ValueError(
-            f'{path} was written by MMSegmentation or another runner: its optimiser and log cannot be '
-            'resumed here. To start from its weights, set load_from instead of resuming.'
-        )
-    lacking = [name for name in ('meta', 'optimizer') if name not in content]
-    if lacking:  # mmengine would silently continue with a new optimiser
-        raise ValueError(
-            f'{path} has no {" and no ".join(lacking)}, like published and best checkpoints, so it cannot be '
-            'resumed. To start from its weights, set load_from instead of resuming.'
-        )
-    return found
 
 
 class Runner(_Runner):
@@ -184,10 +167,12 @@ class Runner(_Runner):
         if self._has_loaded:
             return
         if self._resume:
-            found = self._resumable or _find_resumable(self.work_dir, self._load_from or 'auto')
+            found = self._resumable or find_resumable(self.work_dir, self._load_from or 'auto')
             for checkpoint in found.passed_over:
                 self.logger.warning(f'not resumed from {checkpoint}')
-            self.resume(found.path)
+            paths = [found.path]
+            broadcast_object_list(paths)  # a shared disk may show another process an older directory
+            restore(self, torch.load(paths[0], map_location='cpu', weights_only=True))
             if is_main_process():  # a kill before the next save must not lead back to a newer checkpoint
                 write_pointer(Path(self.work_dir), Path(found.path))
         elif self._load_from:
@@ -197,6 +182,10 @@ class Runner(_Runner):
                 if isinstance(hook, EMAHook) and hasattr(hook, 'ema_model'):  # copied before, in before_run
                     hook.ema_model.module.load_state_dict(model.state_dict())
         self._has_loaded = True
+        if isinstance(self._train_loop, TrainLoop):
+            if not self._train_loop.is_placed:
+                self._train_loop.restore_place()  # mmengine reads max_iters next
+            check_training(self)
 
     def dump_config(self) -> None:
         """Do nothing, so that a test does not overwrite the config of the training; see :meth:`train`."""

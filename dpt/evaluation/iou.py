@@ -105,6 +105,15 @@ class IoUMetric(BaseMetric):
             raise ValueError('IoUMetric needs class names: set metainfo=dict(classes=...) in the dataset')
         return classes
 
+    @property
+    def score_names(self) -> tuple[str, ...]:
+        """Names of the scores that :meth:`evaluate` returns."""
+        if self.format_only:
+            return ()
+        scores = segmentation_metrics(torch.ones(1, 1, dtype=torch.int64), self.metrics, self.beta)
+        names = [name if name == 'aAcc' else 'm' + name for name in scores]
+        return tuple(f'{self.prefix}/{name}' if self.prefix else name for name in names)
+
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Count one batch.
 

@@ -30,11 +30,11 @@ class RunLog:
         train = [line for line in lines if 'loss' in line]
         if not train:  # a test in the same folder, or a failed start
             return
-        first = min(line['step'] for line in lines)
         val = [line for line in lines if 'loss' not in line]
+        # A session may begin with the validation of the step from which it resumes.
+        first, first_val = train[0]['step'], min(line['step'] for line in lines)
         self.train = [line for line in self.train if line['step'] < first] + train
-        # The validation at the step from which the session resumes is kept, because it is not repeated.
-        self.val = [line for line in self.val if line['step'] < first] + val
+        self.val = [line for line in self.val if line['step'] < first_val] + val
         if not any(line['step'] < first for line in self.train):
             self.sessions = []
         self.sessions.append(path)

@@ -11,14 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from dpt.engine.checkpointing import (
-    POINTER,
-    damage,
-    find_resume,
-    remove_leftovers,
-    write_checkpoint,
-    write_pointer,
-)
+from dpt.engine.checkpointing import POINTER, remove_leftovers, write_checkpoint, write_pointer
+from dpt.engine.resume import damage, find_resume
 
 CONTENT = dict(state_dict=dict(weight=torch.arange(5000.0), bias=torch.ones(7)), meta=dict(iter=3))
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.logging import MessageHub
+from mmengine.optim import OptimWrapper
 from torch import nn
 
 from dpt.engine.checkpointing import CheckpointHook
@@ -24,7 +25,7 @@ class Runner:
         self.cfg, self.logger = Config(), logging.getLogger('test_checkpoint_hook')
         self.message_hub = MessageHub(f'test_checkpoint_hook_{id(self)}')
         self.model = nn.Linear(2, 1)
-        self.optim_wrapper = torch.optim.AdamW(self.model.parameters())
+        self.optim_wrapper = OptimWrapper(torch.optim.AdamW(self.model.parameters()))
         self.param_schedulers: list = []
         self.train_dataloader = SimpleNamespace(dataset=SimpleNamespace(metainfo=dict(classes=('a', 'b'))))
         options = dict(dict(interval=2, by_epoch=False, max_keep_ckpts=2, save_best='mIoU'), **options)
@@ -32,7 +33,8 @@ class Runner:
         self.hook.before_train(self)
 
     def call_hook(self, name: str, **arguments: object) -> None:
-        getattr(self.hook, name)(self, **arguments)
+        if hasattr(self.hook, name):
+            getattr(self.hook, name)(self, **arguments)
 
     def train(self, until: int) -> None:
         while self.iter < until:

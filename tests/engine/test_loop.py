@@ -200,7 +200,8 @@ def test_a_resumed_epoch_continues_where_it_stopped(
 def test_validations_follow_the_config(
     given: dict, validations: list[int], train: Train, tmp_path: Path, recorder: type[Recorder]
 ) -> None:
-    runner = train(tmp_path, **dict(EPOCHS, train_cfg=dict(given, _delete_=True)), **RECORD)
+    options = EPOCHS if given.get('by_epoch') else ITERATIONS
+    runner = train(tmp_path, **dict(options, train_cfg=dict(given, _delete_=True)), **RECORD)
     found = [int(call.split()[-1]) for call in recorder.calls if call.startswith('validation')]
     assert found == validations
     assert type(runner.train_loop).__module__ == 'dpt.engine.loop'

@@ -9,6 +9,7 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.logging import MessageHub
+from mmengine.optim import OptimWrapper
 
 from dpt.engine import non_finite
 from dpt.engine.non_finite import SKIPPED, NonFiniteError, NonFiniteHook
@@ -22,27 +23,24 @@ class Runner:
     experiment_name, seed, epoch, iter = 'test', 0, 0, 0
     param_schedulers: list = []
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, count: int = 1) -> None:
         self.work_dir, self.cfg = str(folder), Config()
         self.logger = logging.getLogger('test_non_finite_hook')
         self.message_hub = MessageHub(f'test_non_finite_{id(self)}')
         self.model = torch.nn.Linear(1, 1)
-        self.optim_wrapper = SimpleNamespace(
-            skipped=False,
-            should_update=lambda: True,
-            state_dict=torch.optim.SGD(self.model.parameters()).state_dict,
-        )
+        self.optim_wrapper = OptimWrapper(torch.optim.SGD(self.model.parameters()), accumulative_counts=count)
         self.train_dataloader = SimpleNamespace(dataset=None)
         self.train_loop = SimpleNamespace(batch_start=6)
 
     def call_hook(self, name: str, checkpoint: dict) -> None:
         pass
 
-    def step(self, hook: NonFiniteHook, skipped: object, loss: float = 1.0) -> None:
+    def step(self, hook: NonFiniteHook, skipped: object, loss: float = 1.0, samples: list = SAMPLES) -> None:
         self.message_hub.update_info('samples_seen', 2 * (self.iter + 1))
         self.optim_wrapper.skipped = skipped
         outputs = dict(loss=torch.tensor(loss))
-        hook.after_train_iter(self, self.iter, dict(data_samples=SAMPLES), outputs)
+        self.optim_wrapper._inner_count += 1
+        hook.after_train_iter(self, self.iter, dict(data_samples=samples), outputs)
         self.iter += 1
 
 
@@ -55,11 +53,33 @@ def test_skipped_steps_are_reported_with_a_state_to_repeat_them(
             runner.step(hook, step == 3, torch.nan if step == 3 else 1.0)
     assert 'iteration 4: loss not finite; files: a.jpg, b.jpg' in caplog.text
     report = json.loads((tmp_path / 'non_finite/iter_3.json').read_text())
-    assert report['processes'] == [dict(files=['a.jpg', 'b.jpg'], losses=dict(loss='nan'))]
+    assert report['batches'] == [dict(files=['a.jpg', 'b.jpg'], losses=dict(loss='nan'))]
     state = torch.load(tmp_path / 'non_finite/iter_3.pth', weights_only=True)
     assert state['meta']['iter'] == 3
     assert state['message_hub']['runtime_info']['samples_seen'] == 6
     assert runner.message_hub.get_info(SKIPPED) == 1
+
+
+def test_all_accumulated_batches_are_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    runner, hook = Runner(tmp_path, count=2), NonFiniteHook()
+    with caplog.at_level('WARNING'):
+        runner.step(hook, False, torch.nan)
+        runner.step(hook, True, samples=[SimpleNamespace(img_path='c.jpg')])
+    assert 'iteration 2: loss not finite; files: a.jpg, b.jpg (' in caplog.text
+    report = json.loads((tmp_path / 'non_finite/iter_1.json').read_text())
+    assert [one['files'] for one in report['batches']] == [['a.jpg', 'b.jpg'], ['c.jpg']]
+    assert not list(tmp_path.glob('non_finite/*.pth'))  # the gradients of the first batch are lost
+
+
+def test_checkpoints_count_the_step_before_them(tmp_path: Path) -> None:
+    runner, hook = Runner(tmp_path), NonFiniteHook(max_consecutive=1)
+    runner.step(hook, torch.tensor(True))
+    hook.before_checkpoint(runner)
+    assert runner.message_hub.get_info(SKIPPED) == 1
+    resumed = Runner(tmp_path)
+    resumed.message_hub.runtime_info.update(runner.message_hub.runtime_info)
+    with pytest.raises(NonFiniteError, match='2 steps in a row'):
+        resumed.step(NonFiniteHook(max_consecutive=1), True)
 
 
 def test_only_the_first_states_are_written(tmp_path: Path) -> None:

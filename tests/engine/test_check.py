@@ -1,0 +1,69 @@
+"""Mistakes that are reported after a training is built and before its first iteration."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+Regress = Callable[..., dict]
+POLY = dict(type='PolyLR', by_epoch=False, end=4)
+CYCLE = dict(type='OneCycleLR', eta_max=1, by_epoch=False)
+LONG = dict(type='IterBasedTrainLoop', max_iters=40, val_interval=50)
+EPOCHS = dict(type='EpochBasedTrainLoop', max_epochs=2, val_interval=1)
+NINE = dict(EPOCHS, max_epochs=9)
+STOPPING = dict(type='EarlyStoppingHook', rule='greater')
+
+
+def checkpoint(**arguments: object) -> dict:
+    return {'default_hooks': dict(checkpoint=dict(type='CheckpointHook', interval=1, **arguments))}
+
+
+@pytest.mark.parametrize(
+    ('changes', 'words'),
+    [
+        (checkpoint(by_epoch=False, save_best='mIou'), r"checkpoint\.save_best='mIou' is not .*: score"),
+        ({'custom_hooks': [dict(STOPPING, monitor='mIoU')]}, r"EarlyStoppingHook\.monitor='mIoU' is not .*"),
+        (
+            {'param_scheduler': [dict(type='ReduceOnPlateauLR', monitor='loss', rule='less')]},
+            r"ReduceOnPlateauLR\.monitor='loss' is not",
+        ),
+        ({'param_scheduler': [dict(type='PolyLR', end=4)]}, r'param_scheduler\.0: PolyLR counts epochs'),
+        (checkpoint(), 'interval=1 counts epochs'),
+        (
+            {
+                'param_scheduler': [dict(type='OneCycleLR', eta_max=1, total_steps=3, by_epoch=False)],
+                'train_cfg': LONG,
+            },
+            r'param_scheduler: in iteration \d of 40: .*total steps is 3',
+        ),
+    ],
+    ids=['save_best', 'stopping', 'plateau', 'schedule-unit', 'checkpoint-unit', 'one-cycle'],
+)
+def test_mistakes_are_named_before_training(
+    changes: dict, words: str, tmp_path: Path, regress: Regress
+) -> None:
+    with pytest.raises(ValueError, match=words):
+        regress(tmp_path, **changes)
+    assert not list(tmp_path.glob('*.pth'))
+
+
+@pytest.mark.parametrize(
+    ('changes', 'negligible'),
+    [
+        ({'param_scheduler': [POLY], 'train_cfg': LONG}, 37),
+        ({'param_scheduler': [POLY]}, None),
+        ({'param_scheduler': [dict(POLY, eta_min=1e-3)], 'train_cfg': LONG}, None),
+        ({'param_scheduler': [dict(POLY, end=1, by_epoch=True)], 'train_cfg': EPOCHS}, None),
+        (
+            {'param_scheduler': [dict(POLY, end=2, by_epoch=True)], 'train_cfg': dict(EPOCHS, max_epochs=9)},
+            32,
+        ),
+    ],
+    ids=['too short', 'complete', 'floor', 'epochs', 'epochs too short'],
+)
+def test_schedules_that_end_early_are_reported(
+    changes: dict, negligible: int | None, tmp_path: Path, regress: Regress
+) -> None:
+    regress(tmp_path, **changes, log_level='WARNING')
+    log = next(tmp_path.glob('*/*.log')).read_text()
+    assert (f'is 0 or negligible in {negligible} of' in log) == (negligible is not None)
