@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from mmengine.config import DictAction
+from torch.distributed.elastic.multiprocessing.errors import get_error_handler
 
 from dpt.engine.distributed import LAUNCHERS
 from dpt.os_errors import explain_os_error
@@ -84,5 +85,17 @@ def one_line_errors() -> Iterator[None]:
         message = explain(error)
         if message is None or os.environ.get('DPT_TRACEBACK') == '1':
             raise
-        print(f'error: {message}\n(set DPT_TRACEBACK=1 to see the traceback)', file=sys.stderr)
+        by_torchrun = 'TORCHELASTIC_ERROR_FILE' in os.environ
+        if by_torchrun:
+            _record(message)
+        if not by_torchrun or os.environ.get('RANK') == '0':
+            print(f'error: {message}\n(set DPT_TRACEBACK=1 to see the traceback)', file=sys.stderr)
         raise SystemExit(1) from None
+
+
+def _record(message: str) -> None:
+    """Write the message to the file from which torchrun makes its report."""
+    try:
+        raise ValueError(message) from None
+    except ValueError as error:
+        get_error_handler().record_exception(error)

@@ -28,6 +28,16 @@ dpt_python() {
   fi
 }
 
+# dpt_torchrun PROCESSES SCRIPT [ARGUMENTS]: replaces the shell by torchrun.
+dpt_torchrun() {
+  local place=(--standalone) # one machine, free port
+  if [ "${NNODES:-1}" != 1 ] || [ -n "${PORT:-}" ]; then
+    place=(--nnodes="${NNODES:-1}" --node_rank="${NODE_RANK:-0}"
+      --master_addr="${MASTER_ADDR:-127.0.0.1}" --master_port="${PORT:-29500}")
+  fi
+  exec "$(dpt_python)" -m torch.distributed.run "${place[@]}" --nproc_per_node="$1" "${@:2}"
+}
+
 # dpt_make_venv runtime|test: installs the pinned versions into $VENV; returns at once if already done.
 dpt_make_venv() {
   local kind="$1" started=$SECONDS stamp

@@ -16,7 +16,6 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook as _CheckpointHook
 from mmengine.optim import OptimWrapper, OptimWrapperDict, _ParamScheduler
 from mmengine.runner import Runner
-from torch.distributed.optim import ZeroRedundancyOptimizer
 
 from dpt.checkpoints.write import PARTIAL, whole_file, write_whole
 from dpt.engine.distributed import unwrapped
@@ -187,13 +186,6 @@ def all_schedules(runner: Runner) -> list[_ParamScheduler]:
     schedules = runner.param_schedulers or []
     several = schedules.values() if isinstance(schedules, dict) else [schedules]
     return [one for some in several for one in some]
-
-
-def _gather_optimizer(runner: Runner) -> None:
-    """Gather the state of an optimiser that is spread over the processes; all of them call this."""
-    optimizer = getattr(runner.optim_wrapper, 'optimizer', None)
-    if isinstance(optimizer, ZeroRedundancyOptimizer):
-        optimizer.consolidate_state_dict()
 
 
 def optimizer_names(runner: Runner) -> list | dict:
@@ -387,8 +379,6 @@ class CheckpointHook(_CheckpointHook):
         self._is_due = False
         runner.call_hook('before_checkpoint')  # in all processes
         runner.message_hub.update_info('last_ckpt', name)
-        if self.save_optimizer:
-            _gather_optimizer(runner)
         if not is_main_process():
             return
         state = self._copy(runner, meta, whole=True)
@@ -422,8 +412,6 @@ class CheckpointHook(_CheckpointHook):
             return
         # The regular checkpoint of this iteration was saved before its evaluation: write it again.
         regular = self._saved_iter == runner.iter
-        if regular and self.save_optimizer:
-            _gather_optimizer(runner)
         step = runner.epoch if self.by_epoch else runner.iter
         replaced = [path for key in better for path in self._note_best(runner, key, metrics[key], step)]
         if not is_main_process():

@@ -123,9 +123,14 @@ class DefaultOptimWrapperConstructor(_DefaultOptimWrapperConstructor):
 
         mmengine uses ConfigDicts, whose lookups take five times as long.
         """
+        kind = self.optimizer_cfg['type']
+        if kind in ('ZeroRedundancyOptimizer', ZeroRedundancyOptimizer):
+            raise ValueError(
+                f"optim_wrapper.optimizer.type={kind!r}: every process would save only a part of the optimiser's "
+                'state; use its optimizer_type directly'
+            )
         wrapper = super().__call__(model)
-        if not isinstance(wrapper.optimizer, ZeroRedundancyOptimizer):
-            _try_step(wrapper.optimizer)
+        _try_step(wrapper.optimizer)
         groups = wrapper.optimizer.param_groups
         groups[:] = [{name: group[name] for name in group} for group in groups]
         return wrapper

@@ -27,7 +27,7 @@ UNUSABLE = {  # optimiser: a word of the reason
     'Muon': '2D parameters',
     'SparseAdam': 'dense gradients',
     'Optimizer': '',
-    'ZeroRedundancyOptimizer': '',  # of several processes: tests/tools/test_training_faults.py
+    'ZeroRedundancyOptimizer': 'only a part',
 }
 ARGUMENTS = {'SGD': dict(momentum=0.9), 'Adafactor': dict(relative_step=False, scale_parameter=False)}
 ENGINE_HOOKS = {  # in each training
