@@ -317,6 +317,12 @@ class CheckpointHook(_CheckpointHook):
         if is_main_process():
             remove_leftovers(Path(self.out_dir))
         runner.logger.info(f'saving checkpoints to {self.out_dir}')
+        others = [path.name for path in Path(self.out_dir).glob('*.pth')] if runner.iter == 0 else []
+        if others:
+            runner.logger.warning(
+                f'{self.out_dir} contains checkpoints of another training, such as {max(others)}: those of '
+                'the same name are replaced, and until this training saves, --resume continues the other one'
+            )
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: dict | None = None

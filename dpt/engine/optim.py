@@ -126,8 +126,8 @@ class DefaultOptimWrapperConstructor(_DefaultOptimWrapperConstructor):
         kind = self.optimizer_cfg['type']
         if kind in ('ZeroRedundancyOptimizer', ZeroRedundancyOptimizer):
             raise ValueError(
-                f"optim_wrapper.optimizer.type={kind!r}: every process would save only a part of the optimiser's "
-                'state; use its optimizer_type directly'
+                f'optim_wrapper.optimizer.type={kind!r} cannot be used: a checkpoint would contain only a '
+                'part of its state. Use the optimizer_type that it wraps'
             )
         wrapper = super().__call__(model)
         _try_step(wrapper.optimizer)
