@@ -1,7 +1,7 @@
 """Find mistakes in a config before data are read or a model is built."""
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ from mmengine.config import Config
 from mmengine.dataset import BaseDataset
 from mmengine.registry import DefaultScope
 
+from dpt.config.facts import check_labels, check_number_of_classes, check_same_classes
 from dpt.config.load import CONSUMED
 from dpt.config.parts import (
     INNER,
@@ -31,7 +32,6 @@ from dpt.registry import DATASETS, MODELS, OPTIM_WRAPPER_CONSTRUCTORS, TRANSFORM
 LOADERS_OF = dict(train=('train_dataloader', 'val_dataloader'), test=('test_dataloader',))
 """Data loaders used by each task."""
 MODEL_PARTS = ('backbone', 'neck', 'decode_head', 'data_preprocessor', 'loss', 'auxiliary_loss')
-HEADS = ('model.decode_head', 'model.auxiliary_heads')
 LEVELS = ('CRITICAL', 'ERROR', 'WARNING', 'INFO', 'DEBUG', 'NOTSET')
 BUILD_ERRORS = (ValueError, TypeError, KeyError, AssertionError, OSError)
 
@@ -127,7 +127,7 @@ def _check_groups(config: Config) -> Iterator[Problem]:
 
 
 def _check_data(config: Config, task: str) -> Iterator[Problem]:
-    counts: set[int] = set()
+    classes: dict[str, Sequence[str]] = {}
     for loader in LOADERS_OF[task]:
         for key, dataset in named_datasets((config.get(loader) or {}).get('dataset'), f'{loader}.dataset'):
             yield from _check_pipeline(dataset.get('pipeline'), f'{key}.pipeline')
@@ -144,10 +144,12 @@ def _check_data(config: Config, task: str) -> Iterator[Problem]:
                         raise
                     yield key, str(error)
                 continue
-            count = len(built.metainfo.get('classes') or ())
-            if count and count not in counts:
-                yield from _check_classes(config, count, key)
-            counts.add(count)
+            names = built.metainfo.get('classes') or ()
+            if names and len(names) not in map(len, classes.values()):
+                yield from check_number_of_classes(config, key, len(names))
+            classes[key] = names
+            yield from check_labels(config, key, dataset, built)
+    yield from check_same_classes(classes)
     if task == 'test':
         yield from _check_pipeline(config.get('tta_pipeline'), 'tta_pipeline')
 
@@ -159,16 +161,6 @@ def _check_pipeline(pipeline: Any, key: str) -> Iterator[Problem]:
                 TRANSFORMS.build(copy.deepcopy(transform))  # some transforms modify their arguments
             except BUILD_ERRORS as error:
                 yield f'{key}.{number}', str(error)
-
-
-def _check_classes(config: Config, count: int, dataset: str) -> Iterator[Problem]:
-    for key, part in walk(config.model, 'model'):
-        number, weight = part.get('num_classes'), part.get('class_weight')
-        # A backbone may keep the num_classes of its pretraining.
-        if isinstance(number, int) and number != count and key.startswith(HEADS):
-            yield f'{key}.num_classes', f'{number}, but {dataset} has {count} classes'
-        if isinstance(weight, (list, tuple)) and len(weight) != count:
-            yield f'{key}.class_weight', f'{len(weight)} weights, but {dataset} has {count} classes'
 
 
 def _check_model(config: Config, task: str, resume: str | None) -> Iterator[Problem]:

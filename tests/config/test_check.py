@@ -13,12 +13,13 @@ from mmengine.config import Config
 from dpt.config.check import check_config
 from dpt.config.load import load_config
 from dpt.config.parts import check_parts, wrong_type
-from dpt.datasets import BaseSegDataset
+from dpt.datasets import BaseSegDataset, CamVidDataset
 from dpt.registry import DATASETS, HOOKS, MODELS, OPTIMIZERS, PARAM_SCHEDULERS, TRANSFORMS
 
 ROOT = Path(__file__).resolve().parent.parent.parent / 'configs'
 CAMVID = str(ROOT / 'dpt_vit-s14_364x476_4k_camvid.py')
 NO_WEIGHTS = {'model.backbone.init_cfg': None}
+CAMVID_CLASSES = CamVidDataset.METAINFO['classes']
 PIPELINE = 'train_dataloader.dataset.pipeline'
 
 
@@ -120,6 +121,37 @@ def test_a_mistake_in_any_part_is_reported_with_its_key(option: str, value: obje
 def test_contradicting_values_are_reported(option: str, value: object, expected: str) -> None:
     (line,) = reported(**{option: value}).splitlines()
     assert line.startswith(f'{option}: {expected}')
+
+
+@pytest.mark.parametrize(
+    ('option', 'value', 'expected'),
+    [
+        ('model.ignore_index', 12, '12, but train_dataloader.dataset has ignore_index=255'),
+        ('model.data_preprocessor.seg_pad_val', 0, '0, but train_dataloader.dataset has ignore_index=255'),
+        ('val_evaluator.ignore_index', 12, '12, but val_dataloader.dataset has ignore_index=255'),
+        (f'{PIPELINE}.3.ignore_index', 0, '0, but train_dataloader.dataset has ignore_index=255'),
+        (
+            f'{PIPELINE}.1.reduce_zero_label',
+            True,
+            'True, but train_dataloader.dataset has reduce_zero',
+        ),
+        (
+            'val_dataloader.dataset.metainfo',
+            dict(classes=CAMVID_CLASSES[::-1]),
+            'class 0 is',
+        ),
+    ],
+)
+def test_facts_of_the_data_set_may_not_be_contradicted(option: str, value: object, expected: str) -> None:
+    (line,) = reported(**{option: value}).splitlines()
+    assert line.startswith(f'{option}{".classes" if option.endswith("metainfo") else ""}: {expected}')
+
+
+def test_the_void_label_is_given_once() -> None:
+    options: dict = {f'{loader}_dataloader.dataset.ignore_index': 11 for loader in ('train', 'val', 'test')}
+    check_config(camvid(**options), 'train')
+    check_config(camvid(**options), 'test')
+    check_config(camvid(**{'val_evaluator.ignore_index': 0}), 'train')  # leaves class 0 out of the scores
 
 
 def test_without_padding_the_crop_must_fit_the_patch_size() -> None:
