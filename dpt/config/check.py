@@ -26,6 +26,7 @@ from dpt.config.parts import (
     lookup,
     near,
 )
+from dpt.config.probe import check_pipeline
 from dpt.config.walk import DATALOADERS, named_datasets, walk
 from dpt.registry import DATASETS, MODELS, OPTIM_WRAPPER_CONSTRUCTORS, TRANSFORMS
 
@@ -128,9 +129,12 @@ def _check_groups(config: Config) -> Iterator[Problem]:
 
 def _check_data(config: Config, task: str) -> Iterator[Problem]:
     classes: dict[str, Sequence[str]] = {}
+    # With test-time augmentation, the model is inside another one.
+    preprocessor = config.model.get('module', config.model).get('data_preprocessor') or {}
     for loader in LOADERS_OF[task]:
         for key, dataset in named_datasets((config.get(loader) or {}).get('dataset'), f'{loader}.dataset'):
-            yield from _check_pipeline(dataset.get('pipeline'), f'{key}.pipeline')
+            steps, problems = _build_pipeline(dataset.get('pipeline'), f'{key}.pipeline')
+            yield from problems
             if loader != 'train_dataloader' and dataset.get('max_bad_samples'):
                 yield f'{key}.max_bad_samples', 'only training may skip images; evaluation counts all'
             kind = DATASETS.get(dataset['type']) if isinstance(dataset['type'], str) else dataset['type']
@@ -149,18 +153,28 @@ def _check_data(config: Config, task: str) -> Iterator[Problem]:
                 yield from check_number_of_classes(config, key, len(names))
             classes[key] = names
             yield from check_labels(config, key, dataset, built)
+            if not problems:
+                training = loader == 'train_dataloader'
+                yield from check_pipeline(steps, f'{key}.pipeline', built, preprocessor, training)
     yield from check_same_classes(classes)
     if task == 'test':
-        yield from _check_pipeline(config.get('tta_pipeline'), 'tta_pipeline')
+        steps, problems = _build_pipeline(config.get('tta_pipeline'), 'tta_pipeline')
+        yield from problems
+        if classes and not problems:
+            yield from check_pipeline(steps, 'tta_pipeline', built, preprocessor, training=False)
 
 
-def _check_pipeline(pipeline: Any, key: str) -> Iterator[Problem]:
+def _build_pipeline(pipeline: Any, key: str) -> tuple[list, list[Problem]]:
+    steps, problems = [], []
     for number, transform in enumerate(pipeline or ()):
-        if isinstance(transform, Mapping):
-            try:
-                TRANSFORMS.build(copy.deepcopy(transform))  # some transforms modify their arguments
-            except BUILD_ERRORS as error:
-                yield f'{key}.{number}', str(error)
+        if not isinstance(transform, Mapping):
+            steps.append(transform)
+            continue
+        try:
+            steps.append(TRANSFORMS.build(copy.deepcopy(transform)))  # some transforms modify their arguments
+        except BUILD_ERRORS as error:
+            problems.append((f'{key}.{number}', str(error)))
+    return steps, problems
 
 
 def _check_model(config: Config, task: str, resume: str | None) -> Iterator[Problem]:

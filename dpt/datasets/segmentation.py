@@ -189,6 +189,7 @@ class BaseSegDataset(BaseDataset):
         repeated = [name for name, count in Counter(classes).items() if count > 1]
         if repeated:
             raise ValueError(f'{type(self).__name__}: classes contain {repeated} more than once')
+        self.label_map = self._label_map(classes)
         if len(classes) < 2:
             remedy = (
                 "List the background, too, such as metainfo=dict(classes=('background', "
@@ -200,7 +201,6 @@ class BaseSegDataset(BaseDataset):
                 f'{type(self).__name__} got one class, {classes[0]!r}: every pixel would be predicted as it. '
                 + remedy
             )
-        self.label_map = self._label_map(classes)
         self._check_ignore_index(len(classes))
         self._metainfo.update(
             palette=_fit_palette(self._metainfo.get('palette'), len(classes), self.label_map, own_palette),
