@@ -8,6 +8,7 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.dataset import BaseDataset
 from mmengine.registry import DefaultScope
+from mmengine.runner import Runner
 
 from dpt.config.facts import check_labels, check_number_of_classes, check_same_classes
 from dpt.config.load import CONSUMED
@@ -18,6 +19,7 @@ from dpt.config.parts import (
     PLAIN_KEYS,
     ROOTS,
     Problem,
+    accepted_types,
     arguments,
     check_keys,
     check_parts,
@@ -72,6 +74,12 @@ def _check_top(config: Config) -> Iterator[Problem]:
         hint = f'; did you mean {turned[0]}?' if turned else near(key, absent, cutoff=0.9)
         if key not in CONSUMED and hint and not key[-1].isdigit():
             yield key, f'nothing reads this key{hint}'
+    for key, parameter in arguments(Runner)[0].items():
+        value = config.get(key)
+        if set(accepted_types(parameter.annotation) or ()) <= {str, type(None)} and isinstance(
+            value, (int, float)
+        ):
+            yield key, f'{value!r} is not a text'
     level = config.get('log_level')
     if isinstance(level, str) and level not in LEVELS:
         yield 'log_level', f'{level!r} is not a log level{near(level.upper(), LEVELS)}'

@@ -298,6 +298,9 @@ def _known_prefixes(given: Mapping[str, str | None] | None) -> dict[str, str]:
     unknown = sorted(set(given) - set(PREFIX_KEYS))
     if unknown:
         raise ValueError(f'data_prefix has the unknown keys {unknown}; the valid keys are {PREFIX_KEYS}')
+    wrong = {key: folder for key, folder in given.items() if isinstance(folder, (int, float))}
+    if wrong:
+        raise ValueError(f'data_prefix={wrong} must name folders by texts, not by numbers')
     return {'img_path': '', **{key: folder for key, folder in given.items() if folder is not None}}
 
 
