@@ -7,6 +7,7 @@ from typing import Any
 
 from mmengine.config import Config
 from mmengine.dataset import BaseDataset
+from mmengine.fileio import get_file_backend
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 
@@ -36,7 +37,7 @@ LOADERS_OF = dict(train=('train_dataloader', 'val_dataloader'), test=('test_data
 """Data loaders used by each task."""
 MODEL_PARTS = ('backbone', 'neck', 'decode_head', 'data_preprocessor', 'loss', 'auxiliary_loss')
 LEVELS = ('CRITICAL', 'ERROR', 'WARNING', 'INFO', 'DEBUG', 'NOTSET')
-BUILD_ERRORS = (ValueError, TypeError, KeyError, AssertionError, OSError)
+BUILD_ERRORS = (ValueError, TypeError, KeyError, AssertionError, OSError, ImportError)
 
 
 def check_config(config: Config, task: str, resume: str | None = None) -> None:
@@ -143,6 +144,7 @@ def _check_data(config: Config, task: str) -> Iterator[Problem]:
         for key, dataset in named_datasets((config.get(loader) or {}).get('dataset'), f'{loader}.dataset'):
             steps, problems = _build_pipeline(dataset.get('pipeline'), f'{key}.pipeline')
             yield from problems
+            yield from _check_storage(dataset, key)
             if loader != 'train_dataloader' and dataset.get('max_bad_samples'):
                 yield f'{key}.max_bad_samples', 'only training may skip images; evaluation counts all'
             kind = DATASETS.get(dataset['type']) if isinstance(dataset['type'], str) else dataset['type']
@@ -170,6 +172,16 @@ def _check_data(config: Config, task: str) -> Iterator[Problem]:
         yield from problems
         if classes and not problems:
             yield from check_pipeline(steps, 'tta_pipeline', built, preprocessor, training=False)
+
+
+def _check_storage(dataset: Mapping, key: str) -> Iterator[Problem]:
+    """Check that the file backends can be used; some need packages that may not be installed."""
+    for place, part in walk(dataset, key):
+        if isinstance(part.get('backend_args'), Mapping):
+            try:
+                get_file_backend(backend_args=dict(part['backend_args']))
+            except Exception as error:  # noqa: BLE001 (whatever a backend raises, reading would raise it, too)
+                yield f'{place}.backend_args', str(error)
 
 
 def _build_pipeline(pipeline: Any, key: str) -> tuple[list, list[Problem]]:

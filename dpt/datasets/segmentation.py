@@ -11,6 +11,7 @@ from mmengine.dataset import BaseDataset, Compose
 
 from dpt.datasets.bad_sample import FILE_ERRORS, BadSampleCount, name_sample
 from dpt.datasets.transforms.geometry import fuse
+from dpt.datasets.transforms.loading import LoadAnnotations
 from dpt.registry import DATASETS, TRANSFORMS
 from dpt.structures import IGNORE_INDEX
 
@@ -98,6 +99,7 @@ class BaseSegDataset(BaseDataset):
             )
         self.max_bad_samples, self._bad_samples = max_bad_samples, None
         self.allow_unlabelled = allow_unlabelled
+        self._cat_ids: dict[int, list[int]] = {}
         super().__init__(
             ann_file=ann_file,
             metainfo=metainfo,
@@ -159,6 +161,26 @@ class BaseSegDataset(BaseDataset):
                 raise bad from error
             self._bad_samples.add(idx, bad)
             return None
+
+    def get_cat_ids(self, idx: int) -> list[int]:
+        """Return the labels of the classes in the mask of a sample, which ``ClassBalancedDataset`` counts.
+
+        Each mask is read once. A mask that cannot be read counts as a bad sample, as in training.
+        """
+        if idx not in self._cat_ids:
+            steps = [step for step in self.pipeline.transforms if isinstance(step, LoadAnnotations)]
+            load = steps[0] if steps else LoadAnnotations(backend_args=self.backend_args)
+            sample = self.get_data_info(idx)
+            try:
+                labels = np.unique(load.transform(sample)['gt_seg_map'])
+            except FILE_ERRORS as error:
+                bad = name_sample(error, sample)
+                if self._bad_samples is None:
+                    raise bad from error
+                self._bad_samples.add(idx, bad)
+                labels = np.array([], int)
+            self._cat_ids[idx] = [int(label) for label in labels if label != self.ignore_index]
+        return self._cat_ids[idx]
 
     def _describe(self, stem: str, images: str, masks: str | None) -> dict:
         sample = {'img_path': osp.join(images, stem + self.img_suffix)}

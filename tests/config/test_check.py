@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mmcv.transforms import BaseTransform
 from mmengine.config import Config
 
 from dpt.config.check import check_config
@@ -202,6 +203,35 @@ def test_errors_of_constructors_and_data_sets_have_their_key() -> None:
     )
     line = reported(**{'train_dataloader.dataset.metainfo': dict(classes=['boat'])})
     assert line.startswith("train_dataloader.dataset: CamVidDataset has no class ['boat']")
+
+
+@pytest.mark.parametrize('step', [0, 1])
+def test_decoder_that_is_not_installed_names_its_package(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr('importlib.util.find_spec', lambda name, package=None: None)
+    line = reported(**{f'{PIPELINE}.{step}.imdecode_backend': 'tifffile'})
+    assert line.startswith(f'{PIPELINE}.{step}: ')
+    assert line.endswith('which is not installed: pip install tifffile')
+
+
+def test_file_backend_that_is_not_installed_is_reported() -> None:
+    key = f'{PIPELINE}.0.backend_args'
+    assert reported(**{key: dict(backend='petrel')}).startswith(f'{key}: Please install petrel_client')
+
+
+def test_transform_whose_package_is_missing_is_reported() -> None:
+    class NeedsPackage(BaseTransform):
+        def __init__(self) -> None:
+            import package_that_is_not_installed  # noqa: F401
+
+        def transform(self, results: dict) -> dict:
+            return results
+
+    TRANSFORMS.register_module(module=NeedsPackage)
+    try:
+        line = reported(**{PIPELINE: [dict(type='NeedsPackage')]})
+    finally:
+        TRANSFORMS.module_dict.pop('NeedsPackage')
+    assert line == f"{PIPELINE}.0: No module named 'package_that_is_not_installed'"
 
 
 def test_each_mistake_has_one_line_even_in_shared_pipelines() -> None:

@@ -224,6 +224,30 @@ def test_any_void_label_is_kept_and_written(make_root, ignore_index, arguments, 
     assert dataset[0]['gt_seg_map'][0, :4].tolist() == expected
 
 
+def test_class_balanced_data_set_repeats_rare_classes(make_root):
+    root = make_root('a', 'b', 'c', 'd')
+    for name, label in zip('abcd', [1, 1, 1, 2], strict=True):
+        labels = np.full((21, 34), label, np.uint8)
+        labels[0] = 255
+        cv2.imwrite(str(root / f'annotations/{name}.png'), labels)
+    metainfo = dict(classes=CLASSES)
+    inner = dict(type='BaseSegDataset', data_root=str(root), data_prefix=PREFIX, metainfo=metainfo)
+    dataset = DATASETS.build(dict(type='ClassBalancedDataset', oversample_thr=1.0, dataset=inner))
+    # Repeat factors by definition: sqrt(1 / (3 / 4)) and sqrt(1 / (1 / 4)) = 2, rounded up.
+    assert dataset.repeat_indices == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert [dataset.dataset.get_cat_ids(i) for i in range(4)] == [[1], [1], [1], [2]]
+    dataset = DATASETS.build(dict(type='ClassBalancedDataset', oversample_thr=0.5, dataset=inner))
+    assert dataset.repeat_indices == [0, 1, 2, 3, 3]
+
+
+def test_class_balanced_data_set_counts_bad_masks(make_root):
+    root = make_root('a', 'b')
+    (root / 'annotations/b.png').write_bytes(b'no image')
+    with pytest.raises(ValueError, match=r'annotations/b\.png cannot be read'):
+        build(root).get_cat_ids(1)
+    assert build(root, max_bad_samples=1).get_cat_ids(1) == []
+
+
 def test_one_class_is_refused_with_a_remedy(tmp_path):
     metainfo = dict(classes=('crack',))
     with pytest.raises(ValueError, match=r"got one class, 'crack'.*classes=\('background', 'crack'\)"):

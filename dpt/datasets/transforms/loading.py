@@ -1,5 +1,6 @@
 """Load images and label maps."""
 
+import importlib.util
 import io
 from collections.abc import Mapping
 
@@ -15,12 +16,28 @@ from dpt.registry import TRANSFORMS
 from dpt.structures import IGNORE_INDEX
 
 BACKENDS = ('cv2', 'pillow', 'tifffile')
+"""Decoders of mmcv, which are also the names of optional packages; cv2 and pillow are always installed."""
 
 _JPEG, _SCAN, _END = b'\xff\xd8', b'\xff\xda', b'\xff\xd9'
 _JPEG_SIGNATURE = b'\xff\xd8\xff'
 _PNG_SIGNATURE = b'\x89PNG\r\n\x1a\n'
 _PNG_GREY = 0
 _MAY_MOVE = (b'GIF8', b'RIFF')  # RIFF: WebP
+
+
+def check_backend(name: str) -> None:
+    """Check that a decoder can be used.
+
+    Raises:
+        ValueError: If the name is unknown.
+        ImportError: If its package is not installed.
+    """
+    if name not in BACKENDS:
+        raise ValueError(f'imdecode_backend must be one of {BACKENDS}, not {name!r}')
+    if name == 'tifffile' and importlib.util.find_spec(name) is None:
+        raise ImportError(
+            f'imdecode_backend={name!r} needs the package {name}, which is not installed: pip install {name}'
+        )
 
 
 def is_cut_short(content: bytes) -> bool:
@@ -48,7 +65,7 @@ class LoadImageFromFile(BaseTransform):
     Args:
         to_float32: Whether to convert to float32.
         color_type: Colour mode of ``mmcv.imfrombytes``.
-        imdecode_backend: Decoder of ``mmcv.imfrombytes``.
+        imdecode_backend: Decoder, one of ``BACKENDS``.
         backend_args: Arguments of mmengine's file backend.
 
     Raises:
@@ -64,6 +81,7 @@ class LoadImageFromFile(BaseTransform):
         *,
         backend_args: dict | None = None,
     ) -> None:
+        check_backend(imdecode_backend)
         self.to_float32 = to_float32
         self.color_type = color_type
         self.imdecode_backend = imdecode_backend
@@ -170,8 +188,7 @@ class LoadAnnotations(BaseTransform):
         *,
         imdecode_backend: str = 'cv2',
     ) -> None:
-        if imdecode_backend not in BACKENDS:
-            raise ValueError(f'imdecode_backend must be one of {BACKENDS}, not {imdecode_backend!r}')
+        check_backend(imdecode_backend)
         self.reduce_zero_label = reduce_zero_label
         self.backend_args = dict(backend_args) if backend_args else None
         self.imdecode_backend = imdecode_backend
