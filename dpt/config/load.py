@@ -12,6 +12,7 @@ from mmengine.utils import import_modules_from_strings
 
 import dpt
 from dpt.config.mmseg import is_mmseg_config, is_mmseg_module, translate_mmseg_config
+from dpt.config.names import name_config_types
 from dpt.config.options import typed_options
 from dpt.config.walk import DATALOADERS, innermost_datasets
 
@@ -140,6 +141,7 @@ def load_config(path: str, options: dict | None = None, work_dir: str | None = N
     _drop_retired(config)
     foreign = is_mmseg_config(config)
     _import_custom_modules(config, foreign)
+    name_config_types(config)
     if foreign:
         config, lines = translate_mmseg_config(config)
         config[TRANSLATION] = [*lines, *_add_hooks(config)]
