@@ -26,6 +26,7 @@ from dpt.checkpoints import dataset_meta, load_model, read_meta
 from dpt.checkpoints.meta import config_values
 from dpt.config.load import load_config
 from dpt.config.mmseg import is_mmseg_config, translate_mmseg_config
+from dpt.config.names import name_config_types, name_types
 from dpt.config.walk import first_test_dataset, walk, without_annotations
 from dpt.datasets.bad_sample import name_sample
 from dpt.models import EncoderDecoder
@@ -67,6 +68,7 @@ def init_model(
         config = load_config(str(config), cfg_options)
     else:
         config.merge_from_dict(cfg_options or {})
+        name_config_types(config)
         if is_mmseg_config(config):
             config, _ = translate_mmseg_config(config)
     init_default_scope(config.get('default_scope', 'dpt'))
@@ -391,6 +393,7 @@ def config_of(checkpoint: str | Path) -> Config:
         values = config_values(text)
         needed = ('default_scope', 'model', 'test_dataloader', 'test_cfg')
         values = {key: values[key] for key in needed if key in values}
+        name_types(values)
         for place, name in _part_names(values, 'config'):
             if isinstance(name, str) and '.' in name.removeprefix('mmseg.'):
                 raise ValueError(f'{place}={name!r} would import code, which is not allowed in a checkpoint')

@@ -4,12 +4,13 @@ import argparse
 import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
-from mmengine.config import DictAction
 from torch.distributed.elastic.multiprocessing.errors import get_error_handler
 
+from dpt.config.options import OptionText
 from dpt.engine.distributed import LAUNCHERS
 from dpt.os_errors import explain_os_error
 
@@ -17,20 +18,23 @@ WRONG_ARGUMENTS = re.compile(r'unexpected keyword argument|missing \d+ required'
 """Python's messages for a config whose arguments do not fit the constructor."""
 
 
-class Options(DictAction):
-    """mmengine's ``DictAction`` for ``KEY=VALUE`` pairs, with an error that shows a malformed pair."""
+class Options(argparse.Action):
+    """``KEY=VALUE`` pairs; ``load_config`` converts the texts to the types of what they replace."""
 
     def __call__(  # noqa: D102
         self,
         parser: argparse.ArgumentParser,
         namespace: argparse.Namespace,
-        values: Sequence[str],  # type: ignore[override]
+        values: Any,
         option_string: str | None = None,
     ) -> None:
+        options = dict(getattr(namespace, self.dest) or {})
         for pair in values:
-            if '=' not in pair:
+            key, equals, text = pair.partition('=')
+            if not equals:
                 parser.error(f'{option_string} {pair}: expected KEY=VALUE')
-        super().__call__(parser, namespace, values, option_string)
+            options[key] = OptionText(text)
+        setattr(namespace, self.dest, options)
 
 
 def add_config_options(parser: argparse.ArgumentParser) -> None:

@@ -4,7 +4,7 @@ import torch
 from mmengine.structures import BaseDataElement, PixelData
 
 IGNORE_INDEX = 255
-"""Training label of pixels that the loss and the metric ignore."""
+"""Default label of pixels that the loss and the metric ignore; the data set may define another one."""
 
 
 class SegDataSample(BaseDataElement):
@@ -18,7 +18,7 @@ class SegDataSample(BaseDataElement):
 
     Metainfo written by ``PackSegInputs``, with sizes as (height, width): ``img_path``, ``seg_map_path``,
     ``ori_shape`` (as read from disk), ``img_shape`` (after the transforms), ``pad_shape``, ``scale_factor``
-    (width, height), ``flip``, ``flip_direction``, ``reduce_zero_label``.
+    (width, height), ``flip``, ``flip_direction``, ``reduce_zero_label``, ``ignore_index``.
     """
 
     def pin_memory(self) -> 'SegDataSample':

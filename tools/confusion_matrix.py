@@ -40,7 +40,7 @@ def main() -> None:
         for path in filter(None, (args.out, args.iou_out)):
             check_figure_file(path)
         scores = Scores.load(args.scores)
-        iou = 100 * segmentation_metrics(scores.confusion)['IoU']
+        iou = 100 * segmentation_metrics(scores.confusion, left_out=scores.left_out)['IoU']
         print(f'{"truth":<24}{"taken for":<24}{"% of truth":>12}{"% of errors":>12}')
         for truth, prediction, of_truth, of_errors in worst_confusions(scores.confusion, scores.classes):
             print(f'{truth:<24.23}{prediction:<24.23}{of_truth:>12.2f}{of_errors:>12.2f}')

@@ -1,14 +1,17 @@
 """Find mistakes in a config before data are read or a model is built."""
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
 from mmengine.dataset import BaseDataset
+from mmengine.fileio import get_file_backend
 from mmengine.registry import DefaultScope
+from mmengine.runner import Runner
 
+from dpt.config.facts import check_labels, check_number_of_classes, check_same_classes
 from dpt.config.load import CONSUMED
 from dpt.config.parts import (
     INNER,
@@ -17,6 +20,7 @@ from dpt.config.parts import (
     PLAIN_KEYS,
     ROOTS,
     Problem,
+    accepted_types,
     arguments,
     check_keys,
     check_parts,
@@ -25,15 +29,15 @@ from dpt.config.parts import (
     lookup,
     near,
 )
+from dpt.config.probe import check_pipeline
 from dpt.config.walk import DATALOADERS, named_datasets, walk
 from dpt.registry import DATASETS, MODELS, OPTIM_WRAPPER_CONSTRUCTORS, TRANSFORMS
 
 LOADERS_OF = dict(train=('train_dataloader', 'val_dataloader'), test=('test_dataloader',))
 """Data loaders used by each task."""
 MODEL_PARTS = ('backbone', 'neck', 'decode_head', 'data_preprocessor', 'loss', 'auxiliary_loss')
-HEADS = ('model.decode_head', 'model.auxiliary_heads')
 LEVELS = ('CRITICAL', 'ERROR', 'WARNING', 'INFO', 'DEBUG', 'NOTSET')
-BUILD_ERRORS = (ValueError, TypeError, KeyError, AssertionError, OSError)
+BUILD_ERRORS = (ValueError, TypeError, KeyError, AssertionError, OSError, ImportError)
 
 
 def check_config(config: Config, task: str, resume: str | None = None) -> None:
@@ -71,6 +75,12 @@ def _check_top(config: Config) -> Iterator[Problem]:
         hint = f'; did you mean {turned[0]}?' if turned else near(key, absent, cutoff=0.9)
         if key not in CONSUMED and hint and not key[-1].isdigit():
             yield key, f'nothing reads this key{hint}'
+    for key, parameter in arguments(Runner)[0].items():
+        value = config.get(key)
+        if set(accepted_types(parameter.annotation) or ()) <= {str, type(None)} and isinstance(
+            value, (int, float)
+        ):
+            yield key, f'{value!r} is not a text'
     level = config.get('log_level')
     if isinstance(level, str) and level not in LEVELS:
         yield 'log_level', f'{level!r} is not a log level{near(level.upper(), LEVELS)}'
@@ -127,10 +137,14 @@ def _check_groups(config: Config) -> Iterator[Problem]:
 
 
 def _check_data(config: Config, task: str) -> Iterator[Problem]:
-    counts: set[int] = set()
+    classes: dict[str, Sequence[str]] = {}
+    # With test-time augmentation, the model is inside another one.
+    preprocessor = config.model.get('module', config.model).get('data_preprocessor') or {}
     for loader in LOADERS_OF[task]:
         for key, dataset in named_datasets((config.get(loader) or {}).get('dataset'), f'{loader}.dataset'):
-            yield from _check_pipeline(dataset.get('pipeline'), f'{key}.pipeline')
+            steps, problems = _build_pipeline(dataset.get('pipeline'), f'{key}.pipeline')
+            yield from problems
+            yield from _check_storage(dataset, key)
             if loader != 'train_dataloader' and dataset.get('max_bad_samples'):
                 yield f'{key}.max_bad_samples', 'only training may skip images; evaluation counts all'
             kind = DATASETS.get(dataset['type']) if isinstance(dataset['type'], str) else dataset['type']
@@ -144,31 +158,43 @@ def _check_data(config: Config, task: str) -> Iterator[Problem]:
                         raise
                     yield key, str(error)
                 continue
-            count = len(built.metainfo.get('classes') or ())
-            if count and count not in counts:
-                yield from _check_classes(config, count, key)
-            counts.add(count)
+            names = built.metainfo.get('classes') or ()
+            if names and len(names) not in map(len, classes.values()):
+                yield from check_number_of_classes(config, key, len(names))
+            classes[key] = names
+            yield from check_labels(config, key, dataset, built)
+            if not problems:
+                training = loader == 'train_dataloader'
+                yield from check_pipeline(steps, f'{key}.pipeline', built, preprocessor, training)
+    yield from check_same_classes(classes)
     if task == 'test':
-        yield from _check_pipeline(config.get('tta_pipeline'), 'tta_pipeline')
+        steps, problems = _build_pipeline(config.get('tta_pipeline'), 'tta_pipeline')
+        yield from problems
+        if classes and not problems:
+            yield from check_pipeline(steps, 'tta_pipeline', built, preprocessor, training=False)
 
 
-def _check_pipeline(pipeline: Any, key: str) -> Iterator[Problem]:
-    for number, transform in enumerate(pipeline or ()):
-        if isinstance(transform, Mapping):
+def _check_storage(dataset: Mapping, key: str) -> Iterator[Problem]:
+    """Check that the file backends can be used; some need packages that may not be installed."""
+    for place, part in walk(dataset, key):
+        if isinstance(part.get('backend_args'), Mapping):
             try:
-                TRANSFORMS.build(copy.deepcopy(transform))  # some transforms modify their arguments
-            except BUILD_ERRORS as error:
-                yield f'{key}.{number}', str(error)
+                get_file_backend(backend_args=dict(part['backend_args']))
+            except Exception as error:  # noqa: BLE001 (whatever a backend raises, reading would raise it, too)
+                yield f'{place}.backend_args', str(error)
 
 
-def _check_classes(config: Config, count: int, dataset: str) -> Iterator[Problem]:
-    for key, part in walk(config.model, 'model'):
-        number, weight = part.get('num_classes'), part.get('class_weight')
-        # A backbone may keep the num_classes of its pretraining.
-        if isinstance(number, int) and number != count and key.startswith(HEADS):
-            yield f'{key}.num_classes', f'{number}, but {dataset} has {count} classes'
-        if isinstance(weight, (list, tuple)) and len(weight) != count:
-            yield f'{key}.class_weight', f'{len(weight)} weights, but {dataset} has {count} classes'
+def _build_pipeline(pipeline: Any, key: str) -> tuple[list, list[Problem]]:
+    steps, problems = [], []
+    for number, transform in enumerate(pipeline or ()):
+        if not isinstance(transform, Mapping):
+            steps.append(transform)
+            continue
+        try:
+            steps.append(TRANSFORMS.build(copy.deepcopy(transform)))  # some transforms modify their arguments
+        except BUILD_ERRORS as error:
+            problems.append((f'{key}.{number}', str(error)))
+    return steps, problems
 
 
 def _check_model(config: Config, task: str, resume: str | None) -> Iterator[Problem]:

@@ -12,6 +12,8 @@ from mmengine.utils import import_modules_from_strings
 
 import dpt
 from dpt.config.mmseg import is_mmseg_config, is_mmseg_module, translate_mmseg_config
+from dpt.config.names import name_config_types
+from dpt.config.options import typed_options
 from dpt.config.walk import DATALOADERS, innermost_datasets
 
 CONSUMED = set(inspect.signature(Runner.__init__).parameters) | {
@@ -112,7 +114,8 @@ def load_config(path: str, options: dict | None = None, work_dir: str | None = N
 
     Args:
         path: Python config file, or the name of a config shipped with this package.
-        options: Dotted keys and their values, as parsed by mmengine's ``DictAction``.
+        options: Dotted keys and their values; the texts of ``dpt.cli.Options`` get the type of what they
+            replace.
         work_dir: Work directory; ``None`` uses the config's ``work_dir`` or ``work_dirs/<config name>``.
 
     Raises:
@@ -125,16 +128,24 @@ def load_config(path: str, options: dict | None = None, work_dir: str | None = N
     options = dict(options or {})
     for option in options:
         _check_option(option, config)
+    options = typed_options(options, config)
     if 'data_root' in options:
         _replace_data_root(config, options['data_root'])
-    config.merge_from_dict(options)
+    try:
+        config.merge_from_dict(options)
+    except (AttributeError, KeyError, IndexError, TypeError) as error:
+        raise ValueError(
+            f'--cfg-options {" ".join(options)}: a key does not fit the config ({error}); only dicts inside '
+            'lists can be reached by their index, other lists are replaced as a whole'
+        ) from error
     _drop_retired(config)
     foreign = is_mmseg_config(config)
     _import_custom_modules(config, foreign)
+    name_config_types(config)
     if foreign:
         config, lines = translate_mmseg_config(config)
         config[TRANSLATION] = [*lines, *_add_hooks(config)]
-    config.work_dir = work_dir or config.get('work_dir') or str(Path('work_dirs') / Path(path).stem)
+    config.work_dir = str(work_dir or config.get('work_dir') or Path('work_dirs', Path(path).stem))
     return config
 
 

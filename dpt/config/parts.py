@@ -128,13 +128,13 @@ def is_own(target: object) -> bool:
     return getattr(target, '__module__', '').partition('.')[0] in OWN_PACKAGES
 
 
-def _accepted(annotation: Any) -> tuple | None:
+def accepted_types(annotation: Any) -> tuple | None:
     """Return the classes that an annotation allows, or ``None`` if they cannot be determined."""
     if annotation is None:
         return (type(None),)
     origin = typing.get_origin(annotation)
     if origin in (typing.Union, types.UnionType):
-        members = [_accepted(one) for one in typing.get_args(annotation)]
+        members = [accepted_types(one) for one in typing.get_args(annotation)]
         known = [one for one in members if one is not None]
         return tuple(cls for one in known for cls in one) if len(known) == len(members) else None
     cls = origin or annotation
@@ -147,7 +147,7 @@ def wrong_type(value: Any, annotation: Any) -> bool:
     Integral floats pass as integers, lists as tuples, and ``None`` as anything, because the annotations of
     other packages are no more exact than that.
     """
-    accepted = _accepted(annotation)
+    accepted = accepted_types(annotation)
     if value is None or not accepted or object in accepted or isinstance(value, accepted):
         return False
     for_lists = any(issubclass(cls, Iterable) and cls not in (str, dict, Mapping) for cls in accepted)

@@ -63,6 +63,26 @@ def check_labels(labels: np.ndarray, disk: np.ndarray, sample: dict, reduce_zero
         raise BadSampleError(f'mask {sample["seg_map_path"]} has no labelled pixel', 'no labelled pixel')
 
 
+def check_packed_labels(results: dict) -> None:
+    """Check the labels that leave a pipeline; samples without ``num_classes`` are not checked.
+
+    Raises:
+        ValueError: If a label is neither a class nor ignored. The file was checked when it was read, so a
+            transform wrote this label.
+    """
+    count, ignore_index = results.get('num_classes'), results.get('ignore_index', IGNORE_INDEX)
+    if count is None:
+        return
+    outside = outside_labels(results['gt_seg_map'], count, ignore_index)
+    if outside:
+        raise ValueError(
+            f'a transform wrote the label {", ".join(map(str, outside[:5]))} into the mask '
+            f'{results.get("seg_map_path")}, but the {count} classes are 0 to {count - 1} and the data set '
+            f'ignores {ignore_index}: let the transform pad and fill masks with {ignore_index}, such as '
+            f'pad_val=dict(img=0, seg={ignore_index}) of Pad'
+        )
+
+
 def _remedy(disk: np.ndarray, sample: dict, reduce_zero_label: bool, ignore_index: int) -> str:
     counted = disk[disk != ignore_index]
     if (

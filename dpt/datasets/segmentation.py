@@ -11,6 +11,7 @@ from mmengine.dataset import BaseDataset, Compose
 
 from dpt.datasets.bad_sample import FILE_ERRORS, BadSampleCount, name_sample
 from dpt.datasets.transforms.geometry import fuse
+from dpt.datasets.transforms.loading import LoadAnnotations
 from dpt.registry import DATASETS, TRANSFORMS
 from dpt.structures import IGNORE_INDEX
 
@@ -33,7 +34,7 @@ class BaseSegDataset(BaseDataset):
         seg_map_suffix: Suffix of masks, which replaces ``img_suffix``.
         metainfo: ``classes`` (names, or a text file with one name per line) and ``palette`` (RGB, 0 to 255;
             generated if missing). If the class has ``METAINFO``, ``classes`` may select and reorder its
-            classes; pixels of the other classes become 255.
+            classes; pixels of the other classes become ``ignore_index``.
         data_root: Root folder of ``ann_file`` and ``data_prefix``.
         data_prefix: Folders ``img_path`` and ``seg_map_path``; None means ``data_root`` for both. Omit
             ``seg_map_path`` if there are no masks (in test mode).
@@ -49,8 +50,8 @@ class BaseSegDataset(BaseDataset):
             are logged and replaced by samples that depend only on the seed and the position. With 0, the
             first one raises. Each start of a run resets the count.
         allow_unlabelled: Whether to accept a mask without any labelled pixel; otherwise it is a bad sample.
-        ignore_index: Label of ignored pixels. It must be 255 with ``reduce_zero_label`` or a selection of
-            classes, which write 255.
+        ignore_index: Label of pixels without a class, in the masks and in everything that reads the samples:
+            transforms, padding, loss and metric take it from here. It must not be the number of a class.
         reduce_zero_label: Whether label 0 means 'no label' and 1 is the first class. ``LoadAnnotations``
             applies this setting.
         backend_args: Arguments of mmengine's file backend.
@@ -59,7 +60,7 @@ class BaseSegDataset(BaseDataset):
         FileNotFoundError: If a folder, the split file, an image of the split file, or (except in test mode)
             a mask does not exist.
         ValueError: If no image has the suffix; if classes are missing, unknown or repeated; if the length of
-            the palette is wrong; if arguments contradict each other.
+            the palette is wrong; if there are fewer than two classes; if arguments contradict each other.
     """
 
     METAINFO: dict = {}
@@ -98,6 +99,7 @@ class BaseSegDataset(BaseDataset):
             )
         self.max_bad_samples, self._bad_samples = max_bad_samples, None
         self.allow_unlabelled = allow_unlabelled
+        self._cat_ids: dict[int, list[int]] = {}
         super().__init__(
             ann_file=ann_file,
             metainfo=metainfo,
@@ -119,7 +121,7 @@ class BaseSegDataset(BaseDataset):
 
     @classmethod
     def get_label_map(cls, new_classes: Sequence[str]) -> dict[int, int] | None:
-        """Map each label of ``METAINFO`` to its new label; return None if nothing changes.
+        """Map labels of ``METAINFO`` to new labels, -1 if not selected; return None if nothing changes.
 
         Names are compared without surrounding whitespace.
 
@@ -133,7 +135,7 @@ class BaseSegDataset(BaseDataset):
         unknown = [name for name in wanted if name not in known]
         if unknown:
             raise ValueError(f'{cls.__name__} has no class {unknown}; its classes are {known}')
-        return {old: wanted.index(name) if name in wanted else IGNORE_INDEX for old, name in enumerate(known)}
+        return {old: wanted.index(name) if name in wanted else -1 for old, name in enumerate(known)}
 
     def load_data_list(self) -> list[dict]:
         """List the folders, check that all files exist, and return one dict per sample."""
@@ -159,6 +161,26 @@ class BaseSegDataset(BaseDataset):
                 raise bad from error
             self._bad_samples.add(idx, bad)
             return None
+
+    def get_cat_ids(self, idx: int) -> list[int]:
+        """Return the labels of the classes in the mask of a sample, which ``ClassBalancedDataset`` counts.
+
+        Each mask is read once. A mask that cannot be read counts as a bad sample, as in training.
+        """
+        if idx not in self._cat_ids:
+            steps = [step for step in self.pipeline.transforms if isinstance(step, LoadAnnotations)]
+            load = steps[0] if steps else LoadAnnotations(backend_args=self.backend_args)
+            sample = self.get_data_info(idx)
+            try:
+                labels = np.unique(load.transform(sample)['gt_seg_map'])
+            except FILE_ERRORS as error:
+                bad = name_sample(error, sample)
+                if self._bad_samples is None:
+                    raise bad from error
+                self._bad_samples.add(idx, bad)
+                labels = np.array([], int)
+            self._cat_ids[idx] = [int(label) for label in labels if label != self.ignore_index]
+        return self._cat_ids[idx]
 
     def _describe(self, stem: str, images: str, masks: str | None) -> dict:
         sample = {'img_path': osp.join(images, stem + self.img_suffix)}
@@ -189,18 +211,44 @@ class BaseSegDataset(BaseDataset):
         repeated = [name for name, count in Counter(classes).items() if count > 1]
         if repeated:
             raise ValueError(f'{type(self).__name__}: classes contain {repeated} more than once')
-        self.label_map = self.get_label_map(classes)
-        if self.ignore_index != IGNORE_INDEX and (self.reduce_zero_label or self.label_map):
-            raise ValueError(
-                f'ignore_index={self.ignore_index} cannot be combined with reduce_zero_label or a selection '
-                f'of classes, which label ignored pixels {IGNORE_INDEX}'
+        self.label_map = self._label_map(classes)
+        if len(classes) < 2:
+            remedy = (
+                "List the background, too, such as metainfo=dict(classes=('background', "
+                f'{classes[0]!r})) with reduce_zero_label=False if masks contain 0 for the background'
             )
+            if self.METAINFO:
+                remedy = 'Select two or more'
+            raise ValueError(
+                f'{type(self).__name__} got one class, {classes[0]!r}: every pixel would be predicted as it. '
+                + remedy
+            )
+        self._check_ignore_index(len(classes))
         self._metainfo.update(
             palette=_fit_palette(self._metainfo.get('palette'), len(classes), self.label_map, own_palette),
             label_map=self.label_map,
             reduce_zero_label=self.reduce_zero_label,
             ignore_index=self.ignore_index,
         )
+
+    def _label_map(self, classes: Sequence[str]) -> dict[int, int] | None:
+        label_map = self.get_label_map(classes)
+        if label_map is None:
+            return None
+        return {old: self.ignore_index if new < 0 else new for old, new in label_map.items()}
+
+    def _check_ignore_index(self, count: int) -> None:
+        """Raise ValueError if ``ignore_index`` is also the label of a class, in the masks or in training."""
+        highest = max(count, len(self.label_map or ())) - (not self.reduce_zero_label)
+        if not highest < self.ignore_index < 1 << 16:
+            written = f'{count} classes with the labels 0 to {count - 1}'
+            if self.reduce_zero_label or self.label_map:
+                written += f', for which masks contain labels up to {highest}'
+            raise ValueError(
+                f'{type(self).__name__} has ignore_index={self.ignore_index} and {written}: the label of '
+                'pixels without a class must be above those and below 65536'
+                + (', such as 65535 with 16-bit masks' if highest >= IGNORE_INDEX else '')
+            )
 
     def _list_files(self, folder: str) -> list[str]:
         """Return the sorted files of a folder and its subfolders, relative to it."""
@@ -272,6 +320,9 @@ def _known_prefixes(given: Mapping[str, str | None] | None) -> dict[str, str]:
     unknown = sorted(set(given) - set(PREFIX_KEYS))
     if unknown:
         raise ValueError(f'data_prefix has the unknown keys {unknown}; the valid keys are {PREFIX_KEYS}')
+    wrong = {key: folder for key, folder in given.items() if isinstance(folder, (int, float))}
+    if wrong:
+        raise ValueError(f'data_prefix={wrong} must name folders by texts, not by numbers')
     return {'img_path': '', **{key: folder for key, folder in given.items() if folder is not None}}
 
 

@@ -93,7 +93,10 @@ def _some(values: Tensor, limit: int = 10) -> str:
 
 
 def segmentation_metrics(
-    confusion: Tensor | np.ndarray, metrics: Sequence[str] = ('mIoU',), beta: float = 1
+    confusion: Tensor | np.ndarray,
+    metrics: Sequence[str] = ('mIoU',),
+    beta: float = 1,
+    left_out: int | None = None,
 ) -> dict[str, np.ndarray]:
     """Compute scores between 0 and 1 from a confusion matrix; 0 / 0 is NaN.
 
@@ -101,6 +104,7 @@ def segmentation_metrics(
         confusion: Pixel counts of shape KxK; rows are the truth, columns the prediction.
         metrics: Any of 'mIoU' (IoU, Acc), 'mDice' (Dice, Acc) and 'mFscore' (Fscore, Precision, Recall).
         beta: Weight of recall relative to precision in the F-score.
+        left_out: Class whose scores are NaN, because its pixels were not counted.
 
     Returns:
         ``aAcc``, the share of correct labelled pixels, as a 0-dimensional float64 array, and the scores of
@@ -120,6 +124,9 @@ def segmentation_metrics(
         if 'mFscore' in metrics:
             fscore = (1 + beta**2) * precision * recall / (beta**2 * precision + recall)
             scores |= {'Fscore': fscore, 'Precision': precision, 'Recall': recall}
+    if left_out is not None:
+        for name in set(scores) - {'aAcc'}:
+            scores[name][left_out] = np.nan
     return scores
 
 

@@ -36,7 +36,9 @@ class IoUMetric(BaseMetric):
     IoU of a class that occurs only in predictions is 0.
 
     Args:
-        ignore_index: True label of ignored pixels.
+        ignore_index: None ignores the pixels without a class, by the ``ignore_index`` of the data set. The
+            number of a class also leaves that class out of the table and the means, and the pixels that truly
+            belong to it out of all counts.
         iou_metrics: Any of 'mIoU', 'mDice', 'mFscore'.
         nan_to_num: Replacement for scores (between 0 and 1) that are NaN; None excludes them from means.
         beta: Weight of recall relative to precision in the F-score.
@@ -58,7 +60,7 @@ class IoUMetric(BaseMetric):
 
     def __init__(
         self,
-        ignore_index: int = IGNORE_INDEX,
+        ignore_index: int | None = None,
         iou_metrics: str | Sequence[str] = ('mIoU',),
         *,
         nan_to_num: float | None = None,
@@ -114,6 +116,19 @@ class IoUMetric(BaseMetric):
         names = [name if name == 'aAcc' else 'm' + name for name in scores]
         return tuple(f'{self.prefix}/{name}' if self.prefix else name for name in names)
 
+    @property
+    def left_out(self) -> int | None:
+        """The class that ``ignore_index`` leaves out."""
+        given = self.ignore_index
+        return given if given is not None and 0 <= given < len(self.classes) else None
+
+    def _void_label(self) -> int:
+        """Return the true label of pixels without a class; -1 if there is none."""
+        if self.ignore_index is not None and self.left_out is None:
+            return self.ignore_index
+        void = (self.dataset_meta or {}).get('ignore_index', IGNORE_INDEX)
+        return void if void >= len(self.classes) else -1
+
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Count one batch.
 
@@ -131,11 +146,13 @@ class IoUMetric(BaseMetric):
                 prediction = _label_map(sample, 'pred_sem_seg')
                 if not self.format_only:
                     label = _label_map(sample, 'gt_sem_seg')
-                    counts = confusion_matrix(prediction, label, len(self.classes), self.ignore_index)
+                    counts = confusion_matrix(prediction, label, len(self.classes), self._void_label())
+                    if self.left_out is not None:
+                        counts[self.left_out] = 0
                     self._confusion = counts if self._confusion is None else self._confusion + counts
                     if self.scores_file is not None:
                         self._images.append(str(path or ''))
-                        self._image_scores.append(image_scores(counts))
+                        self._image_scores.append(image_scores(counts, self.left_out))
                 if self.output_dir is not None:
                     self._write(prediction, path)
             except ValueError as error:
@@ -194,7 +211,8 @@ class IoUMetric(BaseMetric):
         if is_main_process():
             images = [image for names, _ in gathered for image in names]
             accuracy, miou = torch.cat([values for _, values in gathered]).numpy().T
-            Scores(list(self.classes), confusion.numpy(), images, accuracy, miou).save(path)
+            classes = list(self.classes)
+            Scores(classes, confusion.numpy(), images, accuracy, miou, self.left_out).save(path)
             print_log(f'wrote the confusion matrix and the scores of each image to {path}', logger='current')
 
     def _summed(self) -> tuple[Tensor, int]:
@@ -210,15 +228,23 @@ class IoUMetric(BaseMetric):
         if self.format_only:
             return {}
         confusion = torch.stack(results).sum(dim=0)
-        scores = segmentation_metrics(confusion, self.metrics, self.beta)
+        scores = segmentation_metrics(confusion, self.metrics, self.beta, self.left_out)
+        scored = [label for label in range(len(self.classes)) if label != self.left_out]
+        scores = {name: values if name == 'aAcc' else values[scored] for name, values in scores.items()}
         if self.nan_to_num is not None:
             scores = {name: np.nan_to_num(values, nan=self.nan_to_num) for name, values in scores.items()}
         means = {'aAcc': 100 * float(scores.pop('aAcc'))}
-        self.per_class = {'Class': list(self.classes), 'pixels': confusion.sum(dim=1).tolist()}
+        self.per_class = {
+            'Class': [self.classes[label] for label in scored],
+            'pixels': confusion.sum(dim=1)[scored].tolist(),
+        }
         for name, values in scores.items():
             means['m' + name] = 100 * float(torch.from_numpy(values).nanmean())
             self.per_class[name] = [None if np.isnan(value) else 100 * float(value) for value in values]
-        print_log(score_table(self.per_class, means), logger='current')
+        table = score_table(self.per_class, means)
+        if self.left_out is not None:
+            table += f'; without {self.classes[self.left_out]} (ignore_index={self.left_out})'
+        print_log(table, logger='current')
         return means
 
 

@@ -22,6 +22,7 @@ class Scores:
         accuracy: Share of correct labelled pixels per image in percent, of shape N; NaN if no pixel is
             labelled.
         miou: Mean IoU per image in percent over the classes in its truth or prediction, of shape N.
+        left_out: Class that the evaluation left out, by its ``ignore_index``.
     """
 
     classes: list[str]
@@ -29,6 +30,7 @@ class Scores:
     images: list[str]
     accuracy: np.ndarray
     miou: np.ndarray
+    left_out: int | None = None
 
     def save(self, path: str | Path) -> None:
         """Write a ``.npz`` file atomically."""
@@ -44,6 +46,7 @@ class Scores:
                     images=np.array(self.images, dtype=str),
                     accuracy=self.accuracy,
                     miou=self.miou,
+                    left_out=np.array([] if self.left_out is None else [self.left_out], dtype=int),
                 )
             os.replace(partial, path)
         finally:
@@ -65,6 +68,8 @@ class Scores:
                     file['images'].tolist(),
                     file['accuracy'],
                     file['miou'],
+                    # Files of earlier versions lack it.
+                    next(iter(file['left_out'].tolist()), None) if 'left_out' in file else None,
                 )
             size = len(scores.classes)
             if scores.confusion.shape != (size, size):
@@ -78,11 +83,18 @@ class Scores:
         return scores
 
 
-def image_scores(confusion: Tensor) -> Tensor:
-    """Return the accuracy and mean IoU of an image in percent, on the device of its confusion matrix."""
+def image_scores(confusion: Tensor, left_out: int | None = None) -> Tensor:
+    """Return the accuracy and mean IoU of an image in percent, on the device of its confusion matrix.
+
+    Args:
+        confusion: Pixel counts of shape KxK; rows are the truth, columns the prediction.
+        left_out: Class that the mean leaves out.
+    """
     counts = confusion.double()
     hits, truth, predicted = counts.diagonal(), counts.sum(dim=1), counts.sum(dim=0)
     iou = hits / (truth + predicted - hits)
+    if left_out is not None:
+        iou[left_out] = torch.nan
     return 100 * torch.stack([hits.sum() / truth.sum(), iou.nanmean()])
 
 

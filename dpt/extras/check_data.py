@@ -300,7 +300,8 @@ def _judge(contents: Contents, dataset: BaseSegDataset, training: bool) -> None:
 def _label_table(contents: Contents, dataset: BaseSegDataset) -> list[int]:
     """Return the table that maps each label on disk to the label for training."""
     size = max(256, *(label + 1 for label in contents.pixels))
-    return label_table(dataset.reduce_zero_label, dataset.label_map, size=size).tolist()
+    table = label_table(dataset.reduce_zero_label, dataset.label_map, size, dataset.ignore_index)
+    return table.tolist()
 
 
 def suspect_reduce_zero_label(contents: Contents, dataset: BaseSegDataset) -> str | None:

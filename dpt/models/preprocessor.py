@@ -21,7 +21,7 @@ class SegDataPreProcessor(BaseDataPreprocessor):
         size: (height, width) to which training batches are padded; ``None`` pads to the largest image.
         size_divisor: Pad both sides of training batches to a multiple of this; excludes ``size``.
         pad_val: Value of the padding, after normalisation.
-        seg_pad_val: Label of the padding.
+        seg_pad_val: Label of the padding; ``None`` takes the ``ignore_index`` of the sample.
         bgr_to_rgb: Whether to reverse the channel order; images read by OpenCV are BGR.
         test_cfg: ``dict(size=...)`` or ``dict(size_divisor=...)`` for testing. ``None``, the published
             protocol, pads a batch only to its largest image; if the sides are not multiples of 32 (28 for
@@ -36,7 +36,7 @@ class SegDataPreProcessor(BaseDataPreprocessor):
         size: tuple[int, int] | None = None,
         size_divisor: int | None = None,
         pad_val: float = 0.0,
-        seg_pad_val: int = IGNORE_INDEX,
+        seg_pad_val: int | None = None,
         bgr_to_rgb: bool = False,
         test_cfg: dict | None = None,
     ) -> None:
@@ -100,8 +100,13 @@ class SegDataPreProcessor(BaseDataPreprocessor):
                     f'label of {tuple(label.shape[-2:])} does not fit the image of {shape} '
                     f'({sample.metainfo.get("img_path")}): apply the same transforms to both'
                 )
+            value = self.seg_pad_val
+            if value is None:
+                value = sample.metainfo.get('ignore_index', IGNORE_INDEX)
+            if value > torch.iinfo(label.dtype).max:  # padding would wrap around to the number of a class
+                label = label.long()
             del sample.gt_sem_seg.data
-            sample.gt_sem_seg.data = self._pad(label, target, self.seg_pad_val)
+            sample.gt_sem_seg.data = self._pad(label, target, value)
 
     def forward(self, data: dict, training: bool = False) -> dict:
         """Prepare a batch.

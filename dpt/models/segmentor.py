@@ -33,7 +33,7 @@ class EncoderDecoder(DensePredictor):
             ``loss_name``. ``None`` means mean cross-entropy over all pixels.
         auxiliary_loss: The same for the auxiliary heads; ``None`` means cross-entropy with weight 0.2, as in
             the original DPT.
-        ignore_index: Label of pixels to ignore.
+        ignore_index: Label of pixels to ignore; ``None`` takes that of the data set, which the samples carry.
         data_preprocessor: Config of the preprocessor.
         test_cfg: ``dict(mode='whole')``, the default, or ``dict(mode='slide', crop_size=(height, width),
             stride=(vertical, horizontal))``.
@@ -52,7 +52,7 @@ class EncoderDecoder(DensePredictor):
         auxiliary_heads: list[dict] | None = None,
         loss: dict | list[dict] | None = None,
         auxiliary_loss: dict | list[dict] | None = None,
-        ignore_index: int = IGNORE_INDEX,
+        ignore_index: int | None = None,
         data_preprocessor: dict | None = None,
         test_cfg: dict | None = None,
         init_cfg: dict | None = None,
@@ -72,7 +72,10 @@ class EncoderDecoder(DensePredictor):
         self.loss_auxiliary = _build_losses(
             'auxiliary_loss', default if auxiliary_loss is None else auxiliary_loss
         )
-        self.ignore_index = ignore_index
+        self._given_ignore_index = ignore_index
+        self.ignore_index = IGNORE_INDEX if ignore_index is None else ignore_index
+        if ignore_index is not None and getattr(self.data_preprocessor, 'seg_pad_val', 0) is None:
+            self.data_preprocessor.seg_pad_val = ignore_index
 
     def forward(
         self, inputs: Tensor, data_samples: list[SegDataSample] | None = None, mode: str = 'tensor'
@@ -97,7 +100,29 @@ class EncoderDecoder(DensePredictor):
 
     def loss(self, inputs: Tensor, data_samples: list[SegDataSample]) -> dict[str, Tensor]:
         """Compute the losses and the pixel accuracy in percent for images of shape BxCxHxW."""
+        self.ignore_index = self._agreed_ignore_index(data_samples)
         return self._losses(inputs, torch.cat([sample.gt_sem_seg.data for sample in data_samples]))
+
+    def _agreed_ignore_index(self, data_samples: list[SegDataSample]) -> int:
+        """Return the label that the model, the padding and the data set ignore.
+
+        Raises:
+            ValueError: If they contradict each other: pixels without a class would be trained.
+        """
+        said: dict[str, Any] = {
+            'model.ignore_index': self._given_ignore_index,
+            'model.data_preprocessor.seg_pad_val': getattr(self.data_preprocessor, 'seg_pad_val', None),
+        }
+        for sample in data_samples:
+            said[f'the data set of {sample.metainfo.get("img_path")}'] = sample.metainfo.get('ignore_index')
+        said = {name: value for name, value in said.items() if value is not None}
+        if len(set(said.values())) > 1:
+            listed = ', '.join(f'{name}: {value}' for name, value in said.items())
+            raise ValueError(
+                f'the label of pixels without a class differs ({listed}): set ignore_index only on the '
+                'data set'
+            )
+        return next(iter(said.values()), self.ignore_index)
 
     def compile_losses(self, **options: Any) -> None:
         """Compile the forward pass and the losses with ``torch.compile``.

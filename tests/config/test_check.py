@@ -8,17 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mmcv.transforms import BaseTransform
 from mmengine.config import Config
 
 from dpt.config.check import check_config
 from dpt.config.load import load_config
 from dpt.config.parts import check_parts, wrong_type
-from dpt.datasets import BaseSegDataset
+from dpt.datasets import BaseSegDataset, CamVidDataset
 from dpt.registry import DATASETS, HOOKS, MODELS, OPTIMIZERS, PARAM_SCHEDULERS, TRANSFORMS
 
 ROOT = Path(__file__).resolve().parent.parent.parent / 'configs'
 CAMVID = str(ROOT / 'dpt_vit-s14_364x476_4k_camvid.py')
 NO_WEIGHTS = {'model.backbone.init_cfg': None}
+CAMVID_CLASSES = CamVidDataset.METAINFO['classes']
 PIPELINE = 'train_dataloader.dataset.pipeline'
 
 
@@ -122,6 +124,37 @@ def test_contradicting_values_are_reported(option: str, value: object, expected:
     assert line.startswith(f'{option}: {expected}')
 
 
+@pytest.mark.parametrize(
+    ('option', 'value', 'expected'),
+    [
+        ('model.ignore_index', 12, '12, but train_dataloader.dataset has ignore_index=255'),
+        ('model.data_preprocessor.seg_pad_val', 0, '0, but train_dataloader.dataset has ignore_index=255'),
+        ('val_evaluator.ignore_index', 12, '12, but val_dataloader.dataset has ignore_index=255'),
+        (f'{PIPELINE}.3.ignore_index', 0, '0, but train_dataloader.dataset has ignore_index=255'),
+        (
+            f'{PIPELINE}.1.reduce_zero_label',
+            True,
+            'True, but train_dataloader.dataset has reduce_zero',
+        ),
+        (
+            'val_dataloader.dataset.metainfo',
+            dict(classes=CAMVID_CLASSES[::-1]),
+            'class 0 is',
+        ),
+    ],
+)
+def test_facts_of_the_data_set_may_not_be_contradicted(option: str, value: object, expected: str) -> None:
+    (line,) = reported(**{option: value}).splitlines()
+    assert line.startswith(f'{option}{".classes" if option.endswith("metainfo") else ""}: {expected}')
+
+
+def test_the_void_label_is_given_once() -> None:
+    options: dict = {f'{loader}_dataloader.dataset.ignore_index': 11 for loader in ('train', 'val', 'test')}
+    check_config(camvid(**options), 'train')
+    check_config(camvid(**options), 'test')
+    check_config(camvid(**{'val_evaluator.ignore_index': 0}), 'train')  # leaves class 0 out of the scores
+
+
 def test_without_padding_the_crop_must_fit_the_patch_size() -> None:
     options = {'model.data_preprocessor.size': None, f'{PIPELINE}.3.crop_size': (100, 140)}
     assert reported(**options).startswith(f'{PIPELINE}.3.crop_size: (100, 140) is not a multiple of model')
@@ -170,6 +203,35 @@ def test_errors_of_constructors_and_data_sets_have_their_key() -> None:
     )
     line = reported(**{'train_dataloader.dataset.metainfo': dict(classes=['boat'])})
     assert line.startswith("train_dataloader.dataset: CamVidDataset has no class ['boat']")
+
+
+@pytest.mark.parametrize('step', [0, 1])
+def test_decoder_that_is_not_installed_names_its_package(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr('importlib.util.find_spec', lambda name, package=None: None)
+    line = reported(**{f'{PIPELINE}.{step}.imdecode_backend': 'tifffile'})
+    assert line.startswith(f'{PIPELINE}.{step}: ')
+    assert line.endswith('which is not installed: pip install tifffile')
+
+
+def test_file_backend_that_is_not_installed_is_reported() -> None:
+    key = f'{PIPELINE}.0.backend_args'
+    assert reported(**{key: dict(backend='petrel')}).startswith(f'{key}: Please install petrel_client')
+
+
+def test_transform_whose_package_is_missing_is_reported() -> None:
+    class NeedsPackage(BaseTransform):
+        def __init__(self) -> None:
+            import package_that_is_not_installed  # noqa: F401
+
+        def transform(self, results: dict) -> dict:
+            return results
+
+    TRANSFORMS.register_module(module=NeedsPackage)
+    try:
+        line = reported(**{PIPELINE: [dict(type='NeedsPackage')]})
+    finally:
+        TRANSFORMS.module_dict.pop('NeedsPackage')
+    assert line == f"{PIPELINE}.0: No module named 'package_that_is_not_installed'"
 
 
 def test_each_mistake_has_one_line_even_in_shared_pipelines() -> None:

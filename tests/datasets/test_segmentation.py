@@ -3,6 +3,7 @@
 import re
 from collections import OrderedDict
 
+import cv2
 import numpy as np
 import pytest
 from mmengine.registry import DATASETS as ROOT_DATASETS
@@ -188,11 +189,71 @@ def test_missing_classes_raise(tmp_path):
         BaseSegDataset(data_root=str(tmp_path), lazy_init=True)
 
 
-@pytest.mark.parametrize('extra', [{'reduce_zero_label': True}, {'metainfo': {'classes': ['car']}}])
-def test_other_ignore_index_conflicts_with_255(make_root, extra):
-    with pytest.raises(ValueError, match='ignore_index=0 cannot be combined with'):
-        build(make_root('a'), Streets, ignore_index=0, **extra)
-    assert build(make_root('a'), Streets, ignore_index=0).metainfo['ignore_index'] == 0
+@pytest.mark.parametrize(
+    'arguments',
+    [
+        dict(ignore_index=4),
+        dict(ignore_index=-1),
+        dict(ignore_index=5, reduce_zero_label=True),  # 5 in a mask is class 4
+        dict(ignore_index=4, metainfo=dict(classes=CLASSES[:2])),  # 4 in a mask is another class
+        dict(cls=BaseSegDataset, metainfo=dict(classes=list(map(str, range(256))))),
+        dict(cls=BaseSegDataset, metainfo=dict(classes=list(map(str, range(255)))), reduce_zero_label=True),
+    ],
+)
+def test_void_label_and_class_never_share_a_number(tmp_path, arguments):
+    with pytest.raises(ValueError, match='the label of pixels without a class must be above'):
+        build(tmp_path, **{'cls': Streets, 'lazy_init': True, **arguments})
+
+
+@pytest.mark.parametrize(
+    ('ignore_index', 'arguments', 'expected'),
+    [
+        (5, {}, [0, 1, 4, 5]),
+        (9, dict(reduce_zero_label=True), [9, 0, 3, 9]),
+        (9, dict(metainfo=dict(classes=CLASSES[1::3])), [9, 0, 1, 9]),
+        (65535, {}, [0, 1, 4, 65535]),
+        (65535, dict(reduce_zero_label=True), [65535, 0, 3, 65535]),
+    ],
+)
+def test_any_void_label_is_kept_and_written(make_root, ignore_index, arguments, expected):
+    root = make_root('a')
+    wide = np.uint16 if ignore_index > 255 else np.uint8
+    labels = np.tile(np.array([0, 1, 4, ignore_index], wide), (21, 9))[:, :34]
+    cv2.imwrite(str(root / 'annotations/a.png'), labels)
+    dataset = build(root, Streets, ignore_index=ignore_index, pipeline=[LoadAnnotations()], **arguments)
+    assert dataset[0]['gt_seg_map'][0, :4].tolist() == expected
+
+
+def test_class_balanced_data_set_repeats_rare_classes(make_root):
+    root = make_root('a', 'b', 'c', 'd')
+    for name, label in zip('abcd', [1, 1, 1, 2], strict=True):
+        labels = np.full((21, 34), label, np.uint8)
+        labels[0] = 255
+        cv2.imwrite(str(root / f'annotations/{name}.png'), labels)
+    metainfo = dict(classes=CLASSES)
+    inner = dict(type='BaseSegDataset', data_root=str(root), data_prefix=PREFIX, metainfo=metainfo)
+    dataset = DATASETS.build(dict(type='ClassBalancedDataset', oversample_thr=1.0, dataset=inner))
+    # Repeat factors by definition: sqrt(1 / (3 / 4)) and sqrt(1 / (1 / 4)) = 2, rounded up.
+    assert dataset.repeat_indices == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert [dataset.dataset.get_cat_ids(i) for i in range(4)] == [[1], [1], [1], [2]]
+    dataset = DATASETS.build(dict(type='ClassBalancedDataset', oversample_thr=0.5, dataset=inner))
+    assert dataset.repeat_indices == [0, 1, 2, 3, 3]
+
+
+def test_class_balanced_data_set_counts_bad_masks(make_root):
+    root = make_root('a', 'b')
+    (root / 'annotations/b.png').write_bytes(b'no image')
+    with pytest.raises(ValueError, match=r'annotations/b\.png cannot be read'):
+        build(root).get_cat_ids(1)
+    assert build(root, max_bad_samples=1).get_cat_ids(1) == []
+
+
+def test_one_class_is_refused_with_a_remedy(tmp_path):
+    metainfo = dict(classes=('crack',))
+    with pytest.raises(ValueError, match=r"got one class, 'crack'.*classes=\('background', 'crack'\)"):
+        build(tmp_path, metainfo=metainfo, reduce_zero_label=True, lazy_init=True)
+    with pytest.raises(ValueError, match='Select two or more'):
+        build(tmp_path, Streets, metainfo=dict(classes=('car',)), lazy_init=True)
 
 
 # --- what is missing on disk

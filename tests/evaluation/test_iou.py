@@ -13,7 +13,7 @@ from mmengine.evaluator import Evaluator
 from mmengine.structures import PixelData
 from oracle import CLASSES, K, maps, oracle
 
-from dpt.evaluation import IoUMetric, confusion_matrix
+from dpt.evaluation import IoUMetric, Scores, confusion_matrix, segmentation_metrics
 from dpt.structures import SegDataSample
 
 
@@ -82,6 +82,46 @@ def test_nan_to_num_counts_in_mean():
     scores = counted.evaluate(1)
     assert scores['mIoU'] == pytest.approx(100 * np.nansum(iou) / K)
     assert counted.per_class['IoU'][4] == 0
+
+
+@pytest.mark.parametrize('void', [255, 7])
+def test_class_left_out_is_in_neither_table_nor_means(void, tmp_path, capsys):
+    prediction, label = maps()
+    counted = metric(
+        ignore_index=1, iou_metrics=['mIoU', 'mDice', 'mFscore'], scores_file=str(tmp_path / 's.npz')
+    )
+    counted.dataset_meta['ignore_index'] = void
+    counted.process(None, [sample(prediction, np.where(label == 255, void, label))])
+    scores = counted.evaluate(1)
+    expected = oracle([(prediction, np.where(label == 1, 255, label))])
+    kept = [0, 2, 3, 4]
+    for name in ('IoU', 'Acc', 'Dice', 'Fscore', 'Precision', 'Recall'):
+        assert scores[f'm{name}'] == pytest.approx(100 * np.nanmean(expected[name][kept]))
+    assert scores['aAcc'] == pytest.approx(100 * expected['aAcc'])
+    assert counted.per_class['Class'] == ['sky', 'tree', 'car', 'pole']
+    stored = Scores.load(tmp_path / 's.npz')
+    iou = segmentation_metrics(stored.confusion, left_out=stored.left_out)['IoU']
+    np.testing.assert_allclose(100 * np.nanmean(iou), scores['mIoU'])
+    assert stored.miou == pytest.approx(scores['mIoU'])
+
+
+def test_void_label_comes_from_the_data_set():
+    prediction, label = maps()
+    counted = metric()
+    counted.dataset_meta['ignore_index'] = 300
+    counted.process(None, [sample(prediction, np.where(label == 255, 300, label))])
+    assert counted.evaluate(1)['mIoU'] == pytest.approx(
+        100 * np.nanmean(oracle([(prediction, label)])['IoU'])
+    )
+
+
+def test_class_255_of_300_counts():
+    label = np.array([[254, 255, 256, 299]])
+    counted = metric()
+    counted.dataset_meta = dict(classes=list(map(str, range(300))), ignore_index=65535)
+    counted.process(None, [sample(label, label)])
+    counted.evaluate(1)
+    assert counted.per_class['IoU'][255] == 100
 
 
 def test_prefix_is_put_before_names():

@@ -48,6 +48,15 @@ def test_padding_ignores_labels_and_stacks_sizes() -> None:
         assert sample.pad_shape == (16, 8)
 
 
+@pytest.mark.parametrize('void', [3, 255, 65535])
+def test_padding_takes_the_void_label_of_the_sample(void: int) -> None:
+    data = batch((5, 7))
+    data['data_samples'][0].set_metainfo(dict(ignore_index=void))
+    label = build(size=(8, 8))(data, training=True)['data_samples'][0].gt_sem_seg.data[0]
+    assert set(label[5:].unique().tolist()) == {void}
+    assert (label[:5, :7] == 1).all()
+
+
 def test_testing_pads_by_its_own_rule_and_leaves_labels_alone() -> None:
     data = batch((33, 40))
     out = build(size=(8, 8), test_cfg=dict(size_divisor=32))(data, training=False)

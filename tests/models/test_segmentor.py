@@ -50,6 +50,37 @@ def build(**arguments) -> torch.nn.Module:
     return model.eval()
 
 
+def _void_batch(void: int, **arguments) -> tuple[torch.nn.Module, dict]:
+    """A model and a padded training batch whose data set labels the left half ``void``."""
+    model = build(**arguments)
+    labels = torch.full((1, 24, 30), 2)
+    labels[..., :15] = void
+    one = SegDataSample(metainfo=dict(img_path='a.jpg', ignore_index=void))
+    one.gt_sem_seg = PixelData(data=labels.to(torch.uint8 if void < 256 else torch.int64))
+    model.data_preprocessor.train_padding = ((32, 32), None)
+    images = torch.randint(0, 256, (3, 24, 30), generator=torch.Generator().manual_seed(1)).to(torch.uint8)
+    return model, model.data_preprocessor(dict(inputs=[images], data_samples=[one]), training=True)
+
+
+@pytest.mark.parametrize('void', [5, 7, 65535])
+def test_loss_ignores_the_void_label_of_the_data(void: int) -> None:
+    model, usual = _void_batch(255)
+    expected = model(**usual, mode='loss')
+    model, batch = _void_batch(void)
+    assert {k: v.item() for k, v in model(**batch, mode='loss').items()} == {
+        k: v.item() for k, v in expected.items()
+    }
+
+
+@pytest.mark.parametrize('seg_pad_val', [None, 255])
+def test_contradicting_void_labels_raise(seg_pad_val: int | None) -> None:
+    stated = {} if seg_pad_val else dict(ignore_index=255)
+    model, batch = _void_batch(3, **stated)
+    model.data_preprocessor.seg_pad_val = seg_pad_val
+    with pytest.raises(ValueError, match=r'differs \(model\..*255, the data set of a\.jpg: 3\)'):
+        model(**batch, mode='loss')
+
+
 def sample(
     size: tuple[int, int], ori_shape: tuple[int, int] | None = None, flip: bool = False
 ) -> SegDataSample:

@@ -8,7 +8,6 @@ model = dict(
         std=[58.395, 57.12, 57.375],
         bgr_to_rgb=True,
         pad_val=0,
-        seg_pad_val=255,
     ),
     backbone=dict(
         type='VisionTransformer',

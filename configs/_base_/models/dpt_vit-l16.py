@@ -8,7 +8,6 @@ model = dict(
         std=[127.5, 127.5, 127.5],
         bgr_to_rgb=True,
         pad_val=0,
-        seg_pad_val=255,
         test_cfg=dict(size_divisor=32),
     ),
     backbone=dict(

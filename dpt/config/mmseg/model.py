@@ -205,15 +205,17 @@ class _Model:
         )
         head = dict(type='DPTHead', in_channels=channels, num_classes=classes, norm=norm)
         head['dropout_ratio'] = keys.take('dropout_ratio', 0.1)
-        loss, ignore_index = self._loss(), keys.take('ignore_index', 255)
-        if ignore_index is None:
-            raise ValueError('model.decode_head.ignore_index=None cannot be translated: expected a label')
+        loss, ignored = self._loss(), {}
+        if 'ignore_index' in keys.left:
+            ignored['ignore_index'] = keys.take('ignore_index')
+            if ignored['ignore_index'] is None:
+                raise ValueError('model.decode_head.ignore_index=None cannot be translated: expected a label')
         keys.close()
         self.lines.append(
             'model.decode_head: split into model.neck (DPTNeck: reassemble, convs, fusion) and '
             'model.decode_head (DPTHead: project, classifier)'
         )
-        return dict(neck=neck, decode_head=head, loss=loss, ignore_index=ignore_index)
+        return dict(neck=neck, decode_head=head, loss=loss, **ignored)
 
     def _num_classes(self) -> int:
         keys = self.head

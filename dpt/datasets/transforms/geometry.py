@@ -87,7 +87,7 @@ class RandomCrop(BaseTransform):
     Args:
         crop_size: (height, width), or one number for both.
         cat_max_ratio: Maximum share of one class in the labelled pixels of the window.
-        ignore_index: Label of ignored pixels.
+        ignore_index: Label of ignored pixels; None takes that of the data set.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class RandomCrop(BaseTransform):
         crop_size: int | Sequence[int],
         cat_max_ratio: float = 1.0,
         *,
-        ignore_index: int = IGNORE_INDEX,
+        ignore_index: int | None = None,
     ) -> None:
         sides = (crop_size, crop_size) if isinstance(crop_size, int) else tuple(crop_size)
         if len(sides) != 2 or not all(isinstance(side, int) and side > 0 for side in sides):
@@ -114,7 +114,8 @@ class RandomCrop(BaseTransform):
                     f'{results.get("img_path")} has size {image.shape[:2]} (height, width), but its {name} '
                     f'has size {results[name].shape[:2]}: put LoadAnnotations before the resizing transforms'
                 )
-        top, bottom, left, right = self.choose_box(image.shape[:2], results.get('gt_seg_map'))
+        ignore_index = results.get('ignore_index', IGNORE_INDEX)
+        top, bottom, left, right = self.choose_box(image.shape[:2], results.get('gt_seg_map'), ignore_index)
         results['img'] = image[top:bottom, left:right]
         for name in results.get('seg_fields', []):
             results[name] = results[name][top:bottom, left:right]
@@ -122,25 +123,34 @@ class RandomCrop(BaseTransform):
         return results
 
     @cache_randomness
-    def choose_box(self, size: tuple[int, int], labels: np.ndarray | None = None) -> Box:
+    def choose_box(
+        self, size: tuple[int, int], labels: np.ndarray | None = None, ignore_index: int = IGNORE_INDEX
+    ) -> Box:
         """Draw a window.
 
         Args:
             size: (height, width) of the image.
             labels: Its label map; required if ``cat_max_ratio`` is below 1.
+            ignore_index: Label of ignored pixels, unless the transform has its own.
         """
         look = None if labels is None else lambda box: labels[box[0] : box[1], box[2] : box[3]]
-        return self.choose_window(size, look)[0]
+        return self.choose_window(size, look, ignore_index)[0]
 
     def choose_window(
-        self, size: tuple[int, int], look: Callable[[Box], np.ndarray] | None
+        self,
+        size: tuple[int, int],
+        look: Callable[[Box], np.ndarray] | None,
+        ignore_index: int = IGNORE_INDEX,
     ) -> tuple[Box, np.ndarray | None]:
         """Draw a window; return it and its labels.
 
         Args:
             size: (height, width) of the image.
             look: Returns the labels in a window; required if ``cat_max_ratio`` is below 1.
+            ignore_index: Label of ignored pixels, unless the transform has its own.
         """
+        if self.ignore_index is not None:
+            ignore_index = self.ignore_index
         if look is None and self.cat_max_ratio < 1:
             raise ValueError('RandomCrop with cat_max_ratio below 1 requires LoadAnnotations before it')
         box = self._draw_box(*size)
@@ -150,7 +160,7 @@ class RandomCrop(BaseTransform):
         if self.cat_max_ratio == 1:
             return box, window
         for _ in range(CROP_TRIES):
-            if not dominated(window, self.cat_max_ratio, self.ignore_index):
+            if not dominated(window, self.cat_max_ratio, ignore_index):
                 break
             box = self._draw_box(*size)
             window = look(box)
@@ -291,7 +301,8 @@ class ResizeCropFlip(BaseTransform):
         size = self._draw_size(results)
         labels = results.get('gt_seg_map')
         look = None if labels is None else lambda box: resize_labels(labels, size, box)
-        (top, bottom, left, right), window = self.crop.choose_window(size[::-1], look)
+        ignore_index = results.get('ignore_index', IGNORE_INDEX)
+        (top, bottom, left, right), window = self.crop.choose_window(size[::-1], look, ignore_index)
         image = resize_corner(results['img'], size, min(bottom, size[1]), min(right, size[0]))
         # Equals np.random.choice, but faster.
         direction = self._directions[self._cumulated.searchsorted(np.random.random_sample(), side='right')]

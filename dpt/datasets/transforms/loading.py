@@ -1,5 +1,6 @@
 """Load images and label maps."""
 
+import importlib.util
 import io
 from collections.abc import Mapping
 
@@ -15,12 +16,28 @@ from dpt.registry import TRANSFORMS
 from dpt.structures import IGNORE_INDEX
 
 BACKENDS = ('cv2', 'pillow', 'tifffile')
+"""Decoders of mmcv, which are also the names of optional packages; cv2 and pillow are always installed."""
 
 _JPEG, _SCAN, _END = b'\xff\xd8', b'\xff\xda', b'\xff\xd9'
 _JPEG_SIGNATURE = b'\xff\xd8\xff'
 _PNG_SIGNATURE = b'\x89PNG\r\n\x1a\n'
 _PNG_GREY = 0
 _MAY_MOVE = (b'GIF8', b'RIFF')  # RIFF: WebP
+
+
+def check_backend(name: str) -> None:
+    """Check that a decoder can be used.
+
+    Raises:
+        ValueError: If the name is unknown.
+        ImportError: If its package is not installed.
+    """
+    if name not in BACKENDS:
+        raise ValueError(f'imdecode_backend must be one of {BACKENDS}, not {name!r}')
+    if name == 'tifffile' and importlib.util.find_spec(name) is None:
+        raise ImportError(
+            f'imdecode_backend={name!r} needs the package {name}, which is not installed: pip install {name}'
+        )
 
 
 def is_cut_short(content: bytes) -> bool:
@@ -48,7 +65,7 @@ class LoadImageFromFile(BaseTransform):
     Args:
         to_float32: Whether to convert to float32.
         color_type: Colour mode of ``mmcv.imfrombytes``.
-        imdecode_backend: Decoder of ``mmcv.imfrombytes``.
+        imdecode_backend: Decoder, one of ``BACKENDS``.
         backend_args: Arguments of mmengine's file backend.
 
     Raises:
@@ -64,6 +81,7 @@ class LoadImageFromFile(BaseTransform):
         *,
         backend_args: dict | None = None,
     ) -> None:
+        check_backend(imdecode_backend)
         self.to_float32 = to_float32
         self.color_type = color_type
         self.imdecode_backend = imdecode_backend
@@ -98,18 +116,25 @@ class LoadImageFromFile(BaseTransform):
         )
 
 
-def label_table(reduce_zero_label: bool, label_map: Mapping[int, int] | None, size: int = 256) -> np.ndarray:
+def label_table(
+    reduce_zero_label: bool,
+    label_map: Mapping[int, int] | None,
+    size: int = 256,
+    ignore_index: int = IGNORE_INDEX,
+) -> np.ndarray:
     """Return an int32 vector that maps ``size`` labels on disk to labels for training.
 
-    ``reduce_zero_label`` is applied first (0 becomes 255, 255 stays, the others decrease by one), then
-    ``label_map``; labels that are not in the map stay unchanged.
+    ``reduce_zero_label`` is applied first (0 becomes ``ignore_index``, which stays, and the others decrease
+    by one), then ``label_map``; labels that are not in the map stay unchanged.
     """
     table = np.arange(size, dtype=np.int32)
     if reduce_zero_label:
         table -= 1
-        table[[0, IGNORE_INDEX]] = IGNORE_INDEX
+        table[0] = ignore_index
+        table[ignore_index : ignore_index + 1] = ignore_index
     if label_map:
-        renamed = np.arange(max(size, *(old + 1 for old in label_map)), dtype=np.int32)
+        highest = max(size - 1, ignore_index, *label_map)
+        renamed = np.arange(highest + 1, dtype=np.int32)
         renamed[list(label_map)] = list(label_map.values())
         table = renamed[table]
     return table
@@ -139,8 +164,8 @@ class LoadAnnotations(BaseTransform):
 
     Reads ``seg_map_path``, ``reduce_zero_label`` and ``label_map`` (set by the data set) and, if present,
     ``img_path`` and ``ori_shape``. Writes ``gt_seg_map``, a contiguous array of shape HxW, uint8 if all
-    labels fit, else int32, and adds its name to ``seg_fields``. Palette images are read as indices. 255
-    always means 'no label', also in int32 label maps.
+    labels fit, else int32, and adds its name to ``seg_fields``. Palette images are read as indices. The
+    ``ignore_index`` of the data set always means 'no label'.
 
     Args:
         reduce_zero_label: If given, must equal the setting of the data set. Needed only for samples that do
@@ -163,8 +188,7 @@ class LoadAnnotations(BaseTransform):
         *,
         imdecode_backend: str = 'cv2',
     ) -> None:
-        if imdecode_backend not in BACKENDS:
-            raise ValueError(f'imdecode_backend must be one of {BACKENDS}, not {imdecode_backend!r}')
+        check_backend(imdecode_backend)
         self.reduce_zero_label = reduce_zero_label
         self.backend_args = dict(backend_args) if backend_args else None
         self.imdecode_backend = imdecode_backend
@@ -182,7 +206,8 @@ class LoadAnnotations(BaseTransform):
         """Check and relabel the labels from a file and add them to the sample."""
         reduce_zero_label = self._agreed_reduce_zero_label(results)
         _check_size(labels, results)
-        trained = _relabel(labels, reduce_zero_label, results.get('label_map'))
+        ignore_index = results.get('ignore_index', IGNORE_INDEX)
+        trained = _relabel(labels, reduce_zero_label, results.get('label_map'), ignore_index)
         check_labels(trained, labels, results, reduce_zero_label)
         results['gt_seg_map'] = trained
         fields = results.get('seg_fields', [])
@@ -270,11 +295,16 @@ def _check_size(labels: np.ndarray, results: dict) -> None:
     )
 
 
-def _relabel(labels: np.ndarray, reduce_zero_label: bool, label_map: Mapping[int, int] | None) -> np.ndarray:
+def _relabel(
+    labels: np.ndarray, reduce_zero_label: bool, label_map: Mapping[int, int] | None, ignore_index: int
+) -> np.ndarray:
+    if ignore_index > np.iinfo(np.uint8).max:  # transforms that pad with it need a wider type
+        labels = labels.astype(np.int32)
     if not reduce_zero_label and not label_map:
         return labels
     if labels.dtype == np.uint8:
-        if not label_map and labels.max() < IGNORE_INDEX:
+        if not label_map and ignore_index == IGNORE_INDEX and labels.max() < IGNORE_INDEX:
             return labels - np.uint8(1)  # 0 wraps around to 255; faster than a table
-        return cv2.LUT(labels, label_table(reduce_zero_label, label_map).astype(np.uint8))
-    return label_table(reduce_zero_label, label_map, size=int(labels.max()) + 1)[labels]
+        table = label_table(reduce_zero_label, label_map, ignore_index=ignore_index)
+        return cv2.LUT(labels, table.astype(np.uint8))
+    return label_table(reduce_zero_label, label_map, int(labels.max()) + 1, ignore_index)[labels]

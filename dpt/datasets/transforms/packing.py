@@ -8,6 +8,7 @@ import torch
 from mmcv.transforms import BaseTransform
 from mmengine.structures import PixelData
 
+from dpt.datasets.labels import check_packed_labels
 from dpt.registry import TRANSFORMS
 from dpt.structures import SegDataSample
 
@@ -22,6 +23,8 @@ META_KEYS = (
     'flip_direction',
     'reduce_zero_label',
 )
+ALWAYS_PACKED = ('ori_shape', 'img_shape', 'flip', 'flip_direction', 'ignore_index')
+"""What restoring a prediction to the original image, the loss and the padding need."""
 
 
 @TRANSFORMS.register_module()
@@ -34,11 +37,15 @@ class PackSegInputs(BaseTransform):
     labels may differ from that of the image, because test pipelines do not resize labels.
 
     Args:
-        meta_keys: Keys to copy to the metainfo, if the sample has them.
+        meta_keys: Keys to copy to the metainfo, if the sample has them, in addition to ``ALWAYS_PACKED``.
+
+    Raises:
+        ValueError: If a label is neither a class nor the void label of the data set, because a transform
+            wrote it.
     """
 
     def __init__(self, meta_keys: Sequence[str] = META_KEYS) -> None:
-        self.meta_keys = tuple(meta_keys)
+        self.meta_keys = tuple(dict.fromkeys((*meta_keys, *ALWAYS_PACKED)))
 
     def transform(self, results: dict) -> dict:
         packed: dict = {}
@@ -50,6 +57,7 @@ class PackSegInputs(BaseTransform):
                 # set_metainfo is slow because of its deep copy.
                 sample.set_field(results[key], key, field_type='metainfo')
         if 'gt_seg_map' in results:
+            check_packed_labels(results)
             sample.gt_sem_seg = PixelData(data=_labels_to_tensor(results['gt_seg_map'], results))
         packed['data_samples'] = sample
         return packed

@@ -108,7 +108,7 @@ def make_report(
 def _cards(run: RunLog, scores: Scores | None) -> list[tuple[str, str]]:
     cards = []
     if scores is not None:
-        iou = segmentation_metrics(scores.confusion)['IoU']
+        iou = segmentation_metrics(scores.confusion, left_out=scores.left_out)['IoU']
         cards.append(('mIoU of the test', f'{100 * np.nanmean(iou):.2f}'))
     for name, value in run.summary().items():
         if value is not None:
@@ -136,7 +136,7 @@ def _classes(scores: Scores | None, work_dir: Path) -> dict:
     if scores is None:
         how = f'tools/test.py CONFIG CHECKPOINT --scores {work_dir}/scores.npz --show-dir {work_dir}/show'
         return dict(classes=[], no_scores=f'No test results; create them with {how}')
-    found = segmentation_metrics(scores.confusion)
+    found = segmentation_metrics(scores.confusion, left_out=scores.left_out)
     pixels = scores.confusion.sum(axis=1)
     columns = [100 * pixels / max(pixels.sum(), 1), 100 * found['IoU'], 100 * found['Acc']]
     rows = [[name, *(_number(column[k]) for column in columns)] for k, name in enumerate(scores.classes)]

@@ -17,7 +17,7 @@ class FCNHead(BaseModule):
 
     Args:
         in_channels: Channels of the fused maps.
-        num_classes: Number of classes K.
+        num_classes: Number of classes K, at least 2.
         channels: Channels before the classifier; ``None`` means ``in_channels``.
         in_index: Index of the map to classify; 0 is the finest.
         dropout_ratio: Dropout probability.
@@ -39,6 +39,11 @@ class FCNHead(BaseModule):
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
+        if num_classes < 2:
+            raise ValueError(
+                f'num_classes={num_classes} must be 2 or more: the softmax over one class is always 1, so '
+                'count the background as a class'
+            )
         channels = channels or in_channels
         self.num_classes = num_classes
         self.in_index = in_index

@@ -67,7 +67,20 @@ def test_metainfo_holds_keys_of_sample():
     }
     assert PackSegInputs()(sample(**meta, scale=3))['data_samples'].metainfo == meta
     assert PackSegInputs()(sample(flip=False))['data_samples'].metainfo == {'flip': False}
-    assert PackSegInputs(meta_keys=['flip'])(sample(**meta))['data_samples'].metainfo == {'flip': True}
+
+
+def test_what_restoring_needs_is_packed_whatever_meta_keys():
+    needed = dict(ori_shape=(50, 70), img_shape=(5, 7), flip=True, flip_direction='vertical', ignore_index=9)
+    packed = PackSegInputs(meta_keys=['img_path'])(sample(**needed, img_path='i.jpg', scale=3))
+    assert packed['data_samples'].metainfo == dict(needed, img_path='i.jpg')
+
+
+def test_labels_that_a_transform_wrote_raise():
+    checked = dict(num_classes=9, ignore_index=9, seg_map_path='m.png')
+    for label in (8, 9):
+        PackSegInputs()(sample(**checked, gt_seg_map=np.full((5, 7), label, np.uint8)))
+    with pytest.raises(ValueError, match=r'wrote the label 255 into the mask m\.png.*seg=9'):
+        PackSegInputs()(sample(**checked, gt_seg_map=np.full((5, 7), 255, np.uint8)))
 
 
 def test_sample_without_labels_has_no_annotation():

@@ -43,3 +43,9 @@ def test_dropout_is_of_channels_or_of_elements(head: type, channel_dropout: bool
 def test_upsample_factor_below_one_raises() -> None:
     with pytest.raises(ValueError, match='upsample_factor=0'):
         DPTHead(6, 3, upsample_factor=0)
+
+
+@pytest.mark.parametrize('head', [DPTHead, FCNHead])
+def test_one_class_is_refused(head: type) -> None:
+    with pytest.raises(ValueError, match='num_classes=1 must be 2 or more.*background as a class'):
+        head(6, 1)

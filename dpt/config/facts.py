@@ -1,0 +1,89 @@
+"""Compare what a config says in several places with the data set, which owns these facts.
+
+A data set owns its classes, their number, the label of pixels without a class (``ignore_index``) and whether
+label 0 means 'no label' (``reduce_zero_label``). Models, metrics and transforms that state one of them must
+agree; those that do not state it take it from the data set.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.dataset import BaseDataset
+
+from dpt.config.parts import Problem
+from dpt.config.walk import walk
+
+HEADS = ('model.decode_head', 'model.auxiliary_heads')
+VOID_KEYS = ('ignore_index', 'seg_pad_val')
+"""Arguments of models, metrics and transforms that state the label of pixels without a class."""
+
+
+def check_labels(config: Config, key: str, dataset: Mapping, built: BaseDataset) -> Iterator[Problem]:
+    """Compare what the model, the metric and the pipeline say about labels with a data set.
+
+    Args:
+        config: The whole config.
+        key: Dotted key of the data set.
+        dataset: Config of the data set.
+        built: The data set, built without reading files.
+    """
+    stating = {f'{key}.pipeline': dataset.get('pipeline')}
+    if key.startswith('train_dataloader'):
+        stating['model'] = config.model
+    else:
+        evaluator = f'{key.split("_dataloader")[0]}_evaluator'
+        stating[evaluator] = config.get(evaluator)
+    for place, value in stating.items():
+        yield from _check_labels(place, value, key, built.metainfo)
+
+
+def check_number_of_classes(config: Config, dataset: str, count: int) -> Iterator[Problem]:
+    """Compare the heads and the class weights with the number of classes of a data set."""
+    for key, part in walk(config.model, 'model'):
+        number, weight = part.get('num_classes'), part.get('class_weight')
+        # A backbone may keep the num_classes of its pretraining.
+        if isinstance(number, int) and number != count and key.startswith(HEADS):
+            yield f'{key}.num_classes', f'{number}, but {dataset} has {count} classes'
+        if isinstance(weight, (list, tuple)) and len(weight) != count:
+            yield f'{key}.class_weight', f'{len(weight)} weights, but {dataset} has {count} classes'
+
+
+def _check_labels(place: str, value: Any, dataset: str, metainfo: Mapping) -> Iterator[Problem]:
+    void, reduced = metainfo.get('ignore_index'), metainfo.get('reduce_zero_label')
+    classes = len(metainfo.get('classes') or ())
+    for key, part in walk(value, place):
+        for name in VOID_KEYS:
+            stated = part.get(name)
+            leaves_out_a_class = place.endswith('_evaluator') and isinstance(stated, int) and stated < classes
+            if void is not None and stated not in (None, void) and not leaves_out_a_class:
+                yield (
+                    f'{key}.{name}',
+                    f'{stated}, but {dataset} has ignore_index={void} for pixels without a class: remove '
+                    'this key, and set ignore_index on the data set if it is wrong there',
+                )
+        stated = part.get('reduce_zero_label')
+        if reduced is not None and stated not in (None, reduced):
+            yield (
+                f'{key}.reduce_zero_label',
+                f'{stated}, but {dataset} has reduce_zero_label={reduced}: set it only on the data set',
+            )
+
+
+def check_same_classes(classes: Mapping[str, Sequence[str]]) -> Iterator[Problem]:
+    """Compare the class names of all data sets with those of the first.
+
+    Args:
+        classes: Class names by dotted key of the data set.
+    """
+    first = next(iter(classes), '')
+    for key, names in classes.items():
+        if len(names) == len(classes[first]):  # another number is reported with the number of the heads
+            differing = [i for i, name in enumerate(names) if name != classes[first][i]]
+            if differing:
+                i = differing[0]
+                yield (
+                    f'{key}.metainfo.classes',
+                    f'class {i} is {names[i]!r}, but {first} has {classes[first][i]!r}: name the same '
+                    'classes in the same order',
+                )

@@ -1,0 +1,200 @@
+"""Try pipelines on images made for it, to find what would make results wrong without an error.
+
+The transforms themselves are run, so that those of users and of other packages are covered. The image is a
+white rectangle on black, which shows how a transform moved the image whatever it did to colours.
+"""
+
+import random
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from mmengine.dataset import BaseDataset
+
+from dpt.config.parts import Problem
+
+SIZES = ((97, 131), (131, 97), (97, 131), (131, 97), (1211, 1607))
+"""Heights and widths that few sizes and divisors of a config fit; the last is larger than usual crops."""
+RECTANGLE = (0.2, 0.95, 0.3, 0.9)
+"""Top, bottom, left and right of the rectangle, as shares of the image."""
+MAX_SHIFT = 1.0
+"""Mean distance in pixels between the expected and the found edges that resizing may cause; it is below 0.05
+for smooth interpolation, and up to 0.9 for nearest neighbours, times a quarter of the factor of enlarging."""
+SHOWN = 256
+"""Larger images are compared at about this size."""
+FLIPPED_AXES = dict(horizontal=(1,), vertical=(0,), diagonal=(0, 1))
+MAX_NORMALISED_RANGE = 25
+"""Difference between white and black, 255 when loaded, below which an image has been normalised."""
+
+View = tuple[np.ndarray, Mapping]
+"""An image of shape HxWxC and what is recorded about it."""
+
+
+def check_pipeline(
+    steps: Sequence[Callable], key: str, dataset: BaseDataset, preprocessor: Mapping, training: bool
+) -> Iterator[Problem]:
+    """Run a pipeline on a few images and check what it returns.
+
+    A pipeline that cannot run on these images, because it needs other files, is not checked.
+
+    Args:
+        steps: The transforms.
+        key: Dotted key of the pipeline.
+        dataset: The data set, built without reading files; only those with labels of dpt are checked.
+        preprocessor: Config of the preprocessor.
+        training: Whether the pipeline is used for training; otherwise its geometry must be restorable.
+    """
+    if not hasattr(dataset, 'ignore_index') or not steps:
+        return
+    found: dict[str, str] = {}
+    with tempfile.TemporaryDirectory() as folder, _fixed_seed():
+        for size in SIZES:
+            results = _sample(Path(folder), size, dataset)
+            try:
+                for place, what in _run(steps, results, _rectangle(size), preprocessor, training):
+                    found.setdefault(f'{key}.{place}', what)
+            except Exception:  # noqa: BLE001, S112 (whatever a transform raises, the run itself reports)
+                continue
+            if found:
+                break
+    yield from found.items()
+
+
+@contextmanager
+def _fixed_seed() -> Iterator[None]:
+    states = random.getstate(), np.random.get_state()
+    random.seed(0)
+    np.random.seed(0)
+    try:
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+
+
+def _rectangle(size: tuple[int, int]) -> np.ndarray:
+    top, bottom, left, right = RECTANGLE
+    white = np.zeros(size, bool)
+    rows = slice(int(top * size[0]), int(bottom * size[0]))
+    columns = slice(int(left * size[1]), int(right * size[1]))
+    white[rows, columns] = True
+    return white
+
+
+def _sample(folder: Path, size: tuple[int, int], dataset: Any) -> dict:
+    """Write an image and its mask; return the sample that the data set would give to the pipeline."""
+    white = _rectangle(size)
+    labels = [0, 1]
+    if dataset.label_map:
+        labels = [old for new in labels for old, renamed in dataset.label_map.items() if renamed == new]
+    mask = np.where(white, labels[1], labels[0]).astype(np.uint16) + bool(dataset.reduce_zero_label)
+    image, annotation = str(folder / 'image.png'), str(folder / 'mask.png')
+    cv2.imwrite(image, np.repeat(white[..., None], 3, axis=2).astype(np.uint8) * 255)
+    cv2.imwrite(annotation, mask)
+    return dict(
+        img_path=image,
+        seg_map_path=annotation,
+        label_map=dataset.label_map,
+        reduce_zero_label=dataset.reduce_zero_label,
+        num_classes=len(dataset.metainfo['classes']),
+        ignore_index=dataset.ignore_index,
+        allow_unlabelled=True,
+        seg_fields=[],
+        sample_idx=0,
+    )
+
+
+def _run(
+    steps: Sequence[Callable], results: Any, white: np.ndarray, preprocessor: Mapping, training: bool
+) -> Iterator[Problem]:
+    """Yield problems with the number of the step that causes them."""
+    classes, void = results['num_classes'], results['ignore_index']
+    moved_at = normalised_at = None
+    views: list[View] = []
+    loaded = None
+    for number, step in enumerate(steps):
+        had_labels = 'gt_seg_map' in results
+        results = step(results)
+        name = type(step).__name__
+        views = _views(results)
+        if not views:
+            continue
+        loaded = views[0][0] if loaded is None else loaded
+        if max(_shift(_unflipped(*view), white) for view in views) <= MAX_SHIFT:
+            moved_at = None
+        elif moved_at is None:
+            moved_at = number
+        normalised = loaded.dtype == np.uint8 and any(_is_normalised(image) for image, _ in views)
+        normalised_at = (number if normalised_at is None else normalised_at) if normalised else None
+        image, labels = views[0][0], results.get('gt_seg_map')
+        if training and not had_labels and labels is not None and not _fits(image, labels, white):
+            yield (
+                str(number),
+                f'{name} loads the labels after the image was resized, cropped or flipped, so they do not '
+                'fit it: put it directly after the transform that loads the image',
+            )
+        present: Sequence[int] = [] if labels is None else np.bincount(labels.ravel()).nonzero()[0].tolist()
+        outside = [label for label in present if label >= classes and label != void]
+        if len(outside):
+            yield (
+                str(number),
+                f'{name} writes the label {outside[0]}, which is no class and not ignore_index={void} of the '
+                f'data set: let it pad and fill masks with {void}, such as pad_val=dict(img=0, seg={void})',
+            )
+    if not training and moved_at is not None:
+        yield str(moved_at), _explain_moved(type(steps[moved_at]).__name__)
+    if normalised_at is not None and max(preprocessor.get('std') or [0]) > 2:
+        yield (
+            str(normalised_at),
+            f'{type(steps[normalised_at]).__name__} normalises the image, and model.data_preprocessor would '
+            'do so again: remove it from the pipeline, or set mean=[0, 0, 0] and std=[1, 1, 1] of '
+            'model.data_preprocessor',
+        )
+
+
+def _explain_moved(name: str) -> str:
+    return (
+        f'after {name} predictions cannot be mapped back to the original image, because its geometry is not '
+        'recorded: remove it from pipelines for testing. To pad, set model.data_preprocessor.test_cfg='
+        'dict(size_divisor=32); large images are predicted by model.test_cfg with mode="slide"'
+    )
+
+
+def _views(results: Any) -> list[View]:
+    """Return the images in the results of a transform; several after ``TestTimeAug``."""
+    if 'inputs' not in results:
+        return [(results['img'], results)] if 'img' in results else []
+    inputs, samples = results['inputs'], results['data_samples']
+    if not isinstance(inputs, (list, tuple)):
+        inputs, samples = [inputs], [samples]
+    return [
+        (one.permute(1, 2, 0).numpy(), sample.metainfo) for one, sample in zip(inputs, samples, strict=True)
+    ]
+
+
+def _unflipped(image: np.ndarray, recorded: Mapping) -> np.ndarray:
+    return np.flip(image, FLIPPED_AXES[recorded['flip_direction']]) if recorded.get('flip') else image
+
+
+def _shift(image: np.ndarray, white: np.ndarray) -> float:
+    """Return how far the edges of the rectangle are from where resizing puts them, in pixels."""
+    enlarged = max(now / before for now, before in zip(image.shape[:2], white.shape, strict=True))
+    step = max(1, max(image.shape[:2]) // SHOWN)
+    grey = image[::step, ::step].reshape(*image[::step, ::step].shape[:2], -1).astype(np.float32).mean(axis=2)
+    middle = (grey.max() + grey.min()) / 2
+    expected = cv2.resize(white.astype(np.float32), grey.shape[::-1], interpolation=cv2.INTER_AREA) > 0.5
+    top, bottom, left, right = RECTANGLE
+    edges = 2 * ((bottom - top) * grey.shape[0] + (right - left) * grey.shape[1])
+    return float(((grey > middle) != expected).sum() / edges / max(1.0, enlarged / step / 4))
+
+
+def _fits(image: np.ndarray, labels: np.ndarray, white: np.ndarray) -> bool:
+    return image.shape[:2] == labels.shape and _shift(image, white) <= MAX_SHIFT
+
+
+def _is_normalised(image: np.ndarray) -> bool:
+    return 0 < float(image.max()) - float(image.min()) < MAX_NORMALISED_RANGE
