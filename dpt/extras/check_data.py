@@ -23,7 +23,8 @@ from dpt.datasets.labels import is_unlabelled
 from dpt.datasets.segmentation import BaseSegDataset
 from dpt.datasets.transforms.loading import label_table
 from dpt.extras.ade20k import compare_with_release
-from dpt.extras.files import IMAGE_SUFFIXES
+from dpt.extras.files import IMAGE_SUFFIXES, walk_files
+from dpt.extras.own_data.annotations import Colour, differing_palettes, palette_of
 from dpt.registry import DATASETS, TRANSFORMS
 
 CHUNK = 16
@@ -43,6 +44,7 @@ class Record:
         size: (height, width); None if the image cannot be read.
         mode: Format and mode of the image according to Pillow; empty if unknown.
         counts: Number of pixels of each label in the mask file.
+        colours: RGB colour of each of these labels, if the mask has a palette.
         faults: Kind and message of each fault that makes this a bad sample.
         notes: Kind and message of each finding that may be intended.
     """
@@ -51,6 +53,7 @@ class Record:
     size: tuple[int, int] | None = None
     mode: str = ''
     counts: dict[int, int] = field(default_factory=dict)
+    colours: dict[int, Colour] = field(default_factory=dict)
     faults: list[tuple[str, str]] = field(default_factory=list)
     notes: list[tuple[str, str]] = field(default_factory=list)
 
@@ -66,6 +69,7 @@ class Contents:
         modes: Number of images by format and mode.
         pixels: Number of pixels of each label on disk.
         images: Number of images that contain each label.
+        colours: RGB colour of each label in each mask that has a palette, by image.
         faults: Messages about errors to correct before training, by kind.
         notes: Messages about findings that may be intended, by kind.
     """
@@ -76,6 +80,7 @@ class Contents:
     modes: Counter = field(default_factory=Counter)
     pixels: Counter = field(default_factory=Counter)
     images: Counter = field(default_factory=Counter)
+    colours: dict[str, dict[int, Colour]] = field(default_factory=dict)
     faults: dict[str, list[str]] = field(default_factory=dict)
     notes: dict[str, list[str]] = field(default_factory=dict)
 
@@ -85,6 +90,8 @@ class Contents:
         self.modes.update([record.mode] if record.mode else [])
         self.pixels.update(record.counts)
         self.images.update(record.counts.keys())
+        if record.colours:
+            self.colours[record.image] = record.colours
         for kind, message in record.faults:
             self.fault(kind, message)
         for kind, message in record.notes:
@@ -160,7 +167,7 @@ def _inspect_files(contents: Contents, dataset: BaseSegDataset, masks: str | Non
             contents.note('same name', f'{times} images in different folders are named {stem}')
     images = dataset.data_prefix['img_path']
     for what, folder in (('image', images), ('mask', masks)):
-        for path in sorted(Path(folder).rglob('*')) if folder and os.path.isdir(folder) else ():
+        for path in walk_files(folder) if folder and os.path.isdir(folder) else ():
             if path.is_symlink() and not path.exists():
                 contents.fault('broken link', f'{what} {path} is a link to a missing file')
     if dataset.ann_file or dataset._indices is not None:
@@ -226,6 +233,8 @@ class Inspector:
         path = sample['seg_map_path']
         labels = self.mask_step.read(path)
         record.counts = count_labels(labels)
+        palette = palette_of(path)
+        record.colours = {label: palette[label] for label in record.counts if label in palette}
         trained = self.mask_step.place(labels, sample)['gt_seg_map']
         if is_unlabelled(trained, sample['ignore_index']):
             record.notes.append(('no labelled pixel', f'mask {path} has no labelled pixel'))
@@ -281,7 +290,7 @@ def read_all(inspector: Inspector, workers: int) -> Iterator[Record]:
 
 
 def _judge(contents: Contents, dataset: BaseSegDataset, training: bool) -> None:
-    """Add faults of the data set as a whole: missing classes, wrong reduce_zero_label, wrong archive."""
+    """Add faults of the data set as a whole: missing classes, wrong labels, wrong archive."""
     if contents.pixels:
         table = _label_table(contents, dataset)
         trained = {table[label] for label in contents.pixels} - {dataset.ignore_index}
@@ -292,6 +301,12 @@ def _judge(contents: Contents, dataset: BaseSegDataset, training: bool) -> None:
         why = suspect_reduce_zero_label(contents, dataset)
         if why:
             contents.fault('reduce_zero_label', why)
+    if difference := differing_palettes(contents.colours):
+        contents.fault(
+            'palettes differ',
+            f'the same label has different colours: in the masks of the images, {difference}; labels are the '
+            'indices, so save all masks with one palette, or as grey images (tools/new_dataset.py does this)',
+        )
     if isinstance(dataset, ADE20KDataset) and not dataset.ann_file and dataset._indices is None:
         for message in compare_with_release({Path(path).name: size for path, size in contents.sizes.items()}):
             contents.fault('ADE20K', message)

@@ -1,7 +1,8 @@
 """Find, check and write files for the tools."""
 
 import glob
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import cv2
@@ -13,6 +14,17 @@ IMAGE_SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.ppm', '.tif', '.tiff', '.we
 VIDEO_SUFFIXES = ('.avi', '.m4v', '.mkv', '.mov', '.mp4', '.mpeg', '.mpg', '.webm', '.wmv')
 PICTURE_SUFFIXES = ('.png', '.jpg', '.jpeg', '.webp')
 """Suffixes that :func:`write_picture` supports."""
+
+
+def walk_files(folder: str | Path) -> Iterator[Path]:
+    """Yield all files below a folder, also below linked folders; a link to a parent is not followed."""
+    real = os.path.realpath(folder)
+    above = {real, *map(str, Path(real).parents)}
+    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+        if not entry.is_dir():
+            yield Path(entry.path)
+        elif not entry.is_symlink() or os.path.realpath(entry.path) not in above:
+            yield from walk_files(entry.path)
 
 
 def find_files(source: str | Path) -> list[tuple[Path, Path]]:
@@ -32,7 +44,7 @@ def find_files(source: str | Path) -> list[tuple[Path, Path]]:
     if path.is_file():
         return [(path, path.parent)]
     if path.is_dir():
-        root, matches = path, list(path.rglob('*'))
+        root, matches = path, list(walk_files(path))
     elif glob.has_magic(str(source)):
         fixed = next(i for i, part in enumerate(path.parts) if glob.has_magic(part))
         root, matches = (

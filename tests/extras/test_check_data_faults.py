@@ -121,6 +121,24 @@ def test_16_bit_masks_of_labels_in_range_are_read(make_root):
     assert check(root).faults == {}
 
 
+def test_palettes_that_differ_are_a_fault(make_root):
+    root = make_root('a', 'b')
+    black, red, green = (0, 0, 0), (255, 0, 0), (0, 255, 0)
+    for name, palette in (('a', (black, red, green)), ('b', (black, green, red))):
+        picture = Image.fromarray((LABELS % 3).astype(np.uint8), 'P')
+        picture.putpalette([*sum(palette, ()), *[7] * 759])
+        picture.save(root / f'annotations/{name}.png')
+    options = {'metainfo': {'classes': tuple('xyz')}}
+    (why,) = check(root, **options).faults['palettes differ']
+    assert 'index 1 is the colour 255,0,0' in why
+    assert '0,255,0 in' in why
+    for name in 'ab':  # unused entries may differ
+        picture = Image.fromarray((LABELS % 3).astype(np.uint8), 'P')
+        picture.putpalette([*black, *red, *green, *[ord(name)] * 759])
+        picture.save(root / f'annotations/{name}.png')
+    assert check(root, **options).faults == {}
+
+
 def test_unlabelled_masks_are_notes_or_by_config_faults(make_root):
     root = make_root('a', 'b')
     mask(root, 'b', np.full((21, 34), 255, np.uint8))

@@ -60,6 +60,61 @@ def test_annotations_are_found_by_name_and_common_end(photos, end: str) -> None:
     assert pairs.notes == ['skipped 1 images without annotation, such as alone.jpg']
 
 
+@pytest.mark.parametrize(
+    ('image_end', 'mask_end'), [('_img.jpg', '_gt.png'), ('_leftImg8bit.png', '_gtFine_labelIds.png')]
+)
+def test_images_and_masks_may_have_two_endings(tmp_path: Path, image_end: str, mask_end: str) -> None:
+    for folder, end in (('i/city', image_end), ('m/city', mask_end)):
+        (tmp_path / folder).mkdir(parents=True)
+        for name in ('a_0', 'a_1', 'b_0'):
+            cv2.imwrite(str(tmp_path / folder / f'{name}{end}'), LABELS)
+    (tmp_path / 'm' / 'city' / 'a_0_gtFine_polygons.json').write_text('{}')
+    pairs = pair(tmp_path / 'i', tmp_path / 'm')
+    names = ('city/a_0', 'city/a_1', 'city/b_0')
+    assert pairs.found == [(f'{name}{image_end}', f'{name}{mask_end}') for name in names]
+    assert (pairs.image_suffix, pairs.mask_end) == (image_end, mask_end)
+    assert pairs.notes == ['1 annotations are not used, such as city/a_0_gtFine_polygons.json']
+    for name in names:
+        cv2.imwrite(str(tmp_path / 'm' / f'{name}_gtFine_color.png'), LABELS)
+    if mask_end == '_gtFine_labelIds.png':
+        with pytest.raises(ValueError, match='equally many annotations end in _gtFine_color.png and in _gtF'):
+            pair(tmp_path / 'i', tmp_path / 'm')
+    chosen = pair(tmp_path / 'i', tmp_path / 'm', image_end, '_gtFine_color.png')
+    assert chosen.found[0] == (f'city/a_0{image_end}', 'city/a_0_gtFine_color.png')
+
+
+@pytest.mark.parametrize('ends', [('.png', '_mask.png'), ('.tif', '.png'), ('_rgb.png', '_label.png')])
+def test_images_and_masks_may_share_a_folder(tmp_path: Path, ends: tuple[str, str]) -> None:
+    for end in ends:
+        for name in ('1', '10', '2'):
+            cv2.imwrite(str(tmp_path / f'{name}{end}'), LABELS)
+    expected = [(f'{name}{ends[0]}', f'{name}{ends[1]}') for name in ('1', '10', '2')]
+    assert pair(tmp_path, tmp_path, *ends).found == expected
+    if ends[1] == '_mask.png':
+        assert pair(tmp_path, tmp_path).found == expected
+    else:
+        with pytest.raises(ValueError, match='give the endings of both with --img-suffix'):
+            pair(tmp_path, tmp_path)
+    assert pair(tmp_path, tmp_path, seg_map_suffix=ends[1]).found == expected
+
+
+def test_linked_folders_are_followed(photos, tmp_path: Path) -> None:
+    images, folder = photos(masks(LABELS), 'a', 'b')
+    for one in (images, folder):
+        (tmp_path / 'linked' / one.name).mkdir(parents=True)
+        (tmp_path / 'linked' / one.name / 'seq').symlink_to(one)
+        (one / 'loop').symlink_to(one)
+    pairs = pair(tmp_path / 'linked' / 'images', tmp_path / 'linked' / 'masks')
+    assert [image for image, _ in pairs.found] == ['seq/a.jpg', 'seq/b.jpg']
+
+
+def test_names_in_two_unicode_forms_are_told(photos) -> None:
+    images, folder = photos(masks(LABELS), 'u\u0308ber', 'b')
+    (folder / 'u\u0308ber.png').rename(folder / '\u00fcber.png')
+    (note, _) = pair(images, folder).notes
+    assert r"(the names 'u\u0308ber.jpg' and '\xfcber.png' are written differently)" in note
+
+
 def test_jpeg_masks_are_refused(photos) -> None:
     images, folder = photos(masks(LABELS), 'a', end='.jpg')
     with pytest.raises(ValueError, match='JPEG files cannot be masks, .* save them as PNG'):

@@ -5,6 +5,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from dpt.config.check import check_config
 from dpt.config.load import load_config
@@ -66,6 +67,26 @@ def test_index_and_colour_masks_give_the_same_labels(tool_main, raw: Path, capsy
     assert tool_main(TOOL)(raw / 'images', raw / 'colours', *where) == 1
     assert 'exists: use another folder, or --overwrite' in capsys.readouterr().err
     assert tool_main(TOOL)(raw / 'images', raw / 'colours', *where, '--ignore', '0,0,0', '--overwrite') == 0
+
+
+def test_palettes_in_another_order_are_read_by_colour(tool_main, raw: Path, capsys) -> None:
+    out, colours = raw.parent, CamVidDataset.METAINFO['palette']
+    (raw / 'palettes').mkdir()
+    for turn, file in enumerate(sorted((raw / 'masks').iterdir())):
+        labels = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
+        order = np.roll(np.arange(11), turn % 3)  # old index of each new one
+        picture = Image.fromarray(np.append(np.argsort(order), [255] * 245).astype(np.uint8)[labels], 'P')
+        flat = [value for index in order for value in colours[index]]
+        picture.putpalette([*flat, *[0] * (768 - len(flat))])
+        picture.save(raw / 'palettes' / file.name)
+    where = ('--out', out / 'pal', '--config', out / 'pal.py', '--classes', raw / 'label_colors.txt')
+    assert tool_main(TOOL)(raw / 'images', raw / 'palettes', *where, '--ignore', '0,0,0') == 0
+    assert 'palettes differ, so the colours are the classes: index 0 is' in capsys.readouterr().out
+    labels = labels_of(out / 'pal.py')
+    assert len(labels) == 10
+    for name, found in labels.items():
+        file = raw / 'masks' / f'{Path(name).stem}.png'
+        assert (found == cv2.imread(str(file), cv2.IMREAD_UNCHANGED)).all()
 
 
 def test_settings_by_class_follow_the_new_classes(

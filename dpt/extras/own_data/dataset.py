@@ -224,7 +224,7 @@ def write_dataset(
             def convert(pair: tuple[str, str]) -> None:
                 image, annotation = pair
                 labels = reader.read(pairs.masks / annotation, _image_size(pairs.images / image))
-                target = stem(image) if pairs.image_suffix else image
+                target = image.removesuffix(pairs.image_suffix)
                 write_labels(folder / MASKS / f'{target}.png', apply_table(labels, proposal.table))
 
             with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
