@@ -39,6 +39,7 @@ from dpt.extras.own_data.annotations import (
 from dpt.extras.own_data.classes import Proposal, propose, read_classes
 from dpt.extras.own_data.config import config_text
 from dpt.extras.own_data.dataset import (
+    REMOVE_ORIENTATION,
     Survey,
     check_target,
     reads_in_place,
@@ -200,6 +201,12 @@ def main() -> None:
             pairs.notes.append(f'palettes differ, so the colours are the classes: {difference}')
             found = survey(pairs, reader, args.workers, progress(errors, 'reading', len(pairs.found)))
         drop_bad(pairs, found, args.skip_bad)
+        if found.rotated:
+            image, orientation = next(iter(sorted(found.rotated.items())))
+            pairs.notes.append(
+                f'{len(found.rotated)} images have an EXIF orientation, such as {image} ({orientation}), and '
+                f'are rotated on loading, as in viewers; {REMOVE_ORIENTATION}'
+            )
         proposal = propose(found.pixels, reader, wanted, args.ignore)
         lists = split([image for image, _ in pairs.found], args.val_share, args.seed)
         show(pairs, reader, found, proposal, lists)

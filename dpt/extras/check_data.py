@@ -21,7 +21,7 @@ from dpt.datasets.ade20k import ADE20KDataset
 from dpt.datasets.bad_sample import FILE_ERRORS, name_sample, read_file
 from dpt.datasets.labels import is_unlabelled
 from dpt.datasets.segmentation import BaseSegDataset
-from dpt.datasets.transforms.loading import label_table
+from dpt.datasets.transforms.loading import DARK, explain_dark, is_16_bit, label_table
 from dpt.extras.ade20k import compare_with_release
 from dpt.extras.files import IMAGE_SUFFIXES, walk_files
 from dpt.extras.own_data.annotations import Colour, differing_palettes, palette_of
@@ -43,6 +43,7 @@ class Record:
         image: Path of the image.
         size: (height, width); None if the image cannot be read.
         mode: Format and mode of the image according to Pillow; empty if unknown.
+        highest: Highest value of a 16-bit image after loading; None for other images.
         counts: Number of pixels of each label in the mask file.
         colours: RGB colour of each of these labels, if the mask has a palette.
         faults: Kind and message of each fault that makes this a bad sample.
@@ -52,6 +53,7 @@ class Record:
     image: str
     size: tuple[int, int] | None = None
     mode: str = ''
+    highest: int | None = None
     counts: dict[int, int] = field(default_factory=dict)
     colours: dict[int, Colour] = field(default_factory=dict)
     faults: list[tuple[str, str]] = field(default_factory=list)
@@ -67,6 +69,7 @@ class Contents:
         dataset: The data set; None if its folders could not be listed.
         sizes: (height, width) by image; None for an image that cannot be read.
         modes: Number of images by format and mode.
+        highest: Highest value of each 16-bit image after loading.
         pixels: Number of pixels of each label on disk.
         images: Number of images that contain each label.
         colours: RGB colour of each label in each mask that has a palette, by image.
@@ -78,6 +81,7 @@ class Contents:
     dataset: BaseSegDataset | None = None
     sizes: dict[str, tuple[int, int] | None] = field(default_factory=dict)
     modes: Counter = field(default_factory=Counter)
+    highest: dict[str, int] = field(default_factory=dict)
     pixels: Counter = field(default_factory=Counter)
     images: Counter = field(default_factory=Counter)
     colours: dict[str, dict[int, Colour]] = field(default_factory=dict)
@@ -88,6 +92,8 @@ class Contents:
         """Add the result of a sample."""
         self.sizes[record.image] = record.size
         self.modes.update([record.mode] if record.mode else [])
+        if record.highest is not None:
+            self.highest[record.image] = record.highest
         self.pixels.update(record.counts)
         self.images.update(record.counts.keys())
         if record.colours:
@@ -221,10 +227,14 @@ class Inspector:
     def _read_image(self, sample: dict, record: Record) -> None:
         path = sample['img_path']
         content = read_file(path, 'image', self.image_step.backend_args)
-        record.size = sample['ori_shape'] = self.image_step.decode(content, path).shape[:2]
+        decoded = self.image_step.decode(content, path)
+        record.size = sample['ori_shape'] = decoded.shape[:2]
+        if is_16_bit(content):
+            record.highest = int(decoded.max())
         with Image.open(io.BytesIO(content)) as image:
-            record.mode = f'{image.format} {image.mode}'
-            orientation = image.getexif().get(ORIENTATION)
+            bits = '' if record.highest is None else ' (16 bits)'
+            record.mode = f'{image.format} {image.mode}{bits}'
+            orientation = orientation_of(image)
         if orientation not in UPRIGHT:
             message = f'{path} has the EXIF orientation {orientation} and is rotated on loading'
             record.notes.append(('EXIF orientation', message))
@@ -238,6 +248,14 @@ class Inspector:
         trained = self.mask_step.place(labels, sample)['gt_seg_map']
         if is_unlabelled(trained, sample['ignore_index']):
             record.notes.append(('no labelled pixel', f'mask {path} has no labelled pixel'))
+
+
+def orientation_of(image: Image.Image) -> int | None:
+    """Return the EXIF orientation of an image, or None if it has none, or none that can be read."""
+    try:
+        return image.getexif().get(ORIENTATION)
+    except Exception:  # Pillow raises many types for damaged EXIF data, which loading ignores
+        return None
 
 
 def count_labels(labels: np.ndarray) -> dict[int, int]:
@@ -301,6 +319,9 @@ def _judge(contents: Contents, dataset: BaseSegDataset, training: bool) -> None:
         why = suspect_reduce_zero_label(contents, dataset)
         if why:
             contents.fault('reduce_zero_label', why)
+    if contents.highest and max(contents.highest.values()) < DARK:
+        path, highest = max(contents.highest.items(), key=lambda item: item[1])
+        contents.fault('16-bit images too dark', explain_dark(path, highest))
     if difference := differing_palettes(contents.colours):
         contents.fault(
             'palettes differ',

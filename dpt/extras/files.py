@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 
 from dpt.checkpoints.write import write_whole
+from dpt.datasets.segmentation import IMAGE_SUFFIXES
 
-IMAGE_SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.ppm', '.tif', '.tiff', '.webp')
 VIDEO_SUFFIXES = ('.avi', '.m4v', '.mkv', '.mov', '.mp4', '.mpeg', '.mpg', '.webm', '.wmv')
 PICTURE_SUFFIXES = ('.png', '.jpg', '.jpeg', '.webp')
 """Suffixes that :func:`write_picture` supports."""

@@ -96,7 +96,7 @@ def test_workers_find_the_same_in_a_sound_data_set(make_root):
 def test_image_modes_are_counted(make_root, mode):
     root = make_root('a', 'b')
     if mode == '16-bit':
-        jpeg(root, 'b', Image.fromarray(np.zeros((21, 34), np.uint16)), format='PNG')
+        jpeg(root, 'b', Image.fromarray(np.full((21, 34), 60000, np.uint16)), format='PNG')
     else:
         jpeg(root, 'b', GREY.convert(mode), format='PNG' if mode == 'RGBA' else 'JPEG')
     found = check(root)
@@ -113,6 +113,23 @@ def test_exif_orientation_is_a_note(make_root):
     assert list(found.faults) == ['sizes differ']
     mask(root, 'b', np.zeros((34, 21), np.uint8))
     assert check(root).faults == {}
+
+
+@pytest.mark.parametrize('suffix', ['png', 'tif', 'pgm'])
+def test_12_bit_images_in_16_bits_are_a_fault(make_root, suffix):
+    root = make_root('a', 'b')
+    for name in 'ab':
+        (root / f'images/{name}.jpg').unlink()
+        picture = (np.arange(21 * 34).reshape(21, 34) * 5).astype(np.uint16)
+        assert cv2.imwrite(str(root / f'images/{name}.{suffix}'), picture)
+    found = check(root, img_suffix=f'.{suffix}')
+    (why,) = found.faults['16-bit images too dark']
+    assert '16 bits per channel' in why
+    assert 'are 0 to 13 of 255' in why
+    assert '(16 bits)' in render(found)
+    for name in 'ab':
+        assert cv2.imwrite(str(root / f'images/{name}.{suffix}'), picture * 16)
+    assert check(root, img_suffix=f'.{suffix}').faults == {}
 
 
 def test_16_bit_masks_of_labels_in_range_are_read(make_root):

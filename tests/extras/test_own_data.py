@@ -9,7 +9,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dpt.extras.own_data.annotations import LabelmeReader, image_reader, pair, read_coco
+from dpt.extras.own_data.annotations import (
+    IndexReader,
+    LabelmeReader,
+    Reader,
+    image_reader,
+    pair,
+    read_coco,
+)
 from dpt.extras.own_data.classes import propose, read_classes
 from dpt.extras.own_data.config import path_from
 from dpt.extras.own_data.dataset import (
@@ -149,6 +156,64 @@ def test_an_ignored_label_0_becomes_reduce_zero_label(photos) -> None:
     assert (proposal.classes, proposal.table[1]) == (['road', 'car'], 0)
     assert proposal.in_place
     assert proposal.reduce_zero_label
+
+
+def labels(*present: int) -> tuple[dict[int, int], Reader]:
+    return dict.fromkeys(present, 9), IndexReader('index masks', True)
+
+
+def test_names_of_a_longer_list_go_by_label_value() -> None:
+    names = read_classes('a,b,c,d')
+
+    def named(*present: int, ignore: list[str] | None = None) -> dict[int, str]:
+        proposal = propose(*labels(*present), names, ignore)
+        assert proposal.classes == ['a', 'b', 'c', 'd']
+        named = {number: proposal.table[number] for number in present if str(number) not in (ignore or ())}
+        return {number: proposal.classes[label] for number, label in named.items()}
+
+    assert named(1, 2, 4) == {1: 'a', 2: 'b', 4: 'd'}
+    assert propose(*labels(1, 2, 4), names).reduce_zero_label
+    assert propose(*labels(1, 2, 4), names).notes[-1] == 'classes without pixels: c'
+    assert named(0, 1, 3) == {0: 'a', 1: 'b', 3: 'd'}
+    assert named(0, 10, 20, 30) == {0: 'a', 10: 'b', 20: 'c', 30: 'd'}
+    with pytest.raises(ValueError, match='which may count from 0 or from 1: pass --ignore 255'):
+        named(1, 2, 3)
+    assert named(1, 2, 3, ignore=['255']) == {1: 'b', 2: 'c', 3: 'd'}
+    assert named(1, 2, 3, ignore=['0', '255']) == {1: 'a', 2: 'b', 3: 'c'}
+    with pytest.raises(ValueError, match=r'4 names for 4 classes .*: 0; 1; 2; 4; name all, or pass'):
+        named(0, 1, 2, 4)  # 0 means 'no label', and d is 4, not 3
+    assert named(0, 1, 2, 4, ignore=['0']) == {1: 'a', 2: 'b', 4: 'd'}
+
+
+@pytest.mark.parametrize(
+    'content',
+    [
+        b'\xef\xbb\xbfroad 128 64 128\r\nsky,0,0,142\r\n\r\n',
+        'name,r,g,b\nroad,128,64,128\nsky,0,0,142\n'.encode('utf-16'),
+        b'# names\n#804080 road\nsky #00008E\n \n',
+    ],
+)
+def test_class_files_are_read_in_every_form(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / 'labels.txt').write_bytes(content)
+    assert read_classes(str(tmp_path / 'labels.txt')) == [('road', (128, 64, 128)), ('sky', (0, 0, 142))]
+    (tmp_path / 'labels.txt').write_bytes(b'caf\xe9\n')
+    with pytest.raises(ValueError, match=r'labels.txt is not text: .* save it as UTF-8'):
+        read_classes(str(tmp_path / 'labels.txt'))
+
+
+@pytest.mark.parametrize('suffix', ['jpg', 'tif'])
+def test_exif_orientation_counts_for_the_size(photos, suffix: str) -> None:
+    images, folder = photos(masks(LABELS))
+    tags = Image.Exif()
+    tags[274] = 6
+    for name in 'ab':
+        (images / f'{name}.jpg').unlink()
+        Image.new('RGB', (3, 4)).save(images / f'{name}.{suffix}', exif=tags)
+    Image.new('L', (3, 4)).save(folder / 'b.png')
+    _, _, found = look(images, folder)
+    assert found.sizes == {f'a.{suffix}': (3, 4)}
+    assert found.rotated == {f'a.{suffix}': 6, f'b.{suffix}': 6}
+    assert 'if the masks were drawn on the stored pixels, remove the orientation' in str(found.problems)
 
 
 def test_labels_with_gaps_are_converted(photos) -> None:

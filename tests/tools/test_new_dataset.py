@@ -89,6 +89,33 @@ def test_palettes_in_another_order_are_read_by_colour(tool_main, raw: Path, caps
         assert (found == cv2.imread(str(file), cv2.IMREAD_UNCHANGED)).all()
 
 
+def test_rotated_images_are_noted(tool_main, tmp_path: Path, capsys) -> None:
+    tags = Image.Exif()
+    tags[274] = 3
+    for folder in ('i', 'm'):
+        (tmp_path / folder).mkdir()
+    for name in ('a', 'b'):
+        Image.new('RGB', (8, 6)).save(tmp_path / 'i' / f'{name}.jpg', exif=tags)
+        labels = (np.arange(48).reshape(6, 8) % 2).astype(np.uint8)
+        Image.fromarray(labels).save(tmp_path / 'm' / f'{name}.png')
+    assert tool_main(TOOL)(tmp_path / 'i', tmp_path / 'm', '--name', 'x', '--dry-run') == 0
+    printed = capsys.readouterr().out
+    assert 'note: 2 images have an EXIF orientation, such as a.jpg (3), and are rotated' in printed
+
+
+def test_two_endings_are_read_in_place(tool_main, tmp_path: Path) -> None:
+    for folder in ('i', 'm'):
+        (tmp_path / folder / 'city').mkdir(parents=True)
+    for number in range(4):
+        labels = (np.arange(48).reshape(6, 8) % (number + 2)).astype(np.uint8)
+        cv2.imwrite(str(tmp_path / f'i/city/a_{number}_leftImg8bit.png'), labels)
+        cv2.imwrite(str(tmp_path / f'm/city/a_{number}_gtFine_labelIds.png'), labels)
+    where = ('--out', tmp_path / 'out', '--config', tmp_path / 'two.py')
+    assert tool_main(TOOL)(tmp_path / 'i', tmp_path / 'm', *where) == 0
+    found = labels_of(tmp_path / 'two.py')
+    assert [labels.max() for _, labels in sorted(found.items())] == [1, 2, 3, 4]
+
+
 def test_settings_by_class_follow_the_new_classes(
     tool_main, raw: Path, repository: Path, monkeypatch
 ) -> None:

@@ -337,7 +337,7 @@ def image_reader(path: Path) -> Reader:
 
 def _load_json(path: Path) -> dict:
     try:
-        content = json.loads(path.read_text(encoding='utf-8'))
+        content = json.loads(path.read_text(encoding='utf-8-sig'))
     except (OSError, ValueError) as error:
         raise BadSampleError(f'annotation {path} is not JSON: {error}', 'annotation damaged') from error
     if not isinstance(content, dict):
