@@ -107,8 +107,16 @@ def open_annotations(args: argparse.Namespace) -> tuple[Pairs, Reader]:
     if args.masks.is_file():
         return read_coco(args.images, args.masks)
     pairs = pair(args.images, args.masks, args.img_suffix, args.seg_map_suffix)
-    first = pairs.masks / pairs.found[0][1]
-    return pairs, LabelmeReader.scan(pairs) if first.suffix.lower() == '.json' else image_reader(first)
+    masks = [pairs.masks / mask for _, mask in pairs.found]
+    if masks[0].suffix.lower() == '.json':
+        return pairs, LabelmeReader.scan(pairs)
+    for mask in masks if args.skip_bad else masks[:1]:
+        try:
+            return pairs, image_reader(mask)
+        except ValueError:
+            if not args.skip_bad:
+                raise
+    return pairs, image_reader(masks[0])
 
 
 def palettes_differ(pairs: Pairs, found: Survey) -> str | None:

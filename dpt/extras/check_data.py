@@ -3,10 +3,12 @@
 import io
 import multiprocessing
 import os
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from PIL import Image
 
 from dpt.config.walk import transforms_of
 from dpt.datasets.ade20k import ADE20KDataset
-from dpt.datasets.bad_sample import FILE_ERRORS, name_sample, read_file
+from dpt.datasets.bad_sample import DECODER_ERRORS, FILE_ERRORS, BadSampleError, name_sample, read_file
 from dpt.datasets.labels import is_unlabelled
 from dpt.datasets.segmentation import BaseSegDataset
 from dpt.datasets.transforms.loading import DARK, explain_dark, is_16_bit, label_table
@@ -231,7 +233,8 @@ class Inspector:
         record.size = sample['ori_shape'] = decoded.shape[:2]
         if is_16_bit(content):
             record.highest = int(decoded.max())
-        with Image.open(io.BytesIO(content)) as image:
+        orientation = None
+        with suppress(BadSampleError), open_image(io.BytesIO(content), path) as image:  # OpenCV has read it
             bits = '' if record.highest is None else ' (16 bits)'
             record.mode = f'{image.format} {image.mode}{bits}'
             orientation = orientation_of(image)
@@ -248,6 +251,16 @@ class Inspector:
         trained = self.mask_step.place(labels, sample)['gt_seg_map']
         if is_unlabelled(trained, sample['ignore_index']):
             record.notes.append(('no labelled pixel', f'mask {path} has no labelled pixel'))
+
+
+def open_image(file: Path | io.BytesIO, name: Path | str) -> Image.Image:
+    """Open an image with Pillow; raise BadSampleError if it is damaged or larger than Pillow allows."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore', Image.DecompressionBombWarning)
+            return Image.open(file)
+    except DECODER_ERRORS as error:
+        raise BadSampleError(f'image {name} cannot be read: {error}', 'image damaged') from error
 
 
 def orientation_of(image: Image.Image) -> int | None:

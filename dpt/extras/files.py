@@ -54,7 +54,7 @@ def find_files(source: str | Path) -> list[tuple[Path, Path]]:
     else:
         raise FileNotFoundError(f'{source} does not exist')
     suffixes = (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES)
-    found = [match for match in sorted(matches) if match.suffix.lower() in suffixes and match.is_file()]
+    found = [match for match in sorted(matches) if match.suffix.lower() in suffixes and not match.is_dir()]
     found = [match for match in found if not match.name.startswith('.')]
     if not found:
         raise FileNotFoundError(f'{source}: no images or videos found (looked for {" ".join(suffixes)})')
@@ -80,7 +80,10 @@ def write_labels(path: Path, labels: np.ndarray) -> None:
 
 def write_picture(path: str | Path, picture: np.ndarray) -> None:
     """Write an RGB picture, uint8 of shape HxWx3, atomically in the format of the suffix."""
-    _, content = cv2.imencode(Path(path).suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+    done, content = cv2.imencode(Path(path).suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+    if not done:
+        height, width = picture.shape[:2]
+        raise ValueError(f'{path}: a picture of {height}x{width} cannot be written in this format; use .png')
     write_whole(content.tobytes(), Path(path))
 
 

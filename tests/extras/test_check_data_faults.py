@@ -115,6 +115,18 @@ def test_exif_orientation_is_a_note(make_root):
     assert check(root).faults == {}
 
 
+def test_files_too_large_for_pillow_are_faults(make_root, monkeypatch):
+    root = make_root('a', 'b', 'c')
+    monkeypatch.setattr('PIL.Image.MAX_IMAGE_PIXELS', 800)
+    Image.new('P', (60, 60)).save(root / 'annotations/a.png')
+    jpeg(root, 'b', Image.new('L', (60, 60)))
+    mask(root, 'b', np.zeros((60, 60), np.uint8))
+    found = check(root, name='val_dataloader')
+    assert 'a.png cannot be read: Image size (3600 pixels)' in found.faults['mask damaged'][0]
+    assert list(found.faults) == ['mask damaged']  # OpenCV, which training uses, reads the image of b
+    assert len(found.sizes) == 3
+
+
 @pytest.mark.parametrize('suffix', ['png', 'tif', 'pgm'])
 def test_12_bit_images_in_16_bits_are_a_fault(make_root, suffix):
     root = make_root('a', 'b')

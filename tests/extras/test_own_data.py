@@ -1,5 +1,7 @@
 """A user's folders become a data set: pairing, kinds of annotation, classes, split, files."""
 
+import base64
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -338,10 +340,22 @@ def test_labelme_polygons_are_painted_in_order(photos) -> None:
     assert reader.read(folder / 'a.json', (3, 4)).tolist() == [[2, 2, 1, 1]] * 3
     proposal = propose(survey(pairs, reader, 1).pixels, reader)
     assert proposal.classes == ['door', 'wall']  # nothing is uncovered
-    assert 'skipped 2 shapes without area' in pairs.notes[0]
+    assert pairs.notes == ['skipped 2 shapes that are not areas: 2 line']
     (folder / 'b.json').write_text('{}')
-    with pytest.raises(ValueError, match=r"b.json has no 'shapes'"):
-        LabelmeReader.scan(pairs)
+    assert "b.json has no 'shapes'" in survey(pairs, LabelmeReader.scan(pairs), 1).problems['b.jpg']
+
+
+def test_labelme_masks_are_painted(photos) -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(np.array([[True, False], [True, True]])).save(buffer, 'PNG')
+    shape = dict(label='x', points=[[1, 1], [2, 2]], shape_type='mask')
+    shape['mask'] = base64.b64encode(buffer.getvalue()).decode()
+    images, folder = photos(lambda path: path.write_text(json.dumps(dict(shapes=[shape]))), end='.json')
+    reader = LabelmeReader.scan(pair(images, folder))
+    assert reader.read(folder / 'a.json', (3, 4)).tolist() == [[0] * 4, [0, 1, 0, 0], [0, 1, 1, 0]]
+    (folder / 'b.json').write_text(json.dumps(dict(shapes=[dict(shape, mask='junk'), dict(shape, points=1)])))
+    pairs = pair(images, folder)
+    assert 'b.json: the shape x cannot be drawn' in survey(pairs, reader, 1).problems['b.jpg']
 
 
 def test_coco_polygons_and_run_lengths_are_painted(photos, tmp_path: Path) -> None:

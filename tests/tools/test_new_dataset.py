@@ -103,6 +103,25 @@ def test_rotated_images_are_noted(tool_main, tmp_path: Path, capsys) -> None:
     assert 'note: 2 images have an EXIF orientation, such as a.jpg (3), and are rotated' in printed
 
 
+def test_bad_files_are_skipped_and_named(tool_main, tmp_path: Path, capsys, monkeypatch) -> None:
+    for folder in ('i', 'm'):
+        (tmp_path / folder).mkdir()
+        for name in 'abcde':
+            labels = (np.arange(48).reshape(6, 8) % 3).astype(np.uint8)
+            Image.fromarray(labels).save(tmp_path / folder / f'{name}.png')
+    monkeypatch.setattr('PIL.Image.MAX_IMAGE_PIXELS', 1000)
+    Image.new('P', (60, 60)).save(tmp_path / 'm' / 'b.png')
+    (tmp_path / 'm' / 'a.png').write_bytes(b'')
+    (tmp_path / 'i' / 'c.png').write_bytes((tmp_path / 'i' / 'c.png').read_bytes()[:20])
+    arguments = (tmp_path / 'i', tmp_path / 'm', '--name', 'x', '--dry-run')
+    assert tool_main(TOOL)(*arguments) == 1
+    assert 'a.png is damaged or not an image' in capsys.readouterr().err
+    assert tool_main(TOOL)(*arguments, '--skip-bad') == 0
+    printed = capsys.readouterr().out
+    assert '3 of 5 images cannot be used and are skipped' in printed
+    assert all(name in printed for name in ('a.png is empty', 'b.png cannot be read', 'c.png cannot be read'))
+
+
 def test_two_endings_are_read_in_place(tool_main, tmp_path: Path) -> None:
     for folder in ('i', 'm'):
         (tmp_path / folder / 'city').mkdir(parents=True)

@@ -12,7 +12,7 @@ from mmcv.transforms import BaseTransform
 from mmengine.logging import print_log
 from PIL import Image
 
-from dpt.datasets.bad_sample import BadSampleError, read_file
+from dpt.datasets.bad_sample import DECODER_ERRORS, BadSampleError, read_file
 from dpt.datasets.labels import check_labels
 from dpt.registry import TRANSFORMS
 from dpt.structures import IGNORE_INDEX
@@ -122,8 +122,8 @@ class LoadImageFromFile(BaseTransform):
             image = mmcv.imfrombytes(content, flag=self.color_type, backend=self.imdecode_backend)
             if content.startswith(_MAY_MOVE) and _frames(content) > 1:
                 raise BadSampleError(f'image {path} is an animation, not an image', 'image animated')
-        except (cv2.error, OSError, SyntaxError) as error:
-            reason = str(error)
+        except DECODER_ERRORS as error:
+            reason = ' '.join(str(error).split()) or reason
         if image is None:
             raise BadSampleError(f'image {path} cannot be read: {reason}', 'image damaged')
         tell_dark(image, content, path)
@@ -248,8 +248,8 @@ class LoadAnnotations(BaseTransform):
         labels, reason = None, 'the file is damaged or not an image'
         try:
             labels = _decode(content, self.imdecode_backend)
-        except (OSError, SyntaxError, ValueError, cv2.error) as error:
-            reason = str(error)
+        except (*DECODER_ERRORS, ValueError) as error:
+            reason = ' '.join(str(error).split()) or reason
         if labels is None:
             raise BadSampleError(f'mask {path} cannot be read: {reason}', 'mask damaged')
         return _narrow(_one_channel(labels, path), path)

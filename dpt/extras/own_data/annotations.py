@@ -1,9 +1,12 @@
 """Match a user's images with their annotations, and read annotations of any kind as one integer per pixel."""
 
+import base64
+import io
 import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,7 +14,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw
 
-from dpt.datasets.bad_sample import BadSampleError
+from dpt.datasets.bad_sample import DECODER_ERRORS, BadSampleError
 from dpt.datasets.text import written_alike
 from dpt.datasets.transforms import LoadAnnotations
 from dpt.extras.files import IMAGE_SUFFIXES, walk_files
@@ -20,8 +23,8 @@ LOSSLESS = ('.png', '.bmp', '.tif', '.tiff')
 INDEX_MODES = ('1', 'L', 'I', 'I;16', 'P')
 COLOUR_MODES = ('RGB', 'RGBA')
 BACKGROUND = 'background'
-AREAS = ('polygon', 'rectangle', 'circle')
-"""labelme shapes that cover an area; lines and points are ignored."""
+AREAS = ('polygon', 'rectangle', 'circle', 'mask')
+"""labelme shapes that cover an area; others, such as lines and points, are skipped."""
 
 _IMAGE_END = re.compile(r'[^a-z]?(im|img|image|rgb|photo|picture)\.\w+', re.IGNORECASE)
 
@@ -275,7 +278,7 @@ def palette_of(path: Path | str) -> dict[int, Colour]:
     try:
         with Image.open(path) as image:
             flat = (image.getpalette() or []) if image.mode == 'P' else []
-    except (OSError, Image.DecompressionBombError):
+    except DECODER_ERRORS:
         return {}
     return dict(enumerate(zip(*(flat[i::3] for i in range(3)), strict=False)))
 
@@ -322,7 +325,7 @@ def image_reader(path: Path) -> Reader:
     try:
         with Image.open(path) as image:
             mode, kind = image.mode, image.format
-    except OSError as error:
+    except DECODER_ERRORS as error:
         raise ValueError(f'mask {path} is damaged or not an image: {error}') from error
     if mode == 'P':
         return IndexReader('palette images', True, colours=palette_of(path))
@@ -350,17 +353,17 @@ class LabelmeReader(Reader):
 
     @classmethod
     def scan(cls, pairs: Pairs) -> 'LabelmeReader':
-        """Read the names of the shapes in all files.
-
-        Raises:
-            BadSampleError: If a file is not a labelme file.
-        """
-        files = [pairs.masks / annotation for _, annotation in pairs.found]
-        shapes = [shape for file in files for shape in _shapes(_load_json(file), file)]
+        """Read the names of the shapes in all files that can be read."""
+        shapes: list[dict] = []
+        for _, annotation in pairs.found:
+            with suppress(BadSampleError):  # reported when the file is read
+                shapes += _shapes(_load_json(pairs.masks / annotation), pairs.masks / annotation)
         names = {shape['label'] for shape in shapes} - {BACKGROUND}
-        lines = sum(shape.get('shape_type', 'polygon') not in AREAS for shape in shapes)
-        if lines:
-            pairs.notes.append(f'skipped {lines} shapes without area (lines, points)')
+        kinds = Counter(shape.get('shape_type', 'polygon') for shape in shapes)
+        left = {str(kind): count for kind, count in kinds.items() if kind not in AREAS}
+        if left:
+            listed = ', '.join(f'{count} {kind}' for kind, count in left.items())
+            pairs.notes.append(f'skipped {sum(left.values())} shapes that are not areas: {listed}')
         return cls('labelme polygons', names=dict(enumerate([BACKGROUND, *sorted(names)])))
 
     def read(self, path: Path, size: tuple[int, int]) -> np.ndarray:
@@ -376,7 +379,11 @@ class LabelmeReader(Reader):
         canvas = Image.new('I', (size[1], size[0]), 0)
         draw = ImageDraw.Draw(canvas)
         for shape in _shapes(content, path):
-            _paint(draw, shape, number[shape['label']], path)
+            try:
+                _paint(canvas, draw, shape, number[shape['label']], path)
+            except (TypeError, ValueError, KeyError, OSError) as error:
+                message = f'annotation {path}: the shape {shape["label"]} cannot be drawn: {error}'
+                raise BadSampleError(message, 'annotation damaged') from error
         return np.asarray(canvas, np.int32)
 
 
@@ -389,7 +396,7 @@ def _shapes(content: dict, path: Path) -> list[dict]:
     return shapes
 
 
-def _paint(draw: ImageDraw.ImageDraw, shape: dict, number: int, path: Path) -> None:
+def _paint(canvas: Image.Image, draw: ImageDraw.ImageDraw, shape: dict, number: int, path: Path) -> None:
     points = [(float(x), float(y)) for x, y in shape['points']]
     kind = shape.get('shape_type', 'polygon')
     if kind == 'polygon' and len(points) > 2:
@@ -401,6 +408,9 @@ def _paint(draw: ImageDraw.ImageDraw, shape: dict, number: int, path: Path) -> N
         (x, y), edge = points
         radius = float(np.hypot(edge[0] - x, edge[1] - y))
         draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=number)
+    elif kind == 'mask' and len(points) == 2:  # a PNG of the box
+        with Image.open(io.BytesIO(base64.b64decode(shape['mask']))) as covered:
+            canvas.paste(number, (int(points[0][0]), int(points[0][1])), covered.convert('1'))
     elif kind in AREAS:
         raise BadSampleError(f'annotation {path}: {kind} with {len(points)} points', 'annotation damaged')
 

@@ -13,10 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from dpt.datasets.bad_sample import FILE_ERRORS
-from dpt.extras.check_data import UPRIGHT, count_labels, orientation_of
+from dpt.extras.check_data import UPRIGHT, count_labels, open_image, orientation_of
 from dpt.extras.files import write_labels, write_lines
 from dpt.extras.own_data.annotations import Pairs, Reader, stem
 from dpt.extras.own_data.classes import Proposal
@@ -121,7 +120,7 @@ def survey(pairs: Pairs, reader: Reader, workers: int, track: Track = iter) -> S
 
 def _image_size(path: Path) -> tuple[tuple[int, int], int | None]:
     """Return (height, width) of an image after applying its EXIF orientation, and the orientation."""
-    with Image.open(path) as image:
+    with open_image(path, path) as image:
         width, height = image.size
         orientation = orientation_of(image)
         turned = orientation in TURNED and image.format != 'TIFF'  # where Pillow has applied it
