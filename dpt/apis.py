@@ -338,7 +338,8 @@ class Predictor:
 
         Args:
             images: Iterable of images, such as the frames of a video.
-            on_error: Called with the name of an unreadable image and the error; ``None`` raises the error.
+            on_error: Called with the name of an image that cannot be read, or does not fit into memory, and
+                the error; ``None`` raises the error.
         """
         batch: list[tuple[str, np.ndarray, dict[str, Any]]] = []
         for index, image in enumerate(images):
@@ -346,26 +347,52 @@ class Predictor:
             try:
                 pixels = self.prepare.read(image)
                 prepared = self.prepare(pixels, name)
-            except (OSError, ValueError) as error:
+            except (OSError, ValueError, MemoryError) as error:
                 if on_error is None:
                     raise
                 on_error(name, error)
                 continue
             if batch and batch[0][2]['inputs'].shape != prepared['inputs'].shape:
-                yield from self._results(batch)
+                yield from self._results(batch, on_error)
                 batch = []
             batch.append((name, pixels, prepared))
             if len(batch) == self.batch_size:
-                yield from self._results(batch)
+                yield from self._results(batch, on_error)
                 batch = []
         if batch:
-            yield from self._results(batch)
+            yield from self._results(batch, on_error)
 
-    def _results(self, batch: list[tuple[str, np.ndarray, dict[str, Any]]]) -> Iterator[Segmentation]:
-        samples = predict(self.model, [prepared for _, _, prepared in batch], self.dtype)
+    def _results(
+        self,
+        batch: list[tuple[str, np.ndarray, dict[str, Any]]],
+        on_error: Callable[[str, Exception], None] | None,
+    ) -> Iterator[Segmentation]:
+        try:
+            samples = predict(self.model, [prepared for _, _, prepared in batch], self.dtype)
+        except (RuntimeError, MemoryError) as error:
+            if not _out_of_memory(error) or (len(batch) == 1 and on_error is None):
+                raise
+            reason = str(error).splitlines()[0]
+        else:
+            reason = ''
+        if reason and len(batch) > 1:  # outside of the except clause, which keeps the tensors alive
+            for one in batch:
+                yield from self._results([one], on_error)
+            return
+        if reason and on_error is not None:
+            name, pixels, _ = batch[0]
+            height, width = pixels.shape[:2]
+            on_error(name, ValueError(f'image {name} of {height}x{width} needs too much memory: {reason}'))
+            return
         for (name, pixels, _), sample in zip(batch, samples, strict=True):
             labels = sample.pred_sem_seg.data[0].cpu().numpy()
             yield Segmentation(name, pixels, labels, self.classes, self.palette)
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """Return whether the memory of the device, or of the CPU, does not suffice."""
+    known = isinstance(error, (torch.OutOfMemoryError, MemoryError))
+    return known or "can't allocate memory" in str(error)
 
 
 def config_of(checkpoint: str | Path) -> Config:

@@ -11,7 +11,7 @@ import argparse
 import sys
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
 from pathlib import Path
 
 import cv2
@@ -130,12 +130,15 @@ class Video:
         count = int(self.capture.get(cv2.CAP_PROP_FRAME_COUNT))
         self.frame_count = count if count > 0 and not self.is_webcam else None
 
-    def frames(self, limit: int | None) -> Iterator[np.ndarray]:
-        """Yield up to ``limit`` frames, then close the source."""
+    def frames(self, limit: int | None, failed: Sized = ()) -> Iterator[np.ndarray]:
+        """Yield up to ``limit`` frames, or until ``failed`` is not empty, then close the source."""
         count = 0
-        while limit is None or count < limit:
-            read, frame = self.capture.read()
-            if not read:
+        while (limit is None or count < limit) and not failed:
+            try:
+                read, frame = self.capture.read()
+            except cv2.error:
+                read, frame = False, None
+            if not read or frame is None:
                 break
             yield frame
             count += 1
@@ -149,6 +152,7 @@ class VideoFile:
         self.path, self.fps = path, fps
         self._partial = path.with_name(f'.{path.stem}.{uuid.uuid4().hex}.mp4')
         self._writer: cv2.VideoWriter | None = None
+        self._count = 0
 
     def write(self, rgb: np.ndarray) -> None:
         if self._writer is None:
@@ -159,13 +163,19 @@ class VideoFile:
             if not self._writer.isOpened():
                 raise OSError(f'{self.path} cannot be written as a video')
         self._writer.write(cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
+        self._count += 1
 
     def close(self, *, keep: bool) -> None:
         if self._writer is not None:
             self._writer.release()
-        if keep and self._partial.exists():
-            self._partial.replace(self.path)
-        self._partial.unlink(missing_ok=True)
+        try:
+            if keep and self._writer is not None:
+                written = int(cv2.VideoCapture(str(self._partial)).get(cv2.CAP_PROP_FRAME_COUNT))
+                if written < self._count:  # OpenCV reports neither a full disk nor a refused frame
+                    raise OSError(f'{self.path}: only {written} of {self._count} frames could be written')
+                self._partial.replace(self.path)
+        finally:
+            self._partial.unlink(missing_ok=True)
 
 
 class Job:
@@ -222,10 +232,16 @@ class Job:
         counts = [count for count in (video.frame_count, self.args.max_frames) if count]
         expected = min(counts, default=None)
         bar = self.progress.add_task(video.name, total=expected)
-        results = self.predictor.stream(video.frames(self.args.max_frames))
+        failed: list[Exception] = []
+        results = self.predictor.stream(
+            video.frames(self.args.max_frames, failed), on_error=lambda _, error: failed.append(error)
+        )
         count = self.write_video(results, video, self.names[source], bar)
         self.frames += count
-        if count == 0 or (count < (expected or 0) and not video.is_webcam):
+        if failed:
+            message = f'{video.name} was left at frame {count}: {failed[0]}'
+            self.report(str(source), ValueError(message))
+        elif count == 0 or (count < (expected or 0) and not video.is_webcam):
             of = expected or 'an unknown number of'
             self.report(str(source), ValueError(f'{video.name} ended after {count} of {of} frames'))
         else:

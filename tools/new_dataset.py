@@ -24,10 +24,22 @@ from rich.table import Table
 
 from dpt.cli import one_line_errors
 from dpt.extras.files import write_lines
-from dpt.extras.own_data.annotations import LabelmeReader, Pairs, Reader, image_reader, pair, read_coco
+from dpt.extras.own_data.annotations import (
+    ColourReader,
+    IndexReader,
+    LabelmeReader,
+    Pairs,
+    Reader,
+    differing_palettes,
+    image_reader,
+    pair,
+    palette_of,
+    read_coco,
+)
 from dpt.extras.own_data.classes import Proposal, propose, read_classes
 from dpt.extras.own_data.config import config_text
 from dpt.extras.own_data.dataset import (
+    REMOVE_ORIENTATION,
     Survey,
     check_target,
     reads_in_place,
@@ -52,6 +64,12 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--config', type=Path, help='config to write (default: configs/NAME.py)')
     parser.add_argument(
         '--base', type=Path, default=CONFIGS / 'dpt_vit-s14_364x476_4k_camvid.py', help='config to start from'
+    )
+    parser.add_argument(
+        '--img-suffix', default='', help='ending of the image names, e.g. _img.jpg (default: found)'
+    )
+    parser.add_argument(
+        '--seg-map-suffix', default='', help='ending of the annotation names, e.g. _gt.png (default: found)'
     )
     parser.add_argument(
         '--classes',
@@ -85,12 +103,37 @@ def progress(console: Console, what: str, total: int) -> Callable[[Iterable], It
     return shown
 
 
-def open_annotations(images: Path, masks: Path) -> tuple[Pairs, Reader]:
-    if masks.is_file():
-        return read_coco(images, masks)
-    pairs = pair(images, masks)
-    first = pairs.masks / pairs.found[0][1]
-    return pairs, LabelmeReader.scan(pairs) if first.suffix.lower() == '.json' else image_reader(first)
+def open_annotations(args: argparse.Namespace) -> tuple[Pairs, Reader]:
+    if args.masks.is_file():
+        return read_coco(args.images, args.masks)
+    pairs = pair(args.images, args.masks, args.img_suffix, args.seg_map_suffix)
+    masks = [pairs.masks / mask for _, mask in pairs.found]
+    if masks[0].suffix.lower() == '.json':
+        return pairs, LabelmeReader.scan(pairs)
+    for mask in masks if args.skip_bad else masks[:1]:
+        try:
+            return pairs, image_reader(mask)
+        except ValueError:
+            if not args.skip_bad:
+                raise
+    return pairs, image_reader(masks[0])
+
+
+def palettes_differ(pairs: Pairs, found: Survey) -> str | None:
+    """Return how the palettes of the masks differ, or None; raise a ``ValueError`` if only some have one."""
+    colours, without = {}, ''
+    for image, mask in pairs.found:
+        if image in found.counts:
+            palette, path = palette_of(pairs.masks / mask), str(pairs.masks / mask)
+            colours[path] = {index: palette[index] for index in found.counts[image] if index in palette}
+            without = without or ('' if palette else path)
+    difference = differing_palettes(colours)
+    if difference and without:
+        raise ValueError(
+            f'the palettes of the masks differ ({difference}), and {without} has no palette: save all masks '
+            'as RGB images, or all as grey images of class indices'
+        )
+    return difference
 
 
 def show(pairs: Pairs, reader: Reader, found: Survey, proposal: Proposal, lists: dict) -> None:
@@ -159,9 +202,19 @@ def main() -> None:
                 raise ValueError(f'--config {config} exists: use another --name or --config, or --overwrite')
         wanted = read_classes(args.classes) if args.classes else []
         errors = Console(stderr=True)
-        pairs, reader = open_annotations(args.images, args.masks)
+        pairs, reader = open_annotations(args)
         found = survey(pairs, reader, args.workers, progress(errors, 'reading', len(pairs.found)))
+        if isinstance(reader, IndexReader) and (difference := palettes_differ(pairs, found)):
+            reader = ColourReader('palette images, read as colours')
+            pairs.notes.append(f'palettes differ, so the colours are the classes: {difference}')
+            found = survey(pairs, reader, args.workers, progress(errors, 'reading', len(pairs.found)))
         drop_bad(pairs, found, args.skip_bad)
+        if found.rotated:
+            image, orientation = next(iter(sorted(found.rotated.items())))
+            pairs.notes.append(
+                f'{len(found.rotated)} images have an EXIF orientation, such as {image} ({orientation}), and '
+                f'are rotated on loading, as in viewers; {REMOVE_ORIENTATION}'
+            )
         proposal = propose(found.pixels, reader, wanted, args.ignore)
         lists = split([image for image, _ in pairs.found], args.val_share, args.seed)
         show(pairs, reader, found, proposal, lists)

@@ -179,12 +179,15 @@ def _local_file(path: str | Path) -> Path:
     is_url = str(path).startswith(('http://', 'https://'))
     file = Path(path).expanduser()
     if not is_url and file.is_dir():
-        found = sorted(file.glob(f'*{_INDEX}'))
+        found = sorted(file.glob(f'*{_INDEX}')) or sorted(
+            one for one in file.iterdir() if _suffix(one.name) and one.is_file()
+        )
         if len(found) == 1:
             return found[0]
         here = ', '.join(one.name for one in found) or 'none'
         raise ValueError(
-            f'{file}: not a file, expected a checkpoint or a folder with one *{_INDEX} (found: {here})'
+            f'{file}: not a file, expected a checkpoint, or a folder with one checkpoint or one *{_INDEX} '
+            f'(found: {here})'
         )
     name = Path(urllib.parse.urlparse(str(path)).path).name if is_url else file.name
     suffix = _suffix(name)

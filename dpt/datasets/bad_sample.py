@@ -1,10 +1,14 @@
 """Errors for samples that cannot be used, and a count of the skipped samples."""
 
+import struct
+import zlib
+
 import cv2
 import numpy as np
 import torch
 from mmengine import fileio
 from mmengine.logging import print_log
+from PIL import Image
 
 
 class BadSampleError(ValueError):
@@ -53,6 +57,12 @@ TOO_NARROW = 'one side would be shorter than one pixel after resizing; remove or
 
 FILE_ERRORS = (BadSampleError, OSError, cv2.error)
 """Exceptions caused by the files of a sample."""
+
+DECODER_ERRORS = (
+    *(OSError, SyntaxError, EOFError, MemoryError, struct.error, zlib.error, cv2.error),
+    Image.DecompressionBombError,
+)
+"""Exceptions with which OpenCV and Pillow refuse a file."""
 
 
 def name_sample(error: Exception, sample: dict) -> BadSampleError:

@@ -1,20 +1,26 @@
 """Base data set of images and masks in folders, with optional split files."""
 
+import logging
 import os.path as osp
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 from mmengine import fileio
 from mmengine.dataset import BaseDataset, Compose
+from mmengine.logging import print_log
 
 from dpt.datasets.bad_sample import FILE_ERRORS, BadSampleCount, name_sample
+from dpt.datasets.text import explain_absent, text_lines
 from dpt.datasets.transforms.geometry import fuse
-from dpt.datasets.transforms.loading import LoadAnnotations
+from dpt.datasets.transforms.loading import LoadAnnotations, LoadImageFromFile
 from dpt.registry import DATASETS, TRANSFORMS
 from dpt.structures import IGNORE_INDEX
 
+IMAGE_SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.ppm', '.tif', '.tiff', '.webp')
 PREFIX_KEYS = ('img_path', 'seg_map_path')
 
 
@@ -32,9 +38,10 @@ class BaseSegDataset(BaseDataset):
             of images; its order is kept. If empty, all images in the folder are used, sorted by name.
         img_suffix: Suffix of images.
         seg_map_suffix: Suffix of masks, which replaces ``img_suffix``.
-        metainfo: ``classes`` (names, or a text file with one name per line) and ``palette`` (RGB, 0 to 255;
-            generated if missing). If the class has ``METAINFO``, ``classes`` may select and reorder its
-            classes; pixels of the other classes become ``ignore_index``.
+        metainfo: ``classes`` (names, or a text file with one name per line) and ``palette`` (RGB from 0 to
+            255, or ``'#RRGGBB'``, or a text file of these; generated if missing). If the class has
+            ``METAINFO``, ``classes`` may select and reorder its classes; pixels of the other classes become
+            ``ignore_index``.
         data_root: Root folder of ``ann_file`` and ``data_prefix``.
         data_prefix: Folders ``img_path`` and ``seg_map_path``; None means ``data_root`` for both. Omit
             ``seg_map_path`` if there are no masks (in test mode).
@@ -102,7 +109,7 @@ class BaseSegDataset(BaseDataset):
         self._cat_ids: dict[int, list[int]] = {}
         super().__init__(
             ann_file=ann_file,
-            metainfo=metainfo,
+            metainfo=self._read_metainfo(metainfo),
             data_root=data_root,
             data_prefix=_known_prefixes(data_prefix),
             indices=indices,
@@ -147,9 +154,19 @@ class BaseSegDataset(BaseDataset):
 
     def full_init(self) -> None:
         """List the samples if ``lazy_init`` postponed it."""
+        starts = not self._fully_initialized
         super().full_init()
+        if starts and not self.test_mode:
+            self._look_at_first()
         if self.max_bad_samples and self._bad_samples is None:
             self._bad_samples = BadSampleCount(len(self), self.max_bad_samples)
+
+    def _look_at_first(self) -> None:
+        """Load the first image once, before workers start, so that a warning about it appears once."""
+        loading = next((one for one in self.pipeline.transforms if isinstance(one, LoadImageFromFile)), None)
+        if loading is not None and len(self):
+            with suppress(*FILE_ERRORS):  # reported when the sample is used
+                loading.transform(self.get_data_info(0))
 
     def prepare_data(self, idx: int) -> Any:
         """Return the transformed sample, or None if it is bad and skipped; errors name its file."""
@@ -195,6 +212,26 @@ class BaseSegDataset(BaseDataset):
             'allow_unlabelled': self.allow_unlabelled,
             'seg_fields': [],
         }
+
+    def _read_metainfo(self, metainfo: Mapping | None) -> dict | None:
+        """Read the text files of classes and palette, and write numbers as names."""
+        if metainfo is None:
+            return None
+        found = dict(metainfo)
+        for key in ('classes', 'palette'):
+            if isinstance(found.get(key), str) and osp.isfile(found[key]):
+                file = found[key]
+                found[key] = text_lines(fileio.get(file), f'metainfo {key}={file!r}')
+        classes = found.get('classes')
+        if classes is not None and not isinstance(classes, str):
+            whole = not isinstance(classes, Sequence)
+            wrong = [classes] if whole else [one for one in classes if type(one) not in (str, int)]
+            if wrong:
+                raise ValueError(
+                    f'{type(self).__name__}: classes contain {wrong[0]!r}: expected a list of names, as text'
+                )
+            found['classes'] = type(classes)(map(str, classes))
+        return found
 
     def _complete_metainfo(self, own_palette: bool) -> None:
         classes = self._metainfo.get('classes')
@@ -278,16 +315,25 @@ class BaseSegDataset(BaseDataset):
             there = ', '.join(f'{count} {suffix}' for suffix, count in present) or 'no files'
             where = f'no image in {osp.abspath(folder)} ends in {self.img_suffix!r}'
             raise ValueError(f'{where}, found {there}: set img_suffix')
-        return self._read_split(set(stems), folder) if self.ann_file else stems
+        if self.ann_file:
+            return self._read_split(set(stems), folder)
+        others = [name for name in files if name.lower().endswith(IMAGE_SUFFIXES)]
+        others = [name for name in others if not name.endswith(self.img_suffix)]
+        if others and folder != self.data_prefix.get('seg_map_path'):
+            print_log(
+                f'{len(others)} of {len(others) + len(stems)} images in {osp.abspath(folder)} are not used, '
+                f'such as {others[0]}: they do not end in img_suffix={self.img_suffix!r}',
+                'current',
+                logging.WARNING,
+            )
+        return stems
 
     def _read_split(self, present: set[str], folder: str) -> list[str]:
         if not fileio.isfile(self.ann_file, backend_args=self.backend_args):
             raise FileNotFoundError(f'split file {osp.abspath(self.ann_file)} does not exist')
-        try:
-            text = fileio.get_text(self.ann_file, backend_args=self.backend_args)
-        except UnicodeDecodeError as error:
-            raise ValueError(f'split file {osp.abspath(self.ann_file)} is not text: {error}') from error
-        names = [line.strip().removesuffix(self.img_suffix) for line in text.splitlines() if line.strip()]
+        content = fileio.get(self.ann_file, backend_args=self.backend_args)
+        lines = text_lines(content, f'split file {osp.abspath(self.ann_file)}')
+        names = [line.removesuffix(self.img_suffix) for line in lines]
         if not names:
             raise ValueError(f'split file {osp.abspath(self.ann_file)} lists no images')
         absent = [name for name in names if name not in present]
@@ -295,6 +341,7 @@ class BaseSegDataset(BaseDataset):
             raise FileNotFoundError(
                 f'{len(absent)} of {len(names)} names in the split file {osp.abspath(self.ann_file)} have no '
                 f'image in {osp.abspath(folder)}: {_first(absent, self.img_suffix)}'
+                f'{explain_absent(absent[0], present)}'
             )
         return names
 
@@ -309,8 +356,9 @@ class BaseSegDataset(BaseDataset):
         if absent:
             raise FileNotFoundError(
                 f'{len(absent)} of {len(stems)} images have no mask in {osp.abspath(folder)}: '
-                f'{_first(absent, self.seg_map_suffix)}; set seg_map_suffix if masks have another suffix, or '
-                'test_mode=True if there are no masks'
+                f'{_first(absent, self.seg_map_suffix)}'
+                f'{explain_absent(absent[0] + self.seg_map_suffix, present)}; set seg_map_suffix if masks '
+                'have another suffix, or test_mode=True if there are no masks'
             )
 
 
@@ -330,6 +378,25 @@ def _first(stems: Sequence[str], suffix: str) -> str:
     return ', '.join(stem + suffix for stem in stems[:3]) + (', ...' if len(stems) > 3 else '')
 
 
+def _read_colour(colour: Sequence[int] | str) -> list[int]:
+    """Return a colour, given as three numbers, ``'#RRGGBB'`` or ``'R G B'``, as RGB."""
+    values: Sequence = colour
+    if isinstance(colour, str):
+        in_hex = re.fullmatch(r'#?([0-9a-fA-F]{6})', colour.strip())
+        values = list(bytes.fromhex(in_hex[1])) if in_hex else re.split(r'[\s,;]+', colour.strip(' ()[]'))
+    try:
+        red, green, blue = (int(value) for value in values)
+        if min(red, green, blue) < 0 or max(red, green, blue) > 255:
+            raise ValueError
+        if not isinstance(colour, str) and any(int(value) != value for value in colour):
+            raise ValueError
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"palette contains {colour!r}: expected [R, G, B] from 0 to 255, or '#RRGGBB'"
+        ) from None
+    return [red, green, blue]
+
+
 def _fit_palette(
     palette: Sequence[Sequence[int]] | None, num_classes: int, label_map: Mapping[int, int] | None, own: bool
 ) -> list[list[int]]:
@@ -344,7 +411,7 @@ def _fit_palette(
     if not palette:
         # The random colours of MMSegmentation, without changing numpy's global state.
         return np.random.RandomState(42).randint(0, 255, size=(num_classes, 3)).tolist()
-    rows = [list(colour) for colour in palette]
+    rows = [_read_colour(colour) for colour in palette]
     if label_map and len(rows) == len(label_map) and not (own and len(rows) == num_classes):
         old_of = {new: old for old, new in label_map.items()}
         rows = [rows[old_of[label]] for label in range(num_classes)]

@@ -3,10 +3,12 @@
 import io
 import multiprocessing
 import os
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,12 +20,13 @@ from PIL import Image
 
 from dpt.config.walk import transforms_of
 from dpt.datasets.ade20k import ADE20KDataset
-from dpt.datasets.bad_sample import FILE_ERRORS, name_sample, read_file
+from dpt.datasets.bad_sample import DECODER_ERRORS, FILE_ERRORS, BadSampleError, name_sample, read_file
 from dpt.datasets.labels import is_unlabelled
 from dpt.datasets.segmentation import BaseSegDataset
-from dpt.datasets.transforms.loading import label_table
+from dpt.datasets.transforms.loading import DARK, explain_dark, is_16_bit, label_table
 from dpt.extras.ade20k import compare_with_release
-from dpt.extras.files import IMAGE_SUFFIXES
+from dpt.extras.files import IMAGE_SUFFIXES, walk_files
+from dpt.extras.own_data.annotations import Colour, differing_palettes, palette_of
 from dpt.registry import DATASETS, TRANSFORMS
 
 CHUNK = 16
@@ -42,7 +45,9 @@ class Record:
         image: Path of the image.
         size: (height, width); None if the image cannot be read.
         mode: Format and mode of the image according to Pillow; empty if unknown.
+        highest: Highest value of a 16-bit image after loading; None for other images.
         counts: Number of pixels of each label in the mask file.
+        colours: RGB colour of each of these labels, if the mask has a palette.
         faults: Kind and message of each fault that makes this a bad sample.
         notes: Kind and message of each finding that may be intended.
     """
@@ -50,7 +55,9 @@ class Record:
     image: str
     size: tuple[int, int] | None = None
     mode: str = ''
+    highest: int | None = None
     counts: dict[int, int] = field(default_factory=dict)
+    colours: dict[int, Colour] = field(default_factory=dict)
     faults: list[tuple[str, str]] = field(default_factory=list)
     notes: list[tuple[str, str]] = field(default_factory=list)
 
@@ -64,8 +71,10 @@ class Contents:
         dataset: The data set; None if its folders could not be listed.
         sizes: (height, width) by image; None for an image that cannot be read.
         modes: Number of images by format and mode.
+        highest: Highest value of each 16-bit image after loading.
         pixels: Number of pixels of each label on disk.
         images: Number of images that contain each label.
+        colours: RGB colour of each label in each mask that has a palette, by image.
         faults: Messages about errors to correct before training, by kind.
         notes: Messages about findings that may be intended, by kind.
     """
@@ -74,8 +83,10 @@ class Contents:
     dataset: BaseSegDataset | None = None
     sizes: dict[str, tuple[int, int] | None] = field(default_factory=dict)
     modes: Counter = field(default_factory=Counter)
+    highest: dict[str, int] = field(default_factory=dict)
     pixels: Counter = field(default_factory=Counter)
     images: Counter = field(default_factory=Counter)
+    colours: dict[str, dict[int, Colour]] = field(default_factory=dict)
     faults: dict[str, list[str]] = field(default_factory=dict)
     notes: dict[str, list[str]] = field(default_factory=dict)
 
@@ -83,8 +94,12 @@ class Contents:
         """Add the result of a sample."""
         self.sizes[record.image] = record.size
         self.modes.update([record.mode] if record.mode else [])
+        if record.highest is not None:
+            self.highest[record.image] = record.highest
         self.pixels.update(record.counts)
         self.images.update(record.counts.keys())
+        if record.colours:
+            self.colours[record.image] = record.colours
         for kind, message in record.faults:
             self.fault(kind, message)
         for kind, message in record.notes:
@@ -160,7 +175,7 @@ def _inspect_files(contents: Contents, dataset: BaseSegDataset, masks: str | Non
             contents.note('same name', f'{times} images in different folders are named {stem}')
     images = dataset.data_prefix['img_path']
     for what, folder in (('image', images), ('mask', masks)):
-        for path in sorted(Path(folder).rglob('*')) if folder and os.path.isdir(folder) else ():
+        for path in walk_files(folder) if folder and os.path.isdir(folder) else ():
             if path.is_symlink() and not path.exists():
                 contents.fault('broken link', f'{what} {path} is a link to a missing file')
     if dataset.ann_file or dataset._indices is not None:
@@ -214,10 +229,15 @@ class Inspector:
     def _read_image(self, sample: dict, record: Record) -> None:
         path = sample['img_path']
         content = read_file(path, 'image', self.image_step.backend_args)
-        record.size = sample['ori_shape'] = self.image_step.decode(content, path).shape[:2]
-        with Image.open(io.BytesIO(content)) as image:
-            record.mode = f'{image.format} {image.mode}'
-            orientation = image.getexif().get(ORIENTATION)
+        decoded = self.image_step.decode(content, path)
+        record.size = sample['ori_shape'] = decoded.shape[:2]
+        if is_16_bit(content):
+            record.highest = int(decoded.max())
+        orientation = None
+        with suppress(BadSampleError), open_image(io.BytesIO(content), path) as image:  # OpenCV has read it
+            bits = '' if record.highest is None else ' (16 bits)'
+            record.mode = f'{image.format} {image.mode}{bits}'
+            orientation = orientation_of(image)
         if orientation not in UPRIGHT:
             message = f'{path} has the EXIF orientation {orientation} and is rotated on loading'
             record.notes.append(('EXIF orientation', message))
@@ -226,9 +246,29 @@ class Inspector:
         path = sample['seg_map_path']
         labels = self.mask_step.read(path)
         record.counts = count_labels(labels)
+        palette = palette_of(path)
+        record.colours = {label: palette[label] for label in record.counts if label in palette}
         trained = self.mask_step.place(labels, sample)['gt_seg_map']
         if is_unlabelled(trained, sample['ignore_index']):
             record.notes.append(('no labelled pixel', f'mask {path} has no labelled pixel'))
+
+
+def open_image(file: Path | io.BytesIO, name: Path | str) -> Image.Image:
+    """Open an image with Pillow; raise BadSampleError if it is damaged or larger than Pillow allows."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore', Image.DecompressionBombWarning)
+            return Image.open(file)
+    except DECODER_ERRORS as error:
+        raise BadSampleError(f'image {name} cannot be read: {error}', 'image damaged') from error
+
+
+def orientation_of(image: Image.Image) -> int | None:
+    """Return the EXIF orientation of an image, or None if it has none, or none that can be read."""
+    try:
+        return image.getexif().get(ORIENTATION)
+    except Exception:  # Pillow raises many types for damaged EXIF data, which loading ignores
+        return None
 
 
 def count_labels(labels: np.ndarray) -> dict[int, int]:
@@ -281,7 +321,7 @@ def read_all(inspector: Inspector, workers: int) -> Iterator[Record]:
 
 
 def _judge(contents: Contents, dataset: BaseSegDataset, training: bool) -> None:
-    """Add faults of the data set as a whole: missing classes, wrong reduce_zero_label, wrong archive."""
+    """Add faults of the data set as a whole: missing classes, wrong labels, wrong archive."""
     if contents.pixels:
         table = _label_table(contents, dataset)
         trained = {table[label] for label in contents.pixels} - {dataset.ignore_index}
@@ -292,6 +332,15 @@ def _judge(contents: Contents, dataset: BaseSegDataset, training: bool) -> None:
         why = suspect_reduce_zero_label(contents, dataset)
         if why:
             contents.fault('reduce_zero_label', why)
+    if contents.highest and max(contents.highest.values()) < DARK:
+        path, highest = max(contents.highest.items(), key=lambda item: item[1])
+        contents.fault('16-bit images too dark', explain_dark(path, highest))
+    if difference := differing_palettes(contents.colours):
+        contents.fault(
+            'palettes differ',
+            f'the same label has different colours: in the masks of the images, {difference}; labels are the '
+            'indices, so save all masks with one palette, or as grey images (tools/new_dataset.py does this)',
+        )
     if isinstance(dataset, ADE20KDataset) and not dataset.ann_file and dataset._indices is None:
         for message in compare_with_release({Path(path).name: size for path, size in contents.sizes.items()}):
             contents.fault('ADE20K', message)

@@ -1,18 +1,30 @@
 """Find, check and write files for the tools."""
 
 import glob
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from dpt.checkpoints.write import write_whole
+from dpt.datasets.segmentation import IMAGE_SUFFIXES
 
-IMAGE_SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.ppm', '.tif', '.tiff', '.webp')
 VIDEO_SUFFIXES = ('.avi', '.m4v', '.mkv', '.mov', '.mp4', '.mpeg', '.mpg', '.webm', '.wmv')
 PICTURE_SUFFIXES = ('.png', '.jpg', '.jpeg', '.webp')
 """Suffixes that :func:`write_picture` supports."""
+
+
+def walk_files(folder: str | Path) -> Iterator[Path]:
+    """Yield all files below a folder, also below linked folders; a link to a parent is not followed."""
+    real = os.path.realpath(folder)
+    above = {real, *map(str, Path(real).parents)}
+    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+        if not entry.is_dir():
+            yield Path(entry.path)
+        elif not entry.is_symlink() or os.path.realpath(entry.path) not in above:
+            yield from walk_files(entry.path)
 
 
 def find_files(source: str | Path) -> list[tuple[Path, Path]]:
@@ -32,7 +44,7 @@ def find_files(source: str | Path) -> list[tuple[Path, Path]]:
     if path.is_file():
         return [(path, path.parent)]
     if path.is_dir():
-        root, matches = path, list(path.rglob('*'))
+        root, matches = path, list(walk_files(path))
     elif glob.has_magic(str(source)):
         fixed = next(i for i, part in enumerate(path.parts) if glob.has_magic(part))
         root, matches = (
@@ -42,7 +54,7 @@ def find_files(source: str | Path) -> list[tuple[Path, Path]]:
     else:
         raise FileNotFoundError(f'{source} does not exist')
     suffixes = (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES)
-    found = [match for match in sorted(matches) if match.suffix.lower() in suffixes and match.is_file()]
+    found = [match for match in sorted(matches) if match.suffix.lower() in suffixes and not match.is_dir()]
     found = [match for match in found if not match.name.startswith('.')]
     if not found:
         raise FileNotFoundError(f'{source}: no images or videos found (looked for {" ".join(suffixes)})')
@@ -68,7 +80,10 @@ def write_labels(path: Path, labels: np.ndarray) -> None:
 
 def write_picture(path: str | Path, picture: np.ndarray) -> None:
     """Write an RGB picture, uint8 of shape HxWx3, atomically in the format of the suffix."""
-    _, content = cv2.imencode(Path(path).suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+    done, content = cv2.imencode(Path(path).suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+    if not done:
+        height, width = picture.shape[:2]
+        raise ValueError(f'{path}: a picture of {height}x{width} cannot be written in this format; use .png')
     write_whole(content.tobytes(), Path(path))
 
 

@@ -223,6 +223,13 @@ def test_missing_and_unsuitable_paths(tmp_path):
     with pytest.raises(FileNotFoundError, match=r'nowhere\.pth: no such checkpoint'):
         read_state_dict(tmp_path / 'nowhere.pth')
     (tmp_path / 'folder.pth').mkdir()
+    (tmp_path / 'hub').mkdir()
+    (tmp_path / 'hub' / 'config.json').write_text('{}')
+    torch.save({'a': torch.ones(1)}, tmp_path / 'hub' / 'pytorch_model.bin')
+    assert read_state_dict(tmp_path / 'hub') == {'a': torch.ones(1)}  # a folder with one checkpoint
+    torch.save({}, tmp_path / 'hub' / 'other.pth')
+    with pytest.raises(ValueError, match=r'found: other.pth, pytorch_model.bin'):
+        read_state_dict(tmp_path / 'hub')
     with pytest.raises(ValueError, match='not a file'):
         read_state_dict(tmp_path / 'folder.pth')
     with pytest.raises(ValueError, match=r'weights\.onnx: unknown checkpoint format.*\.safetensors'):

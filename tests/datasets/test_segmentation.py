@@ -158,6 +158,58 @@ def test_classes_are_read_from_a_text_file(make_root):
     assert dataset.metainfo['label_map'] == {0: 255, 1: 1, 2: 0, 3: 255, 4: 255}
 
 
+CLASS_FILES = [b'\xef\xbb\xbfa\r\nb c\r\n\r\n', 'a\nb c\n \n'.encode('utf-16')]
+
+
+@pytest.mark.parametrize('content', CLASS_FILES)
+def test_text_files_may_have_marks_and_blank_lines(make_root, content):
+    root = make_root('a', 'b c')
+    (root / 'list.txt').write_bytes(content)
+    (root / 'colours.txt').write_text('#010203\n4 5,6\n\n')
+    found = build(
+        root,
+        metainfo=dict(classes=str(root / 'list.txt'), palette=str(root / 'colours.txt')),
+        ann_file='list.txt',
+    )
+    assert found.metainfo['classes'] == ['a', 'b c']
+    assert found.metainfo['palette'] == [[1, 2, 3], [4, 5, 6]]
+    assert [sample['img_path'][-7:] for sample in found] == ['s/a.jpg', 'b c.jpg']
+
+
+def test_names_and_colours_are_read_in_every_form(make_root):
+    root = make_root('a')
+    found = build(root, metainfo=dict(classes=[0, 1], palette=['#ff0001', np.array([1.0, 2.0, 3.0])]))
+    assert found.metainfo['classes'] == ['0', '1']
+    assert found.metainfo['palette'] == [[255, 0, 1], [1, 2, 3]]
+    for wrong in ('red', (1, 2), (0.5, 0.5, 1), (0, 0, 256), None):
+        with pytest.raises(ValueError, match=r'palette contains .*: expected \[R, G, B\] from 0 to 255, or'):
+            build(root, metainfo=dict(classes=['x', 'y'], palette=[(0, 0, 0), wrong]))
+    for wrong in (2, ['x', None], ['x', 1.5]):
+        with pytest.raises(ValueError, match='expected a list of names, as text'):
+            build(root, metainfo=dict(classes=wrong))
+
+
+def test_names_in_two_unicode_forms_are_shown(make_root):
+    root = make_root('b', 'u\u0308')
+    (root / 'list.txt').write_text('b\n\u00fc\n', encoding='utf-8')
+    with pytest.raises(FileNotFoundError, match=r"'\\xfc' looks like the file 'u\\u0308', but is written"):
+        build(root, ann_file='list.txt')
+    (root / 'annotations' / 'u\u0308.png').rename(root / 'annotations' / '\u00fc.png')
+    with pytest.raises(FileNotFoundError, match=r"'u\\u0308.png' looks like the file '\\xfc.png'"):
+        build(root)
+
+
+def test_images_with_another_suffix_are_told(make_root, monkeypatch):
+    lines = []
+    monkeypatch.setattr('dpt.datasets.segmentation.print_log', lambda line, *_: lines.append(line))
+    root = make_root('a', 'b', 'c')
+    (root / 'images' / 'c.jpg').rename(root / 'images' / 'c.JPG')
+    assert len(build(root)) == 2
+    (told,) = lines
+    assert '1 of 3 images in' in told
+    assert "are not used, such as c.JPG: they do not end in img_suffix='.jpg'" in told
+
+
 def test_missing_palette_is_generated_without_drawing_random_numbers(make_root):
     root = make_root('a')
     np.random.seed(3)

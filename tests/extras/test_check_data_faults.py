@@ -96,7 +96,7 @@ def test_workers_find_the_same_in_a_sound_data_set(make_root):
 def test_image_modes_are_counted(make_root, mode):
     root = make_root('a', 'b')
     if mode == '16-bit':
-        jpeg(root, 'b', Image.fromarray(np.zeros((21, 34), np.uint16)), format='PNG')
+        jpeg(root, 'b', Image.fromarray(np.full((21, 34), 60000, np.uint16)), format='PNG')
     else:
         jpeg(root, 'b', GREY.convert(mode), format='PNG' if mode == 'RGBA' else 'JPEG')
     found = check(root)
@@ -115,10 +115,57 @@ def test_exif_orientation_is_a_note(make_root):
     assert check(root).faults == {}
 
 
+def test_files_too_large_for_pillow_are_faults(make_root, monkeypatch):
+    root = make_root('a', 'b', 'c')
+    monkeypatch.setattr('PIL.Image.MAX_IMAGE_PIXELS', 800)
+    Image.new('P', (60, 60)).save(root / 'annotations/a.png')
+    jpeg(root, 'b', Image.new('L', (60, 60)))
+    mask(root, 'b', np.zeros((60, 60), np.uint8))
+    found = check(root, name='val_dataloader')
+    assert 'a.png cannot be read: Image size (3600 pixels)' in found.faults['mask damaged'][0]
+    assert list(found.faults) == ['mask damaged']  # OpenCV, which training uses, reads the image of b
+    assert len(found.sizes) == 3
+
+
+@pytest.mark.parametrize('suffix', ['png', 'tif', 'pgm'])
+def test_12_bit_images_in_16_bits_are_a_fault(make_root, suffix):
+    root = make_root('a', 'b')
+    for name in 'ab':
+        (root / f'images/{name}.jpg').unlink()
+        picture = (np.arange(21 * 34).reshape(21, 34) * 5).astype(np.uint16)
+        assert cv2.imwrite(str(root / f'images/{name}.{suffix}'), picture)
+    found = check(root, img_suffix=f'.{suffix}')
+    (why,) = found.faults['16-bit images too dark']
+    assert '16 bits per channel' in why
+    assert 'are 0 to 13 of 255' in why
+    assert '(16 bits)' in render(found)
+    for name in 'ab':
+        assert cv2.imwrite(str(root / f'images/{name}.{suffix}'), picture * 16)
+    assert check(root, img_suffix=f'.{suffix}').faults == {}
+
+
 def test_16_bit_masks_of_labels_in_range_are_read(make_root):
     root = make_root('a')
     mask(root, 'a', LABELS.astype(np.uint16))
     assert check(root).faults == {}
+
+
+def test_palettes_that_differ_are_a_fault(make_root):
+    root = make_root('a', 'b')
+    black, red, green = (0, 0, 0), (255, 0, 0), (0, 255, 0)
+    for name, palette in (('a', (black, red, green)), ('b', (black, green, red))):
+        picture = Image.fromarray((LABELS % 3).astype(np.uint8), 'P')
+        picture.putpalette([*sum(palette, ()), *[7] * 759])
+        picture.save(root / f'annotations/{name}.png')
+    options = {'metainfo': {'classes': tuple('xyz')}}
+    (why,) = check(root, **options).faults['palettes differ']
+    assert 'index 1 is the colour 255,0,0' in why
+    assert '0,255,0 in' in why
+    for name in 'ab':  # unused entries may differ
+        picture = Image.fromarray((LABELS % 3).astype(np.uint8), 'P')
+        picture.putpalette([*black, *red, *green, *[ord(name)] * 759])
+        picture.save(root / f'annotations/{name}.png')
+    assert check(root, **options).faults == {}
 
 
 def test_unlabelled_masks_are_notes_or_by_config_faults(make_root):

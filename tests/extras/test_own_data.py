@@ -1,5 +1,7 @@
 """A user's folders become a data set: pairing, kinds of annotation, classes, split, files."""
 
+import base64
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +11,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dpt.extras.own_data.annotations import LabelmeReader, image_reader, pair, read_coco
+from dpt.extras.own_data.annotations import (
+    IndexReader,
+    LabelmeReader,
+    Reader,
+    image_reader,
+    pair,
+    read_coco,
+)
 from dpt.extras.own_data.classes import propose, read_classes
 from dpt.extras.own_data.config import path_from
 from dpt.extras.own_data.dataset import (
@@ -60,6 +69,61 @@ def test_annotations_are_found_by_name_and_common_end(photos, end: str) -> None:
     assert pairs.notes == ['skipped 1 images without annotation, such as alone.jpg']
 
 
+@pytest.mark.parametrize(
+    ('image_end', 'mask_end'), [('_img.jpg', '_gt.png'), ('_leftImg8bit.png', '_gtFine_labelIds.png')]
+)
+def test_images_and_masks_may_have_two_endings(tmp_path: Path, image_end: str, mask_end: str) -> None:
+    for folder, end in (('i/city', image_end), ('m/city', mask_end)):
+        (tmp_path / folder).mkdir(parents=True)
+        for name in ('a_0', 'a_1', 'b_0'):
+            cv2.imwrite(str(tmp_path / folder / f'{name}{end}'), LABELS)
+    (tmp_path / 'm' / 'city' / 'a_0_gtFine_polygons.json').write_text('{}')
+    pairs = pair(tmp_path / 'i', tmp_path / 'm')
+    names = ('city/a_0', 'city/a_1', 'city/b_0')
+    assert pairs.found == [(f'{name}{image_end}', f'{name}{mask_end}') for name in names]
+    assert (pairs.image_suffix, pairs.mask_end) == (image_end, mask_end)
+    assert pairs.notes == ['1 annotations are not used, such as city/a_0_gtFine_polygons.json']
+    for name in names:
+        cv2.imwrite(str(tmp_path / 'm' / f'{name}_gtFine_color.png'), LABELS)
+    if mask_end == '_gtFine_labelIds.png':
+        with pytest.raises(ValueError, match='equally many annotations end in _gtFine_color.png and in _gtF'):
+            pair(tmp_path / 'i', tmp_path / 'm')
+    chosen = pair(tmp_path / 'i', tmp_path / 'm', image_end, '_gtFine_color.png')
+    assert chosen.found[0] == (f'city/a_0{image_end}', 'city/a_0_gtFine_color.png')
+
+
+@pytest.mark.parametrize('ends', [('.png', '_mask.png'), ('.tif', '.png'), ('_rgb.png', '_label.png')])
+def test_images_and_masks_may_share_a_folder(tmp_path: Path, ends: tuple[str, str]) -> None:
+    for end in ends:
+        for name in ('1', '10', '2'):
+            cv2.imwrite(str(tmp_path / f'{name}{end}'), LABELS)
+    expected = [(f'{name}{ends[0]}', f'{name}{ends[1]}') for name in ('1', '10', '2')]
+    assert pair(tmp_path, tmp_path, *ends).found == expected
+    if ends[1] == '_mask.png':
+        assert pair(tmp_path, tmp_path).found == expected
+    else:
+        with pytest.raises(ValueError, match='give the endings of both with --img-suffix'):
+            pair(tmp_path, tmp_path)
+    assert pair(tmp_path, tmp_path, seg_map_suffix=ends[1]).found == expected
+
+
+def test_linked_folders_are_followed(photos, tmp_path: Path) -> None:
+    images, folder = photos(masks(LABELS), 'a', 'b')
+    for one in (images, folder):
+        (tmp_path / 'linked' / one.name).mkdir(parents=True)
+        (tmp_path / 'linked' / one.name / 'seq').symlink_to(one)
+        (one / 'loop').symlink_to(one)
+    pairs = pair(tmp_path / 'linked' / 'images', tmp_path / 'linked' / 'masks')
+    assert [image for image, _ in pairs.found] == ['seq/a.jpg', 'seq/b.jpg']
+
+
+def test_names_in_two_unicode_forms_are_told(photos) -> None:
+    images, folder = photos(masks(LABELS), 'u\u0308ber', 'b')
+    (folder / 'u\u0308ber.png').rename(folder / '\u00fcber.png')
+    (note, _) = pair(images, folder).notes
+    assert r"(the names 'u\u0308ber.jpg' and '\xfcber.png' are written differently)" in note
+
+
 def test_jpeg_masks_are_refused(photos) -> None:
     images, folder = photos(masks(LABELS), 'a', end='.jpg')
     with pytest.raises(ValueError, match='JPEG files cannot be masks, .* save them as PNG'):
@@ -94,6 +158,64 @@ def test_an_ignored_label_0_becomes_reduce_zero_label(photos) -> None:
     assert (proposal.classes, proposal.table[1]) == (['road', 'car'], 0)
     assert proposal.in_place
     assert proposal.reduce_zero_label
+
+
+def labels(*present: int) -> tuple[dict[int, int], Reader]:
+    return dict.fromkeys(present, 9), IndexReader('index masks', True)
+
+
+def test_names_of_a_longer_list_go_by_label_value() -> None:
+    names = read_classes('a,b,c,d')
+
+    def named(*present: int, ignore: list[str] | None = None) -> dict[int, str]:
+        proposal = propose(*labels(*present), names, ignore)
+        assert proposal.classes == ['a', 'b', 'c', 'd']
+        named = {number: proposal.table[number] for number in present if str(number) not in (ignore or ())}
+        return {number: proposal.classes[label] for number, label in named.items()}
+
+    assert named(1, 2, 4) == {1: 'a', 2: 'b', 4: 'd'}
+    assert propose(*labels(1, 2, 4), names).reduce_zero_label
+    assert propose(*labels(1, 2, 4), names).notes[-1] == 'classes without pixels: c'
+    assert named(0, 1, 3) == {0: 'a', 1: 'b', 3: 'd'}
+    assert named(0, 10, 20, 30) == {0: 'a', 10: 'b', 20: 'c', 30: 'd'}
+    with pytest.raises(ValueError, match='which may count from 0 or from 1: pass --ignore 255'):
+        named(1, 2, 3)
+    assert named(1, 2, 3, ignore=['255']) == {1: 'b', 2: 'c', 3: 'd'}
+    assert named(1, 2, 3, ignore=['0', '255']) == {1: 'a', 2: 'b', 3: 'c'}
+    with pytest.raises(ValueError, match=r'4 names for 4 classes .*: 0; 1; 2; 4; name all, or pass'):
+        named(0, 1, 2, 4)  # 0 means 'no label', and d is 4, not 3
+    assert named(0, 1, 2, 4, ignore=['0']) == {1: 'a', 2: 'b', 4: 'd'}
+
+
+@pytest.mark.parametrize(
+    'content',
+    [
+        b'\xef\xbb\xbfroad 128 64 128\r\nsky,0,0,142\r\n\r\n',
+        'name,r,g,b\nroad,128,64,128\nsky,0,0,142\n'.encode('utf-16'),
+        b'# names\n#804080 road\nsky #00008E\n \n',
+    ],
+)
+def test_class_files_are_read_in_every_form(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / 'labels.txt').write_bytes(content)
+    assert read_classes(str(tmp_path / 'labels.txt')) == [('road', (128, 64, 128)), ('sky', (0, 0, 142))]
+    (tmp_path / 'labels.txt').write_bytes(b'caf\xe9\n')
+    with pytest.raises(ValueError, match=r'labels.txt is not text: .* save it as UTF-8'):
+        read_classes(str(tmp_path / 'labels.txt'))
+
+
+@pytest.mark.parametrize('suffix', ['jpg', 'tif'])
+def test_exif_orientation_counts_for_the_size(photos, suffix: str) -> None:
+    images, folder = photos(masks(LABELS))
+    tags = Image.Exif()
+    tags[274] = 6
+    for name in 'ab':
+        (images / f'{name}.jpg').unlink()
+        Image.new('RGB', (3, 4)).save(images / f'{name}.{suffix}', exif=tags)
+    Image.new('L', (3, 4)).save(folder / 'b.png')
+    _, _, found = look(images, folder)
+    assert found.sizes == {f'a.{suffix}': (3, 4)}
+    assert found.rotated == {f'a.{suffix}': 6, f'b.{suffix}': 6}
+    assert 'if the masks were drawn on the stored pixels, remove the orientation' in str(found.problems)
 
 
 def test_labels_with_gaps_are_converted(photos) -> None:
@@ -218,10 +340,22 @@ def test_labelme_polygons_are_painted_in_order(photos) -> None:
     assert reader.read(folder / 'a.json', (3, 4)).tolist() == [[2, 2, 1, 1]] * 3
     proposal = propose(survey(pairs, reader, 1).pixels, reader)
     assert proposal.classes == ['door', 'wall']  # nothing is uncovered
-    assert 'skipped 2 shapes without area' in pairs.notes[0]
+    assert pairs.notes == ['skipped 2 shapes that are not areas: 2 line']
     (folder / 'b.json').write_text('{}')
-    with pytest.raises(ValueError, match=r"b.json has no 'shapes'"):
-        LabelmeReader.scan(pairs)
+    assert "b.json has no 'shapes'" in survey(pairs, LabelmeReader.scan(pairs), 1).problems['b.jpg']
+
+
+def test_labelme_masks_are_painted(photos) -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(np.array([[True, False], [True, True]])).save(buffer, 'PNG')
+    shape = dict(label='x', points=[[1, 1], [2, 2]], shape_type='mask')
+    shape['mask'] = base64.b64encode(buffer.getvalue()).decode()
+    images, folder = photos(lambda path: path.write_text(json.dumps(dict(shapes=[shape]))), end='.json')
+    reader = LabelmeReader.scan(pair(images, folder))
+    assert reader.read(folder / 'a.json', (3, 4)).tolist() == [[0] * 4, [0, 1, 0, 0], [0, 1, 1, 0]]
+    (folder / 'b.json').write_text(json.dumps(dict(shapes=[dict(shape, mask='junk'), dict(shape, points=1)])))
+    pairs = pair(images, folder)
+    assert 'b.json: the shape x cannot be drawn' in survey(pairs, reader, 1).problems['b.jpg']
 
 
 def test_coco_polygons_and_run_lengths_are_painted(photos, tmp_path: Path) -> None:

@@ -3,8 +3,10 @@
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from dpt.apis import Predictor
+from dpt.models import EncoderDecoder
 
 
 @pytest.fixture(scope='module')
@@ -103,6 +105,39 @@ def test_max_frames_stops_and_junk_is_reported(main, best, inputs, tmp_path, cap
     assert main(best, tmp_path / 'junk.mp4', '--show-dir', show) == 3
     assert 'junk.mp4 cannot be opened' in capsys.readouterr().err
     assert [path.name for path in show.iterdir()] == ['clip.mp4']
+
+
+def test_a_video_that_fails_does_not_end_the_job(main, best, inputs, tmp_path, monkeypatch, capsys):
+    strip = cv2.VideoWriter(str(tmp_path / 'strip.avi'), cv2.VideoWriter.fourcc(*'MJPG'), 5, (2000, 2))
+    strip.write(np.zeros((2, 2000, 3), np.uint8))
+    strip.release()
+    (tmp_path / 'empty.mp4').write_bytes(b'')
+    broken = tmp_path / 'in' / 'broken link.png'
+    broken.symlink_to(tmp_path / 'gone.png')
+    names = ('strip.avi', 'empty.mp4', 'clip.avi', 'in')
+    assert main(best, *(tmp_path / name for name in names), '--out', tmp_path / 'o') == 3
+    printed = capsys.readouterr()
+    assert '3 of 7 inputs done; 4 video frames' in printed.out
+    (named,) = [line for line in printed.out.splitlines() if line.startswith('not read (4)')]
+    assert all(name in named for name in ('strip.avi', 'empty.mp4', 'broken link.png', 'broken.jpg'))
+    assert 'strip.avi was left at frame 0: ' in printed.err
+    assert len(list((tmp_path / 'o' / 'clip').iterdir())) == 4
+
+
+def test_an_image_too_large_for_the_memory_is_reported(main, best, inputs, tmp_path, monkeypatch, capsys):
+    def test_step(self, batch, step=EncoderDecoder.test_step):
+        if len(batch['inputs']) > 1 or batch['data_samples'][0].ori_shape == (300, 400):
+            raise torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 99 GiB.')
+        return step(self, batch)
+
+    cv2.imwrite(str(inputs / 'huge.png'), np.zeros((300, 400, 3), np.uint8))
+    monkeypatch.setattr(EncoderDecoder, 'test_step', test_step)
+    assert main(best, inputs, '--out', tmp_path / 'o', '--batch-size', 2) == 3
+    printed = capsys.readouterr()
+    assert '2 of 4 inputs done' in printed.out
+    assert 'huge.png of 300x400 needs too much memory: CUDA out of memory' in ' '.join(printed.err.split())
+    with pytest.raises(torch.OutOfMemoryError):
+        Predictor(best, device='cpu')(inputs / 'huge.png')
 
 
 def test_a_webcam_is_opened_by_its_index(main, best, inputs, tmp_path, monkeypatch, capsys):

@@ -5,6 +5,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from dpt.config.check import check_config
 from dpt.config.load import load_config
@@ -66,6 +67,72 @@ def test_index_and_colour_masks_give_the_same_labels(tool_main, raw: Path, capsy
     assert tool_main(TOOL)(raw / 'images', raw / 'colours', *where) == 1
     assert 'exists: use another folder, or --overwrite' in capsys.readouterr().err
     assert tool_main(TOOL)(raw / 'images', raw / 'colours', *where, '--ignore', '0,0,0', '--overwrite') == 0
+
+
+def test_palettes_in_another_order_are_read_by_colour(tool_main, raw: Path, capsys) -> None:
+    out, colours = raw.parent, CamVidDataset.METAINFO['palette']
+    (raw / 'palettes').mkdir()
+    for turn, file in enumerate(sorted((raw / 'masks').iterdir())):
+        labels = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
+        order = np.roll(np.arange(11), turn % 3)  # old index of each new one
+        picture = Image.fromarray(np.append(np.argsort(order), [255] * 245).astype(np.uint8)[labels], 'P')
+        flat = [value for index in order for value in colours[index]]
+        picture.putpalette([*flat, *[0] * (768 - len(flat))])
+        picture.save(raw / 'palettes' / file.name)
+    where = ('--out', out / 'pal', '--config', out / 'pal.py', '--classes', raw / 'label_colors.txt')
+    assert tool_main(TOOL)(raw / 'images', raw / 'palettes', *where, '--ignore', '0,0,0') == 0
+    assert 'palettes differ, so the colours are the classes: index 0 is' in capsys.readouterr().out
+    labels = labels_of(out / 'pal.py')
+    assert len(labels) == 10
+    for name, found in labels.items():
+        file = raw / 'masks' / f'{Path(name).stem}.png'
+        assert (found == cv2.imread(str(file), cv2.IMREAD_UNCHANGED)).all()
+
+
+def test_rotated_images_are_noted(tool_main, tmp_path: Path, capsys) -> None:
+    tags = Image.Exif()
+    tags[274] = 3
+    for folder in ('i', 'm'):
+        (tmp_path / folder).mkdir()
+    for name in ('a', 'b'):
+        Image.new('RGB', (8, 6)).save(tmp_path / 'i' / f'{name}.jpg', exif=tags)
+        labels = (np.arange(48).reshape(6, 8) % 2).astype(np.uint8)
+        Image.fromarray(labels).save(tmp_path / 'm' / f'{name}.png')
+    assert tool_main(TOOL)(tmp_path / 'i', tmp_path / 'm', '--name', 'x', '--dry-run') == 0
+    printed = capsys.readouterr().out
+    assert 'note: 2 images have an EXIF orientation, such as a.jpg (3), and are rotated' in printed
+
+
+def test_bad_files_are_skipped_and_named(tool_main, tmp_path: Path, capsys, monkeypatch) -> None:
+    for folder in ('i', 'm'):
+        (tmp_path / folder).mkdir()
+        for name in 'abcde':
+            labels = (np.arange(48).reshape(6, 8) % 3).astype(np.uint8)
+            Image.fromarray(labels).save(tmp_path / folder / f'{name}.png')
+    monkeypatch.setattr('PIL.Image.MAX_IMAGE_PIXELS', 1000)
+    Image.new('P', (60, 60)).save(tmp_path / 'm' / 'b.png')
+    (tmp_path / 'm' / 'a.png').write_bytes(b'')
+    (tmp_path / 'i' / 'c.png').write_bytes((tmp_path / 'i' / 'c.png').read_bytes()[:20])
+    arguments = (tmp_path / 'i', tmp_path / 'm', '--name', 'x', '--dry-run')
+    assert tool_main(TOOL)(*arguments) == 1
+    assert 'a.png is damaged or not an image' in capsys.readouterr().err
+    assert tool_main(TOOL)(*arguments, '--skip-bad') == 0
+    printed = capsys.readouterr().out
+    assert '3 of 5 images cannot be used and are skipped' in printed
+    assert all(name in printed for name in ('a.png is empty', 'b.png cannot be read', 'c.png cannot be read'))
+
+
+def test_two_endings_are_read_in_place(tool_main, tmp_path: Path) -> None:
+    for folder in ('i', 'm'):
+        (tmp_path / folder / 'city').mkdir(parents=True)
+    for number in range(4):
+        labels = (np.arange(48).reshape(6, 8) % (number + 2)).astype(np.uint8)
+        cv2.imwrite(str(tmp_path / f'i/city/a_{number}_leftImg8bit.png'), labels)
+        cv2.imwrite(str(tmp_path / f'm/city/a_{number}_gtFine_labelIds.png'), labels)
+    where = ('--out', tmp_path / 'out', '--config', tmp_path / 'two.py')
+    assert tool_main(TOOL)(tmp_path / 'i', tmp_path / 'm', *where) == 0
+    found = labels_of(tmp_path / 'two.py')
+    assert [labels.max() for _, labels in sorted(found.items())] == [1, 2, 3, 4]
 
 
 def test_settings_by_class_follow_the_new_classes(

@@ -2,15 +2,18 @@
 
 import importlib.util
 import io
+import logging
+import re
 from collections.abc import Mapping
 
 import cv2
 import mmcv
 import numpy as np
 from mmcv.transforms import BaseTransform
+from mmengine.logging import print_log
 from PIL import Image
 
-from dpt.datasets.bad_sample import BadSampleError, read_file
+from dpt.datasets.bad_sample import DECODER_ERRORS, BadSampleError, read_file
 from dpt.datasets.labels import check_labels
 from dpt.registry import TRANSFORMS
 from dpt.structures import IGNORE_INDEX
@@ -22,6 +25,8 @@ _JPEG, _SCAN, _END = b'\xff\xd8', b'\xff\xda', b'\xff\xd9'
 _JPEG_SIGNATURE = b'\xff\xd8\xff'
 _PNG_SIGNATURE = b'\x89PNG\r\n\x1a\n'
 _PNG_GREY = 0
+_TIFF = (b'II*\0', b'MM\0*')
+_BITS_PER_SAMPLE = 258  # TIFF tag
 _MAY_MOVE = (b'GIF8', b'RIFF')  # RIFF: WebP
 
 
@@ -48,6 +53,37 @@ def is_cut_short(content: bytes) -> bool:
     return content.rfind(_END) < content.rfind(_SCAN) or _SCAN not in content
 
 
+def is_16_bit(content: bytes) -> bool:
+    """Return whether an image file has 16 bits per channel, of which loading keeps the upper 8."""
+    if content.startswith(_PNG_SIGNATURE):
+        return content[24:25] == b'\x10'
+    if content.startswith(_TIFF):
+        with Image.open(io.BytesIO(content)) as image:
+            return 16 in image.tag_v2.get(_BITS_PER_SAMPLE, ())  # type: ignore[attr-defined]
+    return bool(re.match(rb'P[56](\s+(#.*)?)+\d+\s+\d+\s+\d{4,5}\s', content[:200]))
+
+
+DARK = 64
+"""16-bit images below this value after loading have at most 14 bits: they look black."""
+_told_dark = False
+
+
+def tell_dark(image: np.ndarray, content: bytes, path: str) -> None:
+    """Warn once per process about a 16-bit image that becomes almost black on loading."""
+    global _told_dark
+    if not _told_dark and is_16_bit(content) and image.dtype == np.uint8 and image.max(initial=0) < DARK:
+        _told_dark = True
+        print_log(explain_dark(path, int(image.max(initial=0))), 'current', logging.WARNING)
+
+
+def explain_dark(path: str, highest: int) -> str:
+    """Return the warning for a 16-bit image whose highest value after loading is ``highest``."""
+    return (
+        f'image {path} has 16 bits per channel, but values of fewer bits: the upper 8 bits, which are read, '
+        f'are 0 to {highest} of 255; scale the images to 8 bits, see "16-bit images" in docs/own_data.md'
+    )
+
+
 def _frames(content: bytes) -> int:
     with Image.open(io.BytesIO(content)) as image:
         return getattr(image, 'n_frames', 1)
@@ -57,7 +93,8 @@ def _frames(content: bytes) -> int:
 class LoadImageFromFile(BaseTransform):
     """Load an image of any format as BGR, like mmcv's transform, but with errors that name the file.
 
-    Grey and CMYK images become BGR; transparency is dropped. The EXIF orientation is applied, as in viewers
+    Grey and CMYK images become BGR; transparency is dropped; of 16 bits per channel, the upper 8 are kept,
+    with a warning if they are almost black (12-bit data). The EXIF orientation is applied, as in viewers
     and labelling tools; if masks were drawn on the unrotated pixels, set
     ``color_type='color_ignore_orientation'``. Reads ``img_path``, writes ``img``, ``img_shape`` and
     ``ori_shape`` (height, width).
@@ -103,10 +140,11 @@ class LoadImageFromFile(BaseTransform):
             image = mmcv.imfrombytes(content, flag=self.color_type, backend=self.imdecode_backend)
             if content.startswith(_MAY_MOVE) and _frames(content) > 1:
                 raise BadSampleError(f'image {path} is an animation, not an image', 'image animated')
-        except (cv2.error, OSError, SyntaxError) as error:
-            reason = str(error)
+        except DECODER_ERRORS as error:
+            reason = ' '.join(str(error).split()) or reason
         if image is None:
             raise BadSampleError(f'image {path} cannot be read: {reason}', 'image damaged')
+        tell_dark(image, content, path)
         return image
 
     def __repr__(self) -> str:
@@ -235,8 +273,8 @@ class LoadAnnotations(BaseTransform):
         labels, reason = None, 'the file is damaged or not an image'
         try:
             labels = _decode(content, self.imdecode_backend)
-        except (OSError, SyntaxError, ValueError, cv2.error) as error:
-            reason = str(error)
+        except (*DECODER_ERRORS, ValueError) as error:
+            reason = ' '.join(str(error).split()) or reason
         if labels is None:
             raise BadSampleError(f'mask {path} cannot be read: {reason}', 'mask damaged')
         return _narrow(_one_channel(labels, path), path)

@@ -1,8 +1,12 @@
 """Match a user's images with their annotations, and read annotations of any kind as one integer per pixel."""
 
+import base64
+import io
 import json
+import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,16 +14,19 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw
 
-from dpt.datasets.bad_sample import BadSampleError
+from dpt.datasets.bad_sample import DECODER_ERRORS, BadSampleError
+from dpt.datasets.text import written_alike
 from dpt.datasets.transforms import LoadAnnotations
-from dpt.extras.files import IMAGE_SUFFIXES
+from dpt.extras.files import IMAGE_SUFFIXES, walk_files
 
 LOSSLESS = ('.png', '.bmp', '.tif', '.tiff')
 INDEX_MODES = ('1', 'L', 'I', 'I;16', 'P')
 COLOUR_MODES = ('RGB', 'RGBA')
 BACKGROUND = 'background'
-AREAS = ('polygon', 'rectangle', 'circle')
-"""labelme shapes that cover an area; lines and points are ignored."""
+AREAS = ('polygon', 'rectangle', 'circle', 'mask')
+"""labelme shapes that cover an area; others, such as lines and points, are skipped."""
+
+_IMAGE_END = re.compile(r'[^a-z]?(im|img|image|rgb|photo|picture)\.\w+', re.IGNORECASE)
 
 Colour = tuple[int, int, int]
 
@@ -32,8 +39,9 @@ class Pairs:
         images: Folder of the images.
         masks: Folder of the annotations.
         found: Sorted (image, annotation) pairs, relative to the folders.
-        mask_end: Part of the annotation names that follows the image name without suffix.
-        image_suffix: Suffix of all images; empty if the suffixes differ.
+        mask_end: Ending of the annotation names, in place of ``image_suffix``.
+        image_suffix: Ending of all image names, such as ``.jpg`` or ``_img.jpg``; empty if the suffixes
+            differ.
         notes: One line for each group of skipped files.
     """
 
@@ -41,12 +49,8 @@ class Pairs:
     masks: Path
     found: list[tuple[str, str]]
     mask_end: str = ''
+    image_suffix: str = ''
     notes: list[str] = field(default_factory=list)
-    image_suffix: str = field(init=False)
-
-    def __post_init__(self) -> None:
-        suffixes = {Path(image).suffix for image, _ in self.found}
-        self.image_suffix = suffixes.pop() if len(suffixes) == 1 else ''
 
 
 def list_files(folder: Path, suffixes: Iterable[str]) -> list[str]:
@@ -59,7 +63,7 @@ def list_files(folder: Path, suffixes: Iterable[str]) -> list[str]:
         raise FileNotFoundError(f'{folder} is not a folder')
     return sorted(
         path.relative_to(folder).as_posix()
-        for path in folder.rglob('*')
+        for path in walk_files(folder)
         if path.suffix.lower() in suffixes and path.is_file() and not path.name.startswith('.')
     )
 
@@ -69,69 +73,160 @@ def stem(name: str) -> str:
     return name[: len(name) - len(Path(name).suffix)]
 
 
-def pair(images: Path, masks: Path) -> Pairs:
-    """Find the annotation of each image: the same name, optionally with an ending such as ``_mask``.
+def pair(images: Path, masks: Path, img_suffix: str = '', seg_map_suffix: str = '') -> Pairs:
+    """Find the annotation of each image.
+
+    The names of images and annotations may differ in one ending each: ``a.jpg`` and ``a.png`` or
+    ``a_mask.png``, ``a_img.jpg`` and ``a_gt.png``, or Cityscapes' ``a_leftImg8bit.png`` and
+    ``a_gtFine_labelIds.png``.
 
     Args:
         images: Folder of images.
         masks: Folder of masks, or of labelme JSON files; may be the folder of images.
+        img_suffix: Ending of the image names; empty finds it.
+        seg_map_suffix: Ending of the annotation names; empty finds it.
 
     Raises:
         FileNotFoundError: If a folder does not exist.
-        ValueError: If nothing matches, or two images have the same name.
+        ValueError: If nothing matches, several endings match equally well, or two images have the same name.
     """
-    pictures = list_files(images, IMAGE_SUFFIXES)
-    annotations = list_files(masks, ('.json',)) or list_files(masks, LOSSLESS)
+    pictures, jsons = list_files(images, IMAGE_SUFFIXES), list_files(masks, ('.json',))
+    annotations = [*jsons, *list_files(masks, LOSSLESS)]
+    if seg_map_suffix:
+        annotations = [name for name in annotations if name.endswith(seg_map_suffix)]
+    elif {stem(name) for name in jsons} & {stem(name) for name in pictures}:
+        annotations = jsons
+    if img_suffix:
+        pictures = [name for name in pictures if name.endswith(img_suffix)]
     if images.resolve() == masks.resolve():
-        pictures = sorted(set(pictures) - set(annotations))
+        if img_suffix and not seg_map_suffix:
+            annotations = sorted(set(annotations) - set(pictures))
+        elif seg_map_suffix or not set(pictures) <= set(annotations):
+            pictures = sorted(set(pictures) - set(annotations))
+        elif pictures:
+            pictures, annotations = _part(pictures, images)
     if not pictures:
-        raise ValueError(
-            f'{images} contains no images: expected files that end in {", ".join(IMAGE_SUFFIXES)}'
-        )
+        suffixes = img_suffix or ', '.join(IMAGE_SUFFIXES)
+        raise ValueError(f'{images} contains no images: expected files that end in {suffixes}')
     if not annotations:
         hint = ''
         if list_files(masks, ('.jpg', '.jpeg')):
             hint = '; JPEG files cannot be masks, because compression changes labels: save them as PNG'
-        kinds = ', '.join((*LOSSLESS, '.json'))
+        kinds = seg_map_suffix or ', '.join((*LOSSLESS, '.json'))
         raise ValueError(f'{masks} contains no annotations: expected files that end in {kinds}{hint}')
-    known = {stem(name): name for name in pictures}
-    if len(known) < len(pictures):
-        twice = [name for name, count in Counter(map(stem, pictures)).items() if count > 1]
-        both = ' and '.join(name for name in pictures if stem(name) == twice[0])
-        raise ValueError(
-            f'{len(twice)} names in {images} belong to several images, such as {both}: keep one of them'
-        )
-    ends = _common_ends(known, annotations)
+    img_end, ends = img_suffix, {}
+    for img_end in (img_suffix,) if img_suffix else ('', *_endings(pictures)):
+        known = _named(pictures, img_end, images)
+        ends = _common_ends(known, annotations)
+        if seg_map_suffix:
+            ends = {end: count for end, count in ends.items() if end == seg_map_suffix}
+        if ends:
+            break
     if not ends:
         raise ValueError(
             f'no file in {masks} matches the name of an image in {images}, such as {annotations[0]} and '
-            f'{pictures[0]}; the annotation of a/b.jpg must be a/b.png, a/b_END.png with the same END for '
-            "all, or labelme's a/b.json"
+            f'{pictures[0]}{_invisible(pictures, annotations)}; the annotation of a/b.jpg must be a/b.png, '
+            "a/b_END.png with the same END for all, or labelme's a/b.json; or give the endings of both with "
+            '--img-suffix and --seg-map-suffix'
         )
-    end, present = ends[0][0], set(annotations)
-    pairs = Pairs(
-        images, masks, [(known[name], name + end) for name in sorted(known) if name + end in present], end
-    )
+    end, present = next(iter(ends)), set(annotations)
+    rivals = [other for other, count in ends.items() if count == ends[end] and other != end]
+    if rivals:
+        raise ValueError(
+            f'equally many annotations end in {" and in ".join((end, *rivals[:4]))}: choose one with '
+            f'--seg-map-suffix {end}'
+        )
+    found = [(known[name], name + end) for name in sorted(known) if name + end in present]
+    pairs = Pairs(images, masks, found, end, img_end or _shared_suffix(found))
+    if img_end and images.resolve() != masks.resolve():
+        others = [name for name in list_files(images, IMAGE_SUFFIXES) if not name.endswith(img_end)]
+        if others:
+            pairs.notes.append(f'skipped {len(others)} images not ending in {img_end}, such as {others[0]}')
     without = [image for name, image in known.items() if name + end not in present]
+    unused = sorted(present - {mask for _, mask in found})
     if without:
-        pairs.notes.append(f'skipped {len(without)} images without annotation, such as {without[0]}')
-    unused = sorted(present - {mask for _, mask in pairs.found})
+        hint = _invisible(without, unused)
+        pairs.notes.append(f'skipped {len(without)} images without annotation, such as {without[0]}{hint}')
     if unused:
         pairs.notes.append(f'{len(unused)} annotations are not used, such as {unused[0]}')
-    if len(ends) > 1 and ends[1][1] == len(pairs.found):
-        pairs.notes.append(f'as many annotations end in {ends[1][0]} as in {end}; the latter are used')
     return pairs
 
 
-def _common_ends(known: Iterable[str], annotations: list[str]) -> list[tuple[str, int]]:
-    """Return the endings of annotation names after image names, and their counts, most frequent first."""
+def _shared_suffix(found: list[tuple[str, str]]) -> str:
+    suffixes = {Path(image).suffix for image, _ in found}
+    return suffixes.pop() if len(suffixes) == 1 else ''
+
+
+def _part(names: list[str], folder: Path) -> tuple[list[str], list[str]]:
+    """Tell images and masks with the same suffix in one folder apart by their names.
+
+    Raises:
+        ValueError: If no ending, such as ``_mask.png``, distinguishes them.
+    """
+    stems = {stem(name) for name in names}
+    ends = _common_ends(stems, [name for name in names if Path(name).suffix.lower() in LOSSLESS], whole=False)
+    end = next(iter(ends), '')
+    masks = [name for name in names if end and name.endswith(end) and name.removesuffix(end) in stems]
+    if 5 * len(masks) < 2 * len(names) or _IMAGE_END.fullmatch(end):
+        raise ValueError(
+            f'{folder} contains images and masks, whose names do not show which is which, such as '
+            f'{names[0]} and {names[-1]}: give the endings of both with --img-suffix and --seg-map-suffix'
+        )
+    return sorted(set(names) - set(masks)), masks
+
+
+def _endings(names: list[str]) -> list[str]:
+    """Return the endings after a separator that at least half of the names share, most frequent first."""
+    counts: Counter = Counter()
+    for name in names:
+        base = Path(name).name
+        counts.update({base[at:] for at in range(1, len(base)) if base[at] in '_-. '} - {Path(name).suffix})
+    return sorted(
+        (end for end, count in counts.items() if 2 * count >= len(names)), key=lambda end: (-counts[end], end)
+    )
+
+
+def _named(pictures: list[str], end: str, folder: Path) -> dict[str, str]:
+    """Return the image of each name without ``end``, or without the suffix if ``end`` is empty."""
+    pictures = [name for name in pictures if name.endswith(end)]
+    names = [name.removesuffix(end) if end else stem(name) for name in pictures]
+    known = dict(zip(names, pictures, strict=True))
+    if len(known) < len(pictures):
+        twice = [name for name, count in Counter(names).items() if count > 1]
+        both = ' and '.join(image for name, image in zip(names, pictures, strict=True) if name == twice[0])
+        raise ValueError(
+            f'{len(twice)} names in {folder} belong to several images, such as {both}: keep one of them, or '
+            'choose with --img-suffix'
+        )
+    return known
+
+
+def _common_ends(known: Collection[str], annotations: list[str], *, whole: bool = True) -> dict[str, int]:
+    """Return the endings of annotation names after image names, and their counts, most frequent first.
+
+    Args:
+        known: Names of images without their ending.
+        annotations: Names of annotations.
+        whole: Whether the ending may be only the suffix.
+    """
     ends: Counter = Counter()
     for name in annotations:
         bare = stem(name)
-        longest = next((bare[:cut] for cut in range(len(bare), 0, -1) if bare[:cut] in known), None)
+        longest = next(
+            (bare[:cut] for cut in range(len(bare) - (not whole), 0, -1) if bare[:cut] in known), None
+        )
         if longest is not None:
             ends[name[len(longest) :]] += 1
-    return sorted(ends.items(), key=lambda item: (-item[1], len(item[0]), item[0]))
+    return dict(sorted(ends.items(), key=lambda item: (-item[1], len(item[0]), item[0])))
+
+
+def _invisible(names: Iterable[str], others: Iterable[str]) -> str:
+    """Return a hint if two names differ only in their Unicode form, case or blanks."""
+    by_form = {written_alike(stem(other)): other for other in others}
+    for name in names:
+        if other := by_form.get(written_alike(stem(name))):
+            return f' (the names {name!a} and {other!a} are written differently)'
+    return ''
 
 
 @dataclass
@@ -178,6 +273,32 @@ class IndexReader(Reader):
         return LoadAnnotations().read(str(path))  # as in training
 
 
+def palette_of(path: Path | str) -> dict[int, Colour]:
+    """Return the RGB colour of each index of a palette image; empty for any other file."""
+    try:
+        with Image.open(path) as image:
+            flat = (image.getpalette() or []) if image.mode == 'P' else []
+    except DECODER_ERRORS:
+        return {}
+    return dict(enumerate(zip(*(flat[i::3] for i in range(3)), strict=False)))
+
+
+def differing_palettes(colours: Mapping[str, Mapping[int, Colour]]) -> str | None:
+    """Return how the palettes of masks differ, or None.
+
+    Args:
+        colours: Colours of the indices that occur in each mask.
+    """
+    first: dict[int, tuple[Colour, str]] = {}
+    for path, palette in colours.items():
+        for index, colour in palette.items():
+            known, other = first.setdefault(index, (colour, path))
+            if colour != known:
+                one, two = (','.join(map(str, rgb)) for rgb in (known, colour))
+                return f'index {index} is the colour {one} in {other}, but {two} in {path}'
+    return None
+
+
 class ColourReader(Reader):
     """Reads masks whose colours are classes; the integer is red x 65536 + green x 256 + blue."""
 
@@ -203,12 +324,11 @@ def image_reader(path: Path) -> Reader:
     """
     try:
         with Image.open(path) as image:
-            mode, kind, flat = image.mode, image.format, image.getpalette() or []
-    except OSError as error:
+            mode, kind = image.mode, image.format
+    except DECODER_ERRORS as error:
         raise ValueError(f'mask {path} is damaged or not an image: {error}') from error
     if mode == 'P':
-        colours = dict(enumerate(zip(*(flat[i::3] for i in range(3)), strict=False)))
-        return IndexReader('palette images', True, colours=colours)
+        return IndexReader('palette images', True, colours=palette_of(path))
     if mode in INDEX_MODES:
         return IndexReader('index masks', True)
     if mode in COLOUR_MODES:
@@ -220,7 +340,7 @@ def image_reader(path: Path) -> Reader:
 
 def _load_json(path: Path) -> dict:
     try:
-        content = json.loads(path.read_text(encoding='utf-8'))
+        content = json.loads(path.read_text(encoding='utf-8-sig'))
     except (OSError, ValueError) as error:
         raise BadSampleError(f'annotation {path} is not JSON: {error}', 'annotation damaged') from error
     if not isinstance(content, dict):
@@ -233,17 +353,17 @@ class LabelmeReader(Reader):
 
     @classmethod
     def scan(cls, pairs: Pairs) -> 'LabelmeReader':
-        """Read the names of the shapes in all files.
-
-        Raises:
-            BadSampleError: If a file is not a labelme file.
-        """
-        files = [pairs.masks / annotation for _, annotation in pairs.found]
-        shapes = [shape for file in files for shape in _shapes(_load_json(file), file)]
+        """Read the names of the shapes in all files that can be read."""
+        shapes: list[dict] = []
+        for _, annotation in pairs.found:
+            with suppress(BadSampleError):  # reported when the file is read
+                shapes += _shapes(_load_json(pairs.masks / annotation), pairs.masks / annotation)
         names = {shape['label'] for shape in shapes} - {BACKGROUND}
-        lines = sum(shape.get('shape_type', 'polygon') not in AREAS for shape in shapes)
-        if lines:
-            pairs.notes.append(f'skipped {lines} shapes without area (lines, points)')
+        kinds = Counter(shape.get('shape_type', 'polygon') for shape in shapes)
+        left = {str(kind): count for kind, count in kinds.items() if kind not in AREAS}
+        if left:
+            listed = ', '.join(f'{count} {kind}' for kind, count in left.items())
+            pairs.notes.append(f'skipped {sum(left.values())} shapes that are not areas: {listed}')
         return cls('labelme polygons', names=dict(enumerate([BACKGROUND, *sorted(names)])))
 
     def read(self, path: Path, size: tuple[int, int]) -> np.ndarray:
@@ -259,7 +379,11 @@ class LabelmeReader(Reader):
         canvas = Image.new('I', (size[1], size[0]), 0)
         draw = ImageDraw.Draw(canvas)
         for shape in _shapes(content, path):
-            _paint(draw, shape, number[shape['label']], path)
+            try:
+                _paint(canvas, draw, shape, number[shape['label']], path)
+            except (TypeError, ValueError, KeyError, OSError) as error:
+                message = f'annotation {path}: the shape {shape["label"]} cannot be drawn: {error}'
+                raise BadSampleError(message, 'annotation damaged') from error
         return np.asarray(canvas, np.int32)
 
 
@@ -272,7 +396,7 @@ def _shapes(content: dict, path: Path) -> list[dict]:
     return shapes
 
 
-def _paint(draw: ImageDraw.ImageDraw, shape: dict, number: int, path: Path) -> None:
+def _paint(canvas: Image.Image, draw: ImageDraw.ImageDraw, shape: dict, number: int, path: Path) -> None:
     points = [(float(x), float(y)) for x, y in shape['points']]
     kind = shape.get('shape_type', 'polygon')
     if kind == 'polygon' and len(points) > 2:
@@ -284,6 +408,9 @@ def _paint(draw: ImageDraw.ImageDraw, shape: dict, number: int, path: Path) -> N
         (x, y), edge = points
         radius = float(np.hypot(edge[0] - x, edge[1] - y))
         draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=number)
+    elif kind == 'mask' and len(points) == 2:  # a PNG of the box
+        with Image.open(io.BytesIO(base64.b64decode(shape['mask']))) as covered:
+            canvas.paste(number, (int(points[0][0]), int(points[0][1])), covered.convert('1'))
     elif kind in AREAS:
         raise BadSampleError(f'annotation {path}: {kind} with {len(points)} points', 'annotation damaged')
 
@@ -354,7 +481,7 @@ def read_coco(images: Path, file: Path) -> tuple[Pairs, CocoReader]:
     if not found:
         first = next(iter(listed.values()), 'no images')
         raise ValueError(f'no image listed in {file} is in {images}: it lists {first}')
-    pairs = Pairs(images, Path(), found)
+    pairs = Pairs(images, Path(), found, image_suffix=_shared_suffix(found))
     absent = len(set(listed.values())) - len(found)
     if absent:
         pairs.notes.append(f'skipped {absent} images of {file} that are not in {images}')

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from dpt.datasets.text import text_lines
 from dpt.extras.own_data.annotations import Colour, ColourReader, Reader
 from dpt.structures import IGNORE_INDEX
 
@@ -14,6 +15,8 @@ NONE = 'none'
 FOREGROUND = {0: 'background', IGNORE_INDEX: 'foreground'}
 """Classes of black and white masks, which contain only 0 and 255."""
 _RGB = re.compile(r'(?<![\w.])(\d{1,3})[\s,;]+(\d{1,3})[\s,;]+(\d{1,3})(?![\w.])')
+_HEX = re.compile(r'#([0-9a-fA-F]{6})(?!\w)')
+_HEADER = re.compile(r'\W*(name|class|label)\w*\W+r(ed)?\W+g(reen)?\W+b(lue)?\W*', re.IGNORECASE)
 _PATH = re.compile(r'[^,]*(/[^,]*|\.(txt|csv|tsv|names|json))')
 
 
@@ -42,8 +45,9 @@ def read_classes(text: str) -> list[tuple[str, Colour | None]]:
     """Read class names, either all with an RGB colour or all without.
 
     Args:
-        text: Comma-separated names, or the path of a text file whose lines are ``NAME``, ``R G B NAME`` or
-            ``NAME: R,G,B``; lines that start with # are comments. A name with several colours is one class.
+        text: Comma-separated names, or the path of a text file whose lines are ``NAME``, ``R G B NAME``,
+            ``NAME: R,G,B`` or ``NAME #RRGGBB``; other lines that start with # are comments. A name with
+            several colours is one class.
 
     Raises:
         FileNotFoundError: If ``text`` looks like a path, but the file does not exist.
@@ -53,10 +57,13 @@ def read_classes(text: str) -> list[tuple[str, Colour | None]]:
     is_file = Path(text).is_file()
     if not is_file and _PATH.fullmatch(text):
         raise FileNotFoundError(f'--classes {text} does not exist; separate names with commas: a,b,c')
-    lines = Path(text).read_text(encoding='utf-8').splitlines() if is_file else text.split(',')
+    if Path(text).suffix.lower() == '.json':
+        raise ValueError(f'--classes {text}: expected a text file with one name per line, not JSON')
+    lines = text_lines(Path(text).read_bytes(), f'--classes {text}') if is_file else text.split(',')
     found: list[tuple[str, Colour | None]] = []
-    for line in lines:
-        if not line.strip() or line.lstrip().startswith('#'):
+    for at, line in enumerate(lines):
+        line = _HEX.sub(lambda match: ' {} {} {} '.format(*bytes.fromhex(match[1])), line)
+        if not line.strip() or line.lstrip().startswith('#') or (at == 0 and _HEADER.fullmatch(line)):
             continue
         match = _RGB.search(line)
         if match is None:
@@ -117,7 +124,7 @@ def propose(
         ignored = set() if two_valued else _ignored(present, reader, names, ignore)
         ordered = [number for number in present if number not in ignored]
         if wanted:
-            ordered = _fit_count(ordered, ignored, reader, len(wanted))
+            ordered = _fit_count(ordered, ignored, reader, len(wanted), ignore)
             names = {number: name for number, (name, _) in zip(ordered, wanted, strict=True)}
             colours |= {number: c for number, (_, c) in zip(ordered, wanted, strict=True) if c is not None}
     made_up = 'class_{}' if reader.in_place else 'colour_{:06x}'
@@ -138,13 +145,24 @@ def propose(
     return proposal
 
 
-def _fit_count(ordered: list[int], ignored: set[int], reader: Reader, count: int) -> list[int]:
-    """Return the integers to which ``count`` names apply."""
-    if len(ordered) == count:
-        return ordered
-    first = 1 if 0 in ignored else 0
-    if reader.in_place and max(ordered) < first + count:  # some classes have no pixels
-        return list(range(first, first + count))
+def _fit_count(
+    ordered: list[int], ignored: set[int], reader: Reader, count: int, ignore: Sequence[str] | None
+) -> list[int]:
+    """Return the integers to which ``count`` names apply: by value if the list is longer than the labels."""
+    lowest, highest = min(ordered, default=0), max(ordered, default=0)
+    gaps = highest - lowest >= len(ordered)
+    if not reader.in_place or highest > count or (len(ordered) == count and not gaps):
+        if len(ordered) == count:
+            return ordered
+    elif 0 in ordered or 0 in ignored or highest == count or ignore is not None:
+        first = 0 if 0 in ordered else int(0 in ignored or highest == count)
+        if highest < first + count:
+            return list(range(first, first + count))
+    else:
+        raise ValueError(
+            f'--classes has {count} names for the labels {_first(ordered, reader)}, which may count from 0 '
+            'or from 1: pass --ignore 255 if the first name belongs to label 0, or --ignore 0 255 if to 1'
+        )
     raise ValueError(
         f'--classes has {count} names for {len(ordered)} classes in the annotations: '
         f'{_first(ordered, reader)}; name all, or pass those that are not classes to --ignore'
@@ -157,7 +175,7 @@ def _ignored(present: list[int], reader: Reader, names: dict, ignore: Sequence[s
     if list(ignore) == [NONE]:
         return set()
     known: dict[str, set[int]] = {}
-    for number in {*present, *names}:
+    for number in {*present, *names, *((0, IGNORE_INDEX) if reader.in_place else ())}:
         for text in {names.get(number, reader.show(number)), reader.show(number)}:
             known.setdefault(text, set()).add(number)
     found: set[int] = set()

@@ -13,10 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from dpt.datasets.bad_sample import FILE_ERRORS
-from dpt.extras.check_data import ORIENTATION, count_labels
+from dpt.extras.check_data import UPRIGHT, count_labels, open_image, orientation_of
 from dpt.extras.files import write_labels, write_lines
 from dpt.extras.own_data.annotations import Pairs, Reader, stem
 from dpt.extras.own_data.classes import Proposal
@@ -29,6 +28,10 @@ MAX_NUMBERS = 1000
 """Annotations with more distinct integers are rejected."""
 TURNED = (5, 6, 7, 8)
 """EXIF orientations that swap height and width."""
+REMOVE_ORIENTATION = (
+    'if the masks were drawn on the stored pixels, remove the orientation from the images, such as with '
+    'exiftool -Orientation= FOLDER'
+)
 SPLIT_FOLDERS = {
     **dict.fromkeys(('train', 'training'), 'training'),
     **dict.fromkeys(('val', 'valid', 'validation'), 'validation'),
@@ -47,11 +50,13 @@ class Survey:
     Args:
         sizes: (height, width) by image.
         counts: Number of pixels of each integer, by image.
+        rotated: EXIF orientation by image, for images that are rotated on loading.
         problems: Error message by image, for images that cannot be used.
     """
 
     sizes: dict[str, tuple[int, int]] = field(default_factory=dict)
     counts: dict[str, dict[int, int]] = field(default_factory=dict)
+    rotated: dict[str, int] = field(default_factory=dict)
     problems: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -84,14 +89,17 @@ def survey(pairs: Pairs, reader: Reader, workers: int, track: Track = iter) -> S
     def look(pair: tuple[str, str]) -> tuple[str, tuple[int, int], dict[int, int] | str]:
         image, annotation = pair
         try:
-            size = _image_size(pairs.images / image)
+            size, orientation = _image_size(pairs.images / image)
+            if orientation not in UPRIGHT:
+                result.rotated[image] = orientation
             labels = reader.read(pairs.masks / annotation, size)
         except FILE_ERRORS as error:
             return image, (0, 0), str(error)
         if labels.shape != size:
             height, width = labels.shape
             problem = f'image {image} is {size[0]}x{size[1]} (height x width), but its mask {annotation} is '
-            return image, size, f'{problem}{height}x{width}'
+            hint = f'; {REMOVE_ORIENTATION}' if labels.shape == size[::-1] and image in result.rotated else ''
+            return image, size, f'{problem}{height}x{width}{hint}'
         return image, size, count_labels(labels)
 
     with ThreadPoolExecutor(max(workers, 1)) as pool:
@@ -110,12 +118,13 @@ def survey(pairs: Pairs, reader: Reader, workers: int, track: Track = iter) -> S
     return result
 
 
-def _image_size(path: Path) -> tuple[int, int]:
-    """Return (height, width) of an image after applying its EXIF orientation, as in training."""
-    with Image.open(path) as image:
+def _image_size(path: Path) -> tuple[tuple[int, int], int | None]:
+    """Return (height, width) of an image after applying its EXIF orientation, and the orientation."""
+    with open_image(path, path) as image:
         width, height = image.size
-        turned = image.getexif().get(ORIENTATION) in TURNED
-    return (width, height) if turned else (height, width)
+        orientation = orientation_of(image)
+        turned = orientation in TURNED and image.format != 'TIFF'  # where Pillow has applied it
+    return ((width, height) if turned else (height, width)), orientation
 
 
 def split(images: Sequence[str], val_share: float, seed: int) -> dict[str, list[str]]:
@@ -223,8 +232,8 @@ def write_dataset(
 
             def convert(pair: tuple[str, str]) -> None:
                 image, annotation = pair
-                labels = reader.read(pairs.masks / annotation, _image_size(pairs.images / image))
-                target = stem(image) if pairs.image_suffix else image
+                labels = reader.read(pairs.masks / annotation, _image_size(pairs.images / image)[0])
+                target = image.removesuffix(pairs.image_suffix)
                 write_labels(folder / MASKS / f'{target}.png', apply_table(labels, proposal.table))
 
             with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:

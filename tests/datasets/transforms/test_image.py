@@ -38,6 +38,20 @@ def test_reads_as_opencv_does(tmp_path):
     assert load(tmp_path / 'a.jpg', encode(), to_float32=True)['img'].dtype == np.float32
 
 
+def test_12_bit_images_are_told_once(tmp_path, monkeypatch):
+    lines = []
+    monkeypatch.setattr('dpt.datasets.transforms.loading.print_log', lambda line, *_: lines.append(line))
+    monkeypatch.setattr('dpt.datasets.transforms.loading._told_dark', False)
+    dark = np.arange(24 * 34, dtype=np.uint16).reshape(24, 34) * 5
+    load(tmp_path / 'bright.png', cv2.imencode('.png', dark * 16)[1].tobytes())
+    assert lines == []
+    for name in ('a.png', 'b.png'):
+        load(tmp_path / name, cv2.imencode('.png', dark)[1].tobytes())
+    (told,) = lines
+    assert 'a.png has 16 bits per channel, but values of fewer bits' in told
+    assert 'the upper 8 bits, which are read, are 0 to 15 of 255' in told
+
+
 @pytest.mark.parametrize('mode', ['L', '1', 'P', 'RGB', 'RGBA', 'LA', 'I;16'])
 def test_png_of_every_mode_becomes_bgr(tmp_path, mode):
     picture = PICTURE.convert('L' if mode == 'I;16' else mode)
