@@ -4,8 +4,8 @@ env_cfg = dict(
     mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
     dist_cfg=dict(backend='nccl', timeout=1800),  # seconds for a collective operation
 )
-# Every hook that runs, beside RuntimeInfoHook of dpt/engine/logging.py; None leaves one out. In an iteration
-# they run by priority: non_finite before the schedules, then sync_buffers, logger, checkpoint, stop_signal.
+# All hooks that run, except RuntimeInfoHook (dpt/engine/logging.py); None disables one. The order in an
+# iteration is: non_finite, sync_buffers, logger, param_scheduler, checkpoint, stop_signal.
 default_hooks = dict(
     timer=dict(type='IterTimerHook'),
     utilization=dict(type='dpt.extras.profiling.UtilizationHook'),  # mfu in the log
@@ -14,7 +14,7 @@ default_hooks = dict(
     checkpoint=dict(
         type='CheckpointHook', by_epoch=False, interval=16000, max_keep_ckpts=3, save_best='mIoU'
     ),
-    sampler_seed=dict(type='DistSamplerSeedHook'),
+    sampler_seed=None,  # DistSamplerSeedHook of mmengine; the samplers of dpt seed themselves
     # Draw the same images at every validation, as files in the work directory and in TensorBoard.
     visualization=dict(type='SegVisualizationHook', draw=True, num_images=4),
     run_info=dict(type='RunInfoHook'),

@@ -84,7 +84,7 @@ def plain(value: object) -> object:
 
 
 def plain_entries(entries: Mapping) -> dict:
-    """Return the entries whose values are plain data; others are of use only to the running process."""
+    """Return the entries whose values are plain data; drop the others."""
     kept = {}
     for key, value in entries.items():
         try:
@@ -236,7 +236,7 @@ class Background:
             job.result()
 
     def wait(self) -> None:
-        """Wait for the job, whatever becomes of it."""
+        """Wait for the job and ignore its exception."""
         if self._job is not None:
             wait([self._job])
 
@@ -263,9 +263,10 @@ class CheckpointHook(_CheckpointHook):
         max_keep_ckpts: Number of checkpoints to keep besides the best one; -1 keeps all.
         save_last: Whether to save the last iteration regardless of ``interval``.
         save_best: Name of the metric (or metrics) whose best checkpoint is also kept.
-        rule: Whether a ``'greater'`` or ``'less'`` metric is better; known for the usual metrics.
-        filename_tmpl: File name with ``{}`` for the iteration; ``'iter_{}.pth'`` by default.
-        save_begin: First iteration that may be saved.
+        rule: Whether a ``'greater'`` or ``'less'`` metric is better; inferred from common names of metrics.
+        filename_tmpl: File name with ``{}`` for the iteration; defaults to
+            ``'epoch_{}.pth'`` with ``by_epoch``, else ``'iter_{}.pth'``.
+        save_begin: First iteration (or epoch) that may be saved.
     """
 
     out_dir: str
@@ -404,7 +405,7 @@ class CheckpointHook(_CheckpointHook):
         return [self._path(one) for one in known[:-count]]
 
     def _copy(self, runner: Runner, meta: dict, *, whole: bool) -> dict:
-        self._background.join()  # it may still write the previous copies
+        self._background.join()  # wait until the previous copies are written
         optimizer, schedules = whole and self.save_optimizer, whole and self.save_param_scheduler
         return self._copies.of(run_state(runner, meta, optimizer=optimizer, param_scheduler=schedules))
 

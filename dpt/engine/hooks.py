@@ -40,12 +40,12 @@ class ClassCheckHook(Hook):
         classes = getattr(dataset, 'metainfo', {}).get('classes')
         for name, head in runner.model.named_modules():
             count = getattr(head, 'num_classes', None)
-            if not HEADS & set(name.split('.')):  # a backbone may keep that of its pretraining
+            if not HEADS & set(name.split('.')):  # a backbone may keep the num_classes of its pretraining
                 continue
             if classes and isinstance(count, int) and count != len(classes):
                 raise ValueError(
                     f'{name} has num_classes={count}, but the data set of {loader} has '
-                    f'{len(classes)} classes: set num_classes of the heads to that'
+                    f'{len(classes)} classes: set num_classes of the heads to {len(classes)}'
                 )
 
 

@@ -21,7 +21,7 @@ TABLES = ('System environment:', 'Config:\n', 'Hooks will be executed in the fol
 
 
 def is_no_table(record: logging.LogRecord) -> bool:
-    """Whether a log record is not one of :data:`TABLES`."""
+    """Return False for :data:`TABLES`."""
     return not str(record.msg).lstrip('\n-').startswith(TABLES)
 
 

@@ -38,8 +38,8 @@ class TrainLoop(BaseLoop):
     The processes share ``total_batch_size`` of the config unless the loader has a ``batch_size``.
 
     Raises:
-        ValueError: If the sampler cannot start at a given position, the data set is smaller than a batch that
-            may not be partial, or ``total_batch_size`` is not divisible by the number of processes.
+        ValueError: If the sampler cannot start at a given position, the data set is smaller than a batch
+            although ``drop_last`` is set, or the number of processes does not divide ``total_batch_size``.
     """
 
     by_epoch: bool
@@ -60,7 +60,7 @@ class TrainLoop(BaseLoop):
         super().__init__(runner, dict(dataloader, sampler=sampler))
         self.sampler = self.dataloader.batch_sampler.sampler
         if isinstance(self.sampler, DefaultSampler):
-            self.sampler.round_up = True  # every process needs as many batches
+            self.sampler.round_up = True  # all processes need the same number of batches
         if not hasattr(self.sampler, 'start_at'):
             raise ValueError(
                 f'train_dataloader.sampler.type={sampler.get("type")!r}: this sampler cannot resume at a '
@@ -118,20 +118,20 @@ class TrainLoop(BaseLoop):
         if not self.is_placed:  # by another runner than dpt's
             self.restore_place()
         batches = self._batches()
-        begins = True
+        epoch_starts = True
         while True:
             if self.by_epoch and self._epoch_iter >= len(self.dataloader):
                 self._end_epoch()
-                begins = True
+                epoch_starts = True
             if self.stop_training:
                 break
-            self._validate_if_due()  # also at the start, if the run was stopped before it could
+            self._validate_if_due()  # also before the first iteration, if a signal stopped the last run
             if self._finished >= self.length or self.stop_training:
                 break
-            if begins:
+            if epoch_starts:
                 runner.call_hook('before_train_epoch')
-                runner.model.train()  # tells frozen layers to stay in evaluation mode
-                begins = False
+                runner.model.train()  # frozen layers stay in evaluation mode
+                epoch_starts = False
             self._train_iteration(next(batches))
         if not self.by_epoch and self._iter >= self.length:
             runner.call_hook('after_train_epoch')
@@ -184,10 +184,10 @@ class TrainLoop(BaseLoop):
         """
         self.is_placed = True
         runner, hub = self.runner, self.runner.message_hub
-        if not self._iter:  # mmengine gives runs of the same second and config the same hub
+        if not self._iter:  # runs that start in the same second with the same config share a hub
             for name in (SAMPLES_SEEN, EPOCH_ITERATION, BATCH, PROCESSES, DATASET, VALIDATED, 'validated'):
                 hub.runtime_info.pop(name, None)
-        if not self._has_own_seed:  # else that of the resumed run, equal in all processes
+        if not self._has_own_seed:  # else that of rank 0, which resuming restored
             self.sampler.seed = broadcast_seed(runner.seed)
         now = self.samples_per_iteration
         self.place = hub.get_info(SAMPLES_SEEN, self._iter * now)
@@ -241,7 +241,7 @@ class TrainLoop(BaseLoop):
             for hook in runner.hooks:
                 if isinstance(hook, EMAHook):  # put the training's weights back
                     hook.after_val_epoch(runner)
-            hub.update_info(VALIDATED, -1)  # the resumed run begins with it
+            hub.update_info(VALIDATED, -1)  # the resumed run repeats it
 
 
 def _shared_batch_size(runner: Runner) -> int:

@@ -102,7 +102,7 @@ class FiniteSteps:
         if scaler is not None and scaler.is_enabled():
             self._step_with_scaler(scaler, fault, gradients, kwargs)
             return
-        fault = _anywhere(fault | _not_finite(nn.utils.get_total_norm(gradients)))
+        fault = _in_any_process(fault | _not_finite(nn.utils.get_total_norm(gradients)))
         if isinstance(fault, Tensor) and self._decides_on_device(fault):
             self._restore_where(fault)
             self.skipped = fault
@@ -124,7 +124,7 @@ class FiniteSteps:
         scale = scaler._get_scale_async()  # get_scale() would synchronise
         if scale is not None:
             fault = fault | ((scale <= 1) & _not_finite(nn.utils.get_total_norm(gradients)))
-        fault = torch.as_tensor(_anywhere(fault))
+        fault = torch.as_tensor(_in_any_process(fault))
         if gradients:  # a single NaN makes the scaler skip the step
             one = min(gradients, key=Tensor.numel)
             one.copy_(torch.where(fault, torch.nan, one))
@@ -153,7 +153,7 @@ def _not_finite(value: Tensor) -> bool | Tensor:
     return not math.isfinite(value.item()) if value.device.type == 'cpu' else ~torch.isfinite(value)
 
 
-def _anywhere(fault: bool | Tensor) -> bool | Tensor:
+def _in_any_process(fault: bool | Tensor) -> bool | Tensor:
     """Whether any process has a fault."""
     if get_world_size() == 1:
         return fault

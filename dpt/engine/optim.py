@@ -64,7 +64,7 @@ class AmpOptimWrapper(FiniteSteps, _AmpOptimWrapper):
         self.loss_scaler = torch.amp.GradScaler(device, enabled=self.cast_dtype is torch.float16, **options)
 
     def load_state_dict(self, state_dict: dict) -> None:
-        """Load the state of the optimiser and, if saved, of the scaler; a bf16 run saves none."""
+        """Load the state of the optimiser and, if saved, of the scaler; bf16 runs have no scaler state."""
         if not state_dict.get('loss_scaler'):
             state_dict = {key: value for key, value in state_dict.items() if key != 'loss_scaler'}
         super().load_state_dict(state_dict)
@@ -157,9 +157,10 @@ class DefaultOptimWrapperConstructor(_DefaultOptimWrapperConstructor):
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class MMSegOptimWrapperConstructor(DefaultOptimWrapperConstructor):
-    """Constructor for rules in MMSegmentation's names, where the neck is part of ``decode_head``.
+    """Constructor for ``paramwise_cfg`` rules that use MMSegmentation's parameter names.
 
-    In ``custom_keys`` a key such as ``head`` therefore also matches the neck, and ``neck`` matches nothing.
+    There the neck is part of ``decode_head``. In ``custom_keys`` a key such as ``head`` therefore also
+    matches the neck, and ``neck`` matches nothing.
     """
 
     def add_params(  # noqa: D102

@@ -40,7 +40,7 @@ class Resumable(NamedTuple):
     """Checkpoint to resume from, and the reasons why newer ones were skipped."""
 
     path: str
-    passed_over: tuple[str, ...] = ()
+    skipped: tuple[str, ...] = ()
 
 
 def damage(path: Path) -> str | None:
@@ -109,14 +109,14 @@ def find_resume(work_dir: str, resume: str = 'auto') -> Resumable:
         if fault := damage(Path(resume)):
             raise ValueError(f'--resume {resume}: {fault}; use --resume auto for the newest valid checkpoint')
         return Resumable(resume)
-    passed_over: list[str] = []
+    skipped: list[str] = []
     for path in _candidates(Path(work_dir)):
         fault = damage(path) if path.is_file() else 'it does not exist'
         if fault is None:
-            return Resumable(str(path), tuple(passed_over))
-        passed_over.append(f'{path}: {fault}')
-    if passed_over:
-        raise ValueError('--resume: no valid checkpoint: ' + '; '.join(passed_over))
+            return Resumable(str(path), tuple(skipped))
+        skipped.append(f'{path}: {fault}')
+    if skipped:
+        raise ValueError('--resume: no valid checkpoint: ' + '; '.join(skipped))
     raise FileNotFoundError(
         f'--resume: there is no checkpoint in {work_dir}, so there is nothing to resume; '
         'give --work-dir or the path of a checkpoint, or start without --resume'

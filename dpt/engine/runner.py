@@ -36,7 +36,7 @@ FROM_IMAGES = ('backbone', 'backbone.patch_embed', 'backbone.stem')
 def build_runner(config: Config, launcher: str = 'none', resume: str | None = None) -> 'Runner':
     """Build the runner; the same config works on a CPU, one GPU and several GPUs.
 
-    Nothing is added to the config but ``launcher``: what runs in a training stands in it and in
+    Adds only ``launcher`` to the config. The hooks that run are those of the config; the loop is in
     ``dpt/engine/loop.py``.
 
     Args:
@@ -53,7 +53,7 @@ def build_runner(config: Config, launcher: str = 'none', resume: str | None = No
         raise ValueError(f'launcher={launcher!r} must be one of {", ".join(LAUNCHERS)}')
     if resume is None and config.get('resume'):
         resume = config.get('load_from') or 'auto'
-    # Before anything is built or written.
+    # Find the checkpoint first, so that a wrong path fails before anything is written.
     resumable = find_resumable(config.work_dir, resume) if resume else None
     config.launcher = launcher
     runner = Runner.from_cfg(config)
@@ -74,7 +74,7 @@ class Runner(_Runner):
     - Data loaders without workers accept ``persistent_workers=True``; ``pin_memory`` is on by default with a
       GPU.
     - Checkpoints are loaded strictly, and damaged ones are skipped when resuming.
-    - Only a training writes its config to the work directory.
+    - Only training writes the config to the work directory.
     - ``compile`` compiles the losses of the model. mmengine compiles whole steps, and recompiles them if the
       image size or the learning rate changes.
     - Tables of hundreds of lines are written to the log file only.
@@ -107,7 +107,7 @@ class Runner(_Runner):
         return logger
 
     def build_log_processor(self, log_processor: LogProcessor | dict) -> LogProcessor:
-        """Build the log processor; without ``type``, that of dpt, and without any key, by iterations."""
+        """Build the log processor; ``type`` defaults to dpt's, and an empty dict logs by iterations."""
         if isinstance(log_processor, dict):
             log_processor = dict(dict(type='LogProcessor'), **(log_processor or dict(by_epoch=False)))
         return super().build_log_processor(log_processor)
@@ -168,18 +168,19 @@ class Runner(_Runner):
             return
         if self._resume:
             found = self._resumable or find_resumable(self.work_dir, self._load_from or 'auto')
-            for checkpoint in found.passed_over:
+            for checkpoint in found.skipped:
                 self.logger.warning(f'not resumed from {checkpoint}')
             paths = [found.path]
             broadcast_object_list(paths)  # a shared disk may show another process an older directory
             restore(self, torch.load(paths[0], map_location='cpu', weights_only=True))
-            if is_main_process():  # a kill before the next save must not lead back to a newer checkpoint
+            # If the run is killed before its next save, it resumes from this checkpoint, not from a newer one.
+            if is_main_process():
                 write_pointer(Path(self.work_dir), Path(found.path))
         elif self._load_from:
             model = unwrapped(self.model)
             load_model(model, self._load_from)
             for hook in self.hooks:
-                if isinstance(hook, EMAHook) and hasattr(hook, 'ema_model'):  # copied before, in before_run
+                if isinstance(hook, EMAHook) and hasattr(hook, 'ema_model'):  # copied earlier, in before_run
                     hook.ema_model.module.load_state_dict(model.state_dict())
         self._has_loaded = True
         if isinstance(self._train_loop, TrainLoop):
@@ -206,11 +207,11 @@ class Runner(_Runner):
                 )
         target = Path(self.work_dir, Path(self.cfg.filename or '').name)
         if not (self.cfg.filename and target.exists() and target.samefile(self.cfg.filename)):
-            super().dump_config()  # but not over the file that the user wrote
+            super().dump_config()  # do not overwrite the user's config
         try:
             return super().train()
         finally:
-            for hook in self.hooks:  # an error may have ended the training
+            for hook in self.hooks:  # also after an error
                 if isinstance(hook, (CheckpointHook, StopSignalHook)):
                     hook.close()
 

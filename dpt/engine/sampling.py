@@ -179,7 +179,10 @@ class DefaultSampler(InfiniteSampler):
         return min(place + count, (place // self.size + 1) * self.size)
 
     def _places(self, begin: int) -> range:
-        """Places within a pass that this process takes, from ``begin`` on; those after the last repeat."""
+        """Return the positions in a pass that this process loads, from ``begin`` on.
+
+        Positions past the end repeat samples.
+        """
         end = self.size
         if self.round_up:
             end = begin - (begin - end) // self.world_size * self.world_size
@@ -192,5 +195,5 @@ class DefaultSampler(InfiniteSampler):
             yield self._draw(order, index, turn * self.size + index)
 
     def __len__(self) -> int:
-        """Samples of one pass, those of this process."""
+        """Number of samples of this process in one pass."""
         return len(self._places(0))

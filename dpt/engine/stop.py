@@ -88,13 +88,13 @@ class StopSignals:
         if self.received is None:
             self.received, self._time = signal.Signals(number), time.monotonic()
             if 'TORCHELASTIC_RUN_ID' not in os.environ:
-                self._end_at_the_next()
+                self._restore_default_handlers()
         elif time.monotonic() - self._time > _SAME_SIGNAL:
-            self._end_at_the_next()
+            self._restore_default_handlers()
             os.kill(os.getpid(), number)
 
     @staticmethod
-    def _end_at_the_next() -> None:
+    def _restore_default_handlers() -> None:
         # A Python handler would run only after the current operation.
         for number in _SIGNALS:
             signal.signal(number, signal.SIG_DFL)
@@ -210,20 +210,23 @@ class StopSignalHook(Hook):
             runner.logger.warning(f'{after}, saved; continue with --resume')
         else:
             runner.logger.warning(
-                f'{after}; nothing was saved that can be resumed: see default_hooks.checkpoint'
+                f'{after}; no resumable checkpoint was saved: set default_hooks.checkpoint, with '
+                'save_optimizer=True'
             )
 
     def close(self) -> None:
-        """Stop listening."""
+        """Restore the previous signal handlers."""
         self._agreement = None
         self.signals.restore()
 
     def after_run(self, runner: Runner) -> None:
-        """Stop listening."""
+        """Restore the previous signal handlers."""
         self.close()
 
 
 def stop_status(runner: Runner) -> int:
     """Return the exit status of a training: 0, or ``STOPPED`` after a signal, or 1 if that saved nothing."""
     hooks = [hook for hook in runner.hooks if isinstance(hook, StopSignalHook) and hook.stopped]
-    return 0 if not hooks else STOPPED if all(hook.saved for hook in hooks) else 1
+    if not hooks:
+        return 0
+    return STOPPED if all(hook.saved for hook in hooks) else 1

@@ -120,10 +120,10 @@ def test_damaged_files_are_skipped_and_named(run: Path) -> None:
     content = bytearray((run / 'iter_8.pth').read_bytes())
     content[content.index(torch.arange(5000.0).numpy().tobytes()) + 7] ^= 1
     (run / 'iter_8.pth').write_bytes(content)
-    path, passed_over = find_resume(str(run))
+    path, skipped = find_resume(str(run))
     assert path == str(run / 'iter_4.pth')
-    assert 'iter_12.pth: it is cut short' in passed_over[0]
-    assert 'iter_8.pth: the checksum of' in passed_over[1]
+    assert 'iter_12.pth: it is cut short' in skipped[0]
+    assert 'iter_8.pth: the checksum of' in skipped[1]
     with pytest.raises(ValueError, match='iter_12.pth: it is cut short'):
         find_resume(str(run), str(run / 'iter_12.pth'))
     (run / 'iter_4.pth').write_bytes(b'')
@@ -136,9 +136,9 @@ def test_a_checkpoint_without_pointer_is_found(run: Path) -> None:
     assert find_resume(str(run)).path == str(run / 'iter_12.pth')
     (run / 'iter_12.pth').unlink()
     write_pointer(run, run / 'iter_12.pth')
-    path, passed_over = find_resume(str(run))
+    path, skipped = find_resume(str(run))
     assert path == str(run / 'iter_8.pth')
-    assert 'iter_12.pth: it does not exist' in passed_over[0]
+    assert 'iter_12.pth: it does not exist' in skipped[0]
 
 
 def test_nothing_to_resume_is_an_error(tmp_path: Path) -> None:
