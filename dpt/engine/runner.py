@@ -173,7 +173,7 @@ class Runner(_Runner):
             paths = [found.path]
             broadcast_object_list(paths)  # a shared disk may show another process an older directory
             restore(self, torch.load(paths[0], map_location='cpu', weights_only=True))
-            # If the run is killed before its next save, it resumes from this checkpoint, not from a newer one.
+            # A run killed before its next save resumes from this checkpoint, not from a newer one.
             if is_main_process():
                 write_pointer(Path(self.work_dir), Path(found.path))
         elif self._load_from:
