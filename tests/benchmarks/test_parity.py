@@ -9,16 +9,7 @@ import numpy as np
 import pytest
 from parity_chain import LINKS, evaluation, predictions
 from parity_chain.job import Job
-from parity_chain.table import (
-    Row,
-    absolute_difference,
-    count_unequal,
-    distance,
-    exit_status,
-    relative_difference,
-    render,
-    worst,
-)
+from parity_chain.table import Row, exit_status, render
 
 Arrays = dict[str, np.ndarray]
 RNG = np.random.default_rng(0)
@@ -128,8 +119,12 @@ def test_equal_sides_hold_and_perturbed_arrays_differ(link: str, case: str, job:
     compared = [name for name in ours if not any(name.startswith(prefix) for prefix in UNCOMPARED)]
     assert compared
     for name in compared:
-        changed = LINKS[link].compare(case, theirs, ours | {name: perturbed(ours[name])}, job)
-        assert exit_status(changed) == 1, f'{name} was changed unnoticed\n{render(changed)}'
+        wrong = [perturbed(ours[name])]
+        if ours[name].dtype.kind == 'f':
+            wrong += [np.full_like(ours[name], np.nan), np.full_like(ours[name], np.inf)]
+        for array in wrong:
+            changed = LINKS[link].compare(case, theirs, ours | {name: array}, job)
+            assert exit_status(changed) == 1, f'{name} was changed unnoticed\n{render(changed)}'
 
 
 @pytest.mark.parametrize('name', ['torchmetrics.confusion', 'torchmetrics.IoU', 'torchmetrics.Fscore'])
@@ -148,7 +143,7 @@ def test_missing_parameter_is_a_difference(job: Job) -> None:
     assert STEM in rows[3].note
 
 
-def test_pixels_may_differ_only_at_near_ties(job: Job) -> None:
+def test_few_pixels_may_differ_at_near_ties(job: Job) -> None:
     theirs, ours = predictions_arrays()
     ours['image.labels'] = perturbed(ours['image.labels'])
     assert exit_status(predictions.compare('whole', theirs, ours, job)) == 1
@@ -157,15 +152,9 @@ def test_pixels_may_differ_only_at_near_ties(job: Job) -> None:
     assert exit_status(rows) == 0
     assert '1 of 60000 pixels differ' in rows[1].note
     assert rows[1].difference == pytest.approx(predictions.MARGIN / 2)
-
-
-def test_too_many_near_ties_fail(job: Job) -> None:
-    theirs, ours = predictions_arrays()
-    ours['image.labels'] = theirs['image.labels'].copy()
-    ours['image.labels'][:1] += 1
+    ours['image.labels'][:1] += 1  # too many, even of near ties
     ours['image.margin'][:] = 0
-    rows = predictions.compare('whole', theirs, ours, job)
-    assert [row.holds for row in rows] == [False, True]
+    assert [row.holds for row in predictions.compare('whole', theirs, ours, job)] == [False, True]
 
 
 def test_example_has_documented_scores() -> None:
@@ -183,30 +172,11 @@ def test_example_has_documented_scores() -> None:
     assert (prediction == truth).mean() == pytest.approx(known['aAcc'])
 
 
-def test_measures() -> None:
-    one = np.array([1.0, -4.0, np.nan])
-    assert absolute_difference(one, one) == 0
-    assert absolute_difference(one, np.array([1.5, -4.0, np.nan])) == 0.5
-    assert absolute_difference(one, np.array([1.0, -4.0, 0.0])) == np.inf
-    assert np.isnan(absolute_difference(one, one[:2]))
-    assert relative_difference(one[:2], np.array([1.0, -4.4])) == pytest.approx(0.1)
-    assert np.isnan(relative_difference(one[:2], one[:1]))
-    assert count_unequal('abc', 'axcd') == 2
-    assert (
-        distance({'a': np.array([3.0]), 'b': np.array([0.0])}, {'a': np.zeros(1), 'b': np.array([4.0])}) == 5
-    )
-    assert np.isnan(distance({'a': one[:1]}, {'b': one[:1]}))
-    assert worst({'a': 1.0, 'b': float('nan'), 'c': 2.0})[0] == 'b'
-
-
 def test_table_shows_differences_tolerances_and_verdicts() -> None:
     good, bad, odd = (Row('model', 'logits', value, 1e-5, 'worst: x') for value in (1e-6, 2e-5, float('nan')))
     text = render([good, bad, odd])
-    assert [line.split()[-1] for line in text.splitlines() if line.startswith('model')] == [
-        'holds',
-        'DIFFERS',
-        'DIFFERS',
-    ]
+    verdicts = [line.split()[-1] for line in text.splitlines() if line.startswith('model')]
+    assert verdicts == ['holds', 'DIFFERS', 'DIFFERS']
     assert '1 of 3 comparisons hold' in text
     assert [exit_status(rows) for rows in ([good], [good, bad], [odd], [])] == [0, 1, 1, 1]
 
@@ -217,6 +187,7 @@ def test_table_shows_differences_tolerances_and_verdicts() -> None:
         (['--links', 'model,los'], "unknown ['los']; choose from model,loss"),
         (['--peer-python', '/nowhere/python'], 'create it with benchmarks/setup_peer.sh'),
         (['--data-root', '/nowhere', '--links', 'pipelines'], '/nowhere with images/'),
+        (['--links', 'evaluation'], "No module named 'mmseg'"),  # the peer is this Python
     ],
 )
 def test_wrong_arguments_are_one_line_and_status_2(
@@ -228,11 +199,3 @@ def test_wrong_arguments_are_one_line_and_status_2(
     assert result.returncode == 2
     assert message in result.stderr
     assert 'Traceback' not in result.stderr
-
-
-def test_peer_without_mmsegmentation_is_an_error(repository: Path) -> None:
-    script = str(repository / 'benchmarks/parity.py')
-    command = [sys.executable, script, '--peer-python', sys.executable, '--links', 'evaluation']
-    result = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert result.returncode == 2
-    assert "No module named 'mmseg'" in result.stderr

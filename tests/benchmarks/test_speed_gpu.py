@@ -39,13 +39,10 @@ def failing(**changes: dict) -> list[str]:
     return [line.what.strip() for line in lines if not line.holds()]
 
 
-def test_figures_within_limits_hold() -> None:
-    assert failing() == []
-
-
 @pytest.mark.parametrize(
     ('changes', 'expected'),
     [
+        ({}, []),
         (dict(train=dict(matrix_rate=9e14)), ['share of the measured bf16 matrix rate']),
         (dict(train=dict(added_mib=140.0)), ['memory added per image, against bf16 AMP']),
         (dict(reference_fp32=dict(seconds=16 / 101)), ['against fp32']),
@@ -57,7 +54,7 @@ def test_figures_within_limits_hold() -> None:
         (dict(data=dict(data_wait=0.031)), ['time spent waiting for data']),
     ],
 )
-def test_figure_beyond_limit_fails_its_line(changes: dict, expected: list[str]) -> None:
+def test_figures_beyond_limits_fail_their_line(changes: dict, expected: list[str]) -> None:
     assert failing(**changes) == expected
 
 
@@ -69,16 +66,7 @@ def test_the_faster_training_counts_with_its_own_memory() -> None:
 
 def test_line_shows_figures_limit_and_verdict() -> None:
     line = Line('rate', 300.0, 'images/s', 3, at_least=True, reference=90.0)
-    assert line.text(judged=True).split() == [
-        'rate',
-        '300.00',
-        '90.00',
-        'images/s',
-        '3.333',
-        '>=',
-        '3',
-        'holds',
-    ]
+    assert ' '.join(line.text(judged=True).split()) == 'rate 300.00 90.00 images/s 3.333 >= 3 holds'
     assert Line('rate', 260.0, 'images/s', 270, at_least=True).text(judged=True).endswith('FAILS')
     assert line.text(judged=False).endswith('-')  # a smoke run
 

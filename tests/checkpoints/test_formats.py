@@ -5,12 +5,15 @@ import re
 
 import numpy as np
 import pytest
+import timm
 import torch
+import torchvision
+import transformers
 from safetensors.torch import load_file, save_file
 from tiny_checkpoints import mmseg_shapes, model_shapes
 
 from dpt.checkpoints import convert, load_backbone
-from dpt.checkpoints.formats import BACKBONE_FORMATS, MMSEG_DPT, MODEL_FORMATS, TIMM_VIT, convert_known
+from dpt.checkpoints.formats import BACKBONE_FORMATS, MMSEG_DPT, MODEL_FORMATS, convert_known
 from dpt.checkpoints.formats.mmseg import TO_MMSEG
 from dpt.checkpoints.formats.table import Format
 from dpt.checkpoints.formats.vit import DEIT_DISTILLED, check_complete
@@ -55,7 +58,6 @@ def assert_same(ours, theirs):
 
 
 def timm_vit(name='vit_tiny_patch16_224', **options):
-    timm = pytest.importorskip('timm')
     sizes = dict(img_size=SIDE, patch_size=PATCH, embed_dim=WIDTH, depth=LAYERS, num_heads=HEADS)
     return randomised(timm.create_model(name, pretrained=False, mlp_ratio=RATIO, **{**sizes, **options}))
 
@@ -63,6 +65,9 @@ def timm_vit(name='vit_tiny_patch16_224', **options):
 @torch.no_grad()
 def timm_tokens(model, images):
     return model.forward_features(images)
+
+
+MAE_DECODER = ['mask_token', 'decoder_pos_embed', 'decoder_embed.weight', 'decoder_blocks.0.attn.qkv.weight']
 
 
 class TestTimmKeys:
@@ -91,20 +96,20 @@ class TestTimmKeys:
                 lambda keys: {'model': keys, 'args': argparse.Namespace(lr=1.0)},
                 'timm',
             ),
+            (
+                'vit_tiny_patch16_224',
+                dict(num_classes=0),
+                {},
+                lambda keys: {**keys, **{name: torch.rand(3) for name in MAE_DECODER}},
+                'MAE',
+            ),
         ],
-        ids=['timm', 'DeiT and old timm', 'DINOv2', 'encoder of MAE'],
+        ids=['timm', 'DeiT and old timm', 'DINOv2', 'encoder of MAE', 'MAE with its decoder'],
     )
     def test_tokens(self, tmp_path, images, name, options, ours, wrap, source):
         model = timm_vit(name, **options)
         torch.save(wrap(model.state_dict()), tmp_path / 'vit.pth')
         assert_same(our_tokens(tmp_path / 'vit.pth', images, source, **ours), timm_tokens(model, images))
-
-    def test_mae_with_its_decoder(self, tmp_path, images):
-        model = timm_vit(num_classes=0)
-        names = 'mask_token decoder_pos_embed decoder_embed.weight decoder_blocks.0.attn.qkv.weight'
-        extra = {name: torch.rand(3) for name in names.split()}
-        save_file({**model.state_dict(), **extra}, tmp_path / 'mae.safetensors')
-        assert_same(our_tokens(tmp_path / 'mae.safetensors', images, 'MAE'), timm_tokens(model, images))
 
     @pytest.mark.parametrize('prefix', ['', 'module.'])
     def test_dino_takes_the_teacher(self, tmp_path, images, prefix):
@@ -182,7 +187,6 @@ class TestGoogle:
 @pytest.mark.parametrize('representation', [None, 5])
 @torch.no_grad()
 def test_torchvision(tmp_path, images, representation):
-    torchvision = pytest.importorskip('torchvision')
     sizes = (SIDE, PATCH, LAYERS, HEADS, WIDTH, RATIO * WIDTH)
     model = randomised(torchvision.models.VisionTransformer(*sizes, representation_size=representation))
     torch.save(model.state_dict(), tmp_path / 'vit.pth')
@@ -192,34 +196,37 @@ def test_torchvision(tmp_path, images, representation):
 
 
 def hugging_face(name, **options):
-    transformers = pytest.importorskip('transformers')
     config = re.match('(Dinov2|ViTMAE|ViT)', name)[1] + 'Config'
     sizes = dict(image_size=SIDE, patch_size=PATCH, hidden_size=WIDTH, num_hidden_layers=LAYERS)
     sizes |= dict(num_attention_heads=HEADS, intermediate_size=RATIO * WIDTH, mlp_ratio=RATIO)
     return randomised(getattr(transformers, name)(getattr(transformers, config)(**sizes, **options)))
 
 
+VIT = dict(norm_eps=1e-12)
+DINO = dict(layer_scale_init=1.0)
+
+
 class TestHuggingFace:
     @pytest.mark.parametrize(
-        ('name', 'inner', 'source'),
+        ('name', 'theirs', 'inner', 'source', 'ours'),
         [
-            ('ViTModel', '', 'Hugging Face ViT'),
-            ('ViTForImageClassification', 'vit', 'Hugging Face ViT'),
-            ('Dinov2Model', '', 'Hugging Face DINOv2'),
-            ('Dinov2ForImageClassification', 'dinov2', 'Hugging Face DINOv2'),
+            ('ViTModel', {}, '', 'Hugging Face ViT', VIT),
+            ('ViTModel', dict(qkv_bias=False), '', 'Hugging Face ViT', dict(VIT, qkv_bias=False)),
+            ('ViTForImageClassification', {}, 'vit', 'Hugging Face ViT', VIT),
+            ('Dinov2Model', {}, '', 'Hugging Face DINOv2', DINO),
+            ('Dinov2ForImageClassification', {}, 'dinov2', 'Hugging Face DINOv2', DINO),
         ],
     )
     @pytest.mark.parametrize('written', ['save_pretrained', 'state_dict'])
     @torch.no_grad()
-    def test_tokens(self, tmp_path, images, name, inner, source, written):
-        model, path = hugging_face(name), tmp_path / 'model.safetensors'
+    def test_tokens(self, tmp_path, images, name, theirs, inner, source, ours, written):
+        model, path = hugging_face(name, **theirs), tmp_path / 'model.safetensors'
         if written == 'save_pretrained':  # whose names are others
             model.save_pretrained(tmp_path)
         else:
             save_file(model.state_dict(), path)
-        options = dict(norm_eps=1e-12) if source == 'Hugging Face ViT' else dict(layer_scale_init=1.0)
         backbone = getattr(model, inner) if inner else model
-        assert_same(our_tokens(path, images, source, **options), backbone(images).last_hidden_state)
+        assert_same(our_tokens(path, images, source, **ours), backbone(images).last_hidden_state)
 
     @torch.no_grad()
     def test_masked_autoencoder(self, tmp_path, images):
@@ -231,18 +238,10 @@ class TestHuggingFace:
         tokens = our_tokens(tmp_path / 'model.safetensors', images, 'Hugging Face ViT', norm_eps=1e-12)
         assert_same(tokens, model.vit(images, noise=unshuffled).last_hidden_state)
 
-    @torch.no_grad()
-    def test_attention_without_bias(self, tmp_path, images):
-        model = hugging_face('ViTModel', qkv_bias=False)
-        torch.save(model.state_dict(), tmp_path / 'vit.pth')
-        tokens = our_tokens(tmp_path / 'vit.pth', images, norm_eps=1e-12, qkv_bias=False)
-        assert_same(tokens, model(images).last_hidden_state)
-
 
 class TestRefusals:
     @staticmethod
     def timm_keys(name):
-        timm = pytest.importorskip('timm')
         return timm.create_model(name, pretrained=False, embed_dim=16, depth=1, num_heads=2).state_dict()
 
     @staticmethod
@@ -280,7 +279,6 @@ class TestRefusals:
         ],
     )
     def test_models_of_hugging_face(self, tmp_path, name, word):
-        transformers = pytest.importorskip('transformers')
         sizes = dict(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32)
         config = getattr(transformers, name.replace('Model', 'Config'))(**sizes, image_size=28, patch_size=14)
         getattr(transformers, name)(config).save_pretrained(tmp_path)
@@ -320,34 +318,12 @@ class TestWholeModels:
         assert back == mmseg_shapes()
         assert set(report.dropped) == {'auxiliary_heads.0.x'}
 
-    def test_own_models_keep_their_names(self):
-        keys = {**model_shapes(), 'auxiliary_heads.0.conv_seg.bias': (5,)}
-        assert convert_known(keys, MODEL_FORMATS)[0] == keys
-
     def test_unknown_part_of_an_mmseg_head_is_refused(self):
         with pytest.raises(ValueError, match=r'decode_head\.mask_embed\.weight'):
             convert_known({**mmseg_shapes(), 'decode_head.mask_embed.weight': 0}, MODEL_FORMATS)
         assert convert({'decode_head.mask_embed.weight': 0}, MMSEG_DPT)[1].unmapped
 
 
-class TestTable:
-    def test_patterns_match_whole_keys_and_dropped_comes_first(self):
-        keys = {'a.#.*': 'x.#.*', 'a.**': 'y.**', '{p,q}.w': 'z'}
-        ones = {key: torch.ones(1) for key in ('a.1.bias', 'a.1.other', 'b.a.1.bias', 'a.x', 'q.w', 'p.w')}
-        converted, report = convert(ones, Format('source', (), keys, {'a.x': 'because'}))
-        assert list(converted) == ['x.1.bias', 'y.1.other', 'z']
-        assert (report.dropped, report.unmapped) == ({'a.x': 'because'}, ('b.a.1.bias',))
-        assert len(converted['z']) == 2
-
-    def test_two_sources_of_one_target_are_refused(self):
-        with pytest.raises(ValueError, match=r'both a\.w and b\.w become c\.w'):
-            convert({'a.w': 1, 'b.w': 2}, Format('source', (), {'a.w': 'c.w', 'b.w': 'c.w'}))
-
-    def test_report_folds_layers_and_counts_everything(self):
-        keys = {**timm_vit().state_dict(), 'extra': 0}
-        table = convert(keys, TIMM_VIT)[1].table().splitlines()
-        assert re.fullmatch(r' *3 x blocks\.\*\.norm1\.weight +-> layers\.\*\.ln1\.weight', table[4])
-        assert sum('dropped: classifier of the pretraining task' in line for line in table) == 2
-        assert sum('NOT MAPPED' in line for line in table) == 1
-        assert table[-1] == '45 keys: 42 mapped, 2 dropped, 1 not mapped'
-        assert sum(int(line.split(' x ')[0]) for line in table[:-1]) == 45
+def test_two_sources_of_one_target_are_refused():
+    with pytest.raises(ValueError, match=r'both a\.w and b\.w become c\.w'):
+        convert({'a.w': 1, 'b.w': 2}, Format('source', (), {'a.w': 'c.w', 'b.w': 'c.w'}))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from isl_formula import image
 from mmengine.structures import PixelData
 
 TINY = dict(img_size=32, embed_dims=32, num_layers=4, num_heads=2, out_indices=(0, 1, 2, 3))
@@ -24,12 +25,6 @@ def fill(name: str, tensor: torch.Tensor) -> torch.Tensor:
     if 'norm' in name or '.ln' in name or '.bn.weight' in name:
         return 0.1 * wave + (1 if name.endswith('weight') else 0)
     return 0.2 * wave
-
-
-def image(size: tuple[int, int]) -> torch.Tensor:
-    """A float64 input of shape 1x3xHxW."""
-    pixels = torch.arange(3 * size[0] * size[1], dtype=torch.float64)
-    return torch.cos(pixels * 0.13).reshape(1, 3, *size)
 
 
 def label(size: tuple[int, int]) -> torch.Tensor:

@@ -12,25 +12,12 @@ import numpy as np
 import pytest
 import torch
 from mmengine.structures import PixelData
+from tiny_models import config
 
 from dpt.registry import MODELS
 from dpt.structures import SegDataSample
 
 GOLDEN = Path(__file__).with_name('golden.npz')
-VIT = dict(type='VisionTransformer', img_size=32, patch_size=8, embed_dims=24, num_layers=4, num_heads=3)
-STEM = dict(stem_channels=32, stage_channels=(128, 128, 128), stage_depths=(1, 1, 2))
-HYBRID = dict(type='HybridVisionTransformer', img_size=64, embed_dims=24, num_layers=4, num_heads=3, **STEM)
-NECK = dict(type='DPTNeck', in_channels=24, channels=8)
-MODELS_OF = {
-    'vit': (
-        dict(VIT, out_indices=(0, 1, 2, 3)),
-        dict(NECK, post_process_channels=(4, 6, 8, 12)),
-    ),
-    'hybrid': (
-        dict(HYBRID, out_indices=(1, 3)),
-        dict(NECK, post_process_channels=(128, 128, 8, 12), identity_levels=(0, 1)),
-    ),
-}
 GRADIENTS = (
     'backbone.pos_embed',
     'backbone.layers.0.attn.attn.in_proj_weight',
@@ -40,35 +27,17 @@ GRADIENTS = (
 )
 
 
-def build(kind: str) -> torch.nn.Module:
-    backbone, neck = MODELS_OF[kind]
-    torch.manual_seed(0)
-    model = MODELS.build(
-        dict(
-            type='EncoderDecoder',
-            data_preprocessor=dict(type='dpt.SegDataPreProcessor', mean=[127.5] * 3, std=[127.5] * 3),
-            backbone=backbone,
-            neck=neck,
-            decode_head=dict(type='DPTHead', in_channels=8, num_classes=5, dropout_ratio=0.0),
-            auxiliary_heads=[dict(type='FCNHead', in_channels=8, num_classes=5, dropout_ratio=0.0)],
-        )
-    )
-    model.init_weights()
-    return model
-
-
-def digest(tensors: dict[str, torch.Tensor]) -> str:
-    return hashlib.sha256(b''.join(tensor.numpy().tobytes() for tensor in tensors.values())).hexdigest()
-
-
 def values(kind: str) -> dict[str, np.ndarray]:
     """Compute everything that is pinned."""
-    model = build(kind)
+    auxiliary_head = dict(type='FCNHead', in_channels=8, num_classes=5, dropout_ratio=0.0)
+    torch.manual_seed(0)
+    model = MODELS.build(config(kind, auxiliary_heads=[auxiliary_head]))
+    model.init_weights()
     state = model.state_dict()
     names = dict(
         state={name: list(tensor.shape) for name, tensor in state.items()},
         parameters=[name for name, _ in model.named_parameters()],
-        weights=digest(state),
+        weights=hashlib.sha256(b''.join(tensor.numpy().tobytes() for tensor in state.values())).hexdigest(),
     )
     generator = torch.Generator().manual_seed(1)
     for parameter in model.parameters():  # weights that tell: the initial classifier is almost zero
@@ -93,7 +62,7 @@ def values(kind: str) -> dict[str, np.ndarray]:
     }
 
 
-@pytest.fixture(scope='module', params=MODELS_OF)
+@pytest.fixture(scope='module', params=['vit', 'hybrid'])
 def both(request: pytest.FixtureRequest) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     with np.load(GOLDEN) as golden:
         kind = f'{request.param}/'

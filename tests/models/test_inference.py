@@ -1,11 +1,11 @@
-"""Functions from logits to label maps of the original image."""
+"""Functions from logits to label maps of the original image; whole predictions: test_segmentor.py."""
 
 import pytest
 import torch
 import torch.nn.functional as F
 
 from dpt.models import inference
-from dpt.models.inference import Geometry, label_map, resize, restored
+from dpt.models.inference import Geometry, label_map, resize, restored, sliding_strips
 
 
 def test_logits_of_odd_sizes_are_restored_in_place() -> None:
@@ -22,11 +22,12 @@ def identity(x: torch.Tensor) -> torch.Tensor:
     return x
 
 
-def test_label_maps_are_small_integers() -> None:
+def test_label_maps_are_small_integers_and_first_maximum_wins() -> None:
     scores = torch.zeros(1, 300, 2, 2)
-    scores[:, 299] = 1
-    assert label_map(scores, identity, (2, 2)).tolist() == [[[299, 299], [299, 299]]]
     assert label_map(scores[:, :256], identity, (2, 2)).dtype == torch.uint8
+    assert label_map(scores, identity, (2, 2)).unique().tolist() == [0]
+    scores[:, 299] = 1
+    assert label_map(scores, identity, (2, 2)).unique().tolist() == [299]
 
 
 @pytest.mark.parametrize('chunk_bytes', [1, 4 * 13 * 17 * 3, 1 << 30])
@@ -42,5 +43,23 @@ def test_chunks_of_classes_equal_all_at_once(
     assert torch.equal(label_map(logits, lambda x: resize(x, size), size).long(), found.argmax(1))
 
 
-def test_first_of_equal_scores_wins() -> None:
-    assert label_map(torch.zeros(1, 40, 3, 3), identity, (3, 3)).unique().tolist() == [0]
+def pointwise(images: torch.Tensor) -> torch.Tensor:
+    return torch.cat([images, 1 - images], dim=1)
+
+
+def test_sums_of_low_precision_logits_are_float32() -> None:
+    images = torch.rand(1, 1, 16, 64)
+    _, logits = next(sliding_strips(lambda x: pointwise(x).bfloat16(), images, (16, 16), (16, 1)))
+    assert logits.dtype == torch.float32
+    # Sixteen equal windows: their mean is each of them, not what sixteen roundings make of it.
+    assert torch.equal(logits[..., 20:40], pointwise(images).bfloat16().float()[..., 20:40])
+
+
+def test_strips_are_as_low_as_a_window() -> None:
+    strips = sliding_strips(pointwise, torch.rand(1, 1, 200, 20), (16, 20), (10, 10))
+    assert max(strip.shape[-2] for _, strip in strips) <= 16 + 1  # the row that two strips share
+
+
+def test_stride_beyond_the_window_is_refused() -> None:
+    with pytest.raises(ValueError, match='stride'):
+        next(sliding_strips(pointwise, torch.rand(1, 1, 8, 8), (4, 4), (5, 4)))

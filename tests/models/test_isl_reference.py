@@ -1,10 +1,8 @@
 """The model against the original DPT, whose values are in ``isl_reference.npz``, through the converter."""
 
 import ast
-import runpy
-import sys
+from collections.abc import Callable
 from pathlib import Path
-from unittest import mock
 
 import numpy as np
 import pytest
@@ -24,6 +22,7 @@ from isl_formula import (
     image,
 )
 from mmengine.config import Config
+from tiny_models import assert_close
 
 from dpt.checkpoints import load_model
 from dpt.checkpoints.formats.isl import LAYOUTS, Layout
@@ -62,32 +61,24 @@ def tiny(encoder: str, repository: Path) -> Config:
     return config
 
 
-def convert(repository: Path, src: Path, dst: Path) -> None:
-    """Run the tool in this process."""
-    tool = runpy.run_path(str(repository / 'tools/model_converters/isl2dpt.py'))
-    with mock.patch.object(sys, 'argv', ['isl2dpt.py', str(src), str(dst)]):
-        assert tool['main']() == 0
-
-
 @pytest.mark.parametrize('encoder', ENCODERS)
-def test_converted_file_gives_original_logits(encoder: str, repository: Path, tmp_path: Path) -> None:
+def test_converted_file_gives_original_logits(
+    encoder: str, repository: Path, tmp_path: Path, tool_main: Callable
+) -> None:
     torch.save({'optimizer': {}, 'model': original_weights(encoder)}, tmp_path / 'original.pt')
-    convert(repository, tmp_path / 'original.pt', tmp_path / 'converted.pth')
+    convert = tool_main('tools/model_converters/isl2dpt.py')
+    assert convert(tmp_path / 'original.pt', tmp_path / 'converted.pth') == 0
     model = MODELS.build(tiny(encoder, repository).model).double().eval()
     report = load_model(model, tmp_path / 'converted.pth')
     assert not report.dropped
     with torch.no_grad():
         for size in SIZES:
             maps = model.extract_feat(image(size))
-            name = f'{size[0]}x{size[1]}'
-            assert_close(model.decode_head(maps), f'{encoder}_{name}')
-            assert_close(model.auxiliary_heads[0](maps), f'{encoder}_auxiliary_{name}')
-
-
-def assert_close(ours: torch.Tensor, key: str) -> None:
-    reference = torch.from_numpy(REFERENCE[key])
-    assert ours.shape == reference.shape
-    assert (ours - reference).abs().max() <= 1e-9 * reference.abs().max()
+            for head, key in (
+                (model.decode_head, encoder),
+                (model.auxiliary_heads[0], f'{encoder}_auxiliary'),
+            ):
+                assert_close(head(maps), torch.from_numpy(REFERENCE[f'{key}_{size[0]}x{size[1]}']))
 
 
 @pytest.mark.parametrize('encoder', ENCODERS)

@@ -5,8 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from make_mmseg_reference import CHANNELS, CLASSES, POST_PROCESS, READOUTS, SIZES, TINY, fill, image, label
+from isl_formula import image
+from make_mmseg_reference import CHANNELS, CLASSES, POST_PROCESS, READOUTS, SIZES, TINY, fill, label
 from mmengine.structures import PixelData
+from tiny_models import assert_close
 
 from dpt.checkpoints import convert
 from dpt.checkpoints.formats import MMSEG_DPT
@@ -44,17 +46,15 @@ def build(readout: str) -> torch.nn.Module:
     return model
 
 
-def assert_close(ours: torch.Tensor, key: str, tolerance: float) -> None:
-    reference = torch.from_numpy(REFERENCE[key])
-    assert ours.shape == reference.shape
-    assert (ours - reference).abs().max() <= tolerance * reference.abs().max()
+def assert_equals_reference(ours: torch.Tensor, key: str, tolerance: float) -> None:
+    assert_close(ours, torch.from_numpy(REFERENCE[key]), tolerance)
 
 
 @pytest.mark.parametrize('readout', READOUTS)
 @pytest.mark.parametrize('size', SIZES)
 def test_logits_equal_reference(readout: str, size: tuple[int, int]) -> None:
     with torch.no_grad():
-        assert_close(build(readout).eval()(image(size)), f'{readout}_{size[0]}x{size[1]}', 1e-9)
+        assert_equals_reference(build(readout).eval()(image(size)), f'{readout}_{size[0]}x{size[1]}', 1e-9)
 
 
 @pytest.mark.parametrize('readout', READOUTS)
@@ -64,10 +64,10 @@ def test_loss_accuracy_and_gradients_equal_reference(readout: str) -> None:
     losses = model.loss(image(size), [sample])
     losses['decode.loss_ce'].backward()
     # The loss itself is computed in float32.
-    assert_close(losses['decode.loss_ce'].detach(), f'{readout}_loss', 1e-6)
+    assert_equals_reference(losses['decode.loss_ce'].detach(), f'{readout}_loss', 1e-6)
     assert losses['decode.acc_seg'].item() == pytest.approx(REFERENCE[f'{readout}_acc'].item(), abs=1e-4)
     for name in ('backbone.cls_token', 'backbone.layers.0.attn.attn.in_proj_weight'):
-        assert_close(model.get_parameter(name).grad, f'{readout}_grad_{name}', 1e-4)
+        assert_equals_reference(model.get_parameter(name).grad, f'{readout}_grad_{name}', 1e-4)
 
 
 def test_parameter_names_map_to_reference() -> None:

@@ -25,7 +25,6 @@ RECIPES = (
     'dpt_hybrid_512x512_160k_ade20k.py',
     'dpt_vit-s14_364x476_4k_camvid.py',
 )
-FUSED = '_get_fused_kernels_supported_devices'
 SIZE = (70, 90)
 
 
@@ -42,7 +41,8 @@ def build(name: str) -> tuple[Config, BaseModel]:
 def test_training_step_stays_on_device(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     config, model = build(name)
     # As on a GPU: the fused optimiser is there, and does nothing where a tensor says so.
-    monkeypatch.setattr(sys.modules[torch.optim.Optimizer.__module__], FUSED, lambda: ['meta'])
+    optimizers = sys.modules[torch.optim.Optimizer.__module__]
+    monkeypatch.setattr(optimizers, '_get_fused_kernels_supported_devices', lambda: ['meta'])
     monkeypatch.setattr(FiniteSteps, '_decides_on_device', lambda self, fault: True)
     wrapper = build_optim_wrapper(model, config.optim_wrapper)
     assert wrapper.optimizer._step_supports_amp_scaling  # else the host would wait before each step

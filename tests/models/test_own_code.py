@@ -1,72 +1,34 @@
 """What a user adds to the model, overrides or replaces is what runs; what does not fit is one line."""
 
 import json
-import math
 
 import pytest
 import torch
 import torch.nn.functional as F
-from mmengine.structures import PixelData
+from tiny_models import BACKBONES, CLASSES, WINDOWS, build, labels, sample
 from torch import Tensor, nn
 
-import dpt.models  # noqa: F401  (registration)
 from dpt.export import ExportedSegmentor
-from dpt.models import EncoderDecoder, SegDataPreProcessor, SegTTAModel
+from dpt.models import EncoderDecoder, SegDataPreProcessor
 from dpt.models.backbones import HybridVisionTransformer, VisionTransformer
 from dpt.models.losses import CrossEntropyLoss
 from dpt.models.necks import DPTNeck
 from dpt.registry import MODELS
-from dpt.structures import SegDataSample
 
-VIT = dict(embed_dims=24, num_layers=4, num_heads=3)
-PREPROCESSOR = dict(type='SegDataPreProcessor', mean=[127.5] * 3, std=[127.5] * 3)
-STEM = dict(stem_channels=32, stage_channels=(128, 128, 128), stage_depths=(1, 1, 2))
-
-
-def build(kind: str = 'vit', **arguments: object) -> EncoderDecoder:
-    torch.manual_seed(0)
-    if kind == 'vit':
-        backbone = dict(VIT, type='VisionTransformer', img_size=32, patch_size=8, out_indices=(0, 1, 2, 3))
-        neck = dict(type='DPTNeck', in_channels=24, channels=8, post_process_channels=(4, 6, 8, 12))
-    else:
-        backbone = dict(VIT, **STEM, type='HybridVisionTransformer', img_size=64, out_indices=(1, 3))
-        neck = dict(type='DPTNeck', in_channels=24, channels=8, post_process_channels=(128, 128, 8, 12))
-        neck['identity_levels'] = (0, 1)
-    model = MODELS.build(
-        dict(
-            dict(
-                type='EncoderDecoder',
-                data_preprocessor=PREPROCESSOR,
-                backbone=backbone,
-                neck=neck,
-                decode_head=dict(type='DPTHead', in_channels=8, num_classes=5, dropout_ratio=0.0),
-            ),
-            **arguments,
-        )
-    )
-    for parameter in model.parameters():
-        nn.init.normal_(parameter, std=0.3)
-    return model.eval()
-
-
-def samples(*sizes: tuple[int, int]) -> list[SegDataSample]:
-    return [SegDataSample(gt_sem_seg=PixelData(data=torch.ones(1, *size).long())) for size in sizes]
-
-
-def labels(model: EncoderDecoder, image: Tensor) -> Tensor:
-    with torch.no_grad():
-        return model.predict(image)[0].pred_sem_seg.data
+IMAGE, SAMPLE = torch.zeros(1, 3, 32, 32), sample((32, 32))
 
 
 @pytest.mark.parametrize('kind', ['vit', 'hybrid'])
-def test_every_module_is_called(kind: str) -> None:
-    model, called = build(kind), set()
+def test_every_module_is_called_and_can_be_hooked(kind: str) -> None:
+    model, called, backward = build(kind).train(), set(), set()
     for name, module in model.named_modules():
         module.register_forward_hook(lambda *_, name=name: called.add(name))
-    model(torch.randn(1, 3, 64, 64))
+        module.register_full_backward_hook(lambda *_, name=name: backward.add(name))
+    model(torch.randn(2, 3, 64, 64, requires_grad=True)).sum().backward()
     containers = (nn.ModuleList, nn.Identity, CrossEntropyLoss, SegDataPreProcessor)
     expected = {name for name, module in model.named_modules() if not isinstance(module, containers)}
     assert expected <= called
+    assert {'neck.fusion_blocks.3.res_conv_unit1', 'backbone.layers.0.attn'} <= backward
 
 
 class Negated(EncoderDecoder):
@@ -75,33 +37,37 @@ class Negated(EncoderDecoder):
         return -out if mode == 'tensor' else out
 
 
-@pytest.mark.parametrize('test_cfg', [None, dict(mode='slide', crop_size=(32, 32), stride=(16, 16))])
+@pytest.mark.parametrize('test_cfg', [None, WINDOWS])
 def test_predictions_come_from_an_overridden_forward(test_cfg: dict | None) -> None:
     image = torch.randn(1, 3, 48, 64)
     plain, negated = build(test_cfg=test_cfg), build(test_cfg=test_cfg)
     negated.__class__ = Negated
     with torch.no_grad():
         scores = plain.predict(image, with_logits=True)[0].seg_logits.data
-    assert torch.equal(labels(negated, image)[0], scores.argmin(0))
+    assert torch.equal(labels(negated, image), scores.argmin(0))
 
 
-def test_views_without_sizes_have_those_of_the_input() -> None:
-    model = build()
-    image = torch.randint(0, 256, (3, 32, 48), dtype=torch.uint8)
-    batch = dict(inputs=[[image]], data_samples=[[SegDataSample()]])
-    predicted = SegTTAModel(module=model).eval().test_step(batch)[0].pred_sem_seg.data
-    assert torch.equal(predicted, labels(model, (image[None].float() - 127.5) / 127.5))
+class Scaled(EncoderDecoder):
+    def extract_feat(self, inputs: Tensor) -> tuple:
+        return tuple(3 * x for x in super().extract_feat(inputs))
 
 
-@pytest.mark.parametrize('kind', ['vit', 'hybrid'])
-@pytest.mark.parametrize(
-    ('traced', 'other'), [((48, 80), (64, 50)), ((32, 32), (48, 80)), ((64, 64), (48, 80))]
-)
-def test_traces_take_other_sizes(kind: str, traced: tuple, other: tuple) -> None:
-    model, image = build(kind), torch.randn(2, 3, *other)
-    trace = torch.jit.trace(model, torch.randn(1, 3, *traced), check_trace=False)
-    with torch.no_grad():
-        torch.testing.assert_close(trace(image), model(image))
+class TapsAlone(nn.Module):
+    def forward(self, taps: tuple) -> tuple:
+        return tuple(F.interpolate(tap[0][:, :8], scale_factor=4) for tap in taps)
+
+
+@pytest.mark.parametrize('own', [Scaled, TapsAlone])
+def test_own_features_train_and_predict(own: type) -> None:
+    model, inputs, samples = build(), torch.randn(1, 3, 32, 48), [sample((32, 48))]
+    plain = model.loss(inputs, samples)['decode.loss_ce']
+    if own is Scaled:
+        model.__class__ = own
+    else:
+        model.neck = own()
+    assert model.loss(inputs, samples)['decode.loss_ce'] != plain
+    logits = F.interpolate(model(inputs), size=(32, 48), mode='bilinear', align_corners=False)
+    assert torch.equal(labels(model, inputs), logits[0].argmax(0))
 
 
 def own_norm(model: EncoderDecoder) -> None:
@@ -123,7 +89,7 @@ def large_variance(model: EncoderDecoder) -> None:
 @pytest.mark.parametrize('change', [own_norm, spectral, large_variance])
 def test_half_precision_exports_what_users_change(change) -> None:
     model = build()
-    change(model.eval())
+    change(model)
     model.eval()
     image = torch.randint(0, 256, (1, 32, 48, 3), dtype=torch.uint8)
     with torch.no_grad():
@@ -150,8 +116,9 @@ def test_adapters_train_beside_frozen_layers(kind: type) -> None:
             self.layers[0].adapter = nn.Linear(24, 24, bias=False)
             nn.init.zeros_(self.adapter.weight)
 
-    extra = dict(STEM, img_size=64) if kind is HybridVisionTransformer else dict(img_size=32, patch_size=8)
-    backbone = Adapted(**VIT, **extra, out_indices=(1, 3), frozen_stages=0)
+    arguments = dict(BACKBONES['hybrid' if kind is HybridVisionTransformer else 'vit'], frozen_stages=0)
+    del arguments['type']
+    backbone = Adapted(**arguments)
     backbone.init_weights()
     backbone.train()
     assert backbone.adapter.training
@@ -170,7 +137,7 @@ def test_reassembling_can_be_replaced() -> None:
 
 
 class Faulty(nn.Module):
-    num_classes = 5
+    num_classes = CLASSES
 
     def __init__(self, result: object) -> None:
         super().__init__()
@@ -183,60 +150,49 @@ class Faulty(nn.Module):
 @pytest.mark.parametrize('result', [(torch.zeros(1, 5, 8, 8),), torch.zeros(1, 5)])
 def test_a_head_that_returns_no_logits_is_named(result: object) -> None:
     model = build(decode_head=Faulty(result))
-    image = torch.zeros(1, 3, 32, 32)
-    with pytest.raises(ValueError, match='decode_head must return logits of shape BxKxhxw'):
-        model.loss(image, samples((32, 32)))
-    with pytest.raises(ValueError, match='decode_head must return logits of shape BxKxhxw'):
-        labels(model, image)
+    for use in (lambda: model.loss(IMAGE, [SAMPLE]), lambda: labels(model, IMAGE)):
+        with pytest.raises(ValueError, match='decode_head must return logits of shape BxKxhxw'):
+            use()
 
 
 @pytest.mark.parametrize('result', [dict(loss=torch.zeros(())), 0.0, torch.zeros(1, 32, 32)])
 def test_a_loss_that_is_no_scalar_is_named(result: object) -> None:
-    model = build(loss=Faulty(result))
     with pytest.raises(ValueError, match='Faulty must return a scalar tensor'):
-        model.loss(torch.zeros(1, 3, 32, 32), samples((32, 32)))
+        build(loss=Faulty(result)).loss(IMAGE, [SAMPLE])
 
 
-def test_losses_may_be_modules_but_not_absent() -> None:
-    model = build(loss=nn.ModuleList([CrossEntropyLoss(), nn.CrossEntropyLoss(ignore_index=255)]))
-    losses = model.loss(torch.zeros(1, 3, 32, 32), samples((32, 32)))
+class DiceLoss(nn.Module):
+    """A loss as users write it, which needs logits at the size of the target."""
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        share = logits.softmax(1)
+        truth = F.one_hot(target.clamp(max=CLASSES - 1), CLASSES).permute(0, 3, 1, 2)
+        return 1 - 2 * (share * truth).sum() / (share.sum() + truth.sum())
+
+
+def test_losses_are_added_each_under_its_name() -> None:
+    modules = [CrossEntropyLoss(), nn.CrossEntropyLoss(ignore_index=255), DiceLoss()]
+    model, inputs = build(loss=nn.ModuleList(modules)), torch.randn(1, 3, 32, 48)
+    losses = model.loss(inputs, [sample((32, 48))])
+    assert set(losses) == {
+        f'decode.{name}' for name in ('loss_ce', 'loss_cross_entropy', 'loss_dice', 'acc_seg')
+    }
     torch.testing.assert_close(losses['decode.loss_ce'], losses['decode.loss_cross_entropy'])
+    logits = F.interpolate(model(inputs), size=(32, 48), mode='bilinear', align_corners=False)
+    expected = DiceLoss()(logits, torch.zeros(1, 32, 48, dtype=torch.long))
+    torch.testing.assert_close(losses['decode.loss_dice'], expected)
+    total, _ = model.parse_losses(losses)
+    torch.testing.assert_close(total, 2 * losses['decode.loss_ce'] + losses['decode.loss_dice'])
+
+
+def test_losses_need_different_names_and_one_loss() -> None:
+    ce = dict(type='CrossEntropyLoss')
+    with pytest.raises(ValueError, match='model.loss: losses share a name'):
+        build(loss=[ce, ce])
     with pytest.raises(ValueError, match=r'model\.loss is an empty list'):
         build(loss=[])
-
-
-def test_images_and_labels_must_be_equally_many() -> None:
-    model, image = build(), torch.zeros(2, 3, 32, 32)
-    with pytest.raises(ValueError, match='got logits of 2 images but labels of 1'):
-        model.loss(image, samples((32, 32)))
-    with pytest.raises(ValueError, match='2 images, but 1 data samples'):
-        model.predict(image, samples((32, 32)))
-
-
-@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
-def test_class_weights_count_in_float32_in_half_models(dtype: torch.dtype) -> None:
-    logits, target = torch.randn(2, 3, 300, 300), torch.randint(0, 3, (2, 300, 300))
-    loss = CrossEntropyLoss(class_weight=[1.0, 2.0, 4.0])
-    expected = F.cross_entropy(logits.to(dtype).float(), target, torch.tensor([1.0, 2.0, 4.0]))
-    torch.testing.assert_close(loss.to(dtype)(logits.to(dtype), target), expected)
-
-
-def test_masked_classes_give_the_loss_of_torch() -> None:
-    logits, target = torch.randn(2, 4, 6, 6), torch.randint(0, 3, (2, 6, 6))
-    logits[:, 3] = -math.inf
-    logits.requires_grad_()
-    loss = CrossEntropyLoss()(logits, target)
-    torch.testing.assert_close(loss, F.cross_entropy(logits, target))
-    loss.backward()
-    assert logits.grad.isfinite().all()
-
-
-@pytest.mark.parametrize(
-    'wrong', [dict(stride=(48, 48))] + [dict(crop_size=size) for size in ((0, 32), (32.0, 32.0), None)]
-)
-def test_impossible_windows_are_refused_when_built(wrong: dict) -> None:
-    with pytest.raises(ValueError, match=r'model\.test_cfg'):
-        build(test_cfg=dict(dict(mode='slide', crop_size=(32, 32), stride=(16, 16)), **wrong))
+    two = build(loss=[ce, dict(ce, loss_name='loss_more', loss_weight=0.5)])
+    assert {'decode.loss_ce', 'decode.loss_more'} <= set(two.loss(IMAGE, [SAMPLE]))
 
 
 def test_errors_of_parts_keep_their_message() -> None:
@@ -248,8 +204,3 @@ def test_errors_of_parts_keep_their_message() -> None:
 
     with pytest.raises(ValueError, match=r'model\.backbone: Expecting property name'):
         build(backbone=dict(type='ReadsJson'))
-
-
-def test_images_smaller_than_a_patch_are_refused() -> None:
-    with pytest.raises(ValueError, match='img_size=4 must be at least patch_size=8'):
-        VisionTransformer(4, 8, **VIT, out_indices=(3,))

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 from mmengine.structures import PixelData
+from tiny_models import image, sample
 
 from dpt.registry import MODELS
-from dpt.structures import SegDataSample
 
 MEAN, STD = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]
 
@@ -16,14 +16,7 @@ def build(**arguments) -> torch.nn.Module:
 
 
 def batch(*sizes: tuple[int, int]) -> dict:
-    generator = torch.Generator().manual_seed(0)
-    inputs, samples = [], []
-    for size in sizes:
-        inputs.append(torch.randint(0, 256, (3, *size), dtype=torch.uint8, generator=generator))
-        sample = SegDataSample(gt_sem_seg=PixelData(data=torch.ones(1, *size, dtype=torch.uint8)))
-        sample.set_metainfo(dict(img_path='a.jpg', ori_shape=size, img_shape=size))
-        samples.append(sample)
-    return dict(inputs=inputs, data_samples=samples)
+    return dict(inputs=[image(size) for size in sizes], data_samples=[sample(size) for size in sizes])
 
 
 def test_images_are_normalised_in_rgb_then_padded_with_zeros() -> None:
@@ -39,13 +32,13 @@ def test_images_are_normalised_in_rgb_then_padded_with_zeros() -> None:
 def test_padding_ignores_labels_and_stacks_sizes() -> None:
     out = build(size_divisor=8)(batch((5, 7), (9, 3)), training=True)
     assert out['inputs'].shape == (2, 3, 16, 8)
-    for sample, size in zip(out['data_samples'], [(5, 7), (9, 3)], strict=True):
-        label = sample.gt_sem_seg.data[0]
+    for padded, size in zip(out['data_samples'], [(5, 7), (9, 3)], strict=True):
+        label = padded.gt_sem_seg.data[0]
         assert label.shape == (16, 8)
-        assert (label[: size[0], : size[1]] == 1).all()
+        assert (label[: size[0], : size[1]] == 0).all()
         assert int((label == 255).sum()) == 16 * 8 - size[0] * size[1]
-        assert sample.img_shape == size
-        assert sample.pad_shape == (16, 8)
+        assert padded.img_shape == size
+        assert padded.pad_shape == (16, 8)
 
 
 @pytest.mark.parametrize('void', [3, 255, 65535])
@@ -68,24 +61,24 @@ def test_without_test_cfg_the_published_protocol_keeps_the_size() -> None:
     assert build(size=(8, 8))(batch((33, 41)), training=False)['inputs'].shape[-2:] == (33, 41)
 
 
-def test_image_larger_than_training_size_raises() -> None:
+def test_images_and_labels_of_wrong_size_raise() -> None:
     with pytest.raises(ValueError, match='larger than data_preprocessor.size'):
         build(size=(8, 8))(batch((9, 8)), training=True)
-
-
-def test_label_of_another_size_names_image() -> None:
     data = batch((8, 8))
     data['data_samples'][0].gt_sem_seg = PixelData(data=torch.zeros(1, 4, 8))
     with pytest.raises(ValueError, match='a.jpg'):
         build(size=(8, 8))(data, training=True)
 
 
-def test_wrong_arguments_raise() -> None:
-    with pytest.raises(ValueError, match='not both'):
-        build(size=(8, 8), size_divisor=4)
-    with pytest.raises(ValueError, match='test_cfg takes size or size_divisor, not both'):
-        build(test_cfg=dict(size=(8, 8), size_divisor=2))
-    with pytest.raises(ValueError, match='unknown keys'):
-        build(test_cfg=dict(divisor=32))
-    with pytest.raises(TypeError):
-        build(sizes=(8, 8))
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (dict(size=(8, 8), size_divisor=4), 'not both'),
+        (dict(test_cfg=dict(size=(8, 8), size_divisor=2)), 'test_cfg takes size or size_divisor, not both'),
+        (dict(test_cfg=dict(divisor=32)), 'unknown keys'),
+        (dict(sizes=(8, 8)), 'sizes'),
+    ],
+)
+def test_wrong_arguments_raise(arguments: dict, message: str) -> None:
+    with pytest.raises((ValueError, TypeError), match=message):
+        build(**arguments)

@@ -81,9 +81,8 @@ class Report:
     unwrapped: tuple[str, ...] = ()
 
     def table(self) -> str:
-        """Return a table with one row for each kind of key, merging all layers, and the totals."""
+        """Return a table of the mapped and dropped keys, merging all layers, and the totals."""
         outcomes = {**self.mapped, **{key: f'dropped: {reason}' for key, reason in self.dropped.items()}}
-        outcomes.update(dict.fromkeys(self.unmapped, 'NOT MAPPED'))
         rows: dict[tuple[str, str], int] = {}
         for source, outcome in outcomes.items():
             row = (_any_layer(source), _any_layer(outcome))
@@ -91,7 +90,6 @@ class Report:
         width = max((len(source) for source, _ in rows), default=0)
         lines = [f'{count:4d} x {source:<{width}} -> {outcome}' for (source, outcome), count in rows.items()]
         totals = f'{len(outcomes)} keys: {len(self.mapped)} mapped, {len(self.dropped)} dropped'
-        totals += f', {len(self.unmapped)} not mapped' if self.unmapped else ''
         return '\n'.join((*lines, totals))
 
 
