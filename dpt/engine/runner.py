@@ -20,13 +20,13 @@ from torch.utils.data import DataLoader
 
 from dpt.checkpoints import load_backbone, load_model
 from dpt.config.load import TRANSLATION
-from dpt.engine.check import check_training
 from dpt.engine.checkpointing import CheckpointHook, write_pointer
 from dpt.engine.distributed import LAUNCHERS, start_processes, unwrapped
 from dpt.engine.logging import is_no_table
 from dpt.engine.loop import TrainLoop
 from dpt.engine.resume import Resumable, find_resumable, restore
 from dpt.engine.stop import StopSignalHook
+from dpt.engine.training_check import check_training
 from dpt.registry import WEIGHT_INITIALIZERS
 
 FROM_IMAGES = ('backbone', 'backbone.patch_embed', 'backbone.stem')
