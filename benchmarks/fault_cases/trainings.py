@@ -250,7 +250,7 @@ def skipped_step(folder: Path) -> tuple[str, bool]:
     if result.returncode:
         return last_line(result), False
     report = json.loads((trainings.work_dir('a') / 'non_finite/iter_2.json').read_text())
-    files = [Path(name).name for name in report['processes'][0]['files']]
+    files = [Path(name).name for name in report['batches'][0]['files']]
     named = files == trainings.steps('a')[3][1] and all(name in result.stdout for name in files)
     trainings.train('again', '--resume', trainings.work_dir('a') / 'non_finite/iter_2.pth')
     first = trainings.notes('again')[0]

@@ -81,4 +81,6 @@ def _registries() -> list[Registry]:
 def _registered() -> Iterator[tuple[str, Any]]:
     """Yield everything registered in the scopes of dpt and mmengine, with its name."""
     for registry in _registries():
-        yield from registry.module_dict.items()
+        for name, one in registry.module_dict.items():
+            if not one.__module__.startswith('dpt.extras'):  # found by their dotted names only
+                yield name, one

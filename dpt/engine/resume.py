@@ -213,7 +213,7 @@ def restore(runner: Runner, checkpoint: dict) -> None:
     runner.message_hub.load_state_dict(checkpoint['message_hub'])
     runner.train_loop.restore_place()
     _restore_steps(runner, checkpoint, changes or [])
-    runner.logger.info(f'resumed after epoch {runner.epoch}, iteration {runner.iter}')
+    runner.logger.info(f'resumed epoch: {runner.epoch}, iter: {runner.iter}')
 
 
 def _report(runner: Runner, changes: list[Change] | None, most: int = 20) -> None:
