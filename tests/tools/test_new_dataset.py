@@ -11,7 +11,7 @@ from dpt.config.load import load_config
 from dpt.datasets import CamVidDataset
 from dpt.registry import DATASETS, MODELS
 
-TOOL = 'tools/new_dataset.py'
+TOOL = 'new_dataset'
 
 
 @pytest.fixture
@@ -43,44 +43,42 @@ def labels_of(config: Path) -> dict[str, np.ndarray]:
     return found
 
 
-def test_index_and_colour_masks_give_the_same_labels(tool_main, raw: Path, capsys) -> None:
+def test_index_and_colour_masks_give_the_same_labels(call, raw: Path) -> None:
     names = ','.join(CamVidDataset.METAINFO['classes'])
     out = raw.parent
-    where = ('--out', out / 'index', '--config', out / 'index.py', '--classes', names)
-    before = sorted(path for path in raw.rglob('*'))
-    assert tool_main(TOOL)(raw / 'images', raw / 'masks', *where, '--dry-run') == 0
-    assert 'nothing was written' in capsys.readouterr().out
+    index = (TOOL, raw / 'images', raw / 'masks', '--out', out / 'index', '--config', out / 'index.py')
+    index += ('--classes', names)
+    before = sorted(raw.rglob('*'))
+    status, printed, _ = call(*index, '--dry-run')
+    assert status == 0
+    assert 'nothing was written' in printed
     assert not (out / 'index').exists()
-    assert tool_main(TOOL)(raw / 'images', raw / 'masks', *where) == 0
-    assert 'masks: used in place' in capsys.readouterr().out
-    where = ('--out', out / 'rgb', '--config', out / 'rgb.py', '--classes', raw / 'label_colors.txt')
-    assert tool_main(TOOL)(raw / 'images', raw / 'colours', *where, '--ignore', '0,0,0') == 0
-    assert 'masks: converted' in capsys.readouterr().out
-    assert sorted(path for path in raw.rglob('*')) == before
-    index, rgb = labels_of(out / 'index.py'), labels_of(out / 'rgb.py')
-    assert len(index) == 10
-    assert index.keys() == rgb.keys()
-    assert all((index[name] == rgb[name]).all() for name in index)
-    config = load_config(str(out / 'rgb.py'), {'model.backbone.init_cfg': None})
-    assert MODELS.build(config.model).decode_head.num_classes == 11
-    assert tool_main(TOOL)(raw / 'images', raw / 'colours', *where) == 1
-    assert 'exists: use another folder, or --overwrite' in capsys.readouterr().err
-    assert tool_main(TOOL)(raw / 'images', raw / 'colours', *where, '--ignore', '0,0,0', '--overwrite') == 0
+    status, printed, _ = call(*index)
+    assert status == 0
+    assert 'masks: used in place' in printed
+    colours = (TOOL, raw / 'images', raw / 'colours', '--out', out / 'rgb', '--config', out / 'rgb.py')
+    colours += ('--classes', raw / 'label_colors.txt', '--ignore', '0,0,0')
+    status, printed, _ = call(*colours)
+    assert status == 0
+    assert 'masks: converted' in printed
+    assert sorted(raw.rglob('*')) == before
+    one, other = labels_of(out / 'index.py'), labels_of(out / 'rgb.py')
+    assert len(one) == 10
+    assert one.keys() == other.keys()
+    assert all((one[name] == other[name]).all() for name in one)
+    status, _, error = call(*colours)
+    assert status == 1
+    assert 'exists: use another folder, or --overwrite' in error
+    assert call(*colours, '--overwrite')[0] == 0
 
 
-def test_settings_by_class_follow_the_new_classes(
-    tool_main, raw: Path, repository: Path, monkeypatch
-) -> None:
-    quickstart = repository / 'configs' / 'quickstart.py'  # class weights, a patch of 16, no auxiliary head
+def test_paths_in_the_config_are_relative(call, raw: Path, repository: Path, monkeypatch) -> None:
+    quickstart = repository / 'configs' / 'quickstart.py'
     monkeypatch.chdir(raw.parent)
-    assert tool_main(TOOL)('raw/images', 'raw/masks', '--name', 'roads', '--base', quickstart) == 0
+    assert call(TOOL, 'raw/images', 'raw/masks', '--name', 'roads', '--base', quickstart)[0] == 0
     config = load_config('configs/roads.py')
-    model = MODELS.build(config.model)
-    assert not model.auxiliary_heads
-    assert config.model.loss.class_weight is None
     assert all(side % 32 == 0 for side in config.model.data_preprocessor.size)
-    root = str(raw.parent)
-    assert root not in Path('configs/roads.py').read_text(encoding='utf-8').replace(str(quickstart), '')
+    assert str(raw.parent) not in Path('configs/roads.py').read_text().replace(str(quickstart), '')
 
 
 @pytest.mark.parametrize(
@@ -92,7 +90,7 @@ def test_settings_by_class_follow_the_new_classes(
         'dpt_hybrid_512x512_160k_ade20k.py',
     ],
 )
-def test_any_config_can_be_the_base(tool_main, repository: Path, base: str, tmp_path: Path) -> None:
+def test_any_config_can_be_the_base(call, repository: Path, base: str, tmp_path: Path) -> None:
     for i in range(5):
         for folder in ('images', 'masks'):
             (tmp_path / folder).mkdir(exist_ok=True)
@@ -100,7 +98,7 @@ def test_any_config_can_be_the_base(tool_main, repository: Path, base: str, tmp_
             assert cv2.imwrite(str(tmp_path / folder / f'{i}.png'), labels)
     file = tmp_path / 'mine.py'
     where = ('--out', tmp_path / 'mine', '--config', file, '--base', repository / 'configs' / base)
-    assert tool_main(TOOL)(tmp_path / 'images', tmp_path / 'masks', *where) == 0
+    assert call(TOOL, tmp_path / 'images', tmp_path / 'masks', *where)[0] == 0
     config = load_config(str(file), {'model.backbone.init_cfg': None})
     check_config(config, 'train')
     model = MODELS.build(config.model)
@@ -111,10 +109,3 @@ def test_any_config_can_be_the_base(tool_main, repository: Path, base: str, tmp_
     )
     assert (config.model.get('loss') or {}).get('class_weight') is None
     assert set(config.train_dataloader.dataset.metainfo) == {'classes'}
-
-
-def test_mistakes_are_reported_in_one_line(tool_main, tmp_path: Path, capsys) -> None:
-    assert tool_main(TOOL)(tmp_path, tmp_path, '--out', tmp_path.parent / 'x', '--dry-run') == 1
-    assert 'contains no images' in capsys.readouterr().err
-    assert tool_main(TOOL)(tmp_path, tmp_path, '--name', '../x') == 1
-    assert '--name ../x: use only letters' in capsys.readouterr().err
