@@ -8,13 +8,11 @@ Example:
 """
 
 import argparse
-import json
 import logging
 import os
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import warnings
 from pathlib import Path
@@ -85,56 +83,20 @@ def make_job(args: argparse.Namespace, folder: str) -> Job:
     )
 
 
-class Progress:
-    """Prints a line to stderr for each case that a side has finished, with the remaining time.
-
-    Args:
-        job: Settings of the run.
-        peer: Process of the peer, which prints one line of JSON per case.
-    """
-
-    def __init__(self, job: Job, peer: subprocess.Popen) -> None:
-        self.costs = {
-            (name, case): cost for name in job.links for case, cost in LINKS[name].cases(job).items()
-        }
-        self.total = sum(self.costs.values())
-        self.left = {'dpt': self.total, 'peer': self.total}
-        self.start = time.monotonic()
-        self.lock = threading.Lock()
-        threading.Thread(target=self._listen, args=(peer,), daemon=True).start()
-
-    def _listen(self, peer: subprocess.Popen) -> None:
-        for line in peer.stdout:
-            self.done('peer', **json.loads(line))
-
-    def done(self, side: str, link: str, case: str) -> None:
-        """Record that a side has finished a case."""
-        with self.lock:
-            self.left[side] -= self.costs[link, case]
-            elapsed = time.monotonic() - self.start
-            slowest = max(self.left.values())  # the sides run at the same time
-            done = self.total - slowest
-            left = f', about {_clock(elapsed * slowest / done)} left' if done > 0 else ''
-            print(f'[{_clock(elapsed)}{left}] {link} {case}: {side}', file=sys.stderr, flush=True)
-
-
-def _clock(seconds: float) -> str:
-    return f'{int(seconds) // 60}:{int(seconds) % 60:02d}'
-
-
 def compare_all(job: Job, peer: subprocess.Popen) -> list[Row]:
-    """Compute the cases of dpt and compare them with the arrays of the peer."""
+    """Compute the cases of dpt and compare them with the arrays of the peer, printing progress to stderr."""
+    start = time.monotonic()
 
     def alive() -> bool:
         return peer.poll() is None
 
-    progress, side = Progress(job, peer), DPTSide(job, alive)
+    side = DPTSide(job, alive)
     rows: list[Row] = []
     for name in job.links:
         for case, ours in LINKS[name].produce(side):
-            progress.done('dpt', name, case)
             theirs = take_arrays(job.arrays_path(name, case), alive)
             rows.extend(LINKS[name].compare(case, theirs, ours, job))
+            print(f'{time.monotonic() - start:6.0f} s  {name} {case}', file=sys.stderr, flush=True)
     return rows
 
 
@@ -148,7 +110,7 @@ def run(job: Job, peer_python: str) -> list[Row]:
     script = Path(__file__).with_name('parity_peer.py')
     with errors.open('wb') as log:
         command = [peer_python, str(script), str(job.write())]
-        peer = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log)
+        peer = subprocess.Popen(command, stdout=log, stderr=log)
         try:
             return compare_all(job, peer)
         except RuntimeError as error:

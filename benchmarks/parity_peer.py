@@ -4,8 +4,6 @@ Example:
     PEER_PYTHON benchmarks/parity_peer.py JOB.json
 """
 
-import json
-import os
 import sys
 import warnings
 
@@ -15,16 +13,13 @@ from parity_chain.side import MMSegSide
 
 
 def main() -> None:
-    """Compute all links of the job, printing one line of JSON to stdout per finished case."""
+    """Compute all links of the job."""
     warnings.filterwarnings('ignore')
-    report = os.dup(1)
-    os.dup2(2, 1)  # MMSegmentation prints to stdout
     job = Job.read(sys.argv[1])
     side = MMSegSide(job)
     for name in job.links:
         for case, arrays in LINKS[name].produce(side):
             save_arrays(job.arrays_path(name, case), arrays)
-            os.write(report, (json.dumps(dict(link=name, case=case)) + '\n').encode())
 
 
 if __name__ == '__main__':

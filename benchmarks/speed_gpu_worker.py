@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
-from speed_worker import DPTSide, MMSegSide, Side, image, measure, only_train
+from speed_worker import DPTSide, MMSegSide, Side, measure, only_train
 from torch.utils.data._utils.pin_memory import pin_memory
 
 RECIPE_SIZE = 512
@@ -72,11 +72,7 @@ def train(
     model = side.build(loaded).to(settings.device).train()
     wrapper = build_optim_wrapper(model, loaded.optim_wrapper)
     change(model)
-    size = (settings.size, settings.size)
-    data = dict(
-        inputs=[image(*size, seed=i) for i in range(settings.batch_size)],
-        data_samples=[side.sample(size) for _ in range(settings.batch_size)],
-    )
+    data = side.batch((settings.size, settings.size), settings.batch_size)
     if pin and settings.device == 'cuda':
         data = pin_memory(data)
 

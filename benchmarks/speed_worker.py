@@ -21,15 +21,14 @@ from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapper, build_optim_wrapper
 from mmengine.registry import Registry, init_default_scope
 from mmengine.runner import Runner
-from mmengine.structures import PixelData
+from parity_chain.inputs import CLASSES, IGNORE_INDEX, labels, raw_image, sample
+from parity_chain.side import PEER_CONFIG
 
 CLOCKS = {'wall': time.perf_counter, 'cpu': time.process_time}
 clock = 'wall'
 SIZE = (512, 683)
-CLASSES = 150
 OPENCV = ('LUT', 'add', 'addWeighted', 'cvtColor', 'flip', 'imdecode', 'merge', 'resize', 'split')
 CONFIG = Path(__file__).resolve().parent.parent / 'configs' / 'dpt_vit-b16_512x512_160k_ade20k.py'
-PEER_CONFIG = '.mim/configs/dpt/dpt_vit-b16_8xb2-160k_ade20k-512x512.py'
 
 
 def resident_mib(key: str = 'VmRSS') -> float:
@@ -57,29 +56,11 @@ def measure(step: Callable[[], object], *, warmup: int, repeats: int) -> dict:
     )
 
 
-def regions(height: int, width: int, seed: int, void: float = 0.05) -> np.ndarray:
-    """Draw a label map of blocks of 16x16 pixels, some of which are unlabelled (255)."""
-    random = np.random.default_rng(seed)
-    small = random.integers(0, CLASSES, (height // 16 + 1, width // 16 + 1))
-    small[random.random(small.shape) < void] = 255
-    return np.kron(small, np.ones((16, 16), np.int64))[:height, :width].astype(np.uint8)
-
-
-def image(height: int, width: int, seed: int = 0) -> torch.Tensor:
-    """Draw a uint8 image of shape 3xHxW."""
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randint(0, 256, (3, height, width), dtype=torch.uint8, generator=generator)
-
-
 def prediction_and_truth() -> tuple[torch.Tensor, torch.Tensor]:
     """Draw a predicted and a true int64 label map of shape HxW that agree in about half of the pixels."""
-    truth = torch.from_numpy(regions(*SIZE, seed=1)).long()
-    predicted = truth.clone()
-    predicted[truth == 255] = 0
-    other = torch.from_numpy(regions(*SIZE, seed=2, void=0)).long()
-    wrong = torch.from_numpy(np.random.default_rng(3).random(SIZE) < 0.4)
-    predicted[wrong] = other[wrong]
-    return predicted, truth
+    truth, other = labels('truth', SIZE, ignored=0.05), labels('other', SIZE, ignored=0.0)
+    wrong = (truth == IGNORE_INDEX) | (np.random.default_rng(3).random(SIZE) < 0.4)
+    return torch.from_numpy(np.where(wrong, other, truth)), torch.from_numpy(truth)
 
 
 def only_train(loaded: Config, work_dir: str, iterations: int) -> None:
@@ -101,12 +82,25 @@ def head_logits() -> torch.Tensor:
 class Side:
     """One framework and the rows that are measured for both.
 
-    A subclass defines ``config()`` (for one process, without pretrained weights), ``sample(size)`` (a data
-    sample), ``build_runner(config)``, and the rows ``restore`` and ``metric``.
+    A subclass defines ``config()`` (for one process, without pretrained weights), ``label(size)`` (a label
+    map as its pipeline packs them), ``build_runner(config)``, and the rows ``restore`` and ``metric``.
     """
 
+    samples: type
     models: Registry
     datasets: Registry
+
+    def batch(self, size: tuple[int, int], count: int = 1) -> dict:
+        """Draw a batch as a data loader returns it."""
+        names = [str(i) for i in range(count)]
+        return dict(
+            inputs=[raw_image(name, size) for name in names],
+            data_samples=[sample(self.samples, self.label(size)) for _ in names],
+        )
+
+    def label(self, size: tuple[int, int]) -> np.ndarray:
+        """Draw a label map, as uint8."""
+        return labels('label', size, ignored=0.05).astype(np.uint8)
 
     def build(self, loaded: Config) -> torch.nn.Module:
         """Build the model with random weights from a fixed seed."""
@@ -120,7 +114,7 @@ class Side:
         loaded = self.config()
         model = self.build(loaded).train()
         wrapper = build_optim_wrapper(model, loaded.optim_wrapper)
-        data = dict(inputs=[image(512, 512)], data_samples=[self.sample((512, 512))])
+        data = self.batch((512, 512))
         return measure(lambda: model.train_step(copy.deepcopy(data), wrapper), warmup=1, repeats=3)
 
     def kept(self, _: Path, **backbone: object) -> dict:
@@ -134,9 +128,7 @@ class Side:
         own = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
         totals = []
         for batch in (1, 2):
-            inputs = [image(512, 512, seed) for seed in range(batch)]
-            data = dict(inputs=inputs, data_samples=[self.sample((512, 512)) for _ in inputs])
-            data = model.data_preprocessor(data, True)
+            data = model.data_preprocessor(self.batch((512, 512), batch), True)
             kept: dict[int, torch.UntypedStorage] = {}  # keeps the addresses from being reused
 
             def note(tensor: torch.Tensor, kept: dict = kept) -> torch.Tensor:
@@ -155,7 +147,7 @@ class Side:
     def predict(self, _: Path) -> dict:
         """Measure the prediction of one image."""
         model = self.build(self.config()).eval()
-        data = dict(inputs=[image(*SIZE)], data_samples=[self.sample(SIZE)])
+        data = self.batch(SIZE)
         with torch.no_grad():
             return measure(lambda: model.test_step(copy.deepcopy(data)), warmup=1, repeats=3)
 
@@ -260,21 +252,15 @@ class DPTSide(Side):
     def __init__(self) -> None:
         import dpt  # noqa: F401 (registers the parts)
         from dpt.registry import DATASETS, MODELS
+        from dpt.structures import SegDataSample
 
         init_default_scope('dpt')
-        self.models, self.datasets = MODELS, DATASETS
+        self.samples, self.models, self.datasets = SegDataSample, MODELS, DATASETS
 
     def config(self) -> Config:
         loaded = Config.fromfile(CONFIG)
         loaded.model.backbone.init_cfg = None
         return loaded
-
-    def sample(self, size: tuple[int, int]) -> object:
-        from dpt.structures import SegDataSample
-
-        data_sample = SegDataSample(gt_sem_seg=PixelData(data=torch.from_numpy(regions(*size, seed=0))[None]))
-        data_sample.set_metainfo(dict(img_shape=size, ori_shape=size, flip=False, img_path='x.jpg'))
-        return data_sample
 
     def build_runner(self, loaded: Config) -> Runner:
         from dpt.engine import build_runner
@@ -369,10 +355,11 @@ class MMSegSide(Side):
 
     def __init__(self) -> None:
         from mmseg.registry import DATASETS, MODELS
+        from mmseg.structures import SegDataSample
         from mmseg.utils import register_all_modules
 
         register_all_modules(init_default_scope=True)
-        self.models, self.datasets = MODELS, DATASETS
+        self.samples, self.models, self.datasets = SegDataSample, MODELS, DATASETS
 
     def config(self) -> Config:
         import mmseg
@@ -382,14 +369,9 @@ class MMSegSide(Side):
         _one_process(loaded.model)
         return loaded
 
-    def sample(self, size: tuple[int, int]) -> object:
-        from mmseg.structures import SegDataSample
-
-        labels = torch.from_numpy(regions(*size, seed=0)).long()  # as its pipeline packs them
-        data_sample = SegDataSample(gt_sem_seg=PixelData(data=labels[None]))
-        shapes = dict(img_shape=size, ori_shape=size, pad_shape=size, scale_factor=(1, 1))
-        data_sample.set_metainfo(dict(shapes, flip=False, img_path='x.jpg'))
-        return data_sample
+    def label(self, size: tuple[int, int]) -> np.ndarray:
+        """Draw a label map, as int64."""
+        return super().label(size).astype(np.int64)
 
     def build_runner(self, loaded: Config) -> Runner:
         return Runner.from_cfg(loaded)

@@ -114,7 +114,10 @@ def tool_main(tool_module: Callable[[str], ModuleType]) -> Callable[[str], Calla
                 try:
                     return module.main() or 0
                 except SystemExit as stop:
-                    return int(stop.code or 0)
+                    if isinstance(stop.code, str):  # Python prints it and exits with 1
+                        print(stop.code, file=sys.stderr)
+                        return 1
+                    return stop.code or 0
 
         return main
 

@@ -35,16 +35,6 @@ def publish(model_file: Path, target: Path, text: str | None, **meta: object) ->
 # init_model and inference_model
 
 
-def test_several_images_equal_one_image_each(model, pictures: Path) -> None:
-    path = pictures / 'a.png'
-    one = inference_model(model, path)
-    several = inference_model(model, [cv2.imread(str(path)), str(path)])
-    assert one.pred_sem_seg.data.shape == (1, 97, 131)
-    assert one.pred_sem_seg.data.unique().numel() > 1
-    for sample in several:
-        assert torch.equal(sample.pred_sem_seg.data, one.pred_sem_seg.data)
-
-
 def test_precision_follows_test_cfg(model, pictures: Path) -> None:
     seen = []
     handle = model.decode_head.register_forward_hook(lambda *arguments: seen.append(arguments[2].dtype))
@@ -88,13 +78,25 @@ def test_missing_files_are_named(model, predictor: Predictor, pictures: Path) ->
 # Images
 
 
-def test_path_array_and_pil_image_give_equal_labels(predictor: Predictor, pictures: Path) -> None:
+def test_every_form_of_image_and_both_interfaces_give_equal_labels(
+    predictor: Predictor, pictures: Path
+) -> None:
     path = pictures / 'a.png'
-    labels = predictor(str(path)).labels
-    array = cv2.imread(str(path))
-    assert np.array_equal(predictor(array).labels, labels)
-    assert np.array_equal(predictor(Image.open(path)).labels, labels)
+    array, labels = cv2.imread(str(path)), predictor(str(path)).labels
+    assert labels.shape == (97, 131)
+    assert len(np.unique(labels)) > 1
+    for source in (path, array, Image.open(path)):
+        assert np.array_equal(predictor(source).labels, labels)
+    for sample in (
+        inference_model(predictor.model, path),
+        *inference_model(predictor.model, [array, str(path)]),
+    ):
+        assert np.array_equal(sample.pred_sem_seg.data[0].numpy(), labels)
     assert not np.array_equal(predictor(array[..., ::-1]).labels, labels)  # RGB is another image
+    mixed = predictor([path, cv2.imread(str(pictures / 'c.png'))])
+    assert [one.labels.shape for one in mixed] == [(97, 131), (120, 80)]
+    assert [one.name for one in mixed] == [str(path), 'image 1']
+    assert mixed[0].palette.tolist()[1] == [40, 215, 7]
 
 
 def test_pil_images_are_read_as_bgr(predictor: Predictor, tmp_path: Path) -> None:
@@ -131,16 +133,6 @@ def test_other_objects_are_refused(
 
 
 # Predictor
-
-
-def test_predictor_equals_inference_model(predictor: Predictor, pictures: Path) -> None:
-    result = predictor(pictures / 'a.png')
-    expected = inference_model(predictor.model, pictures / 'a.png').pred_sem_seg.data[0].numpy()
-    assert np.array_equal(result.labels, expected)
-    assert result.palette.tolist()[1] == [40, 215, 7]
-    mixed = predictor([pictures / 'a.png', cv2.imread(str(pictures / 'c.png'))])
-    assert [one.labels.shape for one in mixed] == [(97, 131), (120, 80)]
-    assert [one.name for one in mixed] == [str(pictures / 'a.png'), 'image 1']
 
 
 def test_batches_hold_one_size_and_keep_labels(
@@ -216,9 +208,6 @@ def test_pretrained_files_of_the_config_are_ignored(
 
 ATTACKS = {
     'a call': ("load_from = __import__('os').system('touch {mark}')", 'line .* is not plain data'),
-    'an import': ('import os', 'is not plain data'),
-    'code in a dict': ("extra = dict(a=dict(b=open('{mark}', 'w')))", 'is not plain data'),
-    'a comprehension': ('extra = [x for x in (1, 2)]', 'is not plain data'),
     'the name of a function': ("model = dict(type='os.system', command='touch {mark}')", 'would import code'),
     'a name inside the pipeline': (
         "test_dataloader = dict(dataset=dict(pipeline=[dict(type='subprocess.run', args=['touch', '{mark}'])"
@@ -278,12 +267,6 @@ def test_class_names_come_from_checkpoint_or_config(model_file: Path, tmp_path: 
     wrong = publish(model_file, tmp_path / 'n.pth', text, dataset_meta=dict(classes=['a', 'b']))
     with pytest.raises(ValueError, match='the checkpoint names 2 classes but the model predicts 6'):
         Predictor(wrong, device='cpu')
-
-
-def test_training_checkpoints_can_be_used(model_file: Path, tmp_path: Path) -> None:
-    content = dict(state_dict=read_state_dict(model_file), meta=read_meta(model_file))
-    torch.save(content, tmp_path / 'iter_4.pth')
-    assert Predictor(tmp_path / 'iter_4.pth', device='cpu').classes[0] == 'sky'
 
 
 # Segmentation

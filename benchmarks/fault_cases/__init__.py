@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-MODULES = ('trainings', 'foreign', 'processes', 'load')
+MODULES = ('trainings', 'processes', 'load')
 
 
 @dataclass(frozen=True)

@@ -48,32 +48,6 @@ def evaluation(folder: Path) -> tuple[str, bool]:
     return seen, peaks[1] < peaks[0] + FLAT and equal
 
 
-METRIC = """
-import resource, torch
-from dpt.evaluation import IoUMetric
-metric = IoUMetric()
-metric.dataset_meta = dict(classes=[str(i) for i in range(150)])
-torch.manual_seed(0)
-label = torch.randint(0, 150, (1, 512, 683), dtype=torch.uint8)
-for i in range(2000):
-    prediction = (label + i) % 150
-    sample = dict(img_path=f'{i}.jpg', pred_sem_seg=dict(data=prediction), gt_sem_seg=dict(data=label))
-    metric.process(None, [sample])
-    if i == 49:
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
-print('GROWN', grown, metric.evaluate(2000)['mIoU'])
-"""
-
-
-def metric(folder: Path) -> tuple[str, bool]:
-    """Score 2,000 maps of 683x512 pixels and 150 classes."""
-    status, output, peak = measured('-c', METRIC)
-    assert status == 0, output[-1000:]
-    grown = float(output.rpartition('GROWN ')[2].split()[0])
-    return f'+{grown:.1f} MiB from the 50th map to the 2,000th, peak {peak:.0f} MiB', grown < FLAT
-
-
 LARGE = """
 import json, resource, sys, time
 import numpy as np, torch
@@ -137,7 +111,6 @@ def whole(folder: Path) -> tuple[str, bool]:
 
 FAULTS = (
     Fault('load.evaluation', f'peak for {MANY} images within {FLAT} MiB of that for {FEW}', evaluation),
-    Fault('load.metric', f'2,000 label maps add less than {FLAT} MiB', metric),
     Fault('load.slide', '8000x6000, 150 classes, in windows: logits of only one row of windows', slide),
     Fault('load.whole', '4000x3000, 150 classes, whole: label map within features and logits', whole),
 )

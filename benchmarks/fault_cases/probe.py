@@ -26,7 +26,6 @@ class Probe(Hook):
         signal_at: Iteration after which the process sends itself ``signal``.
         signal: Name of the signal.
         signal_rank: Rank of the process that sends itself the signal.
-        repeated: Number of times to send the signal, 0.1 s apart.
         signal_in_validation: Whether to send the signal after the first image of a validation instead.
         signal_while_saving: Send the signal while the checkpoint of this iteration is half written.
         not_finite: Iterations whose images are set to NaN.
@@ -43,7 +42,6 @@ class Probe(Hook):
         signal_at: int = 0,
         signal: str = 'SIGKILL',
         signal_rank: int = 0,
-        repeated: int = 1,
         signal_in_validation: bool = False,
         signal_while_saving: int = 0,
         not_finite: Sequence[int] = (),
@@ -52,7 +50,7 @@ class Probe(Hook):
     ) -> None:
         self.out = Path(f'{out}_rank{get_rank()}.jsonl')
         self.signal_at, self.signal = signal_at, signal
-        self.signal_rank, self.repeated = signal_rank, repeated
+        self.signal_rank = signal_rank
         self.signal_in_validation, self.signal_while_saving = signal_in_validation, signal_while_saving
         self.not_finite, self.not_finite_rank = tuple(not_finite), not_finite_rank
         self.memory_interval = memory_interval
@@ -90,9 +88,8 @@ class Probe(Hook):
 
     def _send(self) -> None:
         if get_rank() == self.signal_rank:
-            for _ in range(self.repeated):
-                os.kill(os.getpid(), signal.Signals[self.signal])
-                time.sleep(0.1)
+            os.kill(os.getpid(), signal.Signals[self.signal])
+            time.sleep(0.1)
 
     def _write(self, note: dict) -> None:
         with self.out.open('a') as file:

@@ -10,7 +10,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -101,34 +101,20 @@ class Running:
         """The output so far."""
         return self.log.read_text(encoding='utf-8', errors='replace')
 
-    def wait_for(self, pattern: str, timeout: float = TIMEOUT) -> None:
-        """Wait until the output matches a regular expression.
-
-        Raises:
-            RuntimeError: If the process exits first or the timeout expires; the message ends with its output.
-        """
-        self._wait_until(lambda: re.search(pattern, self.output) is not None, pattern, timeout)
-
-    def wait_for_iteration(self, iteration: int, timeout: float = TIMEOUT) -> None:
+    def wait_for_iteration(self, iteration: int) -> None:
         """Wait until the log shows this or a later iteration; requires ``default_hooks.logger.interval=1``.
 
         Raises:
-            RuntimeError: As :meth:`wait_for`.
+            RuntimeError: If the process exits first or takes too long; the message ends with its output.
         """
-
-        def reached() -> bool:
-            return any(int(n) >= iteration for n in re.findall(r'Iter\(train\) \[ *(\d+)/', self.output))
-
-        self._wait_until(reached, f'iteration {iteration}', timeout)
-
-    def _wait_until(self, condition: Callable[[], bool], what: str, timeout: float) -> None:
-        end = time.monotonic() + timeout
+        end = time.monotonic() + TIMEOUT
         while True:
-            ended = self.process.poll() is not None  # before the condition, so that it sees the last output
-            if condition():
+            ended = self.process.poll() is not None  # before reading, to see the last output
+            logged = re.findall(r'Iter\(train\) \[ *(\d+)/', self.output)
+            if any(int(number) >= iteration for number in logged):
                 return
             if ended or time.monotonic() > end:
-                raise RuntimeError(f'waited in vain for {what}: {self.output[-2000:]}')
+                raise RuntimeError(f'waited in vain for iteration {iteration}: {self.output[-2000:]}')
             time.sleep(0.02)
 
     def ranks(self) -> dict[int, int]:
@@ -142,15 +128,6 @@ class Running:
                 if parent == self.process.pid and rank:
                     found[int(rank[0])] = int(folder.name)
         return found
-
-    def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
-        """Send a signal only to the started process."""
-        self.process.send_signal(number)
-
-    def kill_all(self, number: signal.Signals = signal.SIGKILL) -> None:
-        """Send a signal to the process and its children, including data-loading workers."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.process.pid, number)
 
     def wait(self, timeout: float = TIMEOUT) -> int:
         """Wait until the process exits; return its exit status, which is negative for a signal."""
@@ -180,7 +157,8 @@ def started(
         yield running
     finally:
         children = running.ranks()  # in separate sessions, so not in the process group
-        running.kill_all()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # includes data-loading workers
         for pid in children.values():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -203,17 +181,6 @@ def measured(*arguments: object, timeout: float = 4 * TIMEOUT) -> tuple[int, str
         output.seek(0)
         unit = 1 << 20 if sys.platform == 'darwin' else 1 << 10
         return process.returncode, output.read(), usage.ru_maxrss / unit
-
-
-def result_of(output: str) -> dict[str, float]:
-    """Return the metrics in the last line of ``tools/test.py``."""
-    return json.loads([line for line in output.splitlines() if line.startswith('RESULT ')][-1][7:])
-
-
-def scalars(work_dir: Path) -> list[dict]:
-    """Return the logged scalars of all sessions of a run, in order."""
-    files = sorted(work_dir.glob('*/vis_data/scalars.json'))
-    return [json.loads(line) for file in files for line in file.read_text().splitlines()]
 
 
 def error_line(stderr: str) -> str:

@@ -1,9 +1,8 @@
 """Chain of comparisons with MMSegmentation.
 
-Each link of the chain is a module with three functions. ``cases`` returns the names of the cases and their
-share of the work. ``produce`` computes the cases; each side runs it in its own environment with its
-:class:`~parity_chain.side.Side`. ``compare`` creates the rows of the table from the results of both sides.
-The sides share numpy, torch and mmengine, but no code of either framework.
+Each link of the chain is a module with two functions. ``produce`` computes the cases; each side runs it in
+its own environment with its :class:`~parity_chain.side.Side`. ``compare`` creates the rows of the table from
+the results of both sides. The sides share numpy, torch and mmengine, but no code of either framework.
 """
 
 from . import evaluation, loss, model, optimiser, pipelines, predictions

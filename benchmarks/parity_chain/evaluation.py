@@ -1,6 +1,5 @@
 """Link 5: the same predictions give the same confusion matrix and scores."""
 
-import importlib
 import runpy
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -30,16 +29,6 @@ EXAMPLE_CLASSES = 10
 EXAMPLE_SCORES = dict(mIoU=0.47750000000000004, mAcc=0.5916666666666666, aAcc=0.5263157894736842)
 
 Pairs = list[tuple[np.ndarray, np.ndarray]]
-_OPERATORS = (
-    'nms qnms roi_align _roi_align_backward roi_pool _roi_pool_backward ps_roi_align _ps_roi_align_backward '
-    'ps_roi_pool _ps_roi_pool_backward deform_conv2d _deform_conv2d_backward'
-)
-_LIBRARIES: list[torch.library.Library] = []  # keeps the declared operators alive
-
-
-def cases(job: Job) -> dict[str, float]:
-    """Return the cases and their share of the work."""
-    return {'seeded': 1.0, 'example': 0.5}
 
 
 def seeded_pairs() -> Pairs:
@@ -85,46 +74,7 @@ def _our_scores(metric: object, pairs: Pairs, classes: int) -> dict[str, np.ndar
     scores = segmentation_metrics(confusion, METRICS)
     arrays = {'confusion': confusion.numpy(), **{name: np.asarray(values) for name, values in scores.items()}}
     arrays |= {f'mean.{name}': np.array(value) for name, value in means.items()}
-    return arrays | _torchmetrics(pairs, classes)
-
-
-def _torchmetrics(pairs: Pairs, classes: int) -> dict[str, np.ndarray]:
-    """Compute the same scores with torchmetrics."""
-    metrics = import_torchmetrics()
-    maps = [torch.from_numpy(np.concatenate([pair[i].ravel() for pair in pairs])) for i in (0, 1)]
-    options = dict(num_classes=classes, ignore_index=IGNORE_INDEX)
-    made = {
-        'confusion': metrics.MulticlassConfusionMatrix(**options),
-        'IoU': metrics.MulticlassJaccardIndex(**options, average=None),
-        'Acc': metrics.MulticlassAccuracy(**options, average=None),
-        'Fscore': metrics.MulticlassF1Score(**options, average=None),
-        'aAcc': metrics.MulticlassAccuracy(**options, average='micro'),
-    }
-    return {f'torchmetrics.{name}': metric(*maps).numpy() for name, metric in made.items()}
-
-
-def import_torchmetrics() -> object:
-    """Import the classification metrics of torchmetrics, which import torchvision.
-
-    A CUDA build of torchvision cannot be imported with a CPU build of torch, because some operators are
-    missing. They are not needed here and are only declared in that case.
-
-    Raises:
-        RuntimeError: If torchmetrics is not installed.
-    """
-    try:
-        importlib.import_module('torchvision')
-    except ModuleNotFoundError:
-        pass
-    except RuntimeError:
-        library = torch.library.Library('torchvision', 'DEF')
-        for name in _OPERATORS.split():
-            library.define(f'{name}(Tensor x) -> Tensor')
-        _LIBRARIES.append(library)
-    try:
-        return importlib.import_module('torchmetrics.classification')
-    except ModuleNotFoundError as error:
-        raise RuntimeError('the evaluation link needs torchmetrics: pip install torchmetrics') from error
+    return arrays
 
 
 def _their_scores(metric: object, pairs: Pairs, classes: int) -> dict[str, np.ndarray]:
@@ -177,14 +127,6 @@ def compare(case: str, theirs: Arrays, ours: Arrays, job: Job) -> list[Row]:
     means = sorted(name for name in theirs if name.startswith('mean.'))
     difference = max(absolute_difference(theirs[name], np.round(ours[name], 2)) for name in means)
     rows.append(row('printed means, percent to two digits', difference, 1e-5))
-    difference = absolute_difference(ours['torchmetrics.confusion'], counts)
-    rows.append(row('torchmetrics: confusion matrix, pixels', difference, 0))
-    # torchmetrics returns 0 for 0 / 0.
-    difference = max(
-        absolute_difference(ours[f'torchmetrics.{name}'], np.nan_to_num(ours[name]))
-        for name in ('IoU', 'Acc', 'Fscore', 'aAcc')
-    )
-    rows.append(row('torchmetrics: per class IoU, Acc, Fscore; aAcc', difference, SINGLE))
     if case == 'example':
         found = {name: float(ours[f'mean.{name}']) / 100 for name in EXAMPLE_SCORES}
         difference = max(abs(found[name] - known) for name, known in EXAMPLE_SCORES.items())

@@ -43,7 +43,7 @@ def sample(sample_class: type, label: np.ndarray) -> object:
     """Return a data sample of the given class with a label map of shape HxW."""
     size = label.shape
     made = sample_class(gt_sem_seg=PixelData(data=torch.from_numpy(label.copy())[None]))
-    made.set_metainfo(dict(img_shape=size, ori_shape=size, pad_shape=size, img_path='image.jpg'))
+    made.set_metainfo(dict(img_shape=size, ori_shape=size, pad_shape=size, flip=False, img_path='image.jpg'))
     return made
 
 

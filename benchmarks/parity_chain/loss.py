@@ -16,11 +16,6 @@ LOSS_TOLERANCE = 1e-5  # relative
 ACCURACY_TOLERANCE = 1e-4  # percentage points
 
 
-def cases(job: Job) -> dict[str, float]:
-    """Return the cases and their share of the work."""
-    return {'published': 1.0, 'labelled_only': 1.0}
-
-
 def produce(side: Side) -> Iterator[tuple[str, Arrays]]:
     """Compute losses and accuracies of the small model for batches of two images."""
     for case, avg_non_ignore in (('published', False), ('labelled_only', True)):

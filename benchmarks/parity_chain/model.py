@@ -20,12 +20,6 @@ GRADIENT_TOLERANCE = 1e-4  # of the largest entry, parameter by parameter
 SINGLE_TOLERANCE = 1e-3  # of the norm of all gradients
 
 
-def cases(job: Job) -> dict[str, float]:
-    """Return the cases and their share of the work (seconds of a full-size run on two cores)."""
-    costs = dict.fromkeys(READOUTS, 65.0) | {'no_patch_bias': 6.0}
-    return {name: cost / (20 if job.quick else 1) for name, cost in costs.items()}
-
-
 def produce(side: Side) -> Iterator[tuple[str, Arrays]]:
     """Compute logits in both modes, running statistics after training, and gradients of one loss."""
     for readout in READOUTS:

@@ -22,11 +22,6 @@ SETTINGS = ('lr', 'weight_decay', 'eps', 'amsgrad', 'beta1', 'beta2')
 LOSS_TOLERANCE = 1e-4
 
 
-def cases(job: Job) -> dict[str, float]:
-    """Return the cases and their share of the work."""
-    return {'groups': 4.0, 'schedule': 8.0, 'steps': 12.0}
-
-
 def produce(side: Side) -> Iterator[tuple[str, Arrays]]:
     """Build the optimiser and schedule of the config, and train with them."""
     model = side.build_model('optimiser', small=side.job.quick)

@@ -17,12 +17,6 @@ TEST_IMAGES = 20
 BATCH = 4
 
 
-def cases(job: Job) -> dict[str, float]:
-    """Return the cases and their share of the work."""
-    kinds = {'train': 0.05 * job.draws, 'test': 2.0}
-    return {f'{kind}_{name}': cost for name in job.data_roots for kind, cost in kinds.items()}
-
-
 def produce(side: Side) -> Iterator[tuple[str, Arrays]]:
     """Run the data sets and pipelines of the config on each folder of images."""
     for name, root in side.job.data_roots.items():

@@ -30,15 +30,11 @@ SHARE = 1e-4
 """Maximum share of differing pixels. Random weights give many near ties, which rounding may decide."""
 
 
-def cases(job: Job) -> dict[str, float]:
-    """Return the cases and their share of the work."""
-    costs = dict(whole_vit_b=14.0, whole=4.0, slide=6.0, tta_test_scale=25.0, tta_image=25.0)
-    return {mode: cost for mode, cost in costs.items() if mode != 'whole_vit_b' or not job.quick}
-
-
 def produce(side: Side) -> Iterator[tuple[str, Arrays]]:
     """Predict images of each folder with the test pipeline and ``test_step``."""
-    for mode in cases(side.job):
+    for mode in MODES:
+        if mode == 'whole_vit_b' and side.job.quick:
+            continue
         tta = mode.removeprefix('tta_') if mode.startswith('tta_') else None
         model = side.build_model(
             f'predictions_{mode}',

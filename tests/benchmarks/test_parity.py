@@ -1,11 +1,12 @@
 """The chain can fail: a perturbed value turns the verdict of its row and the exit status."""
 
-import subprocess
+import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import parity
 import pytest
 from parity_chain import LINKS, evaluation, predictions
 from parity_chain.job import Job
@@ -52,9 +53,7 @@ def evaluation_arrays() -> tuple[Arrays, Arrays]:
     scores['mean.mIoU'] = np.array(47.75)
     areas = dict(intersect=hits, union=truth + predicted - hits, predicted=predicted, truth=truth)
     theirs = scores | {'confusion': confusion} | {f'area.{name}': area for name, area in areas.items()}
-    ours = scores | {'confusion': confusion, 'torchmetrics.confusion': confusion}
-    ours |= {f'torchmetrics.{name}': np.nan_to_num(scores[name]) for name in ('IoU', 'Acc', 'Fscore', 'aAcc')}
-    return theirs, ours
+    return theirs, scores | {'confusion': confusion}
 
 
 def pipelines_arrays() -> tuple[Arrays, Arrays]:
@@ -92,7 +91,7 @@ CASES: dict[tuple[str, str], Callable[[], tuple[Arrays, Arrays]]] = {
     ('evaluation', 'seeded'): evaluation_arrays,
     ('predictions', 'whole'): predictions_arrays,
 }
-UNCOMPARED = {'moved.', 'again.', '1.0.decode.acc_seg', 'image.margin', 'torchmetrics.'}
+UNCOMPARED = ('moved.', 'again.', '1.0.decode.acc_seg', 'image.margin')
 
 
 @pytest.fixture
@@ -116,23 +115,11 @@ def test_equal_sides_hold_and_perturbed_arrays_differ(link: str, case: str, job:
     theirs, ours = CASES[link, case]()
     rows = LINKS[link].compare(case, theirs, ours, job)
     assert exit_status(rows) == 0, render(rows)
-    compared = [name for name in ours if not any(name.startswith(prefix) for prefix in UNCOMPARED)]
+    compared = [name for name in ours if not name.startswith(UNCOMPARED)]
     assert compared
     for name in compared:
-        wrong = [perturbed(ours[name])]
-        if ours[name].dtype.kind == 'f':
-            wrong += [np.full_like(ours[name], np.nan), np.full_like(ours[name], np.inf)]
-        for array in wrong:
-            changed = LINKS[link].compare(case, theirs, ours | {name: array}, job)
-            assert exit_status(changed) == 1, f'{name} was changed unnoticed\n{render(changed)}'
-
-
-@pytest.mark.parametrize('name', ['torchmetrics.confusion', 'torchmetrics.IoU', 'torchmetrics.Fscore'])
-def test_perturbed_torchmetrics_differs(name: str, job: Job) -> None:
-    theirs, ours = evaluation_arrays()
-    rows = evaluation.compare('seeded', theirs, ours | {name: perturbed(ours[name])}, job)
-    assert [row.holds for row in rows if 'torchmetrics' in row.measure].count(False) == 1
-    assert exit_status(rows) == 1
+        changed = LINKS[link].compare(case, theirs, ours | {name: perturbed(ours[name])}, job)
+        assert exit_status(changed) == 1, f'{name} was changed unnoticed\n{render(changed)}'
 
 
 def test_missing_parameter_is_a_difference(job: Job) -> None:
@@ -143,7 +130,7 @@ def test_missing_parameter_is_a_difference(job: Job) -> None:
     assert STEM in rows[3].note
 
 
-def test_few_pixels_may_differ_at_near_ties(job: Job) -> None:
+def test_pixels_may_differ_only_at_near_ties(job: Job) -> None:
     theirs, ours = predictions_arrays()
     ours['image.labels'] = perturbed(ours['image.labels'])
     assert exit_status(predictions.compare('whole', theirs, ours, job)) == 1
@@ -152,31 +139,20 @@ def test_few_pixels_may_differ_at_near_ties(job: Job) -> None:
     assert exit_status(rows) == 0
     assert '1 of 60000 pixels differ' in rows[1].note
     assert rows[1].difference == pytest.approx(predictions.MARGIN / 2)
-    ours['image.labels'][:1] += 1  # too many, even of near ties
+    ours['image.labels'] = theirs['image.labels'].copy()
+    ours['image.labels'][:1] += 1
     ours['image.margin'][:] = 0
     assert [row.holds for row in predictions.compare('whole', theirs, ours, job)] == [False, True]
-
-
-def test_example_has_documented_scores() -> None:
-    pairs = evaluation.example_pairs()
-    prediction, truth = (np.concatenate([pair[i].ravel() for pair in pairs]) for i in (0, 1))
-    prediction, truth = prediction[truth != 255], truth[truth != 255]
-    classes = range(evaluation.EXAMPLE_CLASSES)
-    hits = [((prediction == k) & (truth == k)).sum() for k in classes]
-    unions = [((prediction == k) | (truth == k)).sum() for k in classes]
-    with np.errstate(invalid='ignore'):
-        accuracies = np.array(hits) / [(truth == k).sum() for k in classes]
-    known = evaluation.EXAMPLE_SCORES
-    assert np.mean(np.array(hits) / unions) == pytest.approx(known['mIoU'])
-    assert np.nanmean(accuracies) == pytest.approx(known['mAcc'])
-    assert (prediction == truth).mean() == pytest.approx(known['aAcc'])
 
 
 def test_table_shows_differences_tolerances_and_verdicts() -> None:
     good, bad, odd = (Row('model', 'logits', value, 1e-5, 'worst: x') for value in (1e-6, 2e-5, float('nan')))
     text = render([good, bad, odd])
-    verdicts = [line.split()[-1] for line in text.splitlines() if line.startswith('model')]
-    assert verdicts == ['holds', 'DIFFERS', 'DIFFERS']
+    assert [line.split()[-1] for line in text.splitlines() if line.startswith('model')] == [
+        'holds',
+        'DIFFERS',
+        'DIFFERS',
+    ]
     assert '1 of 3 comparisons hold' in text
     assert [exit_status(rows) for rows in ([good], [good, bad], [odd], [])] == [0, 1, 1, 1]
 
@@ -187,15 +163,15 @@ def test_table_shows_differences_tolerances_and_verdicts() -> None:
         (['--links', 'model,los'], "unknown ['los']; choose from model,loss"),
         (['--peer-python', '/nowhere/python'], 'create it with benchmarks/setup_peer.sh'),
         (['--data-root', '/nowhere', '--links', 'pipelines'], '/nowhere with images/'),
-        (['--links', 'evaluation'], "No module named 'mmseg'"),  # the peer is this Python
+        (['--links', 'evaluation'], "No module named 'mmseg'"),
     ],
 )
-def test_wrong_arguments_are_one_line_and_status_2(
-    arguments: list[str], message: str, repository: Path
+def test_wrong_arguments_and_peers_are_errors_of_status_2(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture
 ) -> None:
-    script = str(repository / 'benchmarks/parity.py')
-    command = [sys.executable, script, '--peer-python', sys.executable, *arguments]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert result.returncode == 2
-    assert message in result.stderr
-    assert 'Traceback' not in result.stderr
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(logging, 'disable', lambda level: None)  # for the tests after this one
+        assert parity.main(['--peer-python', sys.executable, *arguments]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.startswith('error: ')

@@ -14,7 +14,8 @@ from mmengine.config import Config
 from mmengine.registry import Registry
 
 from dpt import registry
-from dpt.config.load import CONSUMED
+from dpt.config.load import CONSUMED, load_config
+from dpt.registry import DATASETS, MODELS
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 PAGES = sorted(
@@ -86,6 +87,26 @@ def test_every_python_block_compiles(page: Path) -> None:
         compile(block, page.name, 'exec')
 
 
+def test_every_config_is_listed() -> None:
+    page = (REPOSITORY / 'docs' / 'configs.md').read_text(encoding='utf-8')
+    rows = re.findall(r'^\| (`dpt_.*?|`quickstart.py`) \|', page, flags=re.MULTILINE)
+    listed = {name for row in rows for name in re.findall(r'`([\w.-]+\.py)`', row)}
+    assert listed == {path.name for path in (REPOSITORY / 'configs').glob('*.py')}
+
+
+def test_the_config_for_own_data_builds(tmp_path: Path) -> None:
+    block = next(code for code in blocks(REPOSITORY / 'docs' / 'own_data.md', 'python') if '_base_' in code)
+    base = REPOSITORY / 'configs' / 'dpt_vit-s14_364x476_4k_camvid.py'
+    (tmp_path / 'mine.py').write_text(block.replace(f"'{base.name}'", repr(str(base))))
+    config = load_config(str(tmp_path / 'mine.py'))
+    assert MODELS.build(config.model).decode_head.num_classes == 3
+    for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        dataset = config[loader].dataset
+        assert dataset.data_root == 'data/mine'
+        assert len(DATASETS.build(dict(dataset, lazy_init=True)).metainfo['classes']) == 3
+    assert config.test_dataloader.dataset.data_prefix.img_path == 'images/validation'
+
+
 def test_every_top_level_key_of_the_configs_is_explained() -> None:
     text = (REPOSITORY / 'docs' / 'configs.md').read_text(encoding='utf-8')
     explained = set(re.findall(r'`([\w.]+)`', text))
@@ -107,24 +128,18 @@ def test_every_part_named_is_registered(name: str) -> None:
         assert any(one.get(part) is not None for one in registries), part
 
 
-def texts_of_the_code() -> set[str]:
-    """All strings of the package and the tools; a value that is filled in is a line break."""
-    found = set()
-    for file in [*(REPOSITORY / 'dpt').rglob('*.py'), *(REPOSITORY / 'tools').rglob('*.py')]:
-        for node in ast.walk(ast.parse(file.read_text(encoding='utf-8'))):
-            if isinstance(node, ast.Constant) and isinstance(node.value, str):
-                found.add(node.value)
-            elif isinstance(node, ast.JoinedStr):
-                parts = (str(part.value) if isinstance(part, ast.Constant) else '\n' for part in node.values)
-                found.add(''.join(parts))
-    return found
-
-
 def test_the_messages_of_troubleshooting_are_those_of_the_code() -> None:
     page = (REPOSITORY / 'docs' / 'troubleshooting.md').read_text(encoding='utf-8')
     messages = re.findall(r'^\| `([^`]+)`', page, flags=re.M)
     assert len(messages) > 40
-    texts = texts_of_the_code()
+    texts = set()  # of the package and the tools; a value that is filled in is a line break
+    for file in [*(REPOSITORY / 'dpt').rglob('*.py'), *(REPOSITORY / 'tools').rglob('*.py')]:
+        for node in ast.walk(ast.parse(file.read_text(encoding='utf-8'))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                texts.add(node.value)
+            elif isinstance(node, ast.JoinedStr):
+                parts = (str(part.value) if isinstance(part, ast.Constant) else '\n' for part in node.values)
+                texts.add(''.join(parts))
     for message in messages:
         pattern = re.compile('.*'.join(map(re.escape, message.split('…'))), flags=re.DOTALL)
         assert any(pattern.search(text) for text in texts), message
@@ -134,24 +149,9 @@ def test_the_site_builds_and_names_every_tool(tmp_path: Path) -> None:
     pytest.importorskip('sphinx', reason='pip install -e .[docs]')
     pytest.importorskip('myst_nb')
     pytest.importorskip('furo')
-    command = [
-        sys.executable,
-        '-m',
-        'sphinx',
-        '-q',
-        '-W',
-        '--keep-going',
-        '-b',
-        'html',
-        '-d',
-        str(tmp_path / 'trees'),
-    ]
-    done = subprocess.run(
-        [*command, str(REPOSITORY / 'docs'), str(tmp_path / 'site')],
-        text=True,
-        capture_output=True,
-        check=False,
-    )
+    command = [sys.executable, '-m', 'sphinx', '-q', '-W', '--keep-going', '-b', 'html', '-d']
+    folders = [tmp_path / 'trees', REPOSITORY / 'docs', tmp_path / 'site']
+    done = subprocess.run([*command, *map(str, folders)], text=True, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr
     site = (tmp_path / 'site' / 'tools.html').read_text(encoding='utf-8')
     for file in (REPOSITORY / 'tools').rglob('*.py'):

@@ -28,15 +28,8 @@ def work_dir(tmp_path):
     for step in range(10, 101, 10):
         cv2.imwrite(str(logs / f'vis_image/val_street_1_{step}.png'), np.full((20, 60, 3), step, np.uint8))
     (logs / 'config.py').write_text('text = \'<script>document.body.innerHTML = "run"</script>\'\n')
-    info = dict(
-        command=['tools/train.py', 'config.py'],
-        time='2026-01-01',
-        seed=3,
-        git_commit='abc',
-        versions=dict(torch='2'),
-        device='CPU',
-        processes=1,
-    )
+    info = dict(command=['tools/train.py', 'config.py'], time='2026-01-01', seed=3, git_commit='abc')
+    info.update(versions=dict(torch='2'), device='CPU', processes=1)
     (work_dir / 'run_info_1.json').write_text(json.dumps(info))
     of_a_test = json.dumps(dict(info, command=['tools/test.py', 'other.py']))
     (work_dir / 'run_info_2.json').write_text(of_a_test)
@@ -100,6 +93,8 @@ def test_worst_and_best_images_are_chosen_by_their_score(tested):
     assert [name for name in page.alts if name in IMAGES] == ['b.jpg', 'e.jpg', 'c.jpg', 'f.jpg']
     few = Page(make_report(tested, number=4))  # five have a score, and none is shown twice
     assert [name for name in few.alts if name in IMAGES] == ['b.jpg', 'e.jpg', 'a.jpg', 'f.jpg', 'c.jpg']
+    (tested / 'show/b.png').unlink()
+    assert 'lacks 1 of the pictures' in Page(make_report(tested, number=2)).text
 
 
 def test_validation_images_are_followed_over_time(work_dir):
@@ -113,11 +108,6 @@ def test_without_a_test_it_is_said_how_to_make_one(work_dir):
     assert 'tools/test.py CONFIG CHECKPOINT --scores' in text
     shutil.rmtree(work_dir / '20260101_000000/vis_data/vis_image')
     assert 'No pictures: set' in Page(make_report(work_dir)).text
-
-
-def test_missing_pictures_are_counted(tested):
-    (tested / 'show/b.png').unlink()
-    assert 'lacks 1 of the pictures' in Page(make_report(tested, number=2)).text
 
 
 def test_files_that_were_named_must_be_there(tested):

@@ -32,6 +32,7 @@ from dpt.extras.own_data.dataset import (
 )
 
 LABELS = np.array([[0, 1, 2, 255]], np.uint8).repeat(3, 0)
+COLOURS = np.array([[[0, 0, 0], [255, 0, 0], [0, 0, 255], [9, 9, 9]]], np.uint8).repeat(3, 0)  # RGB
 
 
 @pytest.fixture
@@ -141,25 +142,6 @@ def test_folders_without_common_names_are_refused(photos, tmp_path: Path) -> Non
         pair(images, tmp_path / 'nowhere')
 
 
-def test_index_masks_from_0_are_read_in_place(photos) -> None:
-    pairs, reader, found = look(*photos(masks(LABELS)))
-    proposal = propose(found.pixels, reader)
-    assert proposal.classes == ['class_0', 'class_1', 'class_2']
-    assert proposal.table == {0: 0, 1: 1, 2: 2, 255: 255}
-    assert reads_in_place(pairs, proposal)
-    assert not proposal.reduce_zero_label
-    assert "if it means 'no label', add --ignore 0" in proposal.notes[0]
-    assert dict(found.pixels) == dict.fromkeys((0, 1, 2, 255), 6)
-
-
-def test_an_ignored_label_0_becomes_reduce_zero_label(photos) -> None:
-    _, reader, found = look(*photos(masks(LABELS)))
-    proposal = propose(found.pixels, reader, read_classes('road,car'), ['0', '255'])
-    assert (proposal.classes, proposal.table[1]) == (['road', 'car'], 0)
-    assert proposal.in_place
-    assert proposal.reduce_zero_label
-
-
 def labels(*present: int) -> tuple[dict[int, int], Reader]:
     return dict.fromkeys(present, 9), IndexReader('index masks', True)
 
@@ -218,18 +200,29 @@ def test_exif_orientation_counts_for_the_size(photos, suffix: str) -> None:
     assert 'if the masks were drawn on the stored pixels, remove the orientation' in str(found.problems)
 
 
-def test_labels_with_gaps_are_converted(photos) -> None:
-    _, reader, found = look(*photos(masks(LABELS * 10)))  # 0, 10, 20, 246
-    proposal = propose(found.pixels, reader, ignore=['246'])
-    assert not proposal.in_place
-    assert apply_table(LABELS * 10, proposal.table).tolist() == LABELS.tolist()
-
-
-def test_black_and_white_masks_have_two_classes(photos) -> None:
-    _, reader, found = look(*photos(masks(np.array([[0, 0, 255, 255]] * 3, np.uint8))))
-    proposal = propose(found.pixels, reader)
-    assert (proposal.classes, proposal.table) == (['background', 'foreground'], {0: 0, 255: 1})
-    assert not proposal.in_place
+@pytest.mark.parametrize(
+    ('labels', 'names', 'ignore', 'classes', 'table', 'in_place'),
+    [
+        (LABELS, None, None, ['class_0', 'class_1', 'class_2'], {0: 0, 1: 1, 2: 2, 255: 255}, True),
+        (LABELS, 'road,car', ['0', '255'], ['road', 'car'], {0: 255, 1: 0, 2: 1, 255: 255}, True),
+        (LABELS * 10, 'a,b,c', ['246'], ['a', 'b', 'c'], {0: 0, 10: 1, 20: 2, 246: 255}, False),
+        (np.uint8([[0, 0, 255, 255]] * 3), None, None, ['background', 'foreground'], {0: 0, 255: 1}, False),
+    ],
+    ids=['from 0', '0 is ignored', 'with gaps', 'black and white'],
+)
+def test_labels_of_index_masks_become_classes(
+    photos, labels, names, ignore, classes, table, in_place: bool
+) -> None:
+    pairs, reader, found = look(*photos(masks(labels)))
+    assert sum(found.pixels.values()) == 2 * 3 * 4
+    proposal = propose(found.pixels, reader, read_classes(names) if names else None, ignore)
+    assert (proposal.classes, proposal.table) == (classes, table)
+    assert reads_in_place(pairs, proposal) == proposal.in_place == in_place
+    assert proposal.reduce_zero_label == (table[0] == 255)
+    if not names and in_place:
+        assert "if it means 'no label', add --ignore 0" in proposal.notes[0]
+    expected = [[table[label] for label in row] for row in labels.tolist()]
+    assert apply_table(labels, proposal.table).tolist() == expected
 
 
 def test_a_palette_gives_the_colours(photos) -> None:
@@ -245,8 +238,7 @@ def test_a_palette_gives_the_colours(photos) -> None:
 
 
 def test_colours_become_classes_in_the_order_of_the_file(photos, tmp_path: Path) -> None:
-    colours = np.array([[0, 0, 0], [255, 0, 0], [0, 0, 255], [9, 9, 9]], np.uint8)  # RGB
-    pairs, reader, found = look(*photos(masks(colours[None].repeat(3, 0)[..., ::-1])))
+    _, reader, found = look(*photos(masks(COLOURS[..., ::-1])))
     (tmp_path / 'labels.txt').write_text('# names\n0 0 255 sky blue\nred: 255,0,0\n0,0,0 night\n')
     wanted = read_classes(str(tmp_path / 'labels.txt'))
     with pytest.raises(ValueError, match='no name for 1 colours of the masks: 9,9,9'):
@@ -260,8 +252,7 @@ def test_colours_become_classes_in_the_order_of_the_file(photos, tmp_path: Path)
 
 
 def test_a_name_with_several_colours_is_one_class(photos, tmp_path: Path) -> None:
-    colours = np.array([[0, 0, 0], [255, 0, 0], [0, 0, 255], [9, 9, 9]], np.uint8)  # RGB
-    pairs, reader, found = look(*photos(masks(colours[None].repeat(3, 0)[..., ::-1])))
+    _, reader, found = look(*photos(masks(COLOURS[..., ::-1])))
     (tmp_path / 'labels.txt').write_text(
         '9 9 9 car\n0 0 255 Void\n255 0 0 car\n0 0 0 road\n1 1 1 Void\n2 2 2 train\n'
     )
@@ -273,21 +264,26 @@ def test_a_name_with_several_colours_is_one_class(photos, tmp_path: Path) -> Non
     labels = apply_table(reader.read(tmp_path / 'masks' / 'a.png', (3, 4)), proposal.table)
     assert labels.tolist() == [[1, 0, 255, 0]] * 3
     assert proposal.notes[-1] == 'classes without pixels: train'
-    (tmp_path / 'labels.txt').write_text('9 9 9 car\n9 9 9 bus\n')
-    with pytest.raises(ValueError, match=r'\(9, 9, 9\) has several names'):
+
+
+@pytest.mark.parametrize(
+    ('names', 'message'),
+    [
+        ('0 0 300 road\n255 0 0 car\n', r'\(0, 0, 300\) is not a colour'),
+        ('9 9 9 car\n9 9 9 bus\n', r'\(9, 9, 9\) has several names'),
+    ],
+)
+def test_wrong_files_of_names_are_refused(tmp_path: Path, names: str, message: str) -> None:
+    (tmp_path / 'labels.txt').write_text(names)
+    with pytest.raises(ValueError, match=message):
         read_classes(str(tmp_path / 'labels.txt'))
 
 
 def test_mistakes_in_names_are_explained(photos, tmp_path: Path) -> None:
-    pairs, reader, found = look(
-        *photos(masks(np.array([[[0, 0, 0], [255, 0, 0], [0, 0, 255]]] * 3, np.uint8)))
-    )
+    _, reader, found = look(*photos(masks(COLOURS[:, :3, ::-1].repeat(2, 1)[:, :4])))
     with pytest.raises(FileNotFoundError, match=r'lists/labels.txt does not exist'):
         read_classes('lists/labels.txt')
     assert read_classes('road/path,car') == [('road/path', None), ('car', None)]
-    (tmp_path / 'labels.txt').write_text('0 0 300 road\n255 0 0 car\n')
-    with pytest.raises(ValueError, match=r'\(0, 0, 300\) is not a colour'):
-        read_classes(str(tmp_path / 'labels.txt'))
     (tmp_path / 'labels.txt').write_text('0 0 255 road\n255 0 0 car\n0 0 0 Void\n')
     wanted = read_classes(str(tmp_path / 'labels.txt'))
     with pytest.raises(ValueError, match=r'--ignore void: .*; did you mean Void\?'):

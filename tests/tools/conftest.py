@@ -1,5 +1,6 @@
 """A tiny data set and config, and the tools run as a user does."""
 
+import logging
 import os
 import subprocess
 import sys
@@ -32,12 +33,28 @@ def run_tool(repository: Path) -> Run:
     return run
 
 
+@pytest.fixture
+def call(
+    tool_main: Callable, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., tuple[int, str, str]]:
+    """Run a tool in this process, which takes no start; returns its exit status, stdout and stderr."""
+    # The logger of an earlier run writes to a stream that pytest has closed.
+    monkeypatch.setattr(logging, 'raiseExceptions', False)
+
+    def run(tool: str, *arguments: object) -> tuple[int, str, str]:
+        capsys.readouterr()
+        status = tool_main(f'tools/{tool}.py')(*arguments)
+        return status, *capsys.readouterr()
+
+    return run
+
+
 @pytest.fixture(scope='session')
-def tiny_config(repository: Path, run_tool: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tiny_config(repository: Path, tool_main: Callable, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The quickstart, shrunken to 8 training and 5 validation images and a few iterations."""
     folder = tmp_path_factory.mktemp('tiny')
     data = folder / 'data'
-    run_tool('tools/make_quickstart_data.py', data, '--train', 8, '--val', 5)
+    assert tool_main('tools/make_quickstart_data.py')(data, '--train', 8, '--val', 5) == 0
     config = folder / 'tiny.py'
     config.write_text(
         f'_base_ = [{str(repository / "configs" / "quickstart.py")!r}]\n'
@@ -47,9 +64,8 @@ def tiny_config(repository: Path, run_tool: Run, tmp_path_factory: pytest.TempPa
         'total_batch_size = 2\n'
         'train_cfg = dict(max_iters=4, val_interval=4)\n'
         'default_hooks = dict(logger=dict(interval=2), checkpoint=dict(interval=4))\n'
-        f'train_dataloader = dict(dataset=dict(data_root={str(data)!r}))\n'
-        f'val_dataloader = dict(dataset=dict(data_root={str(data)!r}))\n'
-        f'test_dataloader = dict(dataset=dict(data_root={str(data)!r}))\n'
+        'train_dataloader = val_dataloader = test_dataloader = '
+        f'dict(dataset=dict(data_root={str(data)!r}))\n'
     )
     return config
 
@@ -61,3 +77,9 @@ def trained(run_tool: Run, tiny_config: Path) -> Path:
     result = run_tool('tools/train.py', tiny_config, '--work-dir', work_dir)
     (work_dir / 'stdout.log').write_text(result.stdout + result.stderr)
     return work_dir
+
+
+@pytest.fixture(scope='session')
+def best(trained: Path) -> Path:
+    """The best checkpoint of that training, without optimiser state."""
+    return next(trained.glob('best_mIoU_iter_*.pth'))

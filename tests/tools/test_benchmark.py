@@ -49,42 +49,18 @@ def test_a_picture_is_drawn(report: dict) -> None:
     assert report['picture'].std() > 10
 
 
-@pytest.mark.parametrize(
-    ('arguments', 'message'),
-    [
-        (['--device', 'tpu'], '--device tpu: must be cpu, cuda or cuda:N'),
-        (['--device', 'cuda:9'], '--device cuda:9: this GPU does not exist'),
-        (['--batch-size', 0], '--batch-size 0: must be 1 or more'),
-        (['--json', '/nowhere/a.json'], '--json /nowhere/a.json: the folder does not exist'),
-        (['--picture', 'a.txt'], '--picture a.txt: must end in'),
-        (['--size', 0, 4], '--size 0 4: both must be 1 or more'),
-    ],
-)
-def test_mistakes_are_reported_in_one_line(
-    tool_main: Callable, capsys, tiny_config: Path, arguments: list, message: str
-) -> None:
-    assert tool_main('tools/benchmark.py')(tiny_config, *arguments) == 1
-    error = capsys.readouterr().err
-    assert error.startswith(f'error: {message}')
-    assert 'Traceback' not in error
-
-
-def test_the_table_shows_rate_and_utilisation(tool_main: Callable, capsys, tiny_config: Path) -> None:
-    tool_main('tools/benchmark.py')(tiny_config, '--infer', '--device', 'cpu', '--iters', 1)
-    table = capsys.readouterr().out
+def test_the_table_shows_rate_and_utilisation(call: Callable, tiny_config: Path) -> None:
+    _, table, _ = call('benchmark', tiny_config, '--infer', '--device', 'cpu', '--iters', 1)
     assert 'images/s, latency' in table
     assert 'of the measured matrix rate, MFU' in table
 
 
-def test_get_flops_adds_up(tool_main: Callable, capsys, tiny_config: Path) -> None:
-    tool_main('tools/get_flops.py')(tiny_config, '--shape', *SIZE)
-    lines = capsys.readouterr().out.splitlines()
+def test_get_flops_adds_up(call: Callable, tiny_config: Path) -> None:
+    lines = call('get_flops', tiny_config, '--shape', *SIZE)[1].splitlines()
+    assert lines[0] == 'one image of 96x128'
     cells = [line.split() for line in lines[3:]]
     rows = {row[0]: [float(x) for x in row[1:]] for row in cells if len(row) == 4}
     assert [name for name in rows if name in PARTS] == PARTS
     for i in range(3):
         total = sum(row[i] for name, row in rows.items() if name != 'all')
         assert total == pytest.approx(rows['all'][i], abs=0.05 * len(rows))
-    assert lines[0] == 'one image of 96x128'
-    assert tool_main('tools/get_flops.py')(tiny_config, '--shape', 0, 1) == 1
-    assert capsys.readouterr().err.startswith('error: --shape 0 1: both must be 1 or more')

@@ -32,9 +32,3 @@ def test_the_page_segments_an_rgb_image(tool_module, model_file, pictures, monke
     assert np.array_equal(overlay, predictor(image).overlay(0.5))
     assert '%' in table
     assert segment(None, 0.5) == (None, None, '')
-
-
-def test_a_missing_model_is_reported_in_one_line(tool_main, capsys):
-    pytest.importorskip('gradio')
-    assert tool_main('tools/demo.py')('gone.safetensors') == 1
-    assert 'gone.safetensors' in capsys.readouterr().err

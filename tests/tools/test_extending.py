@@ -1,6 +1,5 @@
 """The code of docs/extending.md, used as its readers would: trained, tested, resumed, exported, loaded."""
 
-import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.structures import PixelData
+from outputs import logged, result_of
 
 from dpt.apis import Predictor, inference_model, init_model
 from dpt.config import load_config
@@ -21,7 +21,9 @@ BLOCK = re.compile(r'^`(my_\w+\.py)`\n\n```python\n(.*?)^```$', re.MULTILINE | r
 
 
 @pytest.fixture(scope='module')
-def project(repository: Path, run_tool: Callable, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def project(
+    repository: Path, run_tool: Callable, tool_main: Callable, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     """Write the files of the page, with a base of two iterations on eight images beside them."""
     folder = tmp_path_factory.mktemp('project')
     files: dict[str, str] = {}
@@ -30,7 +32,7 @@ def project(repository: Path, run_tool: Callable, tmp_path_factory: pytest.TempP
     assert set(files) == {'my_parts.py', 'my_config.py'}
     for name, code in files.items():
         (folder / name).write_text(code)
-    run_tool('tools/make_quickstart_data.py', folder / 'data', '--train', 8, '--val', 2)
+    assert tool_main('tools/make_quickstart_data.py')(folder / 'data', '--train', 8, '--val', 2) == 0
     loader = dict(num_workers=0, persistent_workers=False, dataset=dict(data_root=str(folder / 'data')))
     (folder / 'configs').mkdir()
     (folder / 'configs' / 'quickstart.py').write_text(
@@ -38,47 +40,31 @@ def project(repository: Path, run_tool: Callable, tmp_path_factory: pytest.TempP
         'total_batch_size = 2\n'
         'train_cfg = dict(max_iters=2, val_interval=2)\n'
         'default_hooks = dict(logger=dict(interval=1), checkpoint=dict(interval=2))\n'
-        f'train_dataloader = dict({loader})\n'
-        f'val_dataloader = dict({loader})\n'
-        f'test_dataloader = dict({loader})\n'
+        f'train_dataloader = val_dataloader = test_dataloader = dict({loader})\n'
     )
     run_tool('tools/train.py', folder / 'my_config.py', '--work-dir', folder / 'work')
     return folder
 
 
-def scores(output: str) -> dict:
-    """Return the figures of the last line that starts with RESULT."""
-    return json.loads([line for line in output.splitlines() if line.startswith('RESULT ')][-1][7:])
-
-
-def logged(work_dir: Path) -> list[dict]:
-    """Return the lines of the training log that have a loss."""
-    lines = [json.loads(line) for file in work_dir.rglob('scalars.json') for line in file.open()]
-    return [line for line in lines if 'loss' in line]
-
-
 def test_own_parts_are_trained_and_their_fields_logged(project: Path) -> None:
     weights = torch.load(project / 'work' / 'iter_2.pth', weights_only=True)['state_dict']
     assert {'neck.fusion.2.gate.weight', 'backbone.stages.0.0.weight'} <= set(weights)
-    for line in logged(project / 'work'):
+    for line in logged(project / 'work', 'loss'):
         assert {'decode.loss_ce', 'decode.loss_soft_dice', 'labelled', 'weight_norm'} <= set(line)
         assert line['loss'] == pytest.approx(line['decode.loss_ce'] + line['decode.loss_soft_dice'], rel=1e-4)
 
 
-def test_the_tools_test_the_same_model(project: Path, run_tool: Callable) -> None:
-    arguments = ('tools/test.py', project / 'my_config.py', project / 'work' / 'iter_2.pth', '--work-dir')
-    single = scores(run_tool(*arguments, project / 'test').stdout)
-    validated = [
-        json.loads(line) for file in (project / 'work').rglob('scalars.json') for line in file.open()
-    ]
-    assert single['mIoU'] == [line['mIoU'] for line in validated if 'mIoU' in line][-1]
-    assert 0 < scores(run_tool(*arguments, project / 'aug', '--aug-test').stdout)['mIoU'] < 100
+def test_the_tools_test_the_same_model(project: Path, call: Callable) -> None:
+    arguments = ('test', project / 'my_config.py', project / 'work' / 'iter_2.pth', '--work-dir')
+    single = result_of(call(*arguments, project / 'test')[1])
+    assert single['mIoU'] == logged(project / 'work', 'mIoU')[-1]['mIoU']
+    assert 0 < result_of(call(*arguments, project / 'aug', '--aug-test')[1])['mIoU'] < 100
 
 
 def test_resuming_goes_on_with_own_parts(project: Path, run_tool: Callable) -> None:
     arguments = ('tools/train.py', project / 'my_config.py', '--work-dir', project / 'work', '--resume')
     run_tool(*arguments, '--cfg-options', 'train_cfg.max_iters=3', 'train_cfg.val_interval=3')
-    assert sorted(line['iter'] for line in logged(project / 'work')) == [1, 2, 3]
+    assert sorted(line['iter'] for line in logged(project / 'work', 'loss')) == [1, 2, 3]
 
 
 def test_a_fusion_block_of_its_own_trains_in_a_vit(project: Path) -> None:
@@ -89,21 +75,18 @@ def test_a_fusion_block_of_its_own_trains_in_a_vit(project: Path) -> None:
         type='GatedDPTNeck', in_channels=24, channels=32, post_process_channels=(8, 8, 8, 8)
     )
     model = MODELS.build(config.model)
-    losses = model.loss(torch.randn(2, 3, 64, 64), [labelled(64), labelled(64)])
+    labels = PixelData(data=torch.randint(0, 6, (1, 64, 64)))
+    losses = model.loss(torch.randn(2, 3, 64, 64), [SegDataSample(gt_sem_seg=labels)] * 2)
     model.parse_losses(losses)[0].backward()
     gates = [block.gate.weight.grad for block in model.neck.fusion_blocks[1:]]
     assert all(gradient.abs().sum() > 0 for gradient in gates)
 
 
-def labelled(side: int) -> SegDataSample:
-    return SegDataSample(gt_sem_seg=PixelData(data=torch.randint(0, 6, (1, side, side))))
-
-
-def test_exports_and_the_python_interface_agree(project: Path, run_tool: Callable) -> None:
+def test_exports_and_the_python_interface_agree(project: Path, call: Callable) -> None:
     config, checkpoint = project / 'my_config.py', project / 'work' / 'iter_2.pth'
     picture = min((project / 'data' / 'images' / 'validation').iterdir())
-    export = ('tools/export.py', config, checkpoint, '--format', 'torch_export', '--check', picture)
-    run_tool(*export, '--out', project / 'my_model.pt2')
+    export = (config, checkpoint, '--format', 'torch_export', '--check', picture)
+    assert call('export', *export, '--out', project / 'my_model.pt2')[0] == 0
     model = init_model(config, checkpoint, device='cpu')
     image = cv2.imread(str(picture))
     labels = inference_model(model, image).pred_sem_seg.data[0].numpy()

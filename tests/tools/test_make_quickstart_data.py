@@ -81,10 +81,3 @@ def test_only_incomplete_or_different_data_are_replaced(main: Callable, tmp_path
     assert digests(out) == whole
     assert main(out, '--train', 4, '--val', 1) == 0
     assert len(list((out / 'images' / 'training').iterdir())) == 4
-
-
-def test_other_folders_are_not_touched(run_tool: Callable, tmp_path: Path) -> None:
-    (tmp_path / 'photo.jpg').write_bytes(b'mine')
-    result = run_tool('tools/make_quickstart_data.py', tmp_path, '--train', 1, '--val', 1, status=1)
-    assert 'not empty' in result.stderr
-    assert [path.name for path in tmp_path.iterdir()] == ['photo.jpg']

@@ -1,6 +1,5 @@
 """MMSegmentation's configs and checkpoints in the tools, as they are."""
 
-import json
 import re
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.logging import MessageHub
+from outputs import result_of
 
 CONFIG = """
 default_scope = 'mmseg'
@@ -77,10 +77,6 @@ tta_model = dict(type='SegTTAModel')
 """
 
 
-def result_of(output: str) -> dict:
-    return json.loads([line for line in output.splitlines() if line.startswith('RESULT ')][-1][7:])
-
-
 @pytest.fixture(scope='module')
 def config(tiny_config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp('mmseg') / 'theirs.py'
@@ -98,20 +94,6 @@ def trained(run_tool, config: Path) -> Path:
     return work_dir
 
 
-def _as_mmsegmentation_saves(own: Path, path: Path) -> None:
-    """Write a checkpoint of ours in MMSegmentation 1.2's names, with the log that its runner keeps."""
-    content = torch.load(own, weights_only=True)
-    content['state_dict'] = {
-        re.sub(r'^neck\.', 'decode_head.', key): value
-        for key, value in content['state_dict'].items()
-        if key != 'backbone.patch_embed.projection.bias'
-    }
-    hub = MessageHub('test_mmseg')
-    hub.update_scalar('train/loss', 0.5)
-    content['message_hub'] = hub.state_dict()
-    torch.save(content, path)
-
-
 def test_their_config_trains_and_resumes(run_tool, trained: Path, config: Path) -> None:
     log = (trained / 'stdout.log').read_text()
     assert 'config translated from MMSegmentation' in log
@@ -127,15 +109,23 @@ def test_their_config_trains_and_resumes(run_tool, trained: Path, config: Path) 
     assert 'Iter(train) [3/4]' in result.stdout + result.stderr
 
 
-def test_their_checkpoint_is_tested_and_trained_from_as_it_is(run_tool, trained: Path, config: Path) -> None:
+def test_their_checkpoint_is_tested_and_trained_from_as_it_is(
+    call, run_tool, trained: Path, config: Path
+) -> None:
     own, theirs = trained / 'own.pth', trained / 'theirs.pth'
     content = torch.load(trained / 'iter_2.pth', weights_only=True)
     content['state_dict']['backbone.patch_embed.projection.bias'].zero_()
     torch.save(content, own)
-    _as_mmsegmentation_saves(own, theirs)
+    del content['state_dict']['backbone.patch_embed.projection.bias']  # as MMSegmentation 1.2 has it
+    content['state_dict'] = {
+        re.sub(r'^neck\.', 'decode_head.', key): value for key, value in content['state_dict'].items()
+    }
+    hub = MessageHub('test_mmseg')  # the log that its runner keeps
+    hub.update_scalar('train/loss', 0.5)
+    torch.save({**content, 'message_hub': hub.state_dict()}, theirs)
     for extra in ([], ['--aug-test']):
         arguments = ['--work-dir', trained / 'test', *extra]
-        outputs = [run_tool('tools/test.py', config, path, *arguments).stdout for path in (own, theirs)]
+        outputs = [call('test', config, path, *arguments)[1] for path in (own, theirs)]
         assert result_of(outputs[0]) == result_of(outputs[1])
         assert 'theirs.pth (MMSegmentation DPT keys; patch bias missing: set to zero)' in outputs[1]
     options = ['--cfg-options', f'load_from={theirs}', 'train_cfg.max_iters=1']
@@ -143,13 +133,17 @@ def test_their_checkpoint_is_tested_and_trained_from_as_it_is(run_tool, trained:
     assert 'patch bias missing: set to zero' in result.stdout + result.stderr
 
 
-def test_missing_weights_of_the_backbone_are_named(run_tool, config: Path) -> None:
-    result = run_tool('tools/train.py', config, '--work-dir', config.parent / 'missing', status=1)
-    assert 'init_cfg.checkpoint: missing/vit.pth does not exist' in result.stderr
-
-
-def test_what_cannot_be_translated_is_one_line(run_tool, config: Path) -> None:
-    result = run_tool(
-        'tools/train.py', config, '--cfg-options', 'model.decode_head.align_corners=True', status=1
-    )
-    assert 'error: model.decode_head.align_corners=True cannot be translated' in result.stderr
+@pytest.mark.parametrize(
+    ('options', 'message'),
+    [
+        ((), 'init_cfg.checkpoint: missing/vit.pth does not exist'),
+        (
+            ('--cfg-options', 'model.decode_head.align_corners=True'),
+            'error: model.decode_head.align_corners=True cannot be translated',
+        ),
+    ],
+)
+def test_mistakes_are_named_as_in_their_config(call, config: Path, tmp_path: Path, options, message) -> None:
+    status, _, error = call('train', config, '--work-dir', tmp_path / 'work', *options)
+    assert status == 1
+    assert message in error

@@ -12,7 +12,7 @@ from dpt.config.load import load_config
 from dpt.datasets import CamVidDataset
 from dpt.registry import DATASETS, MODELS
 
-TOOL = 'tools/new_dataset.py'
+TOOL = 'new_dataset'
 
 
 @pytest.fixture
@@ -44,32 +44,36 @@ def labels_of(config: Path) -> dict[str, np.ndarray]:
     return found
 
 
-def test_index_and_colour_masks_give_the_same_labels(tool_main, raw: Path, capsys) -> None:
+def test_index_and_colour_masks_give_the_same_labels(call, raw: Path) -> None:
     names = ','.join(CamVidDataset.METAINFO['classes'])
     out = raw.parent
-    where = ('--out', out / 'index', '--config', out / 'index.py', '--classes', names)
-    before = sorted(path for path in raw.rglob('*'))
-    assert tool_main(TOOL)(raw / 'images', raw / 'masks', *where, '--dry-run') == 0
-    assert 'nothing was written' in capsys.readouterr().out
+    index = (TOOL, raw / 'images', raw / 'masks', '--out', out / 'index', '--config', out / 'index.py')
+    index += ('--classes', names)
+    before = sorted(raw.rglob('*'))
+    status, printed, _ = call(*index, '--dry-run')
+    assert status == 0
+    assert 'nothing was written' in printed
     assert not (out / 'index').exists()
-    assert tool_main(TOOL)(raw / 'images', raw / 'masks', *where) == 0
-    assert 'masks: used in place' in capsys.readouterr().out
-    where = ('--out', out / 'rgb', '--config', out / 'rgb.py', '--classes', raw / 'label_colors.txt')
-    assert tool_main(TOOL)(raw / 'images', raw / 'colours', *where, '--ignore', '0,0,0') == 0
-    assert 'masks: converted' in capsys.readouterr().out
-    assert sorted(path for path in raw.rglob('*')) == before
-    index, rgb = labels_of(out / 'index.py'), labels_of(out / 'rgb.py')
-    assert len(index) == 10
-    assert index.keys() == rgb.keys()
-    assert all((index[name] == rgb[name]).all() for name in index)
-    config = load_config(str(out / 'rgb.py'), {'model.backbone.init_cfg': None})
-    assert MODELS.build(config.model).decode_head.num_classes == 11
-    assert tool_main(TOOL)(raw / 'images', raw / 'colours', *where) == 1
-    assert 'exists: use another folder, or --overwrite' in capsys.readouterr().err
-    assert tool_main(TOOL)(raw / 'images', raw / 'colours', *where, '--ignore', '0,0,0', '--overwrite') == 0
+    status, printed, _ = call(*index)
+    assert status == 0
+    assert 'masks: used in place' in printed
+    colours = (TOOL, raw / 'images', raw / 'colours', '--out', out / 'rgb', '--config', out / 'rgb.py')
+    colours += ('--classes', raw / 'label_colors.txt', '--ignore', '0,0,0')
+    status, printed, _ = call(*colours)
+    assert status == 0
+    assert 'masks: converted' in printed
+    assert sorted(raw.rglob('*')) == before
+    one, other = labels_of(out / 'index.py'), labels_of(out / 'rgb.py')
+    assert len(one) == 10
+    assert one.keys() == other.keys()
+    assert all((one[name] == other[name]).all() for name in one)
+    status, _, error = call(*colours)
+    assert status == 1
+    assert 'exists: use another folder, or --overwrite' in error
+    assert call(*colours, '--overwrite')[0] == 0
 
 
-def test_palettes_in_another_order_are_read_by_colour(tool_main, raw: Path, capsys) -> None:
+def test_palettes_in_another_order_are_read_by_colour(call, raw: Path) -> None:
     out, colours = raw.parent, CamVidDataset.METAINFO['palette']
     (raw / 'palettes').mkdir()
     for turn, file in enumerate(sorted((raw / 'masks').iterdir())):
@@ -80,8 +84,9 @@ def test_palettes_in_another_order_are_read_by_colour(tool_main, raw: Path, caps
         picture.putpalette([*flat, *[0] * (768 - len(flat))])
         picture.save(raw / 'palettes' / file.name)
     where = ('--out', out / 'pal', '--config', out / 'pal.py', '--classes', raw / 'label_colors.txt')
-    assert tool_main(TOOL)(raw / 'images', raw / 'palettes', *where, '--ignore', '0,0,0') == 0
-    assert 'palettes differ, so the colours are the classes: index 0 is' in capsys.readouterr().out
+    status, printed, _ = call(TOOL, raw / 'images', raw / 'palettes', *where, '--ignore', '0,0,0')
+    assert status == 0
+    assert 'palettes differ, so the colours are the classes: index 0 is' in printed
     labels = labels_of(out / 'pal.py')
     assert len(labels) == 10
     for name, found in labels.items():
@@ -89,7 +94,7 @@ def test_palettes_in_another_order_are_read_by_colour(tool_main, raw: Path, caps
         assert (found == cv2.imread(str(file), cv2.IMREAD_UNCHANGED)).all()
 
 
-def test_rotated_images_are_noted(tool_main, tmp_path: Path, capsys) -> None:
+def test_rotated_images_are_noted(call, tmp_path: Path) -> None:
     tags = Image.Exif()
     tags[274] = 3
     for folder in ('i', 'm'):
@@ -98,12 +103,12 @@ def test_rotated_images_are_noted(tool_main, tmp_path: Path, capsys) -> None:
         Image.new('RGB', (8, 6)).save(tmp_path / 'i' / f'{name}.jpg', exif=tags)
         labels = (np.arange(48).reshape(6, 8) % 2).astype(np.uint8)
         Image.fromarray(labels).save(tmp_path / 'm' / f'{name}.png')
-    assert tool_main(TOOL)(tmp_path / 'i', tmp_path / 'm', '--name', 'x', '--dry-run') == 0
-    printed = capsys.readouterr().out
+    status, printed, _ = call(TOOL, tmp_path / 'i', tmp_path / 'm', '--name', 'x', '--dry-run')
+    assert status == 0
     assert 'note: 2 images have an EXIF orientation, such as a.jpg (3), and are rotated' in printed
 
 
-def test_bad_files_are_skipped_and_named(tool_main, tmp_path: Path, capsys, monkeypatch) -> None:
+def test_bad_files_are_skipped_and_named(call, tmp_path: Path, monkeypatch) -> None:
     for folder in ('i', 'm'):
         (tmp_path / folder).mkdir()
         for name in 'abcde':
@@ -114,15 +119,16 @@ def test_bad_files_are_skipped_and_named(tool_main, tmp_path: Path, capsys, monk
     (tmp_path / 'm' / 'a.png').write_bytes(b'')
     (tmp_path / 'i' / 'c.png').write_bytes((tmp_path / 'i' / 'c.png').read_bytes()[:20])
     arguments = (tmp_path / 'i', tmp_path / 'm', '--name', 'x', '--dry-run')
-    assert tool_main(TOOL)(*arguments) == 1
-    assert 'a.png is damaged or not an image' in capsys.readouterr().err
-    assert tool_main(TOOL)(*arguments, '--skip-bad') == 0
-    printed = capsys.readouterr().out
+    status, _, error = call(TOOL, *arguments)
+    assert status == 1
+    assert 'a.png is damaged or not an image' in error
+    status, printed, _ = call(TOOL, *arguments, '--skip-bad')
+    assert status == 0
     assert '3 of 5 images cannot be used and are skipped' in printed
     assert all(name in printed for name in ('a.png is empty', 'b.png cannot be read', 'c.png cannot be read'))
 
 
-def test_two_endings_are_read_in_place(tool_main, tmp_path: Path) -> None:
+def test_two_endings_are_read_in_place(call, tmp_path: Path) -> None:
     for folder in ('i', 'm'):
         (tmp_path / folder / 'city').mkdir(parents=True)
     for number in range(4):
@@ -130,24 +136,18 @@ def test_two_endings_are_read_in_place(tool_main, tmp_path: Path) -> None:
         cv2.imwrite(str(tmp_path / f'i/city/a_{number}_leftImg8bit.png'), labels)
         cv2.imwrite(str(tmp_path / f'm/city/a_{number}_gtFine_labelIds.png'), labels)
     where = ('--out', tmp_path / 'out', '--config', tmp_path / 'two.py')
-    assert tool_main(TOOL)(tmp_path / 'i', tmp_path / 'm', *where) == 0
+    assert call(TOOL, tmp_path / 'i', tmp_path / 'm', *where)[0] == 0
     found = labels_of(tmp_path / 'two.py')
     assert [labels.max() for _, labels in sorted(found.items())] == [1, 2, 3, 4]
 
 
-def test_settings_by_class_follow_the_new_classes(
-    tool_main, raw: Path, repository: Path, monkeypatch
-) -> None:
-    quickstart = repository / 'configs' / 'quickstart.py'  # class weights, a patch of 16, no auxiliary head
+def test_paths_in_the_config_are_relative(call, raw: Path, repository: Path, monkeypatch) -> None:
+    quickstart = repository / 'configs' / 'quickstart.py'
     monkeypatch.chdir(raw.parent)
-    assert tool_main(TOOL)('raw/images', 'raw/masks', '--name', 'roads', '--base', quickstart) == 0
+    assert call(TOOL, 'raw/images', 'raw/masks', '--name', 'roads', '--base', quickstart)[0] == 0
     config = load_config('configs/roads.py')
-    model = MODELS.build(config.model)
-    assert not model.auxiliary_heads
-    assert config.model.loss.class_weight is None
     assert all(side % 32 == 0 for side in config.model.data_preprocessor.size)
-    root = str(raw.parent)
-    assert root not in Path('configs/roads.py').read_text(encoding='utf-8').replace(str(quickstart), '')
+    assert str(raw.parent) not in Path('configs/roads.py').read_text().replace(str(quickstart), '')
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_settings_by_class_follow_the_new_classes(
         'dpt_hybrid_512x512_160k_ade20k.py',
     ],
 )
-def test_any_config_can_be_the_base(tool_main, repository: Path, base: str, tmp_path: Path) -> None:
+def test_any_config_can_be_the_base(call, repository: Path, base: str, tmp_path: Path) -> None:
     for i in range(5):
         for folder in ('images', 'masks'):
             (tmp_path / folder).mkdir(exist_ok=True)
@@ -167,7 +167,7 @@ def test_any_config_can_be_the_base(tool_main, repository: Path, base: str, tmp_
             assert cv2.imwrite(str(tmp_path / folder / f'{i}.png'), labels)
     file = tmp_path / 'mine.py'
     where = ('--out', tmp_path / 'mine', '--config', file, '--base', repository / 'configs' / base)
-    assert tool_main(TOOL)(tmp_path / 'images', tmp_path / 'masks', *where) == 0
+    assert call(TOOL, tmp_path / 'images', tmp_path / 'masks', *where)[0] == 0
     config = load_config(str(file), {'model.backbone.init_cfg': None})
     check_config(config, 'train')
     model = MODELS.build(config.model)
@@ -178,10 +178,3 @@ def test_any_config_can_be_the_base(tool_main, repository: Path, base: str, tmp_
     )
     assert (config.model.get('loss') or {}).get('class_weight') is None
     assert set(config.train_dataloader.dataset.metainfo) == {'classes'}
-
-
-def test_mistakes_are_reported_in_one_line(tool_main, tmp_path: Path, capsys) -> None:
-    assert tool_main(TOOL)(tmp_path, tmp_path, '--out', tmp_path.parent / 'x', '--dry-run') == 1
-    assert 'contains no images' in capsys.readouterr().err
-    assert tool_main(TOOL)(tmp_path, tmp_path, '--name', '../x') == 1
-    assert '--name ../x: use only letters' in capsys.readouterr().err
