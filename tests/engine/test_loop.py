@@ -160,7 +160,7 @@ def test_a_stop_without_checkpoints_says_so(
     recorder.stop_after = 2
     given = {**ITERATIONS, **RECORD}
     assert stop_status(train(tmp_path, **{**given, **options})) == 1
-    assert 'nothing was saved that can be resumed' in capsys.readouterr().out
+    assert 'no resumable checkpoint was saved' in capsys.readouterr().out
 
 
 def test_epochs_call_hooks_as_mmengine_does(train: Train, tmp_path: Path, recorder: type[Recorder]) -> None:

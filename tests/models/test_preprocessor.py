@@ -47,7 +47,7 @@ def test_padding_takes_the_void_label_of_the_sample(void: int) -> None:
     data['data_samples'][0].set_metainfo(dict(ignore_index=void))
     label = build(size=(8, 8))(data, training=True)['data_samples'][0].gt_sem_seg.data[0]
     assert set(label[5:].unique().tolist()) == {void}
-    assert (label[:5, :7] == 1).all()
+    assert (label[:5, :7] == 0).all()
 
 
 def test_testing_pads_by_its_own_rule_and_leaves_labels_alone() -> None:
