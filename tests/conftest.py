@@ -1,8 +1,8 @@
 """Fixtures that several test modules share."""
 
-import importlib.metadata
 import importlib.util
 import os
+import runpy
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -25,23 +25,10 @@ TINY = {
 CLASSES = ('sky', 'ground', 'tree', 'house', 'sun', 'car')
 
 
-def _let_torchvision_import_beside_a_cpu_build() -> None:
-    """Declare the operators that torchvision registers fakes for and that a CPU build of torch lacks."""
-    try:
-        version = importlib.metadata.version('torchvision')
-    except importlib.metadata.PackageNotFoundError:
-        return
-    if '+cpu' not in torch.__version__ or '+cpu' in version:
-        return
-    library = torch.library.Library('torchvision', 'DEF')
-    names = 'nms qnms roi_align _roi_align_backward roi_pool _roi_pool_backward ps_roi_align'
-    names += ' _ps_roi_align_backward ps_roi_pool _ps_roi_pool_backward deform_conv2d _deform_conv2d_backward'
-    for name in names.split():
-        library.define(f'{name}(Tensor x) -> Tensor')
-    globals()['_TORCHVISION_LIBRARY'] = library  # the definitions live as long as this object
-
-
-_let_torchvision_import_beside_a_cpu_build()
+# In the processes that tests start, too; here torch is imported already, so that this is a plain module.
+OPERATORS = REPOSITORY / 'tests' / 'torchvision_operators'
+os.environ['PYTHONPATH'] = os.pathsep.join(filter(None, [str(OPERATORS), os.environ.get('PYTHONPATH')]))
+runpy.run_path(str(OPERATORS / 'sitecustomize.py'))
 torch.set_num_threads(int(os.environ.get('DPT_TEST_THREADS', '2')))
 
 

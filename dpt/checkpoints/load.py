@@ -1,11 +1,13 @@
 """Load weights strictly; all are checked before the first is copied, so a failure changes nothing."""
 
+import functools
 import logging
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from mmengine.logging import print_log
@@ -17,11 +19,14 @@ from .formats import (
     MODEL_FORMATS,
     OWN_BACKBONES,
     OWN_MODELS,
+    TIMM_FORMATS,
     Format,
     Report,
     convert,
     convert_known,
     first,
+    timm_hints,
+    unused_biases,
 )
 from .read import unwrappings
 
@@ -30,8 +35,9 @@ def load_backbone(module: nn.Module, path: str | Path, *, logger: logging.Logger
     """Load pretrained weights into a backbone, converting the keys of any supported format.
 
     A file with the keys of the module loads into any module; the other formats load into
-    ``VisionTransformer``. If the file is a complete model, only its backbone is loaded. A final norm in the
-    file is dropped if the module has none.
+    ``VisionTransformer``, or into a module whose ``checkpoint_keys`` are ``'timm'``, such as
+    ``TimmBackbone``. If the file is a complete model, only its backbone is loaded. A final norm in the file,
+    a classifier and layers after the last tap are dropped if the module has none.
 
     Args:
         module: The backbone; unchanged if an exception is raised.
@@ -44,11 +50,19 @@ def load_backbone(module: nn.Module, path: str | Path, *, logger: logging.Logger
             does not match the module exactly. The message lists the keys and the settings that would match.
     """
     expected = module.state_dict()
+    if getattr(module, 'checkpoint_keys', None) == 'timm':
+        found, report = _read_converted(path, expected, OWN_BACKBONES, TIMM_FORMATS)
+        unused = tuple(f'model.{key}' for key in cast(Any, module).unused_keys)
+        targets = {key for key in found if key not in expected and _under(key, unused)}
+        found, report = _drop(found, report, targets, 'not used by the taps')
+        found, report = _drop(found, report, unused_biases(found, expected), 'biases that are all zero')
+        hints = functools.partial(timm_hints, cast(Any, module).model_name)
+        return _fill(module, path, found, report, hints, logger)
     found, report = _read_converted(path, expected, OWN_BACKBONES, BACKBONE_FORMATS)
     norm = {'ln1.weight', 'ln1.bias'}
     if not norm & expected.keys():
-        report = _drop(report, norm, 'the model has no final norm')
-    return _fill(module, path, found, report, '', logger)
+        found, report = _drop(found, report, norm, 'the model has no final norm')
+    return _fill(module, path, found, report, functools.partial(_hints, ''), logger)
 
 
 def load_model(
@@ -78,20 +92,23 @@ def load_model(
     for prefix in drop:
         if not any(_under(key, (prefix,)) for key in (*expected, *found)):
             raise ValueError(f'{path}: drop={prefix!r} matches no key in the file or the model')
-    report = _drop(report, {key for key in found if _under(key, drop)}, 'on request')
+    found, report = _drop(found, report, {key for key in found if _under(key, drop)}, 'on request')
     report = replace(report, kept=tuple(key for key in expected if _under(key, drop)))
-    return _fill(module, path, found, report, 'backbone.', logger)
+    return _fill(module, path, found, report, functools.partial(_hints, 'backbone.'), logger)
 
 
 def _under(key: str, prefixes: tuple[str, ...]) -> bool:
     return any(key == prefix or key.startswith(prefix.rstrip('.') + '.') for prefix in prefixes)
 
 
-def _drop(report: Report, targets: set[str], reason: str) -> Report:
-    """Move the source keys of ``targets`` from ``mapped`` to ``dropped``."""
+def _drop(
+    found: Mapping[str, Tensor], report: Report, targets: set[str], reason: str
+) -> tuple[dict[str, Tensor], Report]:
+    """Remove ``targets`` from ``found`` and move their source keys from ``mapped`` to ``dropped``."""
     mapped = {source: target for source, target in report.mapped.items() if target not in targets}
     dropped = {source: reason for source in report.mapped if source not in mapped}
-    return replace(report, mapped=mapped, dropped={**report.dropped, **dropped})
+    remaining = {key: tensor for key, tensor in found.items() if key not in targets}
+    return remaining, replace(report, mapped=mapped, dropped={**report.dropped, **dropped})
 
 
 def _read_converted(
@@ -131,24 +148,20 @@ def _fill(
     path: str | Path,
     found: Mapping[str, Tensor],
     report: Report,
-    prefix: str,
+    hints: Callable[[Mapping[str, Tensor], Mapping[str, Tensor]], list[str]],
     logger: logging.Logger | None,
 ) -> Report:
-    """Check the mapped tensors of ``found`` against the module, then copy them and log one line."""
+    """Check the tensors of ``found`` against the module, then copy them and log one line."""
     expected = module.state_dict()
-    found = {key: found[key] for key in report.mapped.values()}
     kept = {key: expected[key] for key in report.kept}
     filled: dict[str, Tensor] = {}
-    bias = f'{prefix}patch_embed.projection.bias'
-    if (
-        MMSEG_DPT.fits({**report.mapped, **report.dropped})
-        and bias in expected
-        and bias not in {**found, **kept}
-    ):
-        filled = {bias: torch.zeros_like(expected[bias])}
+    if MMSEG_DPT.fits({**report.mapped, **report.dropped}):
+        for bias in ('patch_embed.projection.bias', 'backbone.patch_embed.projection.bias'):
+            if bias in expected and bias not in {**found, **kept}:
+                filled = {bias: torch.zeros_like(expected[bias])}
     wanted = {key: tensor for key, tensor in expected.items() if key not in {**kept, **filled}}
     if text := _listed(wanted, found):
-        lines = [text, *(f'-> {hint}' for hint in _hints(wanted, found, prefix))]
+        lines = [text, *(f'-> {hint}' for hint in hints(wanted, found))]
         raise ValueError(
             f'{path} ({report.source} keys) does not fit the model; nothing was loaded.\n' + '\n'.join(lines)
         )
@@ -221,7 +234,7 @@ _SWITCHES = {
 }
 
 
-def _hints(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], prefix: str) -> list[str]:
+def _hints(prefix: str, expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> list[str]:
     """Return known remedies for the differences; ``prefix`` is that of the backbone keys."""
     mismatched = _mismatched(expected, found)
     settings, hints = [], []

@@ -1,6 +1,7 @@
 """Optimiser wrappers, mixed precision and parameter groups."""
 
 import logging
+from typing import Any
 
 import torch
 from mmengine.config import Config
@@ -150,9 +151,14 @@ class DefaultOptimWrapperConstructor(_DefaultOptimWrapperConstructor):
         finally:
             logger.setLevel(level)
         params[:] = merge_groups(params)
+        self._log(params)
+
+    def _log(self, params: list[dict]) -> None:
         for group in params:
             lr, decay = group.get('lr', self.base_lr), group.get('weight_decay', self.base_wd)
-            logger.info(f'optimiser: {len(group["params"])} tensors, lr {lr}, decay {decay}')
+            MMLogger.get_current_instance().info(
+                f'optimiser: {len(group["params"])} tensors, lr {lr}, decay {decay}'
+            )
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
@@ -167,3 +173,91 @@ class MMSegOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         self, params: list[dict], module: nn.Module, prefix: str = '', is_dcn_module: bool | None = None
     ) -> None:
         super().add_params(params, module, 'decode_head' if prefix == 'neck' else prefix, is_dcn_module)
+
+
+@OPTIM_WRAPPER_CONSTRUCTORS.register_module()
+class LearningRateDecayOptimizerConstructor(DefaultOptimWrapperConstructor):
+    """Learning rate that decays from the last layer of the backbone to the first.
+
+    With N layers or stages, layer i has the learning rate ``lr * decay_rate ** (N + 1 - i)``. The embeddings
+    or stem are layer 0, a final norm belongs to layer N, and everything after the backbone has the full
+    rate. Biases, norms and other vectors, the position embedding and the class token have no weight decay.
+    Source: BEiT, arXiv 2106.08254.
+
+    The backbone's method ``layer_numbers(stages=...)`` returns the layer of each parameter by name.
+
+    Args:
+        optim_wrapper_cfg: Config of the optimiser wrapper.
+        paramwise_cfg: ``decay_rate``; ``decay_type``, which is ``'layer_wise'`` (default) or
+            ``'stage_wise'``; and ``num_layers``. This is N; without it N is what the backbone has. With
+            ``'stage_wise'`` it may be larger, as in MMSegmentation's ConvNeXt, which lowers the rate of the
+            whole backbone.
+
+    Raises:
+        ValueError: If a key of ``paramwise_cfg`` is unknown or invalid, or does not fit the backbone.
+    """
+
+    paramwise_keys = ('num_layers', 'decay_rate', 'decay_type')
+
+    def __init__(self, optim_wrapper_cfg: dict, paramwise_cfg: dict | None = None) -> None:
+        super().__init__(optim_wrapper_cfg, paramwise_cfg)
+        key, settings = 'optim_wrapper.paramwise_cfg', self.paramwise_cfg or {}
+        if unknown := sorted(set(settings) - set(self.paramwise_keys)):
+            raise ValueError(
+                f'{key} has unknown keys {unknown}: {type(self).__name__} takes '
+                f'{", ".join(self.paramwise_keys)}'
+            )
+        rate, kind = settings.get('decay_rate'), settings.get('decay_type', 'layer_wise')
+        if not isinstance(rate, (int, float)) or not 0 < rate <= 1:
+            raise ValueError(f'{key}.decay_rate={rate!r} must be a number above 0, at most 1')
+        if kind not in ('layer_wise', 'stage_wise'):
+            raise ValueError(f"{key}.decay_type={kind!r} must be 'layer_wise' or 'stage_wise'")
+
+    def _count(self, numbers: dict[str, int], stages: bool) -> int:
+        """Return ``num_layers``, by default that of the backbone."""
+        found = max(numbers.values())
+        count = self.paramwise_cfg.get('num_layers') or found
+        if count < found or (count > found and not stages):
+            raise ValueError(
+                f'optim_wrapper.paramwise_cfg.num_layers={count} does not fit the backbone, which has '
+                f'{found} {"stages" if stages else "layers"}: remove the key'
+            )
+        return count
+
+    def add_params(  # noqa: D102
+        self, params: list[dict], module: nn.Module, prefix: str = '', is_dcn_module: bool | None = None
+    ) -> None:
+        backbone: Any = getattr(module, 'backbone', None)
+        if not hasattr(backbone, 'layer_numbers'):
+            raise ValueError(
+                f'optim_wrapper.constructor={type(self).__name__!r}: {type(backbone).__name__} has no method '
+                'layer_numbers, which says which layer a parameter belongs to'
+            )
+        stages = self.paramwise_cfg.get('decay_type') == 'stage_wise'
+        numbers = backbone.layer_numbers(stages=stages)
+        last = self._count(numbers, stages) + 1
+        for name, parameter in module.named_parameters():
+            if not parameter.requires_grad:
+                continue
+            number = numbers[name.removeprefix('backbone.')] if name.startswith('backbone.') else last
+            rate = self.paramwise_cfg['decay_rate'] ** (last - number)
+            group = dict(params=[parameter], lr=self.base_lr * rate)
+            flat = parameter.ndim <= 1 or name.endswith('.bias')
+            if flat or name.split('.')[-1] in ('pos_embed', 'cls_token'):
+                group['weight_decay'] = 0.0
+            elif self.base_wd is not None:
+                group['weight_decay'] = self.base_wd
+            params.append(group)
+        params[:] = merge_groups(params)
+        self._log(params)
+
+
+@OPTIM_WRAPPER_CONSTRUCTORS.register_module()
+class LayerDecayOptimizerConstructor(LearningRateDecayOptimizerConstructor):
+    """The same under MMSegmentation's older name, which calls the rate ``layer_decay_rate``."""
+
+    def __init__(self, optim_wrapper_cfg: dict, paramwise_cfg: dict | None = None) -> None:
+        settings = dict(paramwise_cfg or {})
+        if 'layer_decay_rate' in settings:
+            settings['decay_rate'] = settings.pop('layer_decay_rate')
+        super().__init__(optim_wrapper_cfg, settings)

@@ -73,6 +73,19 @@ class DropPath(nn.Module):
         return x * mask.bernoulli_(keep).div_(keep)
 
 
+def image_size(img_size: int | Sequence[int]) -> tuple[int, int]:
+    """Return ``img_size`` as (height, width); a single number means a square image.
+
+    Raises:
+        ValueError: If it is neither a positive integer nor a pair of them.
+    """
+    sides = (img_size, img_size) if isinstance(img_size, int) else img_size
+    pair = isinstance(sides, Sequence) and len(sides) == 2
+    if not pair or not all(isinstance(side, int) and side > 0 for side in sides):
+        raise ValueError(f'img_size={img_size!r} must be a positive integer or (height, width)')
+    return sides[0], sides[1]
+
+
 def pad_to_multiple(x: Tensor, divisor: int) -> Tensor:
     """Pad BxCxHxW maps with zeros at the bottom and right so that both sides are multiples of ``divisor``."""
     # torch.compile cannot generate code for -n % d with symbolic n.
@@ -92,7 +105,13 @@ def sizes_differ(size: Sequence, other: Sequence) -> bool:
 
 
 def resize_pos_embed(
-    pos_embed: Tensor, native: tuple[int, int], grid: tuple[int, int], mode: str, num_extra_tokens: int
+    pos_embed: Tensor,
+    native: tuple[int, int],
+    grid: tuple[int, int],
+    mode: str,
+    num_extra_tokens: int,
+    *,
+    offset: float = 0.0,
 ) -> Tensor:
     """Resize a position embedding to another patch grid, keeping the entries of extra tokens.
 
@@ -102,6 +121,8 @@ def resize_pos_embed(
         grid: Patch grid (height, width) to resize to.
         mode: ``'bicubic'`` (MMSegmentation) or ``'bilinear'`` (original DPT), both with align_corners=False.
         num_extra_tokens: Number of leading entries outside the grid, such as the class token.
+        offset: Added to ``grid`` in the scale factor of the interpolation: 0.1 in the original DINOv2 without
+            registers, whose weights were trained so.
 
     Returns:
         Tensor of shape 1xN'xC for the new grid.
@@ -110,5 +131,9 @@ def resize_pos_embed(
         return pos_embed
     extra, patches = pos_embed[:, :num_extra_tokens], pos_embed[:, num_extra_tokens:]
     patches = patches.reshape(1, *native, -1).permute(0, 3, 1, 2)  # 1xCxHxW
-    patches = F.interpolate(patches, size=grid, mode=mode, align_corners=False)
+    if offset:
+        scale = ((grid[0] + offset) / native[0], (grid[1] + offset) / native[1])
+        patches = F.interpolate(patches, scale_factor=scale, mode=mode, align_corners=False)
+    else:
+        patches = F.interpolate(patches, size=grid, mode=mode, align_corners=False)
     return torch.cat([extra, patches.flatten(2).transpose(1, 2)], dim=1)

@@ -5,6 +5,7 @@ from typing import TypeVar
 
 from .mmseg import DPT, MMSEG_DPT
 from .table import Format, Report, convert, first
+from .timm import TIMM_FORMATS, timm_hints, unused_biases
 from .vit import FOREIGN_VITS, MMSEG_VIT, TIMM_HYBRID, TIMM_VIT, TRAINED_VIT, why_not
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     'MODEL_FORMATS',
     'OWN_BACKBONES',
     'OWN_MODELS',
+    'TIMM_FORMATS',
     'TIMM_VIT',
     'Format',
     'Report',
@@ -21,6 +23,8 @@ __all__ = [
     'convert_known',
     'first',
     'recognise',
+    'timm_hints',
+    'unused_biases',
 ]
 
 T = TypeVar('T')
@@ -69,11 +73,15 @@ def convert_known(state_dict: Mapping[str, T], formats: tuple[Format, ...]) -> t
     source = recognise(state_dict, formats)
     converted, report = convert(state_dict, source)
     if report.unmapped:
-        reason = why_not(report.unmapped)
-        raise ValueError(
+        text = (
             f'{len(report.unmapped)} of {len(state_dict)} keys are not in the table of {source.name} keys, '
-            f'and the model would give wrong results without them: {first(report.unmapped)}. '
-            f'{reason}{". " if reason else ""}{CONVERTER} supports plain ViTs with a class token and '
-            'without registers, distillation token or q/k norm'
+            f'and the model would give wrong results without them: {first(report.unmapped)}'
         )
+        if formats is not TIMM_FORMATS:
+            reason = why_not(report.unmapped)
+            text += (
+                f'. {reason}{". " if reason else ""}{CONVERTER} supports plain ViTs with a class token and '
+                'without registers, distillation token or q/k norm'
+            )
+        raise ValueError(text)
     return converted, report

@@ -46,6 +46,7 @@ class Format:
         dropped: Reason for dropping a key, by source pattern; takes precedence over ``keys``.
         mean_std: Mean and std of the pixel values (0 to 255); None if they differ between models.
         norm_eps: Epsilon of the layer norms.
+        finish: Changes the converted tensors together, where one source tensor affects several targets.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Format:
     dropped: Mapping[str, str] = field(default_factory=dict)
     mean_std: tuple[tuple[float, ...], tuple[float, ...]] | None = None
     norm_eps: float = 1e-6
+    finish: Callable[[Mapping[str, Any]], dict[str, Any]] = dict
 
     def fits(self, keys: Collection[str]) -> bool:
         """Return whether ``keys`` contain the whole signature."""
@@ -141,7 +143,7 @@ def convert(state_dict: Mapping[str, T], source: Format) -> tuple[dict[str, T], 
             _changed(state_dict[keys[part]], keys[part], source.keys[pattern]) for part in parts
         ]
         converted[target] = torch.cat(made) if len(made) > 1 else made[0]
-    return converted, Report(source.name, mapped, dropped, tuple(unmapped))
+    return source.finish(converted), Report(source.name, mapped, dropped, tuple(unmapped))
 
 
 def _match(table: Mapping[str, Any], key: str) -> tuple[str, list[str], str] | None:

@@ -12,9 +12,9 @@ from .table import Changed, Format
 _IMAGENET = ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
 _HALF = ((127.5, 127.5, 127.5), (127.5, 127.5, 127.5))
 
-_CLASSIFIER = 'classifier of the pretraining task'
+CLASSIFIER = 'classifier of the pretraining task'
 _POOLED = 'layer between the pooled tokens and the classifier of the pretraining task'
-_MASK = 'mask token, used only in masked pretraining'
+MASK = 'mask token, used only in masked pretraining'
 _DECODER = 'decoder of masked pretraining'
 
 _TIMM_KEYS: dict[str, str | Changed] = {
@@ -30,7 +30,7 @@ _TIMM_KEYS: dict[str, str | Changed] = {
     'blocks.#.ls#.gamma': 'layers.#.ls#.gamma',
     'norm.*': 'ln1.*',
 }
-_TIMM_HEAD = {'head.*': _CLASSIFIER, 'pre_logits.fc.*': _POOLED, 'fc_norm.*': _POOLED}
+_TIMM_HEAD = {'head.*': CLASSIFIER, 'pre_logits.fc.*': _POOLED, 'fc_norm.*': _POOLED}
 
 TIMM_VIT = Format('timm', ('patch_embed.proj.weight', 'blocks.0.norm1.weight'), _TIMM_KEYS, _TIMM_HEAD)
 """Plain ViT of timm; the backbone files of DeiT, DINO and MAE have the same keys. Distillation tokens,
@@ -49,14 +49,14 @@ DINOV2 = Format(
     'DINOv2',
     (*TIMM_VIT.signature, 'blocks.0.ls1.gamma', 'mask_token'),
     _TIMM_KEYS,
-    {**_TIMM_HEAD, 'mask_token': _MASK},
+    {**_TIMM_HEAD, 'mask_token': MASK},
     _IMAGENET,
 )
 MAE = Format(  # with its decoder
     'MAE',
     (*TIMM_VIT.signature, 'mask_token', 'decoder_embed.weight'),
     _TIMM_KEYS,
-    {'mask_token': _MASK, 'decoder_**': _DECODER},
+    {'mask_token': MASK, 'decoder_**': _DECODER},
     _IMAGENET,
 )
 DINO = Format(  # teacher or student
@@ -77,7 +77,7 @@ DEIT_DISTILLED = Format(
     'DeiT, distilled',
     (*TIMM_VIT.signature, 'dist_token'),
     {**_TIMM_KEYS, 'pos_embed': Changed('pos_embed', 3, _without_second_position)},
-    {**_TIMM_HEAD, 'dist_token': 'distillation token, dropped on request', 'head_dist.*': _CLASSIFIER},
+    {**_TIMM_HEAD, 'dist_token': 'distillation token, dropped on request', 'head_dist.*': CLASSIFIER},
     _IMAGENET,
 )
 """A distilled DeiT without its distillation token. Only for ``--drop-dist-token``: the other tokens attend to
@@ -87,7 +87,7 @@ _BLOCK = 'Transformer/encoderblock_#/'
 _QKV = f'{_BLOCK}MultiHeadDotProductAttention_1/{{query,key,value}}'
 _OUT = f'{_BLOCK}MultiHeadDotProductAttention_1/out'
 
-_HEADS = (('head', _CLASSIFIER), ('pre_logits', _POOLED))
+_HEADS = (('head', CLASSIFIER), ('pre_logits', _POOLED))
 GOOGLE_VIT = Format(
     'Google npz',
     ('embedding/kernel', 'Transformer/encoderblock_0/LayerNorm_0/scale'),
@@ -137,15 +137,16 @@ TORCHVISION_VIT = Format(
         f'{_LAYER}mlp.linear_2.*': 'layers.#.ffn.layers.1.*',
         'encoder.ln.*': 'ln1.*',
     },
-    {'heads.head.*': _CLASSIFIER, 'heads.pre_logits.*': _POOLED},
+    {'heads.head.*': CLASSIFIER, 'heads.pre_logits.*': _POOLED},
     _IMAGENET,
 )
 
+HUGGING_FACE_QKV = 'attention.attention.{query,key,value}'
 _HUGGING_FACE_LAYER = {
     'layernorm_before.*': 'ln1.*',
     'layernorm_after.*': 'ln2.*',
     'norm#.*': 'ln#.*',  # DINOv2
-    'attention.attention.{query,key,value}.*': 'attn.attn.in_proj_*',
+    f'{HUGGING_FACE_QKV}.*': 'attn.attn.in_proj_*',
     'attention.output.dense.*': 'attn.attn.out_proj.*',
     # The parameter names of transformers 5 differ from those in its files.
     'attention.{q_proj,k_proj,v_proj}.*': 'attn.attn.in_proj_*',
@@ -167,12 +168,12 @@ def _hugging_face(name: str, prefix: str, layer: str, norm: str, norm_eps: float
         **{f'{layer}.#.{theirs}': f'layers.#.{ours}' for theirs, ours in _HUGGING_FACE_LAYER.items()},
         'layernorm.*': 'ln1.*',
     }
-    dropped = {f'{prefix}embeddings.mask_token': _MASK, f'{prefix}pooler.dense.*': _POOLED}
+    dropped = {f'{prefix}embeddings.mask_token': MASK, f'{prefix}pooler.dense.*': _POOLED}
     return Format(
         name,
         (f'{prefix}embeddings.position_embeddings', f'{prefix}{layer}.0.{norm}.weight'),
         {f'{prefix}{theirs}': ours for theirs, ours in keys.items()},
-        {**dropped, 'classifier.*': _CLASSIFIER, 'decoder.**': _DECODER},
+        {**dropped, 'classifier.*': CLASSIFIER, 'decoder.**': _DECODER},
         norm_eps=norm_eps,
     )
 
@@ -217,18 +218,18 @@ _REFUSED = {
         'tools/model_converters/vit2mmseg.py drops the token from files of timm and DeiT, which changes the '
         'features'
     ),
-    r'(.+\.)?(reg_token|register_tokens|storage_tokens)': (
-        'a ViT with registers. DINOv2 is also published without registers'
-    ),
+    r'(.+\.)?(reg_token|register_tokens|storage_tokens)': ('a ViT with registers; use TimmBackbone'),
     r'(.+\.)?(norm_pre|ln_pre|pre_layrnorm)\.(weight|bias)|visual\..+|(.+\.)?class_embedding': (
         'the image encoder of CLIP, with a norm before the first layer'
     ),
     r'(.+\.)?(attn_pool\..+|head\.probe)|(vision_model\.)?embeddings\.patch_embedding\.weight': (
         'the image encoder of SigLIP, without a class token and with the tanh approximation of GELU'
     ),
-    r'(.+\.)?mlp\.(w12|w3|weights_in|fc1_g|gate_proj)\..+': 'a ViT with SwiGLU feed-forward layers',
+    r'(.+\.)?mlp\.(w12|w3|weights_in|fc1_g|gate_proj)\..+': (
+        'a ViT with SwiGLU feed-forward layers; use TimmBackbone'
+    ),
     r'(.+\.)?([qk]_norm|norm_[qk])\.(weight|bias)': 'a ViT with norms of queries and keys',
-    r'(.+\.)?rope(_embed|_embeddings)?\..+': 'a ViT with rotary position embedding',
+    r'(.+\.)?rope(_embed|_embeddings)?\..+': 'a ViT with rotary position embedding; use TimmBackbone',
     r'(.+\.)?blocks\.\d+\.gamma_[12]': 'a ViT without a class token position embedding, such as DeiT III',
 }
 """Descriptions of ViTs that VisionTransformer does not support, by a pattern of their keys."""

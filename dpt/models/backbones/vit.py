@@ -8,21 +8,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from dpt.models.backbones.transformer_layer import MultiheadAttention, TransformerEncoderLayer
-from dpt.models.layers import pad_to_multiple, resize_pos_embed
+from dpt.models.layers import image_size, pad_to_multiple, resize_pos_embed
 from dpt.registry import MODELS
-
-
-def image_size(img_size: int | Sequence[int]) -> tuple[int, int]:
-    """Return ``img_size`` as (height, width); a single number means a square image.
-
-    Raises:
-        ValueError: If it is neither a positive integer nor a pair of them.
-    """
-    sides = (img_size, img_size) if isinstance(img_size, int) else img_size
-    pair = isinstance(sides, Sequence) and len(sides) == 2
-    if not pair or not all(isinstance(side, int) and side > 0 for side in sides):
-        raise ValueError(f'img_size={img_size!r} must be a positive integer or (height, width)')
-    return sides[0], sides[1]
 
 
 class PatchEmbed(nn.Module):
@@ -181,6 +168,21 @@ class VisionTransformer(BaseModule):
                 elif isinstance(module, MultiheadAttention):
                     nn.init.trunc_normal_(module.in_proj_weight, std=0.02)
         super().init_weights()
+
+    def layer_numbers(self, *, stages: bool = False) -> dict[str, int]:
+        """Return the number of the layer of each parameter, by name, for layer-wise rates.
+
+        The embeddings, and the stem of a hybrid, are 0; the layers count from 1. The final norm belongs to
+        the last layer, as in timm.
+
+        Args:
+            stages: Without effect: each layer is a stage.
+        """
+        numbers = {}
+        for name, _ in self.named_parameters():
+            top, *rest = name.split('.')
+            numbers[name] = int(rest[0]) + 1 if top == 'layers' else len(self.layers) if top == 'ln1' else 0
+        return numbers
 
     def _frozen_modules(self) -> list[nn.Module]:
         if self.frozen_stages < 0:

@@ -6,8 +6,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from dpt.models.backbones.resnet_stem import ResNetStage, RootBlock
-from dpt.models.backbones.vit import VisionTransformer, image_size
-from dpt.models.layers import pad_to_multiple
+from dpt.models.backbones.vit import VisionTransformer
+from dpt.models.layers import image_size, pad_to_multiple
 from dpt.registry import MODELS
 
 STRIDE = 16  # of the stem: 2 each in the first convolution, the pooling and the last two stages
