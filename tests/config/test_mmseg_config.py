@@ -322,7 +322,7 @@ class TestParts:
             ('default_hooks.checkpoint.type', 'EvalHook'),
             ('default_hooks.visualization.colour', 1),
             ('visualizer.type', 'Seg3DVisualizer'),
-            ('optim_wrapper.constructor', 'LayerDecayOptimizerConstructor'),
+            ('optim_wrapper.constructor', 'NoSuchConstructor'),
             ('optim_wrapper.optimizer.type', 'Adan17'),
             ('param_scheduler.1.type', 'PolyLRRatio'),
             ('train_cfg.type', 'OtherLoop'),
