@@ -42,7 +42,7 @@ def test_a_step_with_nan_images_is_skipped_and_repeatable(tmp_path: Path) -> Non
     assert result.returncode == 0, result.stderr
     state = trainings.work_dir('a') / 'non_finite/iter_2.pth'
     report = json.loads(state.with_suffix('.json').read_text())
-    files = [Path(name).name for name in report['processes'][0]['files']]
+    files = [Path(name).name for batch in report['batches'] for name in batch['files']]
     assert files == trainings.steps('a')[3][1]
     assert all(name in result.stdout for name in files)
     checkpoint = trainings.checkpoint('a', 8)
