@@ -96,7 +96,8 @@ def _check_rates(runner: Runner) -> Iterator[str]:
         except ValueError as error:  # OneCycleLR has no value after total_steps
             yield f'param_scheduler: in iteration {loop.iter + len(rates) + 1} of {loop.max_iters}: {error}'
             continue
-        negligible = sum(rate <= NEGLIGIBLE * max(rates) for rate in rates)
+        threshold = NEGLIGIBLE * max(rates)
+        negligible = sum(rate <= threshold for rate in rates)
         if negligible > 1 + len(rates) // 100:
             runner.logger.warning(
                 f'param_scheduler: the learning rate is 0 or negligible in {negligible} of the remaining '
