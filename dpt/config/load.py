@@ -24,6 +24,7 @@ CONSUMED = set(inspect.signature(Runner.__init__).parameters) | {
     'efficient_conv_bn_eval',
     'find_unused_parameters',
     'model_wrapper_cfg',
+    'fsdp',
     'sync_bn',
     'total_batch_size',
     'tta_model',

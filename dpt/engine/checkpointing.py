@@ -19,6 +19,7 @@ from mmengine.runner import Runner
 
 from dpt.checkpoints.write import PARTIAL, whole_file, write_whole
 from dpt.engine.distributed import unwrapped
+from dpt.engine.sharding import is_sharded, whole_tensors
 from dpt.registry import HOOKS
 
 POINTER = 'last_checkpoint'
@@ -143,6 +144,8 @@ def _config_text(config: Config) -> str:
 def run_state(runner: Runner, meta: Mapping, *, optimizer: bool, param_scheduler: bool) -> dict:
     """Return the content of a checkpoint in mmengine's layout; tensors are not copied.
 
+    If the model is sharded, all processes must call this function.
+
     Args:
         runner: The runner.
         meta: Finished ``epoch`` and ``iter``, and other entries of the checkpoint's ``meta``.
@@ -160,12 +163,12 @@ def run_state(runner: Runner, meta: Mapping, *, optimizer: bool, param_scheduler
             mmengine_version=mmengine.__version__,
             dataset_meta=getattr(runner.train_dataloader.dataset, 'metainfo', None),
         ),
-        state_dict=model.state_dict(),
+        state_dict=whole_tensors(model.state_dict()),
         # Without the log history, which grows with the run.
         message_hub=dict(runtime_info=dict(runner.message_hub.runtime_info)),
     )
     if optimizer:
-        state['optimizer'] = runner.optim_wrapper.state_dict()
+        state['optimizer'] = whole_tensors(runner.optim_wrapper.state_dict())
         state[OPTIMIZER_NAMES] = optimizer_names(runner)
     if param_scheduler and runner.param_schedulers is not None:
         state['param_schedulers'] = _schedule_states(runner.param_schedulers)
@@ -386,9 +389,9 @@ class CheckpointHook(_CheckpointHook):
         self._is_due = False
         runner.call_hook('before_checkpoint')  # in all processes
         runner.message_hub.update_info('last_ckpt', name)
-        if not is_main_process():
-            return
         state = self._copy(runner, meta, whole=True)
+        if state is None:
+            return
         pointer = Path(runner.work_dir)
         self._background.submit(lambda: _write(state, path, outdated, pointer))
 
@@ -404,10 +407,14 @@ class CheckpointHook(_CheckpointHook):
         runner.message_hub.update_info('kept_checkpoints', known[-count:])
         return [self._path(one) for one in known[:-count]]
 
-    def _copy(self, runner: Runner, meta: dict, *, whole: bool) -> dict:
+    def _copy(self, runner: Runner, meta: dict, *, whole: bool) -> dict | None:
+        """Return a copy of the training's state in the main process, ``None`` in the others."""
+        if not is_main_process() and not is_sharded(unwrapped(runner.model)):
+            return None
         self._background.join()  # wait until the previous copies are written
         optimizer, schedules = whole and self.save_optimizer, whole and self.save_param_scheduler
-        return self._copies.of(run_state(runner, meta, optimizer=optimizer, param_scheduler=schedules))
+        state = run_state(runner, meta, optimizer=optimizer, param_scheduler=schedules)
+        return self._copies.of(state) if is_main_process() else None
 
     def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
         if not self.save_best:
@@ -421,10 +428,10 @@ class CheckpointHook(_CheckpointHook):
         regular = self._saved_iter == runner.iter
         step = runner.epoch if self.by_epoch else runner.iter
         replaced = [path for key in better for path in self._note_best(runner, key, metrics[key], step)]
-        if not is_main_process():
-            return
         meta = dict(epoch=runner.epoch, iter=runner.iter, metric=plain_entries(metrics))
         state = self._copy(runner, meta, whole=regular)
+        if state is None:
+            return
         weights = {key: state[key] for key in ('meta', 'state_dict', 'message_hub')}
         paths = [self._path(self._best_name(key, step)) for key in better]
         again = self._path(self.filename_tmpl.format(step)) if regular else None

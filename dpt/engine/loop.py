@@ -12,6 +12,7 @@ from torch import nn
 
 from dpt.engine.distributed import unwrapped
 from dpt.engine.sampling import DefaultSampler, broadcast_seed, seed_step
+from dpt.engine.sharding import gathered
 from dpt.engine.stop import ValidationStopped
 from dpt.registry import LOOPS
 
@@ -236,7 +237,8 @@ class TrainLoop(BaseLoop):
             return
         hub.update_info(VALIDATED, self._iter)
         try:
-            runner.val_loop.run()
+            with gathered(runner.model):
+                runner.val_loop.run()
         except ValidationStopped:
             for hook in runner.hooks:
                 if isinstance(hook, EMAHook):  # put the training's weights back

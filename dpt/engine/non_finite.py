@@ -12,9 +12,11 @@ from mmengine.dist import all_gather_object, all_reduce, get_world_size, is_main
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from dpt.engine.checkpointing import has_updated, run_state, write_checkpoint
 from dpt.engine.loop import EPOCH_ITERATION, SAMPLES_SEEN
+from dpt.engine.sharding import is_sharded, whole_tensors
 from dpt.registry import HOOKS
 
 SKIPPED = 'skipped_steps'
@@ -102,7 +104,7 @@ class FiniteSteps:
         if scaler is not None and scaler.is_enabled():
             self._step_with_scaler(scaler, fault, gradients, kwargs)
             return
-        fault = _in_any_process(fault | _not_finite(nn.utils.get_total_norm(gradients)))
+        fault = _in_any_process(fault | _not_finite(whole_tensors(nn.utils.get_total_norm(gradients))))
         if isinstance(fault, Tensor) and self._decides_on_device(fault):
             self._restore_where(fault)
             self.skipped = fault
@@ -134,7 +136,10 @@ class FiniteSteps:
 
     def _decides_on_device(self, fault: Tensor) -> bool:
         # The condition under which torch's GradScaler lets the optimiser skip the step.
-        return fault.is_cuda and getattr(self.optimizer, '_step_supports_amp_scaling', False)  # type: ignore[attr-defined]
+        # Sharded parameters do not mix with a plain flag.
+        optimizer = self.optimizer  # type: ignore[attr-defined]
+        sharded = any(isinstance(p, DTensor) for group in optimizer.param_groups for p in group['params'])
+        return fault.is_cuda and not sharded and getattr(optimizer, '_step_supports_amp_scaling', False)
 
     def _restore_where(self, fault: Tensor) -> None:
         if self._statistics and self._statistics_before is not None:
@@ -234,6 +239,7 @@ class NonFiniteHook(Hook):
             for files, losses in step.batches
         ]
         batches = [one for process in all_gather_object(own) for one in process]
+        repeatable = repeatable and not is_sharded(runner.model)  # only rank 0 writes
         report = self._write(runner, step.iteration, batches, repeatable and total <= self.states)
         faulty = [one for one in batches if not _is_finite(one['losses'])]
         kind = 'loss' if faulty else 'gradient'

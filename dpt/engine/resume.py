@@ -27,6 +27,7 @@ from dpt.checkpoints.read import holds_unread
 from dpt.config.load import CONSUMED
 from dpt.engine.checkpointing import OPTIMIZER_NAMES, POINTER, all_schedules, optimizer_names, plain
 from dpt.engine.distributed import unwrapped
+from dpt.engine.sharding import load_optimizer, load_weights
 
 _NUMBERED = re.compile(r'(?!best_).*?\d+\.pth')
 UNCOMPARED = ('work_dir', 'resume', 'load_from', 'launcher', 'data_root')
@@ -250,7 +251,7 @@ def _restore_weights(runner: Runner, checkpoint: dict) -> None:
             f'other shapes {shapes[:5]}. {WEIGHTS_ONLY}'
         )
     runner.call_hook('after_load_checkpoint', checkpoint=checkpoint)
-    model.load_state_dict(checkpoint['state_dict'])
+    load_weights(model, checkpoint['state_dict'])
 
 
 def _restore_seed(runner: Runner, seed: int | None) -> None:
@@ -271,7 +272,7 @@ def _restore_steps(runner: Runner, checkpoint: Mapping, changes: list[Change]) -
     same_groups = saved_names in (None, names) and _rates(wrapper.state_dict()) == _rates(states)
     schedules_saved = 'param_schedulers' in checkpoint or not runner.param_schedulers
     if not stepping and same_groups and schedules_saved:
-        wrapper.load_state_dict(states)
+        load_optimizer(wrapper, states)
         _load_schedules(runner, checkpoint.get('param_schedulers'))
         return
     for change in stepping:
@@ -326,7 +327,7 @@ def _load_by_name(
     }
     if 'loss_scaler' in saved and 'loss_scaler' in state:
         state['loss_scaler'] = saved['loss_scaler']
-    wrapper.load_state_dict(state)
+    load_optimizer(wrapper, state)
 
 
 def _flat(nested: list[list]) -> list:

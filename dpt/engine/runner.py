@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 from mmengine.config import Config, ConfigDict
+from mmengine.device import get_device
 from mmengine.dist import broadcast_object_list, is_distributed, is_main_process
 from mmengine.hooks import EMAHook, Hook
 from mmengine.logging import MMLogger
@@ -25,6 +26,7 @@ from dpt.engine.distributed import LAUNCHERS, start_processes, unwrapped
 from dpt.engine.logging import is_no_table
 from dpt.engine.loop import TrainLoop
 from dpt.engine.resume import Resumable, find_resumable, restore
+from dpt.engine.sharding import check_sharding, is_sharded, shard
 from dpt.engine.stop import StopSignalHook
 from dpt.engine.training_check import check_training
 from dpt.registry import WEIGHT_INITIALIZERS
@@ -120,12 +122,14 @@ class Runner(_Runner):
         return super().build_visualizer(visualizer)
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
-        """Wrap the model for several processes."""
+        """Wrap the model for several processes; ``fsdp`` shards it later, before the optimiser is built."""
         if self.distributed and torch.cuda.is_available():
             if 'sync_bn' not in self.cfg:
                 model = convert_sync_batchnorm(model, 'torch')
         elif self.distributed and model_wrapper_cfg is None:
             model_wrapper_cfg = dict(type='MMDistributedDataParallel', device_ids=None)
+        if self.distributed and self.cfg.get('fsdp') is not None:
+            return model.to(get_device())
         return super().wrap_model(model_wrapper_cfg, model)
 
     def register_default_hooks(self, hooks: dict[str, Hook | dict] | None = None) -> None:
@@ -156,6 +160,8 @@ class Runner(_Runner):
 
     def _init_model_weights(self) -> None:
         model = unwrapped(self.model)
+        if is_sharded(model):
+            return
         if self._resume or self._load_from:
             # Skip weights that the checkpoint replaces; their files may be missing.
             for part in (model, getattr(model, 'backbone', model)):
@@ -176,7 +182,7 @@ class Runner(_Runner):
             # A run killed before its next save resumes from this checkpoint, not from a newer one.
             if is_main_process():
                 write_pointer(Path(self.work_dir), Path(found.path))
-        elif self._load_from:
+        elif self._load_from and not is_sharded(self.model):  # else done before
             model = unwrapped(self.model)
             load_model(model, self._load_from)
             for hook in self.hooks:
@@ -208,12 +214,26 @@ class Runner(_Runner):
         target = Path(self.work_dir, Path(self.cfg.filename or '').name)
         if not (self.cfg.filename and target.exists() and target.samefile(self.cfg.filename)):
             super().dump_config()  # do not overwrite the user's config
+        self._shard()
         try:
             return super().train()
         finally:
             for hook in self.hooks:  # also after an error
                 if isinstance(hook, (CheckpointHook, StopSignalHook)):
                     hook.close()
+
+    def _shard(self) -> None:
+        """Shard the model if the config has ``fsdp``; load its weights first, while tensors are whole."""
+        if self.cfg.get('fsdp') is None:
+            return
+        if not self.distributed:
+            self.logger.warning('fsdp needs several processes, so it has no effect')
+            return
+        check_sharding(self)
+        self._init_model_weights()
+        if self._load_from and not self._resume:
+            load_model(self.model, self._load_from)
+        shard(self.model, **self.cfg.fsdp)
 
     def _maybe_compile(self, target: str) -> None:
         model = unwrapped(self.model)
