@@ -4,13 +4,15 @@ import copy
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import torch
+import torch.nn.functional as F
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import Registry, init_default_scope
 from torch import nn
 
-from .inputs import randomise
+from .inputs import IGNORE_INDEX, randomise
 from .job import Job, wait_for, write_whole
 
 PEER_CONFIG = '.mim/configs/dpt/dpt_vit-b16_8xb2-160k_ade20k-512x512.py'
@@ -55,6 +57,10 @@ class Side:
 
     def tta_pipeline(self, ratios_of: str) -> list:
         """Return the test-time augmentation pipeline with ratios of ``'test_scale'`` or of ``'image'``."""
+        raise NotImplementedError
+
+    def loss(self, config: dict, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """Compute a loss of logits BxKxHxW and labels BxHxW; ``sampler`` of the config is the head's."""
         raise NotImplementedError
 
     def build_model(
@@ -131,6 +137,10 @@ class DPTSide(Side):
 
         load_model(model, wait_for(path, self.alive), logger=logging.getLogger('parity'))
 
+    def loss(self, config: dict, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """See the base class."""
+        return self.models.build(config)(logits, target, ignore_index=IGNORE_INDEX)
+
     def tta_pipeline(self, ratios_of: str) -> list:
         """See the base class."""
         from dpt.config.testing import use_test_time_augmentation
@@ -194,6 +204,38 @@ class MMSegSide(Side):
         state = model.state_dict()
         randomise(state)
         write_whole(path, lambda partial: torch.save(dict(meta={}, state_dict=state), partial))
+
+    def loss(self, config: dict, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """See the base class; computes what the reference means where its own code fails.
+
+        ``FocalLoss`` fails on CPUs, so its formula gets the one-hot labels and the mask. ``DiceLoss`` trains
+        ignored pixels, so it gets scores that are zero there. ``LovaszLoss(loss_type='binary')`` gets the one
+        logit of a sigmoid that equals the softmax of two.
+        """
+        from mmseg.models.losses import focal_loss
+        from mmseg.structures import build_pixel_sampler
+
+        config = dict(config)
+        kind, sampler, labelled = config['type'], config.pop('sampler', None), target != IGNORE_INDEX
+        loss, options = self.models.build(config), dict(ignore_index=IGNORE_INDEX)
+        if kind == 'FocalLoss':
+            positive = F.one_hot(target.where(labelled, 0).flatten(), logits.shape[1])
+            given = dict(gamma=loss.gamma, alpha=loss.alpha, class_weight=loss.class_weight)
+            rows = logits.permute(0, 2, 3, 1).flatten(0, 2)
+            return loss.loss_weight * focal_loss.py_sigmoid_focal_loss(
+                rows, positive, valid_mask=labelled.reshape(-1, 1), **given
+            )
+        if kind == 'DiceLoss' and not labelled.all():
+            logits = (logits.sigmoid() if loss.use_sigmoid else logits.softmax(1)) * labelled[:, None]
+            loss.activate = False
+        if kind == 'OhemCrossEntropy':
+            options = {}
+        if config.get('loss_type') == 'binary':
+            logits = logits[:, 1] - logits[:, 0]
+        if sampler is not None:
+            head = SimpleNamespace(ignore_index=IGNORE_INDEX, loss_decode=loss)
+            options['weight'] = build_pixel_sampler(sampler, context=head).sample(logits, target[:, None])
+        return loss(logits, target, **options)
 
     def tta_pipeline(self, ratios_of: str) -> list:
         """See the base class. Unlike 0.x, version 1.x has no ratios of a scale, so each scale is listed."""

@@ -230,7 +230,9 @@ def check_parts(value: Any, key: str, registry: Registry) -> Iterator[Problem]:
             yield from _check_arguments(value, key, target, registry)
             inner = inner if is_own(target) else [name for name in inner if name in BUILT_EVERYWHERE]
     for name in inner:
-        yield from check_parts(value[name], f'{key}.{name}', INNER.get(name, registry))
+        sampler_of_loss = name == 'sampler' and registry is registries.MODELS
+        nested = registry if sampler_of_loss else INNER.get(name, registry)
+        yield from check_parts(value[name], f'{key}.{name}', nested)
 
 
 def check_keys(value: Any, key: str, known: Collection[str]) -> Iterator[Problem]:
