@@ -12,17 +12,28 @@ from dpt.datasets.published import (
 )
 from dpt.datasets.segmentation import BaseSegDataset
 from dpt.datasets.transforms import (
+    CLAHE,
+    AdjustGamma,
+    Albu,
     LoadAnnotations,
     LoadImageFromFile,
     PackSegInputs,
     PhotoMetricDistortion,
     RandomCrop,
+    RandomCutOut,
+    RandomRotate,
+    Rerange,
+    ResizeShortestEdge,
     ResizeToMultiple,
+    RGB2Gray,
 )
 
 __all__ = [
     'ADE20KDataset',
+    'AdjustGamma',
+    'Albu',
     'BaseSegDataset',
+    'CLAHE',
     'CamVidDataset',
     'CityscapesDataset',
     'LoadAnnotations',
@@ -32,6 +43,11 @@ __all__ = [
     'PascalContextDataset59',
     'PascalVOCDataset',
     'PhotoMetricDistortion',
+    'RGB2Gray',
     'RandomCrop',
+    'RandomCutOut',
+    'RandomRotate',
+    'Rerange',
+    'ResizeShortestEdge',
     'ResizeToMultiple',
 ]

@@ -373,7 +373,7 @@ class TestParts:
         [
             ('train_dataloader.dataset.type', 'ChaseDB1Dataset'),
             ('train_dataloader.dataset.img_sufix', '.png'),
-            ('test_dataloader.dataset.pipeline.1.type', 'ResizeShortestEdge'),
+            ('test_dataloader.dataset.pipeline.1.type', 'SegRescale'),
             ('test_dataloader.dataset.pipeline.2.reduce_zero', True),
             ('tta_pipeline.1.transforms.2.0.with_bbox', True),
             ('test_evaluator.type', 'CityscapesMetric'),
@@ -417,7 +417,7 @@ class TestParts:
             translate_mmseg_config(source)
 
     def test_the_type_of_a_random_resize_is_checked(self) -> None:
-        step = dict(type='RandomChoiceResize', scales=[256, 512], resize_type='ResizeShortestEdge')
+        step = dict(type='RandomChoiceResize', scales=[256, 512], resize_type='SegRescale')
         source = Config(recipe())
         source.train_dataloader.dataset.pipeline[1] = step
         with pytest.raises(ValueError, match=r'^train_dataloader\.dataset\.pipeline\.1\.resize_type'):
