@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from mmengine.config import Config, ConfigDict
@@ -29,7 +30,7 @@ class Side:
         config: Config of the framework.
         alive: Returns whether the other side is still running.
         samples: Data sample class of the framework.
-        models, datasets, metrics: Registries of the framework.
+        models, datasets, metrics, transforms: Registries of the framework.
     """
 
     scope: str
@@ -38,6 +39,7 @@ class Side:
     models: Registry
     datasets: Registry
     metrics: Registry
+    transforms: Registry
 
     def __init__(self, job: Job, alive: Callable[[], bool] = lambda: True) -> None:
         self.job = job
@@ -62,6 +64,10 @@ class Side:
     def loss(self, config: dict, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """Compute a loss of logits BxKxHxW and labels BxHxW; ``sampler`` of the config is the head's."""
         raise NotImplementedError
+
+    def apply(self, step: Callable, sample: dict) -> dict:
+        """Apply a transform to a sample."""
+        return step(sample)
 
     def build_model(
         self,
@@ -105,11 +111,11 @@ class DPTSide(Side):
 
     def __init__(self, job: Job, alive: Callable[[], bool] = lambda: True) -> None:
         import dpt  # noqa: F401 (registers the parts)
-        from dpt.registry import DATASETS, METRICS, MODELS
+        from dpt.registry import DATASETS, METRICS, MODELS, TRANSFORMS
         from dpt.structures import SegDataSample
 
         self.samples = SegDataSample
-        self.models, self.datasets, self.metrics = MODELS, DATASETS, METRICS
+        self.models, self.datasets, self.metrics, self.transforms = MODELS, DATASETS, METRICS, TRANSFORMS
         super().__init__(job, alive)
         self.config = Config.fromfile(job.config)
 
@@ -161,13 +167,13 @@ class MMSegSide(Side):
     scope = 'mmseg'
 
     def __init__(self, job: Job, alive: Callable[[], bool] = lambda: True) -> None:
-        from mmseg.registry import DATASETS, METRICS, MODELS
+        from mmseg.registry import DATASETS, METRICS, MODELS, TRANSFORMS
         from mmseg.structures import SegDataSample
         from mmseg.utils import register_all_modules
 
         register_all_modules(init_default_scope=True)
         self.samples = SegDataSample
-        self.models, self.datasets, self.metrics = MODELS, DATASETS, METRICS
+        self.models, self.datasets, self.metrics, self.transforms = MODELS, DATASETS, METRICS, TRANSFORMS
         super().__init__(job, alive)
         self.config = Config.fromfile(self.shipped(PEER_CONFIG))
 
@@ -204,6 +210,12 @@ class MMSegSide(Side):
         state = model.state_dict()
         randomise(state)
         write_whole(path, lambda partial: torch.save(dict(meta={}, state_dict=state), partial))
+
+    def apply(self, step: Callable, sample: dict) -> dict:
+        """See the base class; seeds albumentations, which the reference leaves to chance, as dpt does."""
+        if hasattr(step, 'aug'):
+            step.aug.set_random_seed(int(np.random.randint(2**32, dtype=np.int64)))
+        return step(sample)
 
     def loss(self, config: dict, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """See the base class; computes what the reference means where its own code fails.
