@@ -3,9 +3,14 @@
 import mmcv.transforms  # noqa: F401 (registers Resize, RandomResize, RandomFlip, TestTimeAug)
 
 from dpt.datasets.ade20k import ADE20KDataset
+from dpt.datasets.aerial import ISPRSDataset, LoveDADataset, PotsdamDataset, iSAIDDataset
 from dpt.datasets.published import (
+    BDD100KDataset,
     CamVidDataset,
     CityscapesDataset,
+    COCOStuffDataset,
+    DarkZurichDataset,
+    NightDrivingDataset,
     PascalContextDataset,
     PascalContextDataset59,
     PascalVOCDataset,
@@ -32,17 +37,24 @@ __all__ = [
     'ADE20KDataset',
     'AdjustGamma',
     'Albu',
+    'BDD100KDataset',
     'BaseSegDataset',
     'CLAHE',
+    'COCOStuffDataset',
     'CamVidDataset',
     'CityscapesDataset',
+    'DarkZurichDataset',
+    'ISPRSDataset',
     'LoadAnnotations',
     'LoadImageFromFile',
+    'LoveDADataset',
+    'NightDrivingDataset',
     'PackSegInputs',
     'PascalContextDataset',
     'PascalContextDataset59',
     'PascalVOCDataset',
     'PhotoMetricDistortion',
+    'PotsdamDataset',
     'RGB2Gray',
     'RandomCrop',
     'RandomCutOut',
@@ -50,4 +62,5 @@ __all__ = [
     'Rerange',
     'ResizeShortestEdge',
     'ResizeToMultiple',
+    'iSAIDDataset',
 ]
