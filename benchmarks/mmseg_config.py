@@ -49,6 +49,14 @@ DATASETS = (
     'PascalVOCDataset',
     'PascalContextDataset',
     'PascalContextDataset59',
+    'DarkZurichDataset',
+    'NightDrivingDataset',
+    'BDD100KDataset',
+    'COCOStuffDataset',
+    'LoveDADataset',
+    'PotsdamDataset',
+    'ISPRSDataset',
+    'iSAIDDataset',
 )
 THEIR_METAINFO = """
 import json, sys, mmseg.datasets

@@ -18,6 +18,9 @@ install() { "$environment/bin/python" -m pip install --quiet "$@"; }
 install 'torch==2.13.0'
 # mmsegmentation 1.2.2 refuses mmcv 2.2 and later; ftfy and regex are imported by a text encoder that it registers.
 install 'mmengine==0.10.7' 'mmcv-lite==2.1.0' 'mmsegmentation==1.2.2' ftfy regex
+# For its transform Albu; opencv-python is there already, without which albumentations would bring another build.
+install --no-deps 'albumentations==2.0.8' 'albucore==0.0.24'
+install scipy pyyaml pydantic stringzilla simsimd
 
 # Some of its modules import compiled operators of mmcv that the lite package lacks and a DPT never calls:
 # every name is found, and fails only when it is called.

@@ -4,13 +4,16 @@ import copy
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import torch
+import torch.nn.functional as F
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import Registry, init_default_scope
 from torch import nn
 
-from .inputs import randomise
+from .inputs import IGNORE_INDEX, randomise
 from .job import Job, wait_for, write_whole
 
 PEER_CONFIG = '.mim/configs/dpt/dpt_vit-b16_8xb2-160k_ade20k-512x512.py'
@@ -27,7 +30,7 @@ class Side:
         config: Config of the framework.
         alive: Returns whether the other side is still running.
         samples: Data sample class of the framework.
-        models, datasets, metrics: Registries of the framework.
+        models, datasets, metrics, transforms: Registries of the framework.
     """
 
     scope: str
@@ -36,6 +39,7 @@ class Side:
     models: Registry
     datasets: Registry
     metrics: Registry
+    transforms: Registry
 
     def __init__(self, job: Job, alive: Callable[[], bool] = lambda: True) -> None:
         self.job = job
@@ -56,6 +60,14 @@ class Side:
     def tta_pipeline(self, ratios_of: str) -> list:
         """Return the test-time augmentation pipeline with ratios of ``'test_scale'`` or of ``'image'``."""
         raise NotImplementedError
+
+    def loss(self, config: dict, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """Compute a loss of logits BxKxHxW and labels BxHxW; ``sampler`` of the config is the head's."""
+        raise NotImplementedError
+
+    def apply(self, step: Callable, sample: dict) -> dict:
+        """Apply a transform to a sample."""
+        return step(sample)
 
     def build_model(
         self,
@@ -99,11 +111,11 @@ class DPTSide(Side):
 
     def __init__(self, job: Job, alive: Callable[[], bool] = lambda: True) -> None:
         import dpt  # noqa: F401 (registers the parts)
-        from dpt.registry import DATASETS, METRICS, MODELS
+        from dpt.registry import DATASETS, METRICS, MODELS, TRANSFORMS
         from dpt.structures import SegDataSample
 
         self.samples = SegDataSample
-        self.models, self.datasets, self.metrics = MODELS, DATASETS, METRICS
+        self.models, self.datasets, self.metrics, self.transforms = MODELS, DATASETS, METRICS, TRANSFORMS
         super().__init__(job, alive)
         self.config = Config.fromfile(job.config)
 
@@ -131,6 +143,10 @@ class DPTSide(Side):
 
         load_model(model, wait_for(path, self.alive), logger=logging.getLogger('parity'))
 
+    def loss(self, config: dict, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """See the base class."""
+        return self.models.build(config)(logits, target, ignore_index=IGNORE_INDEX)
+
     def tta_pipeline(self, ratios_of: str) -> list:
         """See the base class."""
         from dpt.config.testing import use_test_time_augmentation
@@ -151,13 +167,13 @@ class MMSegSide(Side):
     scope = 'mmseg'
 
     def __init__(self, job: Job, alive: Callable[[], bool] = lambda: True) -> None:
-        from mmseg.registry import DATASETS, METRICS, MODELS
+        from mmseg.registry import DATASETS, METRICS, MODELS, TRANSFORMS
         from mmseg.structures import SegDataSample
         from mmseg.utils import register_all_modules
 
         register_all_modules(init_default_scope=True)
         self.samples = SegDataSample
-        self.models, self.datasets, self.metrics = MODELS, DATASETS, METRICS
+        self.models, self.datasets, self.metrics, self.transforms = MODELS, DATASETS, METRICS, TRANSFORMS
         super().__init__(job, alive)
         self.config = Config.fromfile(self.shipped(PEER_CONFIG))
 
@@ -194,6 +210,44 @@ class MMSegSide(Side):
         state = model.state_dict()
         randomise(state)
         write_whole(path, lambda partial: torch.save(dict(meta={}, state_dict=state), partial))
+
+    def apply(self, step: Callable, sample: dict) -> dict:
+        """See the base class; seeds albumentations, which the reference leaves to chance, as dpt does."""
+        if hasattr(step, 'aug'):
+            step.aug.set_random_seed(int(np.random.randint(2**32, dtype=np.int64)))
+        return step(sample)
+
+    def loss(self, config: dict, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """See the base class; computes what the reference means where its own code fails.
+
+        ``FocalLoss`` fails on CPUs, so its formula gets the one-hot labels and the mask. ``DiceLoss`` trains
+        ignored pixels, so it gets scores that are zero there. ``LovaszLoss(loss_type='binary')`` gets the one
+        logit of a sigmoid that equals the softmax of two.
+        """
+        from mmseg.models.losses import focal_loss
+        from mmseg.structures import build_pixel_sampler
+
+        config = dict(config)
+        kind, sampler, labelled = config['type'], config.pop('sampler', None), target != IGNORE_INDEX
+        loss, options = self.models.build(config), dict(ignore_index=IGNORE_INDEX)
+        if kind == 'FocalLoss':
+            positive = F.one_hot(target.where(labelled, 0).flatten(), logits.shape[1])
+            given = dict(gamma=loss.gamma, alpha=loss.alpha, class_weight=loss.class_weight)
+            rows = logits.permute(0, 2, 3, 1).flatten(0, 2)
+            return loss.loss_weight * focal_loss.py_sigmoid_focal_loss(
+                rows, positive, valid_mask=labelled.reshape(-1, 1), **given
+            )
+        if kind == 'DiceLoss' and not labelled.all():
+            logits = (logits.sigmoid() if loss.use_sigmoid else logits.softmax(1)) * labelled[:, None]
+            loss.activate = False
+        if kind == 'OhemCrossEntropy':
+            options = {}
+        if config.get('loss_type') == 'binary':
+            logits = logits[:, 1] - logits[:, 0]
+        if sampler is not None:
+            head = SimpleNamespace(ignore_index=IGNORE_INDEX, loss_decode=loss)
+            options['weight'] = build_pixel_sampler(sampler, context=head).sample(logits, target[:, None])
+        return loss(logits, target, **options)
 
     def tta_pipeline(self, ratios_of: str) -> list:
         """See the base class. Unlike 0.x, version 1.x has no ratios of a scale, so each scale is listed."""

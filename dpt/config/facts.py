@@ -15,6 +15,7 @@ from dpt.config.parts import Problem
 from dpt.config.walk import walk
 
 HEADS = ('model.decode_head', 'model.auxiliary_heads')
+LOSSES = ('model.loss', 'model.auxiliary_loss')
 VOID_KEYS = ('ignore_index', 'seg_pad_val')
 """Arguments of models, metrics and transforms that state the label of pixels without a class."""
 
@@ -55,7 +56,8 @@ def _check_labels(place: str, value: Any, dataset: str, metainfo: Mapping) -> It
     for key, part in walk(value, place):
         for name in VOID_KEYS:
             stated = part.get(name)
-            leaves_out_a_class = place.endswith('_evaluator') and isinstance(stated, int) and stated < classes
+            may_leave_out = place.endswith('_evaluator') or key.startswith(LOSSES)
+            leaves_out_a_class = may_leave_out and isinstance(stated, int) and stated < classes
             if void is not None and stated not in (None, void) and not leaves_out_a_class:
                 yield (
                     f'{key}.{name}',

@@ -98,10 +98,36 @@ BUILT_EVERYWHERE = ('dataset', 'datasets', 'pipeline')
 LOADER_KEYS = set(inspect.signature(DataLoader.__init__).parameters) - {'self'} | {'num_batch_per_epoch'}
 
 
+OTHER_DATA = "; for other data use type='BaseSegDataset' with metainfo=dict(classes=..., palette=...)"
+
+NOT_INCLUDED = (
+    'BaseCDDataset',
+    'CascadeEncoderDecoder',
+    'FPNHead',
+    'LoadDepthAnnotation',
+    'LoadSingleRSImageFromFile',
+    'MixVisionTransformer',
+    'MultimodalEncoderDecoder',
+    'RandomRotFlip',
+    'SwinTransformer',
+)
+"""Parts of MMSegmentation that dpt lacks, and whose names resemble those of other parts."""
+
+
 def near(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
     """Return ``; did you mean X?`` if a known name resembles ``name``, else an empty string."""
     found = difflib.get_close_matches(name, sorted(known), n=1, cutoff=cutoff)
     return f'; did you mean {found[0]}?' if found else ''
+
+
+def explain_unknown(name: str, registry: Registry) -> str:
+    """Return an error message for a name that a registry does not contain."""
+    known = {one.lower(): one for one in known_names(registry)}
+    found = difflib.get_close_matches(name.lower(), sorted(known), n=1, cutoff=0.8)
+    hint = f'; did you mean {known[found[0]]}?' if found and name not in NOT_INCLUDED else ''
+    if registry is registries.DATASETS:
+        hint += OTHER_DATA
+    return f'unknown {registry.name.replace("_", " ")} {name!r}{hint}'
 
 
 def arguments(target: Callable) -> tuple[dict[str, inspect.Parameter], bool]:
@@ -224,13 +250,17 @@ def check_parts(value: Any, key: str, registry: Registry) -> Iterator[Problem]:
         except (ImportError, AttributeError, TypeError):
             target = None
         if target is None:
-            hint = near(str(value['type']), known_names(registry))
-            yield f'{key}.type', f'unknown {registry.name.replace("_", " ")} {value["type"]!r}{hint}'
+            yield f'{key}.type', explain_unknown(str(value['type']), registry)
         else:
             yield from _check_arguments(value, key, target, registry)
-            inner = inner if is_own(target) else [name for name in inner if name in BUILT_EVERYWHERE]
+            foreign = getattr(target, 'foreign_arguments', ())
+            inner = [
+                name for name in inner if name not in foreign and (is_own(target) or name in BUILT_EVERYWHERE)
+            ]
     for name in inner:
-        yield from check_parts(value[name], f'{key}.{name}', INNER.get(name, registry))
+        sampler_of_loss = name == 'sampler' and registry is registries.MODELS
+        nested = registry if sampler_of_loss else INNER.get(name, registry)
+        yield from check_parts(value[name], f'{key}.{name}', nested)
 
 
 def check_keys(value: Any, key: str, known: Collection[str]) -> Iterator[Problem]:

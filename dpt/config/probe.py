@@ -4,6 +4,7 @@ The transforms themselves are run, so that those of users and of other packages 
 white rectangle on black, which shows how a transform moved the image whatever it did to colours.
 """
 
+import copy
 import random
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -51,6 +52,8 @@ def check_pipeline(
     if not hasattr(dataset, 'ignore_index') or not steps:
         return
     found: dict[str, str] = {}
+    if not training:
+        steps = [_certain(step) for step in steps]
     with tempfile.TemporaryDirectory() as folder, _fixed_seed():
         for size in SIZES:
             results = _sample(Path(folder), size, dataset)
@@ -62,6 +65,16 @@ def check_pipeline(
             if found:
                 break
     yield from found.items()
+
+
+def _certain(step: Callable) -> Callable:
+    """Return a copy of a random transform that is always applied."""
+    certain = copy.deepcopy(step)
+    for part, name in ((certain, 'prob'), *((one, 'p') for one in getattr(certain, 'aug', ()))):
+        value = getattr(part, name, None)
+        if isinstance(value, float) and 0 < value < 1:
+            setattr(part, name, 1.0)
+    return certain
 
 
 @contextmanager

@@ -6,17 +6,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+GROUPS = 32
+"""Groups of group normalisation (Wu and He 2018, arXiv 1803.08494)."""
+
 
 class ConvModule(nn.Module):
     """3x3 or 1x1 convolution that keeps the spatial size, with optional norm and activation.
 
-    The submodules are named ``conv`` and ``bn``, as in mmcv, to keep checkpoint keys compatible.
+    The submodules are named ``conv`` and ``bn`` or ``gn``, as in mmcv, to keep checkpoint keys compatible.
 
     Args:
         in_channels: Channels of the input, of shape BxCxHxW.
         out_channels: Channels of the output.
         kernel_size: Odd side of the kernel; the input is padded by half of it.
-        norm: ``'BN'`` for batch normalisation or ``None``.
+        norm: ``'BN'`` for batch normalisation, ``'GN'`` for group normalisation with 32 groups, or ``None``.
         act: Whether to apply ReLU.
         act_first: Whether to apply ReLU before the convolution (pre-activation) instead of after the norm.
         bias: Whether the convolution has a bias; ``None`` adds a bias only without a norm.
@@ -34,13 +37,16 @@ class ConvModule(nn.Module):
         bias: bool | None = None,
     ) -> None:
         super().__init__()
-        if norm not in (None, 'BN'):
+        if norm not in (None, 'BN', 'GN'):
             raise ValueError(
-                f"norm={norm!r} is not supported: use 'BN' (converted to SyncBN for several GPUs) or None"
+                f"norm={norm!r} is not supported: use 'BN' (SyncBN on several GPUs), 'GN' or None"
             )
+        if norm == 'GN' and out_channels % GROUPS:
+            raise ValueError(f"norm='GN' needs channels divisible by {GROUPS}, got {out_channels}: use 'BN'")
         bias = norm is None if bias is None else bias
         self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2, bias=bias)
-        self.bn = nn.BatchNorm2d(out_channels) if norm else None
+        self.bn = nn.BatchNorm2d(out_channels) if norm == 'BN' else None
+        self.gn = nn.GroupNorm(GROUPS, out_channels) if norm == 'GN' else None
         self.act = nn.ReLU() if act else nn.Identity()
         self.act_first = act_first
 
@@ -50,6 +56,8 @@ class ConvModule(nn.Module):
         x = self.conv(x)
         if self.bn is not None:
             x = self.bn(x)
+        if self.gn is not None:
+            x = self.gn(x)
         return x if self.act_first else self.act(x)
 
 

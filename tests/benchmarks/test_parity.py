@@ -76,6 +76,20 @@ def loss_arrays() -> tuple[Arrays, Arrays]:
     return arrays, arrays
 
 
+def other_loss_arrays() -> tuple[Arrays, Arrays]:
+    from parity_chain.loss import IGNORED
+
+    arrays = {f'{share}.value': floats() for share in IGNORED[:-1]}
+    arrays |= {f'{share}.gradient': floats(4) for share in IGNORED[:-1]}
+    return arrays, arrays
+
+
+def transform_arrays() -> tuple[Arrays, Arrays]:
+    arrays = {name: RNG.integers(0, 255, 99).astype(np.uint8) for name in ('images', 'labels')}
+    arrays['shapes'] = np.array(['(3, 4, 3)'])
+    return arrays, arrays
+
+
 def groups_arrays(names: tuple[str, ...]) -> Arrays:
     settings = np.array([6e-5, 0.01, 1e-8, 0, 0.9, 0.999])
     return {'type': np.array('AdamW')} | {f'parameter.{name}': settings for name in names}
@@ -84,7 +98,9 @@ def groups_arrays(names: tuple[str, ...]) -> Arrays:
 CASES: dict[tuple[str, str], Callable[[], tuple[Arrays, Arrays]]] = {
     ('model', 'project'): lambda: theirs_and_ours(model_arrays),
     ('loss', 'published'): loss_arrays,
+    ('loss', 'dice'): other_loss_arrays,
     ('pipelines', 'train_CamVid'): pipelines_arrays,
+    ('pipelines', 'transform_0'): transform_arrays,
     ('optimiser', 'groups'): lambda: theirs_and_ours(groups_arrays),
     ('optimiser', 'schedule'): lambda: ({'lr': np.linspace(1, 2, 8)},) * 2,
     ('optimiser', 'steps'): lambda: theirs_and_ours(optimiser_arrays),

@@ -75,6 +75,13 @@ def test_shipped_configs_pass(path: Path, task: str) -> None:
             "RandomResize has no argument 'keep_ration'; did you mean keep_ratio?",
         ),
         (f'{PIPELINE}.4.type', 'RandomFlop', 'did you mean RandomFlip?'),
+        ('model.backbone.type', 'TIMMBackbone', 'did you mean TimmBackbone?'),
+        ('model.loss.sampler.type', 'OHEMPixelSamplr', 'did you mean OHEMPixelSampler?'),
+        (
+            'train_dataloader.dataset.type',
+            'ChaseDB1Dataset',
+            "'ChaseDB1Dataset'; for other data use type='BaseSegDataset' with metainfo=dict(classes=",
+        ),
         ('tta_pipeline.1.transforms.0.0.scal', (4, 4), 'did you mean scale?'),
         ('optim_wrapper.optimizer.lr', 'abc', "'abc' is str, but AdamW takes float | Tensor"),
         ('optim_wrapper.optimizer.type', 'AdmaW', 'did you mean AdamW?'),
@@ -97,6 +104,26 @@ def test_a_mistake_in_any_part_is_reported_with_its_key(option: str, value: obje
     (line,) = reported(**{option: value}).splitlines()
     assert line.startswith(f'{option}: ')
     assert expected in line
+
+
+@pytest.mark.parametrize(
+    ('option', 'name'),
+    [
+        ('model.backbone.type', 'SwinTransformer'),
+        ('model.decode_head.type', 'PSPHead'),
+        (f'{PIPELINE}.4.type', 'RandomRotFlip'),
+        (f'{PIPELINE}.4.type', 'RandomMosaic'),
+    ],
+)
+def test_other_parts_of_mmsegmentation_get_no_misleading_hint(option: str, name: str) -> None:
+    assert reported(**{option: name}).endswith(f' {name!r}')
+
+
+def test_loss_may_leave_out_a_class() -> None:
+    loss = [dict(type='CrossEntropyLoss'), dict(type='DiceLoss', ignore_index=0)]
+    check_config(camvid(**{'model.loss': loss}), 'train')
+    loss[1]['ignore_index'] = 12
+    assert reported(**{'model.loss': loss}).startswith('model.loss.1.ignore_index: 12, but train')
 
 
 @pytest.mark.parametrize(

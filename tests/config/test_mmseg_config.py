@@ -11,6 +11,7 @@ from mmengine.optim import build_optim_wrapper
 
 from dpt.config.load import load_config
 from dpt.config.mmseg import is_mmseg_config, translate_mmseg_config
+from dpt.config.parts import check_parts
 from dpt.registry import DATASETS, MODELS
 
 PIPELINE = [
@@ -214,9 +215,47 @@ class TestModel:
         assert model.neck.reassemble_blocks.readout_type == 'ignore'
         assert model.decode_head.project.bn is not None
 
-    def test_without_norm(self) -> None:
-        config, _ = translate_mmseg_config(replaced('model.decode_head.norm_cfg', None))
-        assert config.model.neck.norm is config.model.decode_head.norm is None
+    @pytest.mark.parametrize(
+        ('given', 'norm'), [(None, None), (dict(type='GN', num_groups=32, requires_grad=True), 'GN')]
+    )
+    def test_other_norms(self, given: dict | None, norm: str | None) -> None:
+        config, _ = translate_mmseg_config(replaced('model.decode_head.norm_cfg', given))
+        assert config.model.neck.norm == config.model.decode_head.norm == norm
+
+    @pytest.mark.parametrize(
+        'loss',
+        [
+            dict(type='CrossEntropyLoss', use_sigmoid=True, class_weight=[1.0] * 150),
+            dict(type='DiceLoss', naive_dice=True, ignore_index=255, reduction='mean', eps=1),
+            dict(type='FocalLoss', use_sigmoid=True, gamma=2.0, alpha=0.25, reduction='mean'),
+            dict(type='TverskyLoss', smooth=2, alpha=0.6, beta=0.4, ignore_index=255),
+            dict(type='LovaszLoss', per_image=False, reduction='none', classes='all'),
+            dict(type='OhemCrossEntropy', thres=0.9, min_kept=131072, loss_weight=0.5),
+        ],
+        ids=lambda loss: loss.get('type'),
+    )
+    def test_losses_keep_their_arguments(self, loss: dict) -> None:
+        config, _ = translate_mmseg_config(
+            replaced('model.decode_head.loss_decode', [dict(loss, loss_name='loss_a'), loss])
+        )
+        kept = {name: value for name, value in loss.items() if name != 'reduction' or value == 'none'}
+        assert config.model.loss == [dict(kept, loss_name='loss_a'), kept]
+        assert not [*check_parts(config.model.loss, 'model.loss', MODELS)]
+        MODELS.build(config.model.loss[0])
+
+    def test_sampler_moves_from_head_to_cross_entropy(self) -> None:
+        source = replaced('model.decode_head.sampler', dict(type='OHEMPixelSampler', thresh=0.7, min_kept=9))
+        losses = [dict(type='CrossEntropyLoss'), dict(type='LovaszLoss', reduction='none')]
+        source.model.decode_head.loss_decode = losses
+        config, lines = translate_mmseg_config(source)
+        assert config.model.loss[0].sampler == dict(type='OHEMPixelSampler', thresh=0.7, min_kept=9)
+        assert config.model.loss[1] == losses[1]
+        assert 'model.decode_head.sampler -> model.loss.sampler' in lines
+        assert not [*check_parts(config.model.loss, 'model.loss', MODELS)]
+        config.model.loss[0].sampler.kept = 9
+        assert dict(check_parts(config.model.loss, 'model.loss', MODELS)).keys() == {
+            'model.loss.0.sampler.kept'
+        }
 
     @pytest.mark.parametrize(
         ('given', 'bias'), [({}, True), (dict(model__backbone__patch_bias=False), False)]
@@ -285,13 +324,18 @@ class TestModel:
             ('model.decode_head.expand_channels', True),
             ('model.decode_head.out_channels', 1),
             ('model.decode_head.num_classes', 1),
-            ('model.decode_head.sampler', dict(type='OHEMPixelSampler')),
+            ('model.decode_head.sampler', dict(type='OtherSampler')),
+            ('model.decode_head.sampler', dict(type='OHEMPixelSampler', keep=1)),
             ('model.decode_head.ignore_index', None),
             ('model.decode_head.norm_cfg', dict(type='GN', num_groups=8)),
             ('model.decode_head.norm_cfg', dict(type='BN', momentum=0.01)),
-            ('model.decode_head.loss_decode', dict(type='DiceLoss')),
-            ('model.decode_head.loss_decode', [dict(type='CrossEntropyLoss'), dict(type='DiceLoss')]),
-            ('model.decode_head.loss_decode.use_sigmoid', True),
+            ('model.decode_head.loss_decode', dict(type='BoundaryLoss')),
+            (
+                'model.decode_head.loss_decode',
+                [dict(type='CrossEntropyLoss'), dict(type='DiceLoss', alpha=1)],
+            ),
+            ('model.decode_head.loss_decode', dict(type='FocalLoss', reduction='sum')),
+            ('model.decode_head.loss_decode.use_mask', True),
             ('model.decode_head.loss_decode.class_weight', 'weights.npy'),
             ('model.data_preprocessor.rgb_to_bgr', True),
             ('model.data_preprocessor.batch_augments', [dict(type='Mixup')]),
@@ -301,6 +345,21 @@ class TestModel:
     def test_values_without_an_equivalent_are_rejected_with_their_key(self, key: str, value: Any) -> None:
         with pytest.raises(ValueError, match=rf'^{key}'):
             translate_mmseg_config(replaced(key, value))
+
+    @pytest.mark.parametrize(
+        ('losses', 'thresh'),
+        [
+            ([dict(type='CrossEntropyLoss', use_sigmoid=True)], 0.7),
+            ([dict(type='CrossEntropyLoss'), dict(type='DiceLoss')], 0.7),
+            ([dict(type='CrossEntropyLoss'), dict(type='LovaszLoss', reduction='none')], None),
+            ([dict(type='TverskyLoss')], 0.7),
+        ],
+    )
+    def test_sampler_of_other_losses_is_rejected(self, losses: list, thresh: float | None) -> None:
+        source = replaced('model.decode_head.loss_decode', losses)
+        source.model.decode_head.sampler = dict(type='OHEMPixelSampler', thresh=thresh)
+        with pytest.raises(ValueError, match=r'^model\.decode_head\.sampler.* cannot be translated'):
+            translate_mmseg_config(source)
 
     def test_two_sources_of_weights_are_rejected(self) -> None:
         source = edited(model__backbone__init_cfg=dict(type='Pretrained', checkpoint='other.pth'))
@@ -314,7 +373,7 @@ class TestParts:
         [
             ('train_dataloader.dataset.type', 'ChaseDB1Dataset'),
             ('train_dataloader.dataset.img_sufix', '.png'),
-            ('test_dataloader.dataset.pipeline.1.type', 'ResizeShortestEdge'),
+            ('test_dataloader.dataset.pipeline.1.type', 'SegRescale'),
             ('test_dataloader.dataset.pipeline.2.reduce_zero', True),
             ('tta_pipeline.1.transforms.2.0.with_bbox', True),
             ('test_evaluator.type', 'CityscapesMetric'),
@@ -358,7 +417,7 @@ class TestParts:
             translate_mmseg_config(source)
 
     def test_the_type_of_a_random_resize_is_checked(self) -> None:
-        step = dict(type='RandomChoiceResize', scales=[256, 512], resize_type='ResizeShortestEdge')
+        step = dict(type='RandomChoiceResize', scales=[256, 512], resize_type='SegRescale')
         source = Config(recipe())
         source.train_dataloader.dataset.pipeline[1] = step
         with pytest.raises(ValueError, match=r'^train_dataloader\.dataset\.pipeline\.1\.resize_type'):

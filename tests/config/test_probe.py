@@ -44,6 +44,9 @@ def check(pipeline, task='test', **options):
         dict(type='RandomCrop', crop_size=(90, 140)),
         dict(type='QuarterTurn'),
         dict(type='RandomChoice', transforms=[[dict(type='Pad', size_divisor=32)]]),
+        dict(type='RandomRotate', prob=0.01, degree=(20, 30)),
+        dict(type='RandomRotate', prob=0.01, degree=(20, 30), auto_bound=True),
+        dict(type='RandomCutOut', prob=0.01, n_holes=9, cutout_ratio=(0.5, 0.5)),
     ],
     ids=lambda step: step['type'],
 )
@@ -52,6 +55,14 @@ def test_geometry_that_cannot_be_undone_is_refused_in_testing(step):
     with pytest.raises(ValueError, match=message) as caught:
         check([RESIZE, step, LABELS])
     assert len(str(caught.value).splitlines()) == 1
+
+
+def test_albumentations_that_move_the_image_are_refused_in_testing():
+    pytest.importorskip('albumentations')
+    inner = [dict(type='Rotate', limit=(20, 30), p=0.01)]
+    with pytest.raises(ValueError, match=rf'{TEST}\.1: after Albu predictions cannot be mapped back'):
+        check([dict(type='Albu', transforms=inner), LABELS])
+    check([dict(type='Albu', transforms=[dict(type='RandomBrightnessContrast', p=0.5)]), LABELS])
 
 
 def test_second_flip_that_hides_the_first_is_refused():
@@ -75,6 +86,11 @@ def test_second_flip_that_hides_the_first_is_refused():
         [dict(type='RandomFlip', prob=0.5, direction=['horizontal', 'vertical', 'diagonal'])],
         [dict(type='PhotoMetricDistortion')],
         [dict(type='RandomGrayscale', prob=1.0)],
+        [dict(type='ResizeShortestEdge', scale=112, max_size=200)],
+        [dict(type='CLAHE')],
+        [dict(type='AdjustGamma', gamma=0.5)],
+        [dict(type='RGB2Gray')],
+        [dict(type='Rerange', max_value=200)],
     ],
     ids=lambda steps: steps[0]['type'],
 )

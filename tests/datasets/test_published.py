@@ -1,4 +1,4 @@
-"""Cityscapes, PASCAL VOC and Pascal Context: classes, colours and labels of their data sets."""
+"""Published data sets: classes, colours and labels."""
 
 from pathlib import Path
 
@@ -8,18 +8,35 @@ import pytest
 
 from dpt.datasets import (
     ADE20KDataset,
+    BDD100KDataset,
     CityscapesDataset,
+    COCOStuffDataset,
+    DarkZurichDataset,
+    ISPRSDataset,
+    LoveDADataset,
+    NightDrivingDataset,
     PascalContextDataset,
     PascalContextDataset59,
     PascalVOCDataset,
+    PotsdamDataset,
+    iSAIDDataset,
 )
 
 COUNTS = {
+    BDD100KDataset: 19,
     CityscapesDataset: 19,
+    COCOStuffDataset: 171,
+    DarkZurichDataset: 19,
+    ISPRSDataset: 6,
+    LoveDADataset: 7,
+    NightDrivingDataset: 19,
     PascalContextDataset: 60,
     PascalContextDataset59: 59,
     PascalVOCDataset: 21,
+    PotsdamDataset: 6,
+    iSAIDDataset: 16,
 }
+WITH_UNIQUE_COLOURS = set(COUNTS) - {COCOStuffDataset, PascalContextDataset, PascalContextDataset59}
 
 
 @pytest.mark.parametrize('dataset', COUNTS)
@@ -27,7 +44,7 @@ def test_each_class_has_unique_name_and_colour(dataset: type) -> None:
     classes, palette = dataset.METAINFO['classes'], dataset.METAINFO['palette']
     assert len(set(classes)) == len(palette) == COUNTS[dataset]
     assert all(len(colour) == 3 and max(colour) < 256 for colour in palette)
-    if dataset in (CityscapesDataset, PascalVOCDataset):
+    if dataset in WITH_UNIQUE_COLOURS:
         assert len({tuple(colour) for colour in palette}) == COUNTS[dataset]
 
 
@@ -41,6 +58,51 @@ def test_known_names_and_colours() -> None:
     context = PascalContextDataset.METAINFO['classes'][1:]
     assert list(context) == sorted(context)
     assert PascalContextDataset59.METAINFO['palette'] == ADE20KDataset.METAINFO['palette'][1:60]
+
+
+def test_known_names_and_colours_of_aerial_and_stuff_images() -> None:
+    stuff = COCOStuffDataset.METAINFO
+    assert (stuff['classes'][0], stuff['classes'][91], stuff['classes'][170]) == (
+        'person',
+        'ceiling-tile',
+        'wood',
+    )
+    assert (stuff['palette'][0], stuff['palette'][170]) == ([0, 192, 64], [64, 64, 0])
+    assert dict(zip(iSAIDDataset.METAINFO['classes'], iSAIDDataset.METAINFO['palette'], strict=True))[
+        'Harbor'
+    ] == [0, 100, 155]
+    assert LoveDADataset.METAINFO['palette'][6] == [255, 195, 128]
+    assert ISPRSDataset.METAINFO == PotsdamDataset.METAINFO
+    assert PotsdamDataset.METAINFO['classes'][4] == 'car'
+
+
+@pytest.mark.parametrize(
+    ('dataset', 'image', 'mask', 'stored', 'expected'),
+    [
+        (LoveDADataset, '1.png', '1.png', [0, 1, 7], [255, 0, 6]),
+        (PotsdamDataset, 'a.png', 'a.png', [0, 1, 6], [255, 0, 5]),
+        (ISPRSDataset, 'a.png', 'a.png', [0, 1, 6], [255, 0, 5]),
+        (iSAIDDataset, 'P0.png', 'P0_instance_color_RGB.png', [0, 15, 255], [0, 15, 255]),
+        (COCOStuffDataset, '9.jpg', '9_labelTrainIds.png', [0, 170, 255], [0, 170, 255]),
+        (BDD100KDataset, 'a.jpg', 'a.png', [0, 18, 255], [0, 18, 255]),
+        (DarkZurichDataset, 'G_rgb_anon.png', 'G_gt_labelTrainIds.png', [0, 18, 255], [0, 18, 255]),
+        (
+            NightDrivingDataset,
+            '0_leftImg8bit.png',
+            '0_gtCoarse_labelTrainIds.png',
+            [0, 18, 255],
+            [0, 18, 255],
+        ),
+    ],
+)
+def test_files_and_labels_are_those_of_mmsegmentation(
+    dataset, image, mask, stored, expected, tmp_path
+) -> None:
+    write(tmp_path / 'img_dir' / image, np.zeros((1, 3, 3), np.uint8))
+    write(tmp_path / 'ann_dir' / mask, np.array([stored], np.uint8))
+    folders = dict(img_path='img_dir', seg_map_path='ann_dir')
+    found = dataset(data_root=str(tmp_path), data_prefix=folders, pipeline=[dict(type='LoadAnnotations')])
+    assert found[0]['gt_seg_map'].tolist() == [expected]
 
 
 def write(path: Path, picture: np.ndarray) -> None:

@@ -116,16 +116,27 @@ def test_every_top_level_key_of_the_configs_is_explained() -> None:
     assert not CONSUMED - {'self', 'cfg'} - explained
 
 
-@pytest.mark.parametrize('name', ['configs', 'mmsegmentation', 'own_data', 'recipe', 'trackers'])
+@pytest.mark.parametrize('name', ['configs', 'losses', 'mmsegmentation', 'own_data', 'recipe', 'trackers'])
 def test_every_part_named_is_registered(name: str) -> None:
     """Names as ``DPTNeck``, of at least two capitals and a small letter."""
     page = REPOSITORY / 'docs' / f'{name}.md'
     text = re.sub(r'^```.*?^```', '', page.read_text(encoding='utf-8'), flags=re.DOTALL | re.M)
     words = {word for code in re.findall(r'`([^`\n]+)`', text) for word in re.findall(r'\w+', code)}
-    named = {word for word in words if re.fullmatch(r'(?=.*[a-z])[A-Z]\w*[A-Z]\w*', word)} - {'SyncBN'}
+    named = {word for word in words if re.fullmatch(r'(?=.*[a-z])[A-Z]\w*[A-Z]\w*', word)} - {
+        'SyncBN',
+        'MMSegInferencer',
+    }
     registries = [value for value in vars(registry).values() if isinstance(value, Registry)]
     for part in named:
         assert any(one.get(part) is not None for one in registries), part
+
+
+def test_every_loss_shown_builds() -> None:
+    page = (REPOSITORY / 'docs' / 'losses.md').read_text(encoding='utf-8')
+    shown = re.findall(r'^- `(dict\(.*\))`', page, flags=re.M)
+    for loss in shown:
+        MODELS.build(eval(loss))  # noqa: S307
+    assert len(shown) >= 9
 
 
 def test_the_messages_of_troubleshooting_are_those_of_the_code() -> None:

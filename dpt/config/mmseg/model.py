@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 
 from dpt.config.mmseg.keys import Keys
+from dpt.config.mmseg.losses import translate_losses
 
-_NORMS = ('BN', 'BN2d', 'SyncBN')
+_NORMS = ('BN', 'BN2d', 'SyncBN', 'GN')
 _BACKBONE_KEYS = (
     'patch_size',
     'in_channels',
@@ -30,7 +31,6 @@ _BACKBONE_FIXED = (
     ('frozen_exclude', ['all']),
 )
 """Arguments of MMSegmentation's ViT that must have their default value."""
-_LOSS_FIXED = (('use_sigmoid', False), ('use_mask', False), ('reduction', 'mean'))
 
 
 def translate_model(model: Mapping | None, lines: list[str]) -> dict:
@@ -191,7 +191,6 @@ class _Model:
         keys.expect('act_cfg', dict(type='ReLU'))
         for name in ('expand_channels', 'align_corners'):
             keys.expect(name, False)
-        keys.expect('sampler', None)
         classes = self._num_classes()
         keys.expect('init_cfg', None, dict(type='Normal', std=0.01, override=dict(name='conv_seg')))
         channels, norm = keys.take('channels'), self._norm()
@@ -205,7 +204,8 @@ class _Model:
         )
         head = dict(type='DPTHead', in_channels=channels, num_classes=classes, norm=norm)
         head['dropout_ratio'] = keys.take('dropout_ratio', 0.1)
-        loss, ignored = self._loss(), {}
+        ignored = {}
+        loss = translate_losses(keys.take('loss_decode', None), keys.take('sampler', None), self.lines)
         if 'ignore_index' in keys.left:
             ignored['ignore_index'] = keys.take('ignore_index')
             if ignored['ignore_index'] is None:
@@ -225,7 +225,8 @@ class _Model:
                 'model.decode_head.num_classes=1 cannot be translated: thresholding one logit is not '
                 'supported; use two classes'
             )
-        keys.expect('out_channels', None, classes, why=', because thresholding is not supported')
+        why = ', because a softmax over two classes equals a sigmoid of one logit; with use_sigmoid=False'
+        keys.expect('out_channels', None, classes, why=why)
         return classes
 
     def _norm(self) -> str | None:
@@ -236,6 +237,10 @@ class _Model:
         name = keys.expect('type', *_NORMS, default=None)
         keys.expect('requires_grad', True)
         keys.expect('eps', 1e-5)
+        if name == 'GN':
+            keys.expect('num_groups', 32, default=None)
+            keys.close()
+            return 'GN'
         keys.expect('momentum', 0.1)
         keys.close()
         if name != 'BN':
@@ -243,29 +248,6 @@ class _Model:
                 f"model.decode_head.norm_cfg: {name} -> norm='BN', which becomes SyncBN on several GPUs"
             )
         return 'BN'
-
-    def _loss(self) -> dict:
-        path = 'model.decode_head.loss_decode'
-        loss = self.head.take('loss_decode', dict(type='CrossEntropyLoss'))
-        if isinstance(loss, list):
-            if len(loss) != 1:
-                raise ValueError(f'{path} cannot be translated: expected one loss, got {len(loss)}')
-            loss, path = loss[0], f'{path}.0'
-        keys = Keys(loss, path, self.lines)
-        keys.expect('type', 'CrossEntropyLoss', default=None)
-        for name, default in _LOSS_FIXED:
-            keys.expect(name, default)
-        translated = dict(type='CrossEntropyLoss')
-        for name in ('class_weight', 'loss_weight', 'loss_name', 'avg_non_ignore'):
-            if name in keys.left:
-                translated[name] = keys.take(name)
-        keys.close()
-        if isinstance(translated.get('class_weight'), str):
-            raise ValueError(
-                f'{path}.class_weight={translated["class_weight"]!r}: give the weights as a list'
-            )
-        self.lines.append(f'{path} -> model.loss')
-        return translated
 
     def _test_cfg(self) -> dict:
         keys = Keys(self.model.take('test_cfg', None) or dict(mode='whole'), 'model.test_cfg', self.lines)

@@ -8,6 +8,7 @@ from mmengine.config import Config
 from mmengine.registry import Registry
 
 from dpt.config.mmseg.keys import plain
+from dpt.config.parts import OTHER_DATA
 from dpt.config.walk import DATALOADERS, innermost_datasets
 from dpt.registry import (
     DATA_SAMPLERS,
@@ -111,7 +112,9 @@ def _transforms(path: str, pipeline: Any) -> Iterator[Part]:
             yield from _transforms(f'{path}.{i}', transform)
         elif isinstance(transform, Mapping):
             yield f'{path}.{i}', transform, TRANSFORMS
-            yield from _transforms(f'{path}.{i}.transforms', transform.get('transforms') or [])
+            cls = _class_of(transform.get('type'), TRANSFORMS)
+            if 'transforms' not in getattr(cls, 'foreign_arguments', ()):
+                yield from _transforms(f'{path}.{i}.transforms', transform.get('transforms') or [])
             if transform.get('resize_type'):  # RandomResize and RandomChoiceResize build it by name
                 yield f'{path}.{i}.resize_type', dict(type=transform['resize_type']), TRANSFORMS
 
@@ -126,7 +129,8 @@ def _check_part(path: str, part: Any, registry: Registry, lines: list[str]) -> N
     cls = _class_of(part['type'], registry)
     if cls is None:
         known = ', '.join(sorted(registry.module_dict)) or 'the parts of mmengine'
-        raise ValueError(f'{path}.type={part["type"]!r} cannot be translated: dpt has {known}')
+        hint = OTHER_DATA if registry is DATASETS else ''
+        raise ValueError(f'{path}.type={part["type"]!r} cannot be translated: dpt has {known}{hint}')
     known_arguments = _arguments(cls)
     for name in [name for name in part if name != 'type']:
         if known_arguments is None or name in known_arguments:

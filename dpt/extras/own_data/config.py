@@ -163,7 +163,11 @@ def settings_of_classes(model: ConfigDict) -> list[str]:
         ]
         lines.append(f'auxiliary_heads=[{", ".join(f"dict({head})" for head in heads)}]')
     for loss in ('loss', 'auxiliary_loss'):
-        if (model.get(loss) or {}).get('class_weight'):
+        given = model.get(loss) or {}
+        if isinstance(given, list):
+            kept = [{key: value for key, value in one.items() if key != 'class_weight'} for one in given]
+            lines += [f'{loss}={kept!r}'] if kept != given else []
+        elif given.get('class_weight'):
             lines.append(f'{loss}=dict(class_weight=None)')
     return lines
 

@@ -22,7 +22,7 @@ class DPTHead(FCNHead):
             original DPT.
         upsample_factor: Factor of the bilinear upsampling of the logits (align_corners=True): 2 in the
             original DPT, which restores the input size, 1 (no upsampling) in MMSegmentation.
-        norm: ``'BN'`` or ``None``.
+        norm: ``'BN'``, ``'GN'`` (32 groups) or ``None``.
     """
 
     def __init__(

@@ -23,7 +23,7 @@ class FCNHead(BaseModule):
         dropout_ratio: Dropout probability.
         channel_dropout: Whether to drop whole channels, as in MMSegmentation, or single elements, as in the
             original DPT.
-        norm: ``'BN'`` or ``None``.
+        norm: ``'BN'``, ``'GN'`` (32 groups) or ``None``.
     """
 
     def __init__(

@@ -4,17 +4,15 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
+from torch import Tensor
 
-from dpt.models.layers import sizes_differ
+from dpt.models.losses.base import PixelLoss
+from dpt.models.losses.classwise import pixelwise_cross_entropy, sum_over_classes
 from dpt.registry import MODELS
-
-CLASSES_AT_A_TIME = 16
 
 
 @MODELS.register_module()
-class CrossEntropyLoss(nn.Module):
+class CrossEntropyLoss(PixelLoss):
     """Mean cross-entropy over the pixels of the target, computed in float32.
 
     Resizes coarser logits to the target (bilinear, align_corners=False) a few classes at a time, so neither
@@ -22,30 +20,36 @@ class CrossEntropyLoss(nn.Module):
 
     Args:
         class_weight: Weight of each class, or ``None`` for equal weights. With weights, the loss is the
-            weighted mean over labelled pixels.
+            weighted mean over labelled pixels. With ``use_sigmoid``, it is the factor of the pixels that have
+            the class; MMSegmentation applies it to columns of the image instead, or fails.
         loss_weight: Factor of the loss.
+        use_sigmoid: Whether to average the binary cross-entropy of each class against the rest, instead of
+            the cross-entropy of the softmax.
         avg_non_ignore: Whether to average over labelled pixels only. ``False``, as in the published recipe,
             counts ignored pixels in the denominator.
+        sampler: ``dict(type='OHEMPixelSampler', thresh=0.7, min_kept=100000)`` trains on hard pixels only;
+            ``None`` on all. Not with ``use_sigmoid``.
         loss_name: Key of the loss in the log; only keys that contain ``loss`` are trained on.
     """
 
     takes_coarse_logits = True
-    class_weight: Tensor | None
 
     def __init__(
         self,
         class_weight: Sequence[float] | None = None,
         loss_weight: float = 1.0,
         *,
+        use_sigmoid: bool = False,
         avg_non_ignore: bool = False,
+        sampler: dict | None = None,
         loss_name: str = 'loss_ce',
     ) -> None:
-        super().__init__()
-        weight = None if class_weight is None else torch.tensor(tuple(class_weight), dtype=torch.float32)
-        self.register_buffer('class_weight', weight, persistent=False)
-        self.loss_weight = loss_weight
+        super().__init__(loss_weight, loss_name, class_weight)
+        if use_sigmoid and sampler is not None:
+            raise ValueError('CrossEntropyLoss with use_sigmoid=True cannot have a sampler: remove one')
+        self.use_sigmoid = use_sigmoid
         self.avg_non_ignore = avg_non_ignore
-        self.loss_name = loss_name
+        self.sampler = None if sampler is None else MODELS.build(sampler)
 
     def forward(self, logits: Tensor, target: Tensor, ignore_index: int = 255) -> Tensor:
         """Compute the loss.
@@ -58,66 +62,33 @@ class CrossEntropyLoss(nn.Module):
         Returns:
             Scalar, float32.
         """
-        weight = None if self.class_weight is None else self.class_weight.float()
-        if logits.shape[0] != target.shape[0]:
-            raise ValueError(f'got logits of {logits.shape[0]} images but labels of {target.shape[0]}')
-        if weight is not None and len(weight) != logits.shape[1]:
-            raise ValueError(
-                f'class_weight has {len(weight)} entries but the head predicts {logits.shape[1]} classes'
-            )
+        weight = self.checked_class_weight(logits, target)
         labelled = target != ignore_index
         target = target.masked_fill(~labelled, 0)
-        pixel_weight = labelled.float() if weight is None else weight[target] * labelled
-        total = (pixelwise_cross_entropy(logits, target) * pixel_weight).sum()
+        if self.use_sigmoid:
+            losses, pixel_weight = self._binary(logits, target, weight), labelled.float()
+        else:
+            losses = pixelwise_cross_entropy(logits, target)
+            pixel_weight = labelled.float() if weight is None else weight[target] * labelled
         count: Tensor | int
-        if weight is not None:
+        if weight is not None and not self.use_sigmoid:
             count = pixel_weight.sum().clamp(min=torch.finfo(torch.float32).tiny)
         elif self.avg_non_ignore:
             count = pixel_weight.sum().clamp(min=1)
         else:
             count = target.numel()
-        return self.loss_weight * total / count
+        if self.sampler is not None:
+            pixel_weight = pixel_weight * self.sampler(losses, labelled, pixel_weight)
+        return self.loss_weight * (losses * pixel_weight).sum() / count
 
+    @staticmethod
+    def _binary(logits: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
+        """Return the binary cross-entropy of each pixel, averaged over the classes, of shape BxHxW."""
 
-def pixelwise_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
-    """Compute ``cross_entropy(interpolate(logits), target, reduction='none')`` a few classes at a time.
+        def loss(fine: Tensor, positive: Tensor, classes: slice) -> Tensor:
+            pos_weight = None if weight is None else weight[classes, None, None]
+            return F.binary_cross_entropy_with_logits(
+                fine, positive.float(), pos_weight=pos_weight, reduction='none'
+            )
 
-    The backward pass recomputes each chunk with ``torch.utils.checkpoint``. Second derivatives, autocast and
-    compilation work; ``torch.func`` transforms do not, because they do not support checkpointing.
-
-    Args:
-        logits: Tensor of shape BxKxhxw, resized bilinearly with align_corners=False.
-        target: Int64 labels of shape BxHxW, each from 0 to K - 1.
-
-    Returns:
-        Float32 tensor of shape BxHxW.
-    """
-    log_sum, own, start = [], [], 0
-    for chunk in logits.split(CLASSES_AT_A_TIME, dim=1):
-        end = start + chunk.shape[1]
-        # Clamp labels of other chunks into this one, but keep invalid labels so that gather raises an error.
-        index = target - start
-        if start > 0:
-            index = index.clamp(min=0)
-        if end < logits.shape[1]:
-            index = index.clamp(max=end - start - 1)
-        chunk_sum, chunk_own = checkpoint(
-            _log_sum_exp_and_own, chunk, index, use_reentrant=False, preserve_rng_state=False
-        )
-        log_sum.append(chunk_sum)
-        own.append(torch.where((target >= start) & (target < end), chunk_own, 0.0))
-        start = end
-    return torch.stack(log_sum).logsumexp(dim=0) - torch.stack(own).sum(dim=0)
-
-
-def _log_sum_exp_and_own(logits: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the log-sum-exp over the classes of the resized logits, and the logit of class ``index``.
-
-    Args:
-        logits: Tensor of shape Bxkxhxw, a chunk of the classes.
-        index: Int64 tensor of shape BxHxW, from 0 to k - 1.
-    """
-    fine, size = logits.float(), index.shape[-2:]
-    if sizes_differ(fine.shape[-2:], size):
-        fine = F.interpolate(fine, size=size, mode='bilinear', align_corners=False)
-    return fine.logsumexp(dim=1), fine.gather(1, index[:, None])[:, 0]
+        return sum_over_classes(logits, target, loss) / logits.shape[1]

@@ -56,7 +56,7 @@ class DPTNeck(BaseModule):
         readout_type: ``'ignore'``, ``'add'`` or ``'project'``; the last two need the class token.
         identity_levels: Levels (0 is the finest) whose tap skips the reassemble block: it already is a map of
             that level's size with its ``post_process_channels``. Use (0, 1) for a hybrid backbone.
-        norm: Norm of the residual units, ``'BN'`` or ``None``.
+        norm: Norm of the residual units: ``'BN'``, ``'GN'`` (32 groups) or ``None``.
     """
 
     def __init__(

@@ -28,6 +28,16 @@ def test_upsampling_follows_the_classifier_with_aligned_corners() -> None:
         DPTHead(6, 3, upsample_factor=0)
 
 
+def test_group_norm_has_32_groups_and_key_of_mmcv() -> None:
+    head = FCNHead(6, 3, channels=64, in_index=0, norm='GN').eval()
+    assert {'project.conv.weight', 'project.gn.weight', 'project.gn.bias'} < set(head.state_dict())
+    groups = head.project.conv(maps()[0]).unflatten(1, (32, 2))
+    normed = (groups - groups.mean((2, 3, 4), keepdim=True)) / (
+        groups.var((2, 3, 4), unbiased=False, keepdim=True) + 1e-5
+    ).sqrt()
+    torch.testing.assert_close(head(maps()), head.conv_seg(normed.flatten(1, 2).relu()))
+
+
 @pytest.mark.parametrize('head', [DPTHead, FCNHead])
 @pytest.mark.parametrize('channel_dropout', [True, False])
 def test_dropout_is_of_channels_or_of_elements(head: type, channel_dropout: bool) -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from dpt.models.losses import CrossEntropyLoss, cross_entropy
+from dpt.models.losses import CrossEntropyLoss, classwise
 from dpt.models.segmentor import accuracy
 
 WEIGHT = [0.5, 1.0, 2.0, 0.1]
@@ -24,7 +24,7 @@ def case() -> tuple[torch.Tensor, torch.Tensor]:
 
 @pytest.fixture(params=[1, 3, 4], ids=lambda classes: f'{classes} classes at a time')
 def chunks(request, monkeypatch) -> None:
-    monkeypatch.setattr(cross_entropy, 'CLASSES_AT_A_TIME', request.param)
+    monkeypatch.setattr(classwise, 'CLASSES_AT_A_TIME', request.param)
 
 
 def resized_cross_entropy(logits: torch.Tensor, label: torch.Tensor, **options) -> torch.Tensor:

@@ -33,7 +33,8 @@ def test_maps_are_finest_first_and_taps_unchanged(arguments: dict, tokens: list,
         (dict(readout_type='concat'), 'readout_type'),
         (dict(post_process_channels=(4, 6, 8)), 'four numbers'),
         (dict(identity_levels=(4,)), 'identity_levels=.4,. must be'),
-        (dict(norm='GN'), "use 'BN'"),
+        (dict(norm='LN'), "norm='LN' is not supported: use 'BN'"),
+        (dict(norm='GN'), 'channels divisible by 32, got 8'),
     ],
 )
 def test_wrong_arguments_are_named(arguments: dict, message: str) -> None:

@@ -1,0 +1,93 @@
+"""Transforms of the package albumentations."""
+
+import inspect
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+from mmcv.transforms import BaseTransform
+
+from dpt.registry import TRANSFORMS
+from dpt.structures import IGNORE_INDEX
+
+MAX_SEED = 2**32
+
+
+@TRANSFORMS.register_module()
+class Albu(BaseTransform):
+    """Apply transforms of albumentations 2 to the image and its labels together.
+
+    The random numbers of albumentations are seeded from numpy's global state for each image, so that a
+    training can be reproduced and resumed. The image is RGB inside. Writes ``img``, ``gt_seg_map`` and
+    ``img_shape``. Needs the package albumentations, of the extra ``data``.
+
+    Args:
+        transforms: Configs such as ``dict(type='RandomBrightnessContrast', p=0.2)``, with the names and
+            arguments of albumentations; ``OneOf`` and others take ``transforms`` in turn. If a transform
+            creates pixels, they are labelled ``fill_mask=255`` unless set otherwise; the default of
+            albumentations is 0, the label of a class.
+        keymap: Name in albumentations of each key of the sample; None means ``dict(img='image',
+            gt_seg_map='mask')``.
+        update_pad_shape: Whether to write ``pad_shape``, too.
+
+    Raises:
+        ImportError: If albumentations is not installed.
+        ValueError: If it has no such transform or argument, or a transform is no config.
+    """
+
+    foreign_arguments = ('transforms',)  # configs of another package
+
+    def __init__(
+        self,
+        transforms: Sequence[Mapping],
+        keymap: Mapping[str, str] | None = None,
+        update_pad_shape: bool = False,
+    ) -> None:
+        os.environ.setdefault('NO_ALBUMENTATIONS_UPDATE', '1')  # no look for a newer version on the internet
+        try:
+            import albumentations
+        except ImportError as error:
+            raise ImportError(
+                'Albu needs the package albumentations, which is not installed: pip install albumentations'
+            ) from error
+        self.transforms = list(transforms)
+        self.keymap = dict(keymap or dict(img='image', gt_seg_map='mask'))
+        self.update_pad_shape = update_pad_shape
+        self.aug = albumentations.Compose([_build(one, albumentations) for one in transforms])
+
+    def transform(self, results: dict) -> dict:
+        given = {theirs: results[ours] for ours, theirs in self.keymap.items() if ours in results}
+        given['image'] = cv2.cvtColor(given['image'], cv2.COLOR_BGR2RGB)
+        self.aug.set_random_seed(int(np.random.randint(MAX_SEED, dtype=np.int64)))
+        found = self.aug(**given)
+        found['image'] = cv2.cvtColor(found['image'], cv2.COLOR_RGB2BGR)
+        results.update({ours: found[theirs] for ours, theirs in self.keymap.items() if theirs in given})
+        results['img_shape'] = results['img'].shape[:2]
+        if self.update_pad_shape:
+            results['pad_shape'] = results['img_shape']
+        return results
+
+    def __repr__(self) -> str:
+        return f'{type(self).__name__}(transforms={self.transforms})'
+
+
+def _build(config: Mapping, albumentations: Any) -> Any:
+    """Build a transform of albumentations, and those inside it."""
+    if not isinstance(config, Mapping) or 'type' not in config:
+        raise ValueError(f"a transform of Albu is {config!r}: expected a dict with 'type'")
+    arguments = dict(config)
+    kind = arguments.pop('type')
+    cls = getattr(albumentations, kind, None) if isinstance(kind, str) else kind
+    if cls is None:
+        raise ValueError(f'albumentations {albumentations.__version__} has no transform {kind!r}')
+    if 'transforms' in arguments:
+        arguments['transforms'] = [_build(one, albumentations) for one in arguments['transforms']]
+    known = inspect.signature(cls).parameters
+    unknown = [name for name in arguments if name not in known]
+    if unknown:  # albumentations would only warn
+        raise ValueError(f'{kind} of albumentations has no argument {unknown[0]!r}, only {", ".join(known)}')
+    if 'fill_mask' in known and known['fill_mask'].default == 0:
+        arguments.setdefault('fill_mask', IGNORE_INDEX)
+    return cls(**arguments)
