@@ -17,6 +17,7 @@ from dpt.datasets.transforms import (
     PackSegInputs,
     PhotoMetricDistortion,
     RandomCrop,
+    RandomResizeByRatio,
     ResizeToMultiple,
 )
 
@@ -33,5 +34,6 @@ __all__ = [
     'PascalVOCDataset',
     'PhotoMetricDistortion',
     'RandomCrop',
+    'RandomResizeByRatio',
     'ResizeToMultiple',
 ]

@@ -230,7 +230,8 @@ class PretrainedInit:
     """Strict loading of a backbone or a whole model, for ``init_cfg=dict(type='Pretrained', ...)``.
 
     Args:
-        checkpoint: Path or URL. A backbone may use the keys of any supported source.
+        checkpoint: Path or URL, see :func:`~dpt.checkpoints.read_checkpoint`. A backbone may use the keys of
+            any supported source.
         drop: Key prefixes to skip when loading a whole model, such as ``['decode_head.conv_seg']`` if the
             number of classes differs.
     """

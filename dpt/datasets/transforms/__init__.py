@@ -3,7 +3,7 @@
 Each transform takes and returns the dict of a sample. Random numbers come from numpy's global state.
 """
 
-from dpt.datasets.transforms.geometry import RandomCrop, ResizeToMultiple
+from dpt.datasets.transforms.geometry import RandomCrop, RandomResizeByRatio, ResizeToMultiple
 from dpt.datasets.transforms.loading import LoadAnnotations, LoadImageFromFile
 from dpt.datasets.transforms.packing import PackSegInputs
 from dpt.datasets.transforms.photometric import PhotoMetricDistortion
@@ -14,5 +14,6 @@ __all__ = [
     'PackSegInputs',
     'PhotoMetricDistortion',
     'RandomCrop',
+    'RandomResizeByRatio',
     'ResizeToMultiple',
 ]
