@@ -18,7 +18,8 @@ from mmengine.visualization import Visualizer
 from torch import nn
 from torch.utils.data import DataLoader
 
-from dpt.checkpoints import load_backbone, load_model
+from dpt.checkpoints import load_backbone, load_model, read_meta
+from dpt.checkpoints.adapters import BASE_SHA256
 from dpt.config.load import TRANSLATION
 from dpt.engine.checkpointing import CheckpointHook, write_pointer
 from dpt.engine.distributed import LAUNCHERS, start_processes, unwrapped
@@ -156,7 +157,8 @@ class Runner(_Runner):
 
     def _init_model_weights(self) -> None:
         model = unwrapped(self.model)
-        if self._resume or self._load_from:
+        adapters = not self._resume and self._load_from and BASE_SHA256 in read_meta(self._load_from)
+        if (self._resume or self._load_from) and not adapters:
             # Skip weights that the checkpoint replaces; their files may be missing.
             for part in (model, getattr(model, 'backbone', model)):
                 part.init_cfg = None
