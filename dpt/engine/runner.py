@@ -25,6 +25,7 @@ from dpt.engine.checkpointing import CheckpointHook, write_pointer
 from dpt.engine.distributed import LAUNCHERS, start_processes, unwrapped
 from dpt.engine.logging import is_no_table
 from dpt.engine.loop import TrainLoop
+from dpt.engine.optim import describe_frozen
 from dpt.engine.resume import Resumable, find_resumable, restore
 from dpt.engine.stop import StopSignalHook
 from dpt.engine.training_check import check_training
@@ -189,6 +190,9 @@ class Runner(_Runner):
             if not self._train_loop.is_placed:
                 self._train_loop.restore_place()  # mmengine reads max_iters next
             check_training(self)
+            line = describe_frozen(unwrapped(self.model), getattr(self.optim_wrapper, 'optimizer', None))
+            if line:
+                self.logger.info(line)
 
     def dump_config(self) -> None:
         """Do nothing, so that a test does not overwrite the config of the training; see :meth:`train`."""
