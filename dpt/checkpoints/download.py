@@ -76,7 +76,9 @@ def download_from_hub(url: str) -> Path:
     name, _, revision = url.replace('timm://', 'hf://timm/').removeprefix('hf://').partition('@')
     try:
         folder = Path(
-            snapshot_download(name, revision=revision or None, allow_patterns=['model*.safetensors*'])
+            snapshot_download(
+                name, revision=revision or None, allow_patterns=['model*.safetensors*', 'config.json']
+            )
         )
     except Exception as error:  # those of several packages: no network, no such model, no permission
         cause = ' '.join(str(error).split())[:200]

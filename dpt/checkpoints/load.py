@@ -1,6 +1,7 @@
 """Load weights strictly; all are checked before the first is copied, so a failure changes nothing."""
 
 import functools
+import json
 import logging
 import math
 import re
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from .adapters import ADAPTER, BASE_SHA256, base_sha256, has_adapters, is_base, ordinary_keys
 from .formats import (
+    ACTIVATIONS,
     BACKBONE_FORMATS,
     MMSEG_DPT,
     MODEL_FORMATS,
@@ -30,7 +32,7 @@ from .formats import (
     unused_biases,
 )
 from .meta import read_meta
-from .read import unwrappings
+from .read import local_file, unwrappings
 
 
 def load_backbone(module: nn.Module, path: str | Path, *, logger: logging.Logger | None = None) -> Report:
@@ -61,6 +63,7 @@ def load_backbone(module: nn.Module, path: str | Path, *, logger: logging.Logger
         found, report = _drop(found, report, targets, 'not used by the taps')
         found, report = _drop(found, report, unused_biases(found, expected), 'biases that are all zero')
         hints = functools.partial(timm_hints, cast(Any, module).model_name)
+        _check_activation(cast(Any, module), path)
         return _fill(module, path, found, report, hints, logger)
     found, report = _read_converted(path, expected, OWN_BACKBONES, BACKBONE_FORMATS)
     report = _keep_adapters(report, expected, found)
@@ -115,6 +118,28 @@ def _keep_adapters(report: Report, expected: Mapping[str, Tensor], found: Mappin
         return report
     adapters = (key for key in expected if ADAPTER in key and key not in report.kept)
     return replace(report, kept=(*report.kept, *adapters))
+
+
+def _check_activation(module: Any, path: str | Path) -> None:
+    """Compare the activation with that of a ``config.json`` of transformers in the folder of the file.
+
+    Raises:
+        ValueError: If they differ. The keys fit nevertheless, and the features would be wrong.
+    """
+    file = local_file(path).with_name('config.json')
+    try:
+        config = json.loads(file.read_bytes())
+        name = config.get('hidden_act') or config.get('vision_config', {}).get('hidden_act')
+    except (OSError, ValueError, AttributeError):
+        return
+    wanted = ACTIVATIONS.get(name) if isinstance(name, str) else None
+    known = set(ACTIVATIONS.values())
+    kinds = {type(one).__name__ for one in module.modules()} & known
+    if wanted and kinds and wanted not in kinds:
+        raise ValueError(
+            f'{file} names the activation {name!r}, but {module.model_name} uses {", ".join(sorted(kinds))}: '
+            f"set model.backbone.model_args=dict(act_layer='{name.replace('pytorch_', '')}')"
+        )
 
 
 def _load_base(module: nn.Module, path: str | Path, logger: logging.Logger | None) -> None:

@@ -75,7 +75,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         ValueError: If it cannot be downloaded or read, contains objects other than tensors and plain values,
             or is not a dict.
     """
-    file = _local_file(path)
+    file = local_file(path)
     return _READERS[_suffix(file.name)](file)
 
 
@@ -165,7 +165,7 @@ def checkpoint_hash(path: str | Path) -> str:
 
     For a sharded checkpoint, the hash covers the index and all shards, sorted by name.
     """
-    file = _local_file(path)
+    file = local_file(path)
     shards = _shards(file) if _suffix(file.name) == _INDEX else {}
     return sha256(file, *sorted(set(shards.values())))[:8]
 
@@ -175,10 +175,10 @@ def _suffix(name: str) -> str:
     return max((suffix for suffix in _READERS if name.lower().endswith(suffix)), key=len, default='')
 
 
-def _local_file(path: str | Path) -> Path:
+def local_file(path: str | Path) -> Path:
     """Return the file, downloading it from a URL if needed, or the index in a folder."""
     if str(path).startswith(('hf://', 'timm://')):
-        return _local_file(download_from_hub(str(path)))
+        return local_file(download_from_hub(str(path)))
     is_url = str(path).startswith(('http://', 'https://'))
     file = Path(path).expanduser()
     if not is_url and file.is_dir():

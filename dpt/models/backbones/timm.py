@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from mmengine.model import BaseModule
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from dpt.models.layers import image_size, pad_to_multiple, resize_pos_embed
@@ -142,6 +142,8 @@ class TimmBackbone(BaseModule):
             raise ValueError(
                 f'norm_taps=True does not fit {model_name}: the final norm fits its last stage only'
             )
+        if norm_taps and isinstance(getattr(self.model, 'norm', None), nn.Identity):
+            raise ValueError(f'norm_taps=True does not fit {model_name}: timm builds it without a final norm')
         self.output_cls_token = self._check_cls_token(output_cls_token)
         self._set_resize(pos_embed_resize)
         if with_cp:
