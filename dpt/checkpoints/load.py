@@ -187,10 +187,10 @@ def _read_converted(
     ``formats`` are tried only if these do not match, with all wrappers removed.
     """
     wanted = {key: tensor for key, tensor in expected.items() if not _under(key, drop)}
-    complete = [wanted.keys()]
+    complete = [set(wanted)]
     if has_adapters(wanted):
-        complete.append({key: 0 for key in wanted if ADAPTER not in key}.keys())
-        complete.append({key: 0 for key in wanted if not is_base(key)}.keys())
+        complete.append({key for key in wanted if ADAPTER not in key})
+        complete.append({key for key in wanted if not is_base(key)})
     nearest: dict[str, Tensor] = {}
     for state_dict, taken in unwrappings(path):
         state_dict = ordinary_keys(state_dict)
@@ -202,7 +202,7 @@ def _read_converted(
         for one in own:
             converted, report = convert(state_dict, one)
             present = {key: tensor for key, tensor in converted.items() if not _under(key, drop)}
-            if not report.unmapped and present.keys() in complete:
+            if not report.unmapped and set(present) in complete:
                 return converted, replace(report, unwrapped=taken)
             present.update({key: state_dict[key] for key in report.unmapped})
             nearest = max(nearest, present, key=lambda tensors: len(wanted.keys() & tensors.keys()))

@@ -3,13 +3,14 @@
 import copy
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 
 TARGETS = ('qkv', 'in_proj_weight', 'q_proj', 'k_proj', 'v_proj')
 """Projections to queries, keys and values in timm and in ``VisionTransformer``."""
+Model = TypeVar('Model', bound=nn.Module)
 SIDE = 64  # pixels of the image of the trial step
 
 
@@ -47,7 +48,7 @@ def add_lora(
         ) from error
     modules, parameters = _find(backbone, target)
     config = peft.LoraConfig(
-        r=rank, lora_alpha=alpha, target_modules=modules, target_parameters=parameters or None
+        r=rank, lora_alpha=cast(int, alpha), target_modules=modules, target_parameters=parameters or None
     )
     backbone.requires_grad_(False)
     with warnings.catch_warnings():
@@ -58,26 +59,27 @@ def add_lora(
 
 def _find(backbone: nn.Module, target: Sequence[str] | None) -> tuple[list[str], list[str]]:
     """Return the names of the trainable layers and of the other trainable weights that ``target`` names."""
-    layers, weights = [], []
+    layers: list[str] = []
+    weights: list[str] = []
     for name, module in backbone.named_modules():
         own = [key for key, parameter in module.named_parameters(recurse=False) if parameter.requires_grad]
         if isinstance(module, (nn.Linear, nn.Conv2d)) and own:
             layers.append(name)
         else:
             weights += [f'{name}.{key}' for key in own if module.get_parameter(key).ndim == 2]
-    found: dict[str, tuple[list[str], list[str]]] = {}
-    for end in TARGETS if target is None else (target,) if isinstance(target, str) else target:
-        found[end] = tuple(
-            [name for name in names if f'.{name}'.endswith(f'.{end}')] for names in (layers, weights)
-        )
-    absent = [end for end, names in found.items() if not any(names)]
-    if absent if target is not None else len(absent) == len(found):
-        ends = dict.fromkeys(name.rpartition('.')[2] for name in (*layers, *weights))
+    ends = TARGETS if target is None else (target,) if isinstance(target, str) else tuple(target)
+
+    def named(names: list[str], *ends: str) -> list[str]:
+        return [name for name in names if any(f'.{name}'.endswith(f'.{end}') for end in ends)]
+
+    absent = [end for end in ends if not named([*layers, *weights], end)]
+    if absent if target is not None else len(absent) == len(ends):
+        known = dict.fromkeys(name.rpartition('.')[2] for name in (*layers, *weights))
         raise ValueError(
             f'lora.target: {type(backbone).__name__} has no trainable layer {", ".join(absent)}; '
-            f'the names of its layers end in {", ".join(list(ends)[:20]) or "none: all are frozen"}'
+            f'the names of its layers end in {", ".join(list(known)[:20]) or "none: all are frozen"}'
         )
-    return tuple(sorted({name for names in found.values() for name in names[i]}) for i in range(2))
+    return named(layers, *ends), named(weights, *ends)
 
 
 def _check_gradients(backbone: nn.Module, shape: tuple[int, ...]) -> None:
@@ -108,7 +110,7 @@ def _check_gradients(backbone: nn.Module, shape: tuple[int, ...]) -> None:
             )
 
 
-def merged(model: nn.Module) -> nn.Module:
+def merged(model: Model) -> Model:
     """Return a copy with the adapters merged into the weights, and the keys of a model without adapters.
 
     Returns the model itself if it has no adapters.
@@ -121,5 +123,5 @@ def merged(model: nn.Module) -> nn.Module:
     layers = {name: one for name, one in model.named_modules() if isinstance(one, BaseTunerLayer)}
     for name in sorted(layers, key=len, reverse=True):  # from the inside out
         layers[name].merge(safe_merge=True)
-        model.set_submodule(name, layers[name].base_layer)
+        model.set_submodule(name, cast(Any, layers[name]).base_layer)
     return model
