@@ -25,6 +25,7 @@ import dpt
 from dpt.checkpoints.write import write_whole
 from dpt.models import EncoderDecoder, SegDataPreProcessor
 from dpt.models.inference import resize
+from dpt.models.lora import merged
 
 FORMATS = {'onnx': '.onnx', 'torch_export': '.pt2'}
 OPSET = 18  # the first opset whose Resize has an antialias attribute
@@ -39,7 +40,8 @@ class ExportedSegmentor(nn.Module):
     """Segmentor with built-in preprocessing, from uint8 images to logits.
 
     Args:
-        model: A segmentor in evaluation mode with ``test_cfg.mode='whole'``; it is not modified.
+        model: A segmentor in evaluation mode with ``test_cfg.mode='whole'``; it is not modified. LoRA
+            adapters are merged into the weights of a copy.
         half: Whether the network computes in float16. The types of input and output do not change.
 
     Raises:
@@ -52,6 +54,7 @@ class ExportedSegmentor(nn.Module):
 
     def __init__(self, model: EncoderDecoder, *, half: bool = False) -> None:
         super().__init__()
+        model = merged(model)
         if model.test_cfg['mode'] != 'whole':
             raise ValueError(
                 f'model.test_cfg.mode={model.test_cfg["mode"]!r} cannot be exported: the number of windows '

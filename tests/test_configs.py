@@ -1,5 +1,6 @@
 """Every config builds, runs forward and backward when shrunken, and the recipe is stated exactly."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,8 @@ IMPROVED = 'dpt_vit-b16_512x512_160k_ade20k_improved.py'
 
 def stride(config: Config) -> int:
     """Pixels a side of what one token stands for."""
+    if config.model.backbone.type == 'TimmBackbone':
+        return int(re.search(r'patch(\d+)', config.model.backbone.model_name)[1])
     return config.model.backbone.get('patch_size', 16)  # a hybrid's stem has a stride of 16
 
 
@@ -32,7 +35,10 @@ def shrink(config: Config) -> Config:
     side = stride(config) * 4
     heads = 2
     levels = [4, 8, 8, 8]
-    model.backbone.update(embed_dims=16 * heads, num_heads=heads, init_cfg=None)
+    if model.backbone.type == 'TimmBackbone':
+        model.backbone.update(model_args=dict(embed_dim=16 * heads, num_heads=heads), init_cfg=None)
+    else:
+        model.backbone.update(embed_dims=16 * heads, num_heads=heads, init_cfg=None)
     if model.backbone.type == 'HybridVisionTransformer':
         stages = (128, 256, 512)
         model.backbone.update(stem_channels=32, stage_channels=stages, stage_depths=(1, 2, 1))
@@ -85,9 +91,11 @@ def test_parts_build_and_fit_each_other(name: str) -> None:
             assert [head.num_classes for head in heads] == [len(classes)] * len(heads)
     crop = next(t for t in config.train_pipeline if t['type'] == 'RandomCrop').crop_size
     assert tuple(config.model.data_preprocessor.size) == tuple(crop)
-    # An odd grid would be rounded up at the coarsest level; the recipe's test pads to the patch alone.
+    # An odd grid would be rounded up at the coarsest level; the recipe's test pads to the patch alone. The
+    # grids of UniMatch V2 over DINOv2 are odd.
     padding = (config.model.data_preprocessor.get('test_cfg') or {}).get('size_divisor', 0)
-    assert not any(side % (2 * stride(config)) for side in (*crop, padding))
+    multiple = stride(config) * (1 if 'dinov2' in name else 2)
+    assert not any(side % multiple for side in (*crop, padding))
 
 
 @pytest.mark.parametrize(
@@ -115,6 +123,41 @@ def test_the_original_s_models_are_stated_as_built_there(
     with torch.device('meta'):
         built = MODELS.build(model)
     assert sum(parameter.numel() for parameter in built.parameters()) == parameters
+
+
+@pytest.mark.parametrize(
+    ('letter', 'millions', 'channels'),
+    [('s', 24.8, (48, 96, 192, 384)), ('b', 97.5, (96, 192, 384, 768)), ('l', 335.6, (256, 512, 1024, 1024))],
+)
+def test_dinov2_configs_have_the_published_sizes(letter: str, millions: float, channels: tuple) -> None:
+    """Parameters as in the training logs of UniMatch V2, rounded there to 0.1 million."""
+    config = load_config(str(ROOT / f'dpt_dinov2-{letter}14_518x518_152k_ade20k.py'))
+    assert tuple(config.model.neck.post_process_channels) == channels
+    with torch.device('meta'):
+        model = MODELS.build(config.model)
+    # There are also a mask token, biases in 7 residual units, and an eighth unit that is never called.
+    width, dims = config.model.neck.channels, model.backbone.channels[0]
+    count = sum(parameter.numel() for parameter in model.parameters())
+    count += dims + 7 * 2 * width + 2 * (9 * width * width + width)
+    assert count / 1e6 == pytest.approx(millions, abs=0.06)
+
+
+@pytest.mark.parametrize(
+    ('data', 'iterations'), [('518x518_152k_ade20k', 151560), ('798x798_67k_cityscapes', 67320)]
+)
+def test_dinov2_configs_have_the_published_rates(data: str, iterations: int) -> None:
+    config = shrink(load_config(str(ROOT / f'dpt_dinov2-s14_{data}.py')))
+    model = MODELS.build(config.model)
+    wrapper = build_optim_wrapper(model, config.optim_wrapper)
+    rates = {id(p): group['lr'] for group in wrapper.optimizer.param_groups for p in group['params']}
+    assert {rates[id(p)] for p in model.backbone.parameters()} == {5e-6}
+    assert {rates[id(p)] for p in [*model.neck.parameters(), *model.decode_head.parameters()]} == {2e-4}
+    assert {group['weight_decay'] for group in wrapper.optimizer.param_groups} == {0.01}
+    (schedule,) = config.param_scheduler
+    assert (schedule.type, schedule.power, schedule.end) == ('PolyLR', 0.9, iterations)
+    assert (config.train_cfg.max_iters, config.total_batch_size) == (iterations, 16)
+    steps = [step.type for step in config.train_pipeline]
+    assert steps[2:] == ['RandomResizeByRatio', 'RandomCrop', 'RandomFlip', 'PackSegInputs']
 
 
 def test_the_recipe_s_model_has_its_size() -> None:

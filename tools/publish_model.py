@@ -1,7 +1,8 @@
 """Publish a checkpoint: keep weights, class names, colours, metric and config, and drop everything else.
 
 The name of the file ends in the first 8 hex digits of its SHA-256: name.safetensors becomes
-name-xxxxxxxx.safetensors.
+name-xxxxxxxx.safetensors. LoRA adapters are merged into the weights, so that the file is that of a model
+without them; --adapters instead keeps the adapters and leaves out the weights they were trained on.
 
 Exit status: 0 if done, 1 for an error, 2 for a wrong argument.
 """
@@ -14,14 +15,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mmengine.config import Config
 from torch import Tensor
 
 import dpt
-from dpt.checkpoints import dataset_meta, read_checkpoint
+from dpt.apis import config_of, init_model
+from dpt.checkpoints import dataset_meta, read_checkpoint, read_meta
+from dpt.checkpoints.adapters import BASE_SHA256, base_sha256, has_adapters, is_base, ordinary_keys
 from dpt.checkpoints.formats import MODEL_FORMATS, recognise
-from dpt.checkpoints.meta import meta_of
+from dpt.checkpoints.meta import config_values, meta_of
 from dpt.checkpoints.read import unwrappings
 from dpt.checkpoints.write import check_target, serialise, write_whole
+from dpt.models.lora import merged
 from dpt.os_errors import explain_os_error
 
 EXAMPLE = """example:
@@ -44,11 +49,22 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('checkpoint', help='checkpoint of a whole model: a path or http(s) URL')
     parser.add_argument('dst', help='name.safetensors or name.pth; the hash is appended to the name')
+    parser.add_argument(
+        '--adapters',
+        action='store_true',
+        help='write a small file: LoRA adapters, neck and head without the weights of the backbone, which '
+        'model.backbone.init_cfg of the config must name when the file is loaded',
+    )
     return parser.parse_args()
 
 
-def publish(checkpoint: str, dst: Path) -> Published:
+def publish(checkpoint: str, dst: Path, adapters: bool = False) -> Published:
     """Write the weights and the metadata of the model.
+
+    Args:
+        checkpoint: Path or URL.
+        dst: Name of the file, without the hash.
+        adapters: Whether to keep LoRA adapters and leave out the weights they were trained on.
 
     Raises:
         FileNotFoundError: If the checkpoint does not exist.
@@ -61,6 +77,14 @@ def publish(checkpoint: str, dst: Path) -> Published:
     meta = meta_of(content, checkpoint)
     state_dict = whole_model(checkpoint, meta)
     kept = kept_meta(meta)
+    if adapters:
+        if not has_adapters(state_dict):
+            raise ValueError(f'{checkpoint}: --adapters is set, but the model has no LoRA adapters')
+        kept[BASE_SHA256] = base_sha256(state_dict)
+        names = zip(state_dict, ordinary_keys(state_dict), strict=True)
+        state_dict = {name: state_dict[name] for name, key in names if not is_base(key)}
+    elif has_adapters(state_dict):
+        state_dict, kept['cfg'] = without_adapters(checkpoint)
     data = serialise(state_dict, kept, dst.suffix)
     target = dst.with_name(f'{dst.stem}-{hashlib.sha256(data).hexdigest()[:8]}{dst.suffix}')
     if target.exists():
@@ -86,6 +110,18 @@ def whole_model(checkpoint: str, meta: Mapping[str, Any]) -> dict[str, Tensor]:
     except ValueError as error:
         raise ValueError(f'{checkpoint}: {error}') from None
     return candidates[-1]
+
+
+def without_adapters(checkpoint: str) -> tuple[dict[str, Tensor], str]:
+    """Return the weights of a model with its LoRA adapters merged, and the config without them.
+
+    Raises:
+        ValueError: If the checkpoint has no config, or none of plain data.
+    """
+    model = init_model(config_of(checkpoint), checkpoint, device='cpu')
+    values = config_values(read_meta(checkpoint)['cfg'])
+    values['model']['backbone'].pop('lora')
+    return merged(model).state_dict(), Config(values).pretty_text
 
 
 def kept_meta(meta: Mapping[str, Any]) -> dict[str, Any]:
@@ -134,7 +170,7 @@ def left_out(content: Mapping[str, Any], meta: Mapping[str, Any], kept: Mapping[
 def main() -> int:
     args = parse_args()
     try:
-        published = publish(args.checkpoint, Path(args.dst).expanduser())
+        published = publish(args.checkpoint, Path(args.dst).expanduser(), args.adapters)
     except (ValueError, OSError) as error:
         message = explain_os_error(error) if isinstance(error, OSError) else error
         print(f'publish_model: {message}', file=sys.stderr)

@@ -58,6 +58,42 @@ def download(url: str, name: str, read: Callable[[Path], object]) -> Path:
     return target
 
 
+def download_from_hub(url: str) -> Path:
+    """Return the folder with the cached safetensors of a model on Hugging Face, downloading them if needed.
+
+    Args:
+        url: ``hf://OWNER/NAME``, optionally with ``@REVISION``, or ``timm://NAME`` for a model of timm, such
+            as ``timm://vit_small_patch14_dinov2.lvd142m``.
+
+    Raises:
+        ValueError: If huggingface_hub is missing, the download fails, the model has no safetensors, or a file
+            does not match the SHA-256 under which the hub stores it.
+    """
+    try:
+        from huggingface_hub import snapshot_download
+    except ImportError:
+        raise ValueError(f"{url} needs huggingface_hub: pip install -e '.[foundation]'") from None
+    name, _, revision = url.replace('timm://', 'hf://timm/').removeprefix('hf://').partition('@')
+    try:
+        folder = Path(
+            snapshot_download(
+                name, revision=revision or None, allow_patterns=['model*.safetensors*', 'config.json']
+            )
+        )
+    except Exception as error:  # those of several packages: no network, no such model, no permission
+        cause = ' '.join(str(error).split())[:200]
+        raise ValueError(
+            f'{url}: download failed ({cause}); check the name and the network, or download '
+            f'https://huggingface.co/{name} yourself and pass the path of its .safetensors file'
+        ) from None
+    for file in sorted(folder.glob('*.safetensors')):
+        stored = file.resolve()  # named after its hash
+        if re.fullmatch('[0-9a-f]{64}', stored.name) and sha256(stored) != stored.name:
+            stored.unlink()
+            raise ValueError(f'{url}: {file.name} does not match its SHA-256 and was deleted: load it again')
+    return folder
+
+
 def _fetch(url: str, file: BinaryIO) -> str:
     """Download ``url`` into ``file`` and return the content type."""
     try:

@@ -1,6 +1,7 @@
 """Load weights strictly; all are checked before the first is copied, so a failure changes nothing."""
 
 import functools
+import json
 import logging
 import math
 import re
@@ -13,7 +14,9 @@ import torch
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
+from .adapters import ADAPTER, BASE_SHA256, base_sha256, has_adapters, is_base, ordinary_keys
 from .formats import (
+    ACTIVATIONS,
     BACKBONE_FORMATS,
     MMSEG_DPT,
     MODEL_FORMATS,
@@ -28,7 +31,8 @@ from .formats import (
     timm_hints,
     unused_biases,
 )
-from .read import unwrappings
+from .meta import read_meta
+from .read import local_file, unwrappings
 
 
 def load_backbone(module: nn.Module, path: str | Path, *, logger: logging.Logger | None = None) -> Report:
@@ -37,7 +41,8 @@ def load_backbone(module: nn.Module, path: str | Path, *, logger: logging.Logger
     A file with the keys of the module loads into any module; the other formats load into
     ``VisionTransformer``, or into a module whose ``checkpoint_keys`` are ``'timm'``, such as
     ``TimmBackbone``. If the file is a complete model, only its backbone is loaded. A final norm in the file,
-    a classifier and layers after the last tap are dropped if the module has none.
+    a classifier and layers after the last tap are dropped if the module has none. LoRA adapters of the module
+    that the file lacks keep their values.
 
     Args:
         module: The backbone; unchanged if an exception is raised.
@@ -49,16 +54,19 @@ def load_backbone(module: nn.Module, path: str | Path, *, logger: logging.Logger
         ValueError: If the file cannot be read, has an unknown format, contains NaN or infinite values, or
             does not match the module exactly. The message lists the keys and the settings that would match.
     """
-    expected = module.state_dict()
+    expected = ordinary_keys(module.state_dict())
     if getattr(module, 'checkpoint_keys', None) == 'timm':
         found, report = _read_converted(path, expected, OWN_BACKBONES, TIMM_FORMATS)
+        report = _keep_adapters(report, expected, found)
         unused = tuple(f'model.{key}' for key in cast(Any, module).unused_keys)
         targets = {key for key in found if key not in expected and _under(key, unused)}
         found, report = _drop(found, report, targets, 'not used by the taps')
         found, report = _drop(found, report, unused_biases(found, expected), 'biases that are all zero')
         hints = functools.partial(timm_hints, cast(Any, module).model_name)
+        _check_activation(cast(Any, module), path)
         return _fill(module, path, found, report, hints, logger)
     found, report = _read_converted(path, expected, OWN_BACKBONES, BACKBONE_FORMATS)
+    report = _keep_adapters(report, expected, found)
     norm = {'ln1.weight', 'ln1.bias'}
     if not norm & expected.keys():
         found, report = _drop(found, report, norm, 'the model has no final norm')
@@ -74,6 +82,9 @@ def load_model(
     MMSegmentation 1.2.0 and later have no bias in the patch projection; if the model has one, it is set to
     zero, which gives the same results.
 
+    LoRA adapters of the model that the file lacks keep their values. A file of ``publish_model.py
+    --adapters`` has no weights of the backbone: those of its ``init_cfg`` are loaded first.
+
     Args:
         module: The model; unchanged if an exception is raised.
         path: As for :func:`load_backbone`.
@@ -87,14 +98,66 @@ def load_model(
     """
     if isinstance(drop, str):
         raise ValueError(f'drop={drop!r} must be a tuple of key prefixes, such as ({drop!r},)')
-    expected = module.state_dict()
+    expected = ordinary_keys(module.state_dict())
     found, report = _read_converted(path, expected, OWN_MODELS, MODEL_FORMATS, drop)
     for prefix in drop:
         if not any(_under(key, (prefix,)) for key in (*expected, *found)):
             raise ValueError(f'{path}: drop={prefix!r} matches no key in the file or the model')
     found, report = _drop(found, report, {key for key in found if _under(key, drop)}, 'on request')
     report = replace(report, kept=tuple(key for key in expected if _under(key, drop)))
+    report = _keep_adapters(report, expected, found)
+    if has_adapters(found) and not any(map(is_base, found)):
+        _load_base(module, path, logger)
+        report = replace(report, kept=(*report.kept, *filter(is_base, expected)))
     return _fill(module, path, found, report, functools.partial(_hints, 'backbone.'), logger)
+
+
+def _keep_adapters(report: Report, expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> Report:
+    """Let adapters of the module keep their values if the file has none."""
+    if has_adapters(found):
+        return report
+    adapters = (key for key in expected if ADAPTER in key and key not in report.kept)
+    return replace(report, kept=(*report.kept, *adapters))
+
+
+def _check_activation(module: Any, path: str | Path) -> None:
+    """Compare the activation with that of a ``config.json`` of transformers in the folder of the file.
+
+    Raises:
+        ValueError: If they differ. The keys fit nevertheless, and the features would be wrong.
+    """
+    file = local_file(path).with_name('config.json')
+    try:
+        config = json.loads(file.read_bytes())
+        name = config.get('hidden_act') or config.get('vision_config', {}).get('hidden_act')
+    except (OSError, ValueError, AttributeError):
+        return
+    wanted = ACTIVATIONS.get(name) if isinstance(name, str) else None
+    known = set(ACTIVATIONS.values())
+    kinds = {type(one).__name__ for one in module.modules()} & known
+    if wanted and kinds and wanted not in kinds:
+        raise ValueError(
+            f'{file} names the activation {name!r}, but {module.model_name} uses {", ".join(sorted(kinds))}: '
+            f"set model.backbone.model_args=dict(act_layer='{name.replace('pytorch_', '')}')"
+        )
+
+
+def _load_base(module: nn.Module, path: str | Path, logger: logging.Logger | None) -> None:
+    """Load the weights of the backbone on which the adapters of a file were trained, unless they are there.
+
+    Raises:
+        ValueError: If the config does not name them, or names others.
+    """
+    wanted = read_meta(path).get(BASE_SHA256)
+    backbone = cast(Any, module).backbone
+    init = getattr(backbone, 'init_cfg', None) or {}
+    if base_sha256(module.state_dict()) != wanted and init.get('type') == 'Pretrained':
+        load_backbone(backbone, init['checkpoint'], logger=logger)
+    if base_sha256(module.state_dict()) != wanted:
+        raise ValueError(
+            f'{path} has LoRA adapters without the weights they were trained on: give a config whose '
+            f'model.backbone.init_cfg names these weights (found: {init.get("checkpoint", "none")})'
+        )
 
 
 def _under(key: str, prefixes: tuple[str, ...]) -> bool:
@@ -124,12 +187,22 @@ def _read_converted(
     ``formats`` are tried only if these do not match, with all wrappers removed.
     """
     wanted = {key: tensor for key, tensor in expected.items() if not _under(key, drop)}
+    complete = [set(wanted)]
+    if has_adapters(wanted):
+        complete.append({key for key in wanted if ADAPTER not in key})
+        complete.append({key for key in wanted if not is_base(key)})
     nearest: dict[str, Tensor] = {}
     for state_dict, taken in unwrappings(path):
+        state_dict = ordinary_keys(state_dict)
+        if has_adapters(state_dict) and not has_adapters(expected):
+            raise ValueError(
+                f'{path} has LoRA adapters, the model has none: set model.backbone.lora as in its training, '
+                'or merge the adapters into the weights with tools/publish_model.py'
+            )
         for one in own:
             converted, report = convert(state_dict, one)
             present = {key: tensor for key, tensor in converted.items() if not _under(key, drop)}
-            if not report.unmapped and present.keys() == wanted.keys():
+            if not report.unmapped and set(present) in complete:
                 return converted, replace(report, unwrapped=taken)
             present.update({key: state_dict[key] for key in report.unmapped})
             nearest = max(nearest, present, key=lambda tensors: len(wanted.keys() & tensors.keys()))
@@ -152,7 +225,7 @@ def _fill(
     logger: logging.Logger | None,
 ) -> Report:
     """Check the tensors of ``found`` against the module, then copy them and log one line."""
-    expected = module.state_dict()
+    expected = ordinary_keys(module.state_dict())
     kept = {key: expected[key] for key in report.kept}
     filled: dict[str, Tensor] = {}
     if MMSEG_DPT.fits({**report.mapped, **report.dropped}):
@@ -166,7 +239,9 @@ def _fill(
             f'{path} ({report.source} keys) does not fit the model; nothing was loaded.\n' + '\n'.join(lines)
         )
     _check_finite(path, expected, found)
-    module.load_state_dict({**found, **filled, **kept}, strict=True)
+    tensors = {**found, **filled, **kept}
+    own_names = zip(expected, module.state_dict(), strict=True)  # those of layers with adapters differ
+    module.load_state_dict({name: tensors[key] for key, name in own_names}, strict=True)
     notes = [f'{report.source} keys']
     if report.unwrapped:
         notes.append(f'unwrapped: {", ".join(report.unwrapped)}')
@@ -177,7 +252,7 @@ def _fill(
         counted = [f'{reasons.count(reason)} keys ({reason})' for reason in dict.fromkeys(reasons)]
         notes.append(f'dropped: {", ".join(report.dropped if len(reasons) <= 6 else counted)}')
     if report.kept:
-        notes.append(f"kept the model's own: {', '.join(report.kept)}")
+        notes.append(f"kept the model's own: {first(report.kept, 6)}")
     line = f'loaded {len(found)}/{len(expected)} tensors from {path} ({"; ".join(notes)})'
     print_log(line, logger or 'current')
     return report

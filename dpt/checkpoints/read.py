@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from torch.serialization import safe_globals
 
-from .download import download, sha256
+from .download import download, download_from_hub, sha256
 
 _INDEX = '.safetensors.index.json'  # maps each tensor to its shard
 _CONTAINERS = ('state_dict', 'model_state_dict', 'model', 'teacher')  # teacher: DINO
@@ -63,8 +63,9 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
     Args:
         path: Path or http(s) URL of a ``torch.save`` file (``.pth``, ``.pt``, ``.bin``, ``.ckpt``,
-            ``.pth.tar``), a ``.safetensors`` or ``.npz`` file; or the path of a sharded checkpoint, which is
-            its ``.safetensors.index.json`` or the folder that contains it.
+            ``.pth.tar``), a ``.safetensors`` or ``.npz`` file; the path of a sharded checkpoint, which is its
+            ``.safetensors.index.json`` or the folder that contains it; or the safetensors of a model on
+            Hugging Face, ``hf://OWNER/NAME`` or ``timm://NAME``.
 
     Returns:
         The dict in the file; for safetensors, ``{'state_dict': tensors, 'meta': metadata strings}``.
@@ -74,7 +75,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         ValueError: If it cannot be downloaded or read, contains objects other than tensors and plain values,
             or is not a dict.
     """
-    file = _local_file(path)
+    file = local_file(path)
     return _READERS[_suffix(file.name)](file)
 
 
@@ -164,7 +165,7 @@ def checkpoint_hash(path: str | Path) -> str:
 
     For a sharded checkpoint, the hash covers the index and all shards, sorted by name.
     """
-    file = _local_file(path)
+    file = local_file(path)
     shards = _shards(file) if _suffix(file.name) == _INDEX else {}
     return sha256(file, *sorted(set(shards.values())))[:8]
 
@@ -174,8 +175,10 @@ def _suffix(name: str) -> str:
     return max((suffix for suffix in _READERS if name.lower().endswith(suffix)), key=len, default='')
 
 
-def _local_file(path: str | Path) -> Path:
-    """Return the file, downloading it from an http(s) URL if needed, or the index in a folder."""
+def local_file(path: str | Path) -> Path:
+    """Return the file, downloading it from a URL if needed, or the index in a folder."""
+    if str(path).startswith(('hf://', 'timm://')):
+        return local_file(download_from_hub(str(path)))
     is_url = str(path).startswith(('http://', 'https://'))
     file = Path(path).expanduser()
     if not is_url and file.is_dir():

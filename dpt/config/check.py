@@ -287,6 +287,4 @@ def _check_folder(config: Config) -> Iterator[Problem]:
 
 
 def _absent(path: Any) -> bool:
-    return (
-        isinstance(path, (str, Path)) and bool(path) and '://' not in str(path) and not Path(path).is_file()
-    )
+    return isinstance(path, (str, Path)) and bool(path) and '://' not in str(path) and not Path(path).exists()

@@ -26,6 +26,7 @@ from dpt.datasets.transforms import (
     PhotoMetricDistortion,
     RandomCrop,
     RandomCutOut,
+    RandomResizeByRatio,
     RandomRotate,
     Rerange,
     ResizeShortestEdge,
@@ -61,6 +62,7 @@ __all__ = [
     'RandomRotate',
     'Rerange',
     'ResizeShortestEdge',
+    'RandomResizeByRatio',
     'ResizeToMultiple',
     'iSAIDDataset',
 ]

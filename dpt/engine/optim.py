@@ -1,5 +1,6 @@
 """Optimiser wrappers, mixed precision and parameter groups."""
 
+import inspect
 import logging
 from typing import Any
 
@@ -94,22 +95,52 @@ def merge_groups(groups: list[dict]) -> list[dict]:
     return list(merged.values())
 
 
-def _try_step(optimizer: Optimizer) -> None:
+def _try_step(optimizer: Optimizer) -> int | None:
     """Take a step on a single weight, which fails for optimisers that need sparse gradients or a closure.
+
+    Returns:
+        Number of values that the optimiser keeps for each weight, such as 2 for AdamW; None if unknown.
 
     Raises:
         ValueError: If the step fails.
     """
-    kind, weight = type(optimizer), nn.Parameter(torch.zeros(1, 1))
+    kind, weight = type(optimizer), nn.Parameter(torch.zeros(8, 8))
+    known = inspect.signature(kind).parameters  # AdamW of torch has a default that its constructor refuses
     try:
-        trial = kind([weight], **optimizer.defaults)
+        trial = kind([weight], **{key: value for key, value in optimizer.defaults.items() if key in known})
     except (TypeError, ValueError):  # its constructor takes other arguments
-        return
+        return None
     weight.grad = torch.zeros_like(weight)
     try:
         trial.step()
     except (RuntimeError, TypeError) as error:
         raise ValueError(f'optim_wrapper.optimizer.type={kind.__name__!r} cannot be used: {error}') from error
+    kept = (value for value in trial.state.get(weight, {}).values() if isinstance(value, torch.Tensor))
+    return sum(value.shape == weight.shape for value in kept)
+
+
+def describe_frozen(model: nn.Module, optimizer: Optimizer | None) -> str | None:
+    """Return a line on what freezing saves: counts of parameters, and memory of gradients and optimiser.
+
+    Returns None if nothing is frozen. The memory is that of one process without sharding.
+    """
+    everything = list(model.parameters())
+    trainable = [one for one in everything if one.requires_grad]
+    if len(trainable) == len(everything):
+        return None
+    count, of = (sum(one.numel() for one in some) for some in (trainable, everything))
+    line = f'frozen parts: {count:,} of {of:,} parameters are trained ({100 * count / of:.1f} %)'
+    values = None if optimizer is None else _try_step(optimizer)
+    if values is None:
+        return line
+    taken, without = (
+        sum(one.numel() * one.element_size() for one in some) * (1 + values) / 2**20
+        for some in (trainable, everything)
+    )
+    return (
+        f'{line}; gradients and optimiser state take {taken:,.1f} MiB instead of {without:,.1f} MiB '
+        f'({100 - 100 * taken / without:.1f} % less)'
+    )
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()

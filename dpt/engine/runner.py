@@ -19,12 +19,14 @@ from mmengine.visualization import Visualizer
 from torch import nn
 from torch.utils.data import DataLoader
 
-from dpt.checkpoints import load_backbone, load_model
+from dpt.checkpoints import load_backbone, load_model, read_meta
+from dpt.checkpoints.adapters import BASE_SHA256
 from dpt.config.load import TRANSLATION
 from dpt.engine.checkpointing import CheckpointHook, write_pointer
 from dpt.engine.distributed import LAUNCHERS, start_processes, unwrapped
 from dpt.engine.logging import is_no_table
 from dpt.engine.loop import TrainLoop
+from dpt.engine.optim import describe_frozen
 from dpt.engine.resume import Resumable, find_resumable, restore
 from dpt.engine.sharding import check_sharding, is_sharded, shard
 from dpt.engine.stop import StopSignalHook
@@ -162,7 +164,8 @@ class Runner(_Runner):
         model = unwrapped(self.model)
         if is_sharded(model):
             return
-        if self._resume or self._load_from:
+        adapters = not self._resume and self._load_from and BASE_SHA256 in read_meta(self._load_from)
+        if (self._resume or self._load_from) and not adapters:
             # Skip weights that the checkpoint replaces; their files may be missing.
             for part in (model, getattr(model, 'backbone', model)):
                 part.init_cfg = None
@@ -193,6 +196,9 @@ class Runner(_Runner):
             if not self._train_loop.is_placed:
                 self._train_loop.restore_place()  # mmengine reads max_iters next
             check_training(self)
+            line = describe_frozen(unwrapped(self.model), getattr(self.optim_wrapper, 'optimizer', None))
+            if line:
+                self.logger.info(line)
 
     def dump_config(self) -> None:
         """Do nothing, so that a test does not overwrite the config of the training; see :meth:`train`."""
@@ -250,7 +256,8 @@ class PretrainedInit:
     """Strict loading of a backbone or a whole model, for ``init_cfg=dict(type='Pretrained', ...)``.
 
     Args:
-        checkpoint: Path or URL. A backbone may use the keys of any supported source.
+        checkpoint: Path or URL, see :func:`~dpt.checkpoints.read_checkpoint`. A backbone may use the keys of
+            any supported source.
         drop: Key prefixes to skip when loading a whole model, such as ``['decode_head.conv_seg']`` if the
             number of classes differs.
     """

@@ -64,8 +64,7 @@ def _layers(model: nn.Module, min_params: int) -> list[nn.Module]:
     for module in model.children():
         if isinstance(module, (nn.ModuleList, nn.Sequential)):
             for item in module:
-                own = [p for p in item.parameters() if p.requires_grad]
-                if sum(p.numel() for p in own) >= max(min_params, 1):
+                if sum(parameter.numel() for parameter in item.parameters()) >= max(min_params, 1):
                     found.append(item)
         else:
             found += _layers(module, min_params)

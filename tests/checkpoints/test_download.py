@@ -117,3 +117,50 @@ def test_payload_from_the_web_is_refused(web, content):
     with pytest.raises(ValueError, match=r'/x\.pth: .* would run print'):
         web.read('/x.pth')
     assert not web.cached()
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch, content):
+    """A stand-in for the hub: the repositories asked for, and a cache with files named after their hash."""
+    hub = SimpleNamespace(asked=[], error=None, stored=None)
+
+    def snapshot_download(name, *, revision, allow_patterns):
+        hub.asked.append((name, revision))
+        if hub.error:
+            raise hub.error
+        folder = tmp_path / 'snapshot'
+        folder.mkdir(exist_ok=True)
+        body = content(suffix='.safetensors')
+        hub.stored = tmp_path / hashlib.sha256(body).hexdigest()
+        if not hub.stored.exists():
+            hub.stored.write_bytes(body)
+        if not (folder / 'model.safetensors').is_symlink():
+            (folder / 'model.safetensors').symlink_to(hub.stored)
+        return str(folder)
+
+    monkeypatch.setattr(pytest.importorskip('huggingface_hub'), 'snapshot_download', snapshot_download)
+    return hub
+
+
+def test_models_of_the_hub_are_read_by_name(hub):
+    for name in ('timm://vit.tag', 'hf://me/vit@v1'):
+        assert read_state_dict(name)['a'][0] == 1
+    assert hub.asked == [('timm/vit.tag', None), ('me/vit', 'v1')]
+
+
+def test_altered_file_of_the_hub_is_deleted(hub):
+    read_state_dict('timm://vit.tag')
+    hub.stored.write_bytes(hub.stored.read_bytes()[:-1] + b'x')
+    with pytest.raises(ValueError, match='model.safetensors does not match its SHA-256'):
+        read_state_dict('timm://vit.tag')
+    assert not hub.stored.exists()
+    assert read_state_dict('timm://vit.tag')['a'][0] == 1
+
+
+def test_hub_without_network_is_one_clear_error(hub):
+    hub.error = OSError('cannot reach\nthe hub')
+    with pytest.raises(
+        ValueError, match=r'timm://vit.tag: download failed \(cannot reach the hub\); .*/timm/vit'
+    ) as caught:
+        read_state_dict('timm://vit.tag')
+    assert '\n' not in str(caught.value)

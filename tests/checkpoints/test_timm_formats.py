@@ -1,5 +1,6 @@
 """Files of timm, Meta and Hugging Face in TimmBackbone: equal features, and strict refusals."""
 
+import json
 import logging
 
 import pytest
@@ -252,3 +253,102 @@ def test_real_weights_load_completely(vit_small_weights) -> None:
     with torch.no_grad():
         taps = ours.eval()(torch.randn(1, 3, 70, 98))
     assert [tuple(feature_map.shape) for feature_map, _ in taps] == [(1, 384, 5, 7)] * 4
+
+
+FAMILIES = {
+    'vit_base_patch16_224.mae': {},
+    'deit3_base_patch16_224': {},
+    'vit_base_patch16_224.augreg_in21k': {},
+    'vit_base_patch16_clip_quickgelu_224': {},
+    'vit_base_patch16_siglip_224': {},
+    'eva02_base_patch14_448': dict(img_size=28, norm_taps=False),
+}
+
+
+@pytest.mark.parametrize('name', FAMILIES)
+def test_families_load_from_sharded_files_of_timm(tmp_path, caplog, name: str) -> None:
+    arguments = {'img_size': 32, **FAMILIES[name]}
+    theirs = randomised(timm.create_model(name, img_size=arguments['img_size'], **VIT))
+    state, shards = theirs.state_dict(), {}
+    for i, key in enumerate(state):
+        shards.setdefault(f'model-0000{i % 3}-of-00003.safetensors', []).append(key)
+    for shard, keys in shards.items():
+        save_file({key: state[key] for key in keys}, tmp_path / shard)
+    index = dict(weight_map={key: shard for shard, keys in shards.items() for key in keys})
+    (tmp_path / 'model.safetensors.index.json').write_text(json.dumps(index))
+    (tmp_path / 'config.json').write_text(json.dumps(dict(architecture=name.partition('.')[0])))
+    ours = backbone(name, **arguments)
+    with caplog.at_level(logging.INFO, 'timm_formats'):
+        load_backbone(ours, tmp_path, logger=logging.getLogger('timm_formats'))
+    count = len(ours.state_dict())
+    assert f'loaded {count}/{count} tensors' in caplog.text
+    image = torch.randn(1, 3, arguments['img_size'], arguments['img_size'])
+    with torch.no_grad():
+        expected = theirs.forward_intermediates(
+            image, indices=TAPS, norm=ours.norm_taps, intermediates_only=True
+        )
+        found = [tap if isinstance(tap, torch.Tensor) else tap[0] for tap in ours(image)]
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ('kind', 'name', 'act'),
+    [
+        ('ViT', 'vit_base_patch16_224', 'gelu'),
+        ('CLIPVision', 'vit_base_patch16_clip_224', 'quick_gelu'),
+        ('SiglipVision', 'vit_base_patch16_siglip_224', 'gelu_tanh'),
+    ],
+)
+def test_other_encoders_of_hugging_face(tmp_path, kind: str, name: str, act: str) -> None:
+    transformers = pytest.importorskip('transformers')
+    sizes = dict(SIZES, image_size=32, patch_size=16, intermediate_size=128)
+    theirs = randomised(
+        getattr(transformers, f'{kind}Model')(getattr(transformers, f'{kind}Config')(**sizes))
+    )
+    theirs.save_pretrained(tmp_path, max_shard_size='40KB')
+    assert (tmp_path / 'model.safetensors.index.json').exists()
+    if act != 'gelu':  # the keys alone would fit
+        refused(backbone(name, img_size=32), tmp_path, f"act_layer='{act}'")
+    ours = backbone(name, img_size=32, model_args=dict(VIT, act_layer=act))
+    load_backbone(ours, tmp_path)
+    image = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        tokens, tap = theirs(image).last_hidden_state, ours(image)[-1]
+        if kind == 'CLIPVision':  # which norms the class token only
+            tokens = theirs.post_layernorm(tokens)
+    feature_map = tap if isinstance(tap, torch.Tensor) else tap[0]
+    expected = tokens[:, -4:].transpose(1, 2).unflatten(2, (2, 2))
+    torch.testing.assert_close(feature_map, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_masked_autoencoder_of_hugging_face_and_meta(tmp_path) -> None:
+    transformers = pytest.importorskip('transformers')
+    sizes = dict(SIZES, image_size=32, patch_size=16, intermediate_size=128)
+    decoder = {f'decoder_{name}': 16 for name in ('hidden_size', 'intermediate_size')}
+    config = transformers.ViTMAEConfig(
+        **sizes, **decoder, decoder_num_attention_heads=2, decoder_num_hidden_layers=1
+    )
+    transformers.ViTMAEForPreTraining(config).save_pretrained(tmp_path)
+    arguments = dict(img_size=32)
+    report = load_backbone(backbone('vit_base_patch16_224', **arguments), tmp_path / 'model.safetensors')
+    assert set(report.dropped.values()) == {'decoder of masked pretraining'}
+    extra = {
+        'mask_token': torch.ones(1),
+        'decoder_embed.weight': torch.ones(1),
+        'decoder_blocks.0.x': torch.ones(1),
+    }
+    path = save(
+        backbone('vit_base_patch16_224', **arguments), tmp_path / 'mae.pth', lambda state: state.update(extra)
+    )
+    report = load_backbone(backbone('vit_base_patch16_224', **arguments), path)
+    assert report.dropped.keys() == extra.keys()
+
+
+def test_deit3_of_meta(tmp_path) -> None:
+    theirs = randomised(backbone('deit3_base_patch16_224', img_size=32))
+    state = {key.removeprefix('model.'): value for key, value in theirs.state_dict().items()}
+    state = {key.replace('ls1.gamma', 'gamma_1').replace('ls2.gamma', 'gamma_2'): state[key] for key in state}
+    torch.save({'model': state}, tmp_path / 'deit3.pth')
+    ours = backbone('deit3_base_patch16_224', img_size=32)
+    load_backbone(ours, tmp_path / 'deit3.pth')
+    assert_same_taps(ours, theirs)

@@ -6,7 +6,7 @@ from mmengine.config import ConfigDict
 from mmengine.optim import build_optim_wrapper
 from torch import nn
 
-from dpt.engine.optim import AmpOptimWrapper, preferred_amp_dtype
+from dpt.engine.optim import AmpOptimWrapper, describe_frozen, preferred_amp_dtype
 
 
 class Model(nn.Module):
@@ -113,3 +113,29 @@ def test_parameter_groups_are_plain_dicts() -> None:
     optimizer = build_optim_wrapper(Model(), ConfigDict(settings)).optimizer
     assert len(optimizer.param_groups) == 2
     assert all(type(group) is dict for group in optimizer.param_groups)
+
+
+@pytest.mark.parametrize(
+    'optimizer',
+    [
+        dict(type='AdamW', lr=0.1),
+        dict(type='SGD', lr=0.1),
+        dict(type='SGD', lr=0.1, momentum=0.9),
+        dict(type='Adam', lr=0.1, amsgrad=True),
+    ],
+)
+def test_saved_memory_is_that_of_gradients_and_states(optimizer: dict) -> None:
+    model = nn.Sequential(nn.Linear(512, 1024, bias=False), nn.Linear(1024, 512, bias=False))
+    wrapper = build_optim_wrapper(model, ConfigDict(optimizer=optimizer))
+    assert describe_frozen(model, wrapper.optimizer) is None
+    model[0].requires_grad_(False)
+    model(torch.ones(1, 512)).sum().backward()
+    wrapper.optimizer.step()
+    states = [value for state in wrapper.optimizer.state.values() for value in state.values()]
+    kept = [value for value in (*states, model[1].weight.grad) if value is not None and value.ndim]
+    mib = sum(value.nbytes for value in kept) / 2**20
+    expected = (
+        'frozen parts: 524,288 of 1,048,576 parameters are trained (50.0 %); gradients and optimiser state '
+        f'take {mib:.1f} MiB instead of {2 * mib:.1f} MiB (50.0 % less)'
+    )
+    assert describe_frozen(model, wrapper.optimizer) == expected

@@ -197,7 +197,10 @@ def test_result_is_replaced_only_by_a_complete_one(call, tmp_path, monkeypatch):
             {key: value for key, value in _timm_weights(3).items() if not key.startswith('blocks.1')},
             '12 tensors of the ViT are missing, named as in VisionTransformer: layers.1.ln1.weight',
         ),
-        (_timm_weights(pos_embed=torch.ones(1, 4, WIDTH)), 'no entry for the class token'),
+        (
+            _timm_weights(pos_embed=torch.ones(1, 4, WIDTH)),
+            'no entry for the class token (as in DeiT III); use TimmBackbone with a model such as',
+        ),
     ],
 )
 def test_other_weights_are_refused_with_the_reason(call, tmp_path, weights, reason):

@@ -3,12 +3,14 @@
 from collections.abc import Collection, Mapping
 from typing import TypeVar
 
+from .hugging_face import ACTIVATIONS
 from .mmseg import DPT, MMSEG_DPT
 from .table import Format, Report, convert, first
 from .timm import TIMM_FORMATS, timm_hints, unused_biases
 from .vit import FOREIGN_VITS, MMSEG_VIT, TIMM_HYBRID, TIMM_VIT, TRAINED_VIT, why_not
 
 __all__ = [
+    'ACTIVATIONS',
     'BACKBONE_FORMATS',
     'DPT',
     'MMSEG_DPT',

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from .hugging_face import HUGGING_FACE_FORMATS
 from .table import Format
-from .vit import CLASSIFIER, HUGGING_FACE_QKV, MASK
+from .vit import CLASSIFIER, DECODER, HUGGING_FACE_QKV, MASK
 
 _FIXED = 'fixed values of the rotary position embedding'
 _LOCAL = 'norm of the local crops, used only in pretraining'
@@ -126,6 +127,17 @@ _GATED = {'mlp.gate_proj.*': 'mlp.fc1_g.*', 'mlp.up_proj.*': 'mlp.fc1_x.*', 'mlp
 _REGISTERS = 'embeddings.register_tokens'
 _POSITIONS, _QUERY = 'embeddings.position_embeddings', 'layer.0.attention.q_proj.weight'
 
+MAE = Format(  # with its decoder
+    'MAE',
+    ('patch_embed.proj.weight', 'mask_token', 'decoder_embed.weight'),
+    {**_SAME, 'blocks.#.attn.qkv.bias': 'model.blocks.#.attn.qkv.bias'},
+    {'mask_token': MASK, 'decoder_**': DECODER},
+)
+DEIT3 = Format(  # of Meta
+    'DeiT III',
+    ('cls_token', 'pos_embed', 'blocks.0.gamma_1', 'blocks.0.attn.qkv.bias'),
+    {'blocks.#.gamma_#': 'model.blocks.#.ls#.gamma', '**': 'model.**'},
+)
 TIMM = Format('timm', (), {'**': 'model.**'})
 """Any model of timm; which keys of a file are unused depends on the module."""
 
@@ -164,6 +176,9 @@ TIMM_FORMATS = (
     META_DINOV3,
     META_DINOV2_REGISTERS,
     META_DINOV2,
+    *HUGGING_FACE_FORMATS,
+    MAE,
+    DEIT3,
     TIMM,
 )
 """For TimmBackbone; the first format with a matching signature is used."""

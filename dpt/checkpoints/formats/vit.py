@@ -13,9 +13,9 @@ _IMAGENET = ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
 _HALF = ((127.5, 127.5, 127.5), (127.5, 127.5, 127.5))
 
 CLASSIFIER = 'classifier of the pretraining task'
-_POOLED = 'layer between the pooled tokens and the classifier of the pretraining task'
+POOLED = 'layer between the pooled tokens and the classifier of the pretraining task'
 MASK = 'mask token, used only in masked pretraining'
-_DECODER = 'decoder of masked pretraining'
+DECODER = 'decoder of masked pretraining'
 
 _TIMM_KEYS: dict[str, str | Changed] = {
     'cls_token': 'cls_token',
@@ -30,7 +30,7 @@ _TIMM_KEYS: dict[str, str | Changed] = {
     'blocks.#.ls#.gamma': 'layers.#.ls#.gamma',
     'norm.*': 'ln1.*',
 }
-_TIMM_HEAD = {'head.*': CLASSIFIER, 'pre_logits.fc.*': _POOLED, 'fc_norm.*': _POOLED}
+_TIMM_HEAD = {'head.*': CLASSIFIER, 'pre_logits.fc.*': POOLED, 'fc_norm.*': POOLED}
 
 TIMM_VIT = Format('timm', ('patch_embed.proj.weight', 'blocks.0.norm1.weight'), _TIMM_KEYS, _TIMM_HEAD)
 """Plain ViT of timm; the backbone files of DeiT, DINO and MAE have the same keys. Distillation tokens,
@@ -56,7 +56,7 @@ MAE = Format(  # with its decoder
     'MAE',
     (*TIMM_VIT.signature, 'mask_token', 'decoder_embed.weight'),
     _TIMM_KEYS,
-    {'mask_token': MASK, 'decoder_**': _DECODER},
+    {'mask_token': MASK, 'decoder_**': DECODER},
     _IMAGENET,
 )
 DINO = Format(  # teacher or student
@@ -87,7 +87,7 @@ _BLOCK = 'Transformer/encoderblock_#/'
 _QKV = f'{_BLOCK}MultiHeadDotProductAttention_1/{{query,key,value}}'
 _OUT = f'{_BLOCK}MultiHeadDotProductAttention_1/out'
 
-_HEADS = (('head', CLASSIFIER), ('pre_logits', _POOLED))
+_HEADS = (('head', CLASSIFIER), ('pre_logits', POOLED))
 GOOGLE_VIT = Format(
     'Google npz',
     ('embedding/kernel', 'Transformer/encoderblock_0/LayerNorm_0/scale'),
@@ -137,7 +137,7 @@ TORCHVISION_VIT = Format(
         f'{_LAYER}mlp.linear_2.*': 'layers.#.ffn.layers.1.*',
         'encoder.ln.*': 'ln1.*',
     },
-    {'heads.head.*': CLASSIFIER, 'heads.pre_logits.*': _POOLED},
+    {'heads.head.*': CLASSIFIER, 'heads.pre_logits.*': POOLED},
     _IMAGENET,
 )
 
@@ -168,12 +168,12 @@ def _hugging_face(name: str, prefix: str, layer: str, norm: str, norm_eps: float
         **{f'{layer}.#.{theirs}': f'layers.#.{ours}' for theirs, ours in _HUGGING_FACE_LAYER.items()},
         'layernorm.*': 'ln1.*',
     }
-    dropped = {f'{prefix}embeddings.mask_token': MASK, f'{prefix}pooler.dense.*': _POOLED}
+    dropped = {f'{prefix}embeddings.mask_token': MASK, f'{prefix}pooler.dense.*': POOLED}
     return Format(
         name,
         (f'{prefix}embeddings.position_embeddings', f'{prefix}{layer}.0.{norm}.weight'),
         {f'{prefix}{theirs}': ours for theirs, ours in keys.items()},
-        {**dropped, 'classifier.*': CLASSIFIER, 'decoder.**': _DECODER},
+        {**dropped, 'classifier.*': CLASSIFIER, 'decoder.**': DECODER},
         norm_eps=norm_eps,
     )
 
@@ -205,32 +205,49 @@ TRAINED_VIT = Format(
 )
 """The backbone in a complete model of this package or of MMSegmentation."""
 
+_DEIT3 = (
+    'without a class token position embedding, such as DeiT III; use TimmBackbone with a model such as '
+    "'deit3_base_patch16_224'"
+)
 _REFUSED = {
     r'dpt\..+': 'a complete DPT of Hugging Face; isl2dpt.py converts the files of the original DPT',
     r'(.+\.)?(blocks|layers)\.\d+\.attn\.rel_pos_[hw]': (
-        'the image encoder of SAM or a similar model, with windowed attention and relative positions'
-    ),
-    r'(.+\.)?(relative_position_bias_table|relative_position_index|attn\.[qv]_bias|lambda_[12])': (
-        'BEiT, whose attention has a relative position bias in every layer'
+        'the image encoder of SAM or a similar model, with windowed attention and relative positions; use '
+        "TimmBackbone with a model such as 'samvit_base_patch16'"
     ),
     r'(.+\.)?(dist_token|distillation_token)': (
-        'a distilled DeiT, with a distillation token. --drop-dist-token of '
-        'tools/model_converters/vit2mmseg.py drops the token from files of timm and DeiT, which changes the '
-        'features'
+        'a distilled DeiT, with a distillation token; use TimmBackbone with a model such as '
+        "'deit_base_distilled_patch16_224'. --drop-dist-token of tools/model_converters/vit2mmseg.py drops "
+        'the token from files of timm and DeiT, which changes the features'
     ),
-    r'(.+\.)?(reg_token|register_tokens|storage_tokens)': ('a ViT with registers; use TimmBackbone'),
-    r'(.+\.)?(norm_pre|ln_pre|pre_layrnorm)\.(weight|bias)|visual\..+|(.+\.)?class_embedding': (
-        'the image encoder of CLIP, with a norm before the first layer'
-    ),
-    r'(.+\.)?(attn_pool\..+|head\.probe)|(vision_model\.)?embeddings\.patch_embedding\.weight': (
-        'the image encoder of SigLIP, without a class token and with the tanh approximation of GELU'
+    r'(.+\.)?(reg_token|register_tokens|storage_tokens)': (
+        "a ViT with registers; use TimmBackbone with a model such as 'vit_base_patch14_reg4_dinov2' or "
+        "'vit_base_patch16_dinov3'"
     ),
     r'(.+\.)?mlp\.(w12|w3|weights_in|fc1_g|gate_proj)\..+': (
-        'a ViT with SwiGLU feed-forward layers; use TimmBackbone'
+        'a ViT with SwiGLU feed-forward layers; use TimmBackbone with a model such as '
+        "'vit_giant_patch14_dinov2' or 'eva02_base_patch14_448'"
     ),
-    r'(.+\.)?([qk]_norm|norm_[qk])\.(weight|bias)': 'a ViT with norms of queries and keys',
-    r'(.+\.)?rope(_embed|_embeddings)?\..+': 'a ViT with rotary position embedding; use TimmBackbone',
-    r'(.+\.)?blocks\.\d+\.gamma_[12]': 'a ViT without a class token position embedding, such as DeiT III',
+    r'(.+\.)?rope(_embed|_embeddings)?\..+': (
+        'a ViT with rotary position embedding; use TimmBackbone with a model such as '
+        "'vit_base_patch16_dinov3' or 'eva02_base_patch14_448'"
+    ),
+    r'(.+\.)?(relative_position_bias_table|relative_position_index|attn\.[qv]_bias|lambda_[12])': (
+        'BEiT, whose attention has a relative position bias in every layer; use TimmBackbone with a model '
+        "such as 'beitv2_base_patch16_224' and a file of timm"
+    ),
+    r'(.+\.)?(norm_pre|ln_pre|pre_layrnorm)\.(weight|bias)|visual\..+|(.+\.)?class_embedding': (
+        'the image encoder of CLIP, with a norm before the first layer; use TimmBackbone with a model such '
+        "as 'vit_base_patch16_clip_quickgelu_224' and a file of timm or Hugging Face"
+    ),
+    r'(.+\.)?(attn_pool\..+|head\.probe)|(vision_model\.)?embeddings\.patch_embedding\.weight': (
+        'the image encoder of SigLIP, without a class token and with the tanh approximation of GELU; use '
+        "TimmBackbone with a model such as 'vit_base_patch16_siglip_224'"
+    ),
+    r'(.+\.)?([qk]_norm|norm_[qk])\.(weight|bias)': (
+        'a ViT with norms of queries and keys; use TimmBackbone if timm has the model'
+    ),
+    r'(.+\.)?blocks\.\d+\.gamma_[12]': f'a ViT {_DEIT3}',
 }
 """Descriptions of ViTs that VisionTransformer does not support, by a pattern of their keys."""
 
@@ -252,7 +269,10 @@ def check_complete(tensors: Mapping[str, Tensor]) -> None:
             feed-forward layers are gated.
     """
     if 'cls_token' not in tensors:
-        raise ValueError('VisionTransformer does not support ViTs without a class token, such as SigLIP')
+        raise ValueError(
+            'VisionTransformer does not support ViTs without a class token, such as SigLIP; use TimmBackbone '
+            "with a model such as 'vit_base_patch16_siglip_224'"
+        )
     modules = ('ln1', 'attn.attn.out_proj', 'ln2', 'ffn.layers.0.0', 'ffn.layers.1')
     names = dict.fromkeys(f'{module}.{name}' for module in modules for name in ('weight', 'bias'))
     names['attn.attn.in_proj_weight'] = None
@@ -270,13 +290,14 @@ def check_complete(tensors: Mapping[str, Tensor]) -> None:
     if hidden.shape[0] != taken.shape[-1]:
         raise ValueError(
             f'the first layer of the MLP has {hidden.shape[0]} outputs, the second {taken.shape[-1]} inputs: '
-            'VisionTransformer does not support SwiGLU feed-forward layers, as in DINOv2 ViT-g'
+            'VisionTransformer does not support SwiGLU feed-forward layers, as in DINOv2 ViT-g; use '
+            "TimmBackbone with a model such as 'vit_giant_patch14_dinov2'"
         )
     position = tensors['pos_embed']
     if position.ndim != 3 or math.isqrt(position.shape[1]) ** 2 == position.shape[1]:
         raise ValueError(
             f'the position embedding has shape {"x".join(map(str, position.shape))}: it has no entry for '
-            'the class token (as in DeiT III)'
+            "the class token (as in DeiT III); use TimmBackbone with a model such as 'deit3_base_patch16_224'"
         )
 
 

@@ -4,7 +4,7 @@ Each transform takes and returns the dict of a sample. Random numbers come from 
 """
 
 from dpt.datasets.transforms.albu import Albu
-from dpt.datasets.transforms.geometry import RandomCrop, ResizeToMultiple
+from dpt.datasets.transforms.geometry import RandomCrop, RandomResizeByRatio, ResizeToMultiple
 from dpt.datasets.transforms.intensity import CLAHE, AdjustGamma, Rerange, RGB2Gray
 from dpt.datasets.transforms.loading import LoadAnnotations, LoadImageFromFile
 from dpt.datasets.transforms.packing import PackSegInputs
@@ -25,5 +25,6 @@ __all__ = [
     'RandomRotate',
     'Rerange',
     'ResizeShortestEdge',
+    'RandomResizeByRatio',
     'ResizeToMultiple',
 ]

@@ -180,6 +180,30 @@ class RandomCrop(BaseTransform):
 
 
 @TRANSFORMS.register_module()
+class RandomResizeByRatio(RandomResize):
+    """Resize the image and its maps by a random ratio, keeping the aspect ratio.
+
+    ``RandomResize`` multiplies a fixed scale; this transform multiplies the size of the image, as
+    ``dataset/semi.py`` of UniMatch V2 does (arXiv 2410.10777).
+
+    Args:
+        ratio_range: Smallest and largest ratio; the ratio is uniform between them.
+        interpolation: Interpolation mode of the image, as in mmcv.
+    """
+
+    def __init__(self, ratio_range: tuple[float, float], interpolation: str = 'bilinear') -> None:
+        low, high = ratio_range
+        if not 0 < low <= high:
+            raise ValueError(f'ratio_range={tuple(ratio_range)} must be (smallest, largest), both above 0')
+        super().__init__((1, 1), (low, high), keep_ratio=True, interpolation=interpolation)
+
+    def transform(self, results: dict) -> dict:
+        height, width = results['img'].shape[:2]
+        self.scale = (width, height)
+        return super().transform(results)
+
+
+@TRANSFORMS.register_module()
 class ResizeToMultiple(BaseTransform):
     """Resize the image and every map in ``seg_fields`` so that each side is a multiple of ``size_divisor``.
 
@@ -266,7 +290,7 @@ def _stretch_rows(labels: np.ndarray, width: int, right: int) -> np.ndarray:
 
 
 class ResizeCropFlip(BaseTransform):
-    """``RandomResize``, ``RandomCrop`` and ``RandomFlip`` in one faster step.
+    """``RandomResize`` or ``RandomResizeByRatio``, ``RandomCrop`` and ``RandomFlip`` in one faster step.
 
     Draws the same random numbers and returns the same pixels, labels and metainfo, but does not resize most
     of the pixels that the crop discards. Inserted by :func:`fuse`.
@@ -286,7 +310,8 @@ class ResizeCropFlip(BaseTransform):
     @staticmethod
     def fits(steps: Sequence[Callable]) -> bool:
         """Return whether this class can replace the steps."""
-        if [type(step) for step in steps] != [RandomResize, RandomCrop, RandomFlip]:
+        kinds = [type(step) for step in steps]
+        if kinds[1:] != [RandomCrop, RandomFlip] or kinds[0] not in (RandomResize, RandomResizeByRatio):
             return False
         resize: Any = steps[0]
         flip: Any = steps[2]
@@ -329,6 +354,8 @@ class ResizeCropFlip(BaseTransform):
             BadSampleError: If a side would be shorter than one pixel.
         """
         height, width = results['img'].shape[:2]
+        if isinstance(self.resize, RandomResizeByRatio):
+            self.resize.scale = (width, height)
         results['scale'] = scale = self.resize._random_scale()
         keep_ratio = self.resize.resize.keep_ratio
         size = mmcv.rescale_size((width, height), scale) if keep_ratio else scale

@@ -8,9 +8,11 @@ from typing import Any
 
 import torch
 from mmengine.model import BaseModule
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from dpt.models.layers import image_size, pad_to_multiple, resize_pos_embed
+from dpt.models.lora import add_lora
 from dpt.registry import MODELS
 
 RESIZES = ('timm', 'dinov2', 'bicubic')
@@ -86,6 +88,7 @@ class TimmBackbone(BaseModule):
             embeddings or stem; 0 freezes only the latter, -1 nothing. Frozen parts stay in evaluation mode.
         with_cp: Whether to use gradient checkpointing, which saves memory but makes the backbone about a
             third slower.
+        lora: Settings of LoRA adapters, see :func:`dpt.models.lora.add_lora`; everything else is frozen.
         model_args: Further arguments of the model, such as ``dict(in_chans=4)``.
         init_cfg: ``dict(type='Pretrained', checkpoint=PATH)`` loads weights strictly. It accepts files with
             timm's keys, and DINOv2 and DINOv3 of Meta and Hugging Face.
@@ -114,6 +117,7 @@ class TimmBackbone(BaseModule):
         drop_path_rate: float = 0.0,
         frozen_stages: int = -1,
         with_cp: bool = False,
+        lora: Mapping[str, Any] | None = None,
         model_args: Mapping[str, Any] | None = None,
         init_cfg: dict | None = None,
     ) -> None:
@@ -138,6 +142,8 @@ class TimmBackbone(BaseModule):
             raise ValueError(
                 f'norm_taps=True does not fit {model_name}: the final norm fits its last stage only'
             )
+        if norm_taps and isinstance(getattr(self.model, 'norm', None), nn.Identity):
+            raise ValueError(f'norm_taps=True does not fit {model_name}: timm builds it without a final norm')
         self.output_cls_token = self._check_cls_token(output_cls_token)
         self._set_resize(pos_embed_resize)
         if with_cp:
@@ -148,6 +154,9 @@ class TimmBackbone(BaseModule):
                     f'with_cp=True: {model_name} has no gradient checkpointing in timm'
                 ) from None
         self._freeze()
+        self.lora = lora
+        if lora is not None:
+            add_lora(self, lora, in_channels=arguments.get('in_chans', 3), size=self.img_size)
 
     def _build(self, arguments: dict[str, Any]) -> Any:
         """Build the model and remove what the taps do not need; keep the keys of what was removed."""
@@ -244,6 +253,10 @@ class TimmBackbone(BaseModule):
                 # Modules without parameters directly below the model, such as the dropout of the embeddings,
                 # come before the layers.
                 if self._frozen_names.issuperset(names) and (names or name.count('.') == 1):
+                    module.eval()
+        if self.lora is not None:
+            for module in self.modules():
+                if isinstance(module, _BatchNorm):
                     module.eval()
         return self
 

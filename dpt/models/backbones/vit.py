@@ -1,6 +1,7 @@
 """Vision Transformer (Dosovitskiy et al. 2020, arXiv 2010.11929) with taps for dense prediction."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from mmengine.model import BaseModule
@@ -9,6 +10,7 @@ from torch.utils.checkpoint import checkpoint
 
 from dpt.models.backbones.transformer_layer import MultiheadAttention, TransformerEncoderLayer
 from dpt.models.layers import image_size, pad_to_multiple, resize_pos_embed
+from dpt.models.lora import add_lora
 from dpt.registry import MODELS
 
 
@@ -66,6 +68,7 @@ class VisionTransformer(BaseModule):
             embeddings, -1 nothing.
         with_cp: Whether to use gradient checkpointing, which saves memory but makes the backbone about a
             third slower.
+        lora: Settings of LoRA adapters, see :func:`dpt.models.lora.add_lora`; everything else is frozen.
         init_cfg: ``dict(type='Pretrained', checkpoint=PATH)`` loads weights strictly. It accepts every
             checkpoint format that ``tools/model_converters/vit2mmseg.py`` converts.
 
@@ -101,6 +104,7 @@ class VisionTransformer(BaseModule):
         output_cls_token: bool = True,
         frozen_stages: int = -1,
         with_cp: bool = False,
+        lora: Mapping[str, Any] | None = None,
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
@@ -140,6 +144,8 @@ class VisionTransformer(BaseModule):
         has_norm = final_norm or norm_taps
         self.ln1 = nn.LayerNorm(embed_dims, eps=norm_eps) if has_norm else nn.Identity()
         self._freeze()
+        if lora is not None:
+            add_lora(self, lora, in_channels=in_channels, size=None)
 
     def _check(self, num_layers: int, num_heads: int) -> None:
         taps = self.out_indices
@@ -160,8 +166,8 @@ class VisionTransformer(BaseModule):
         if not self.init_cfg or self.init_cfg.get('type') != 'Pretrained':
             nn.init.trunc_normal_(self.pos_embed, std=0.02)
             nn.init.trunc_normal_(self.cls_token, std=0.02)
-            for module in self.layers.modules():
-                if isinstance(module, nn.Linear):
+            for name, module in self.layers.named_modules():
+                if isinstance(module, nn.Linear) and '.lora_' not in name:
                     nn.init.trunc_normal_(module.weight, std=0.02)
                     if module.bias is not None:
                         nn.init.zeros_(module.bias)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from dpt.models.backbones.resnet_stem import ResNetStage, RootBlock
 from dpt.models.backbones.vit import VisionTransformer
 from dpt.models.layers import image_size, pad_to_multiple
+from dpt.models.lora import add_lora
 from dpt.registry import MODELS
 
 STRIDE = 16  # of the stem: 2 each in the first convolution, the pooling and the last two stages
@@ -59,6 +60,7 @@ class HybridVisionTransformer(VisionTransformer):
             )
         if 'patch_size' in vit:
             raise ValueError(f'HybridVisionTransformer takes no patch_size: its stem has stride {STRIDE}')
+        lora = vit.pop('lora', None)
         height, width = image_size(img_size)
         # The transformer treats the stem's output as an image with patches of one pixel.
         super().__init__(
@@ -81,6 +83,8 @@ class HybridVisionTransformer(VisionTransformer):
             for i in range(3)
         )
         self._freeze()
+        if lora is not None:
+            add_lora(self, lora, in_channels=in_channels, size=None)
 
     def forward(self, x: Tensor) -> tuple:
         """Compute the taps.

@@ -5,13 +5,17 @@ import numpy as np
 import pytest
 from mmcv.transforms import RandomFlip, RandomResize
 
-from dpt.datasets import PackSegInputs, RandomCrop
+from dpt.datasets import PackSegInputs, RandomCrop, RandomResizeByRatio
 from dpt.datasets.transforms.geometry import ResizeCropFlip, fuse, resize_corner, resize_labels
 
 
 def steps(scale=(80, 20), ratios=(0.5, 2.0), keep_ratio=True, crop=(16, 24), max_ratio=0.75, **flip):
+    if scale is None:
+        resize = RandomResizeByRatio(ratios)
+    else:
+        resize = RandomResize(scale=scale, ratio_range=ratios, keep_ratio=keep_ratio)
     return [
-        RandomResize(scale=scale, ratio_range=ratios, keep_ratio=keep_ratio),
+        resize,
         RandomCrop(crop, cat_max_ratio=max_ratio),
         RandomFlip(**{'prob': 0.5, **flip}),
     ]
@@ -31,6 +35,7 @@ def sample(seed):
     [
         {},
         {'keep_ratio': False},
+        {'scale': None},
         {'scale': [(40, 10), (160, 40)], 'ratios': None},
         {'max_ratio': 1.0, 'prob': [0.3, 0.3, 0.3], 'direction': ['horizontal', 'vertical', 'diagonal']},
         {'max_ratio': 0.4, 'crop': (8, 8), 'ratios': (2.0, 4.0)},

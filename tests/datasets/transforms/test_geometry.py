@@ -1,9 +1,9 @@
-"""RandomCrop against an oracle with its own draws; ResizeToMultiple."""
+"""RandomCrop against an oracle with its own draws; RandomResizeByRatio, ResizeToMultiple."""
 
 import numpy as np
 import pytest
 
-from dpt.datasets import RandomCrop, ResizeToMultiple
+from dpt.datasets import RandomCrop, RandomResizeByRatio, ResizeToMultiple
 from dpt.datasets.transforms.geometry import dominated
 
 
@@ -113,6 +113,24 @@ def test_wrong_crop_size_raises(size):
 def test_wrong_cat_max_ratio_raises(ratio):
     with pytest.raises(ValueError, match='cat_max_ratio must be'):
         RandomCrop(8, ratio)
+
+
+def test_ratios_are_of_the_image_itself():
+    resize = RandomResizeByRatio((0.5, 2.0))
+    np.random.seed(0)
+    for height, width in ((40, 60), (60, 40), (40, 60)):
+        sizes = [
+            resize(sample(coordinates(height, width), blocks(height, width, 0)))['img_shape']
+            for _ in range(200)
+        ]
+        ratios = [size[0] / height for size in sizes]
+        assert all(abs(size[1] / width - ratio) < 1 / 40 for size, ratio in zip(sizes, ratios, strict=True))
+        assert 0.47 <= min(ratios) < 0.55
+        assert 1.95 < max(ratios) <= 2
+        assert 1.1 < np.mean(ratios) < 1.4
+    for wrong in ((0, 1), (2, 1)):
+        with pytest.raises(ValueError, match='ratio_range'):
+            RandomResizeByRatio(wrong)
 
 
 @pytest.mark.parametrize(

@@ -191,6 +191,7 @@ def test_models_for_one_size_say_which() -> None:
         ('vit_base_patch16_224', dict(pos_embed_resize='bilinear'), 'pos_embed_resize'),
         ('convnext_tiny', dict(pos_embed_resize='dinov2'), 'pos_embed_resize'),
         ('convnext_tiny', dict(norm_taps=True), 'norm_taps'),
+        ('eva02_base_patch14_224', dict(norm_taps=True), 'norm_taps=True .* without a final norm'),
         ('convnext_tiny', dict(output_cls_token=True), 'class token'),
     ],
 )

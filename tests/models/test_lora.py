@@ -1,0 +1,151 @@
+"""LoRA adapters: what trains, what is refused, which files load, and merging."""
+
+import copy
+
+import pytest
+import torch
+from tiny_models import BACKBONES, build, image, labels
+from torch import nn
+
+from dpt.checkpoints import load_backbone, load_model
+from dpt.checkpoints.adapters import ordinary_keys
+from dpt.models.backbones import HybridVisionTransformer, TimmBackbone, VisionTransformer
+from dpt.models.lora import merged
+
+pytest.importorskip('peft', reason="pip install -e '.[foundation]'")
+
+VIT = dict(embed_dim=24, depth=4, num_heads=2)
+ALL = dict(out_indices=(0, 1, 2, 3))
+SWIN = dict(embed_dim=8, depths=(1, 1, 2, 1), num_heads=(1, 1, 1, 1))
+OTHERS = ['attn.proj', 'fc1', 'fc2']
+CASES = {
+    'own': (VisionTransformer, dict(img_size=32, embed_dims=24, num_layers=5, num_heads=2, **ALL)),
+    'hybrid': (
+        HybridVisionTransformer,
+        {key: value for key, value in BACKBONES['hybrid'].items() if key != 'type'},
+    ),
+    'dinov2': (
+        TimmBackbone,
+        dict(model_name='vit_base_patch14_reg4_dinov2', img_size=28, norm_taps=True, model_args=VIT, **ALL),
+    ),
+    'dinov3': (TimmBackbone, dict(model_name='vit_base_patch16_dinov3', model_args=VIT, **ALL)),
+    'dinov3, biased': (
+        TimmBackbone,
+        dict(model_name='vit_base_patch16_dinov3_qkvb', model_args=VIT, lora=dict(target=OTHERS), **ALL),
+    ),
+    'swin': (TimmBackbone, dict(model_name='swin_tiny_patch4_window7_224', model_args=SWIN, **ALL)),
+}
+
+
+def backbone(name: str, lora: dict | None = None, **changes) -> nn.Module:
+    kind, arguments = CASES[name]
+    arguments = {**arguments, **changes}
+    own = arguments.pop('lora', {})
+    if lora is not None:
+        arguments['lora'] = {**own, **lora}
+    torch.manual_seed(0)
+    return kind(**arguments)
+
+
+def maps(module: nn.Module, x: torch.Tensor) -> list[torch.Tensor]:
+    return [tap if isinstance(tap, torch.Tensor) else tap[0] for tap in module(x)]
+
+
+@pytest.mark.parametrize('name', CASES)
+def test_only_adapters_train_and_merge_into_ordinary_keys(name: str) -> None:
+    plain = backbone(name)
+    module = backbone(name, dict(r=2, alpha=4)).train()
+    x = torch.randn(2, 3, 64, 96)
+    before = copy.deepcopy(module.state_dict())
+    assert maps(module.eval(), x)[-1].equal(maps(plain_like(plain, module).eval(), x)[-1])
+    trained = {key for key, one in module.named_parameters() if one.requires_grad}
+    assert trained == {key for key in before if '.lora_' in key}
+    optimizer = torch.optim.Adam([one for one in module.parameters() if one.requires_grad], lr=0.1)
+    for _ in range(2):  # the second matrix starts at zero, so that the first has no gradient yet
+        optimizer.zero_grad()
+        sum((one * torch.randn_like(one)).sum() for one in maps(module.train(), x)).backward()
+        optimizer.step()
+    changed = {key for key, value in module.state_dict().items() if not value.equal(before[key])}
+    assert changed == trained
+    assert all(one.isfinite().all() for one in module.state_dict().values())
+    result = merged(module)
+    assert result.state_dict().keys() == plain.state_dict().keys()
+    plain.load_state_dict(result.state_dict())
+    with torch.no_grad():
+        expected = maps(module.eval(), x)
+        for one, other in zip(maps(plain.eval(), x), expected, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-3 * other.abs().max().item())
+
+
+def plain_like(plain: nn.Module, module: nn.Module) -> nn.Module:
+    """Give the plain module the weights of the one with adapters."""
+    state = ordinary_keys(module.state_dict())
+    plain.load_state_dict({key: value for key, value in state.items() if '.lora_' not in key})
+    return plain
+
+
+def test_adapters_that_the_model_passes_by_are_refused() -> None:
+    name = 'vit_base_patch16_dinov3_qkvb'
+    with pytest.raises(ValueError, match='an adapter of model.blocks.0.attn.qkv would have no effect'):
+        TimmBackbone(name, model_args=VIT, lora=dict(r=2), **ALL)
+
+
+@pytest.mark.parametrize(
+    ('lora', 'words'),
+    [
+        (dict(rank=8), r"unknown keys \['rank'\]: it takes r, alpha and target"),
+        (dict(r=0), 'lora.r=0'),
+        (dict(alpha=-1), 'lora.alpha=-1'),
+        (dict(target=['attention']), 'no trainable layer attention; the names of its layers end in'),
+    ],
+)
+def test_wrong_settings_are_errors(lora: dict, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        backbone('dinov2', lora)
+
+
+def test_frozen_layers_get_no_adapters() -> None:
+    module = backbone('dinov2', dict(r=2), frozen_stages=3)
+    layers = {key.split('.')[2] for key, one in module.named_parameters() if one.requires_grad}
+    assert layers == {'3'}
+
+
+@pytest.mark.parametrize('name', ['own', 'dinov2'])
+def test_pretrained_files_load_beside_the_adapters(tmp_path, name: str) -> None:
+    plain = backbone(name)
+    torch.save(plain.state_dict(), tmp_path / 'plain.pth')
+    module = backbone(name, dict(r=2))
+    for parameter in module.parameters():
+        nn.init.normal_(parameter)
+    before = copy.deepcopy(module.state_dict())
+    load_backbone(module, tmp_path / 'plain.pth')
+    state = module.state_dict()
+    assert all(state[key].equal(before[key]) for key in state if '.lora_' in key)
+    state = ordinary_keys(state)
+    assert all(value.equal(state[key]) for key, value in plain.state_dict().items())
+
+
+def test_initialisation_leaves_adapters_without_effect() -> None:
+    module = backbone('own', dict(r=2))
+    module.init_weights()
+    assert not any(one.any() for key, one in module.named_parameters() if '.lora_B.' in key)
+
+
+def test_models_with_and_without_adapters_exchange_files(tmp_path) -> None:
+    tuned = build(backbone=dict(BACKBONES['vit'], lora=dict(r=2)))
+    torch.save(tuned.state_dict(), tmp_path / 'tuned.pth')
+    torch.save(merged(tuned).state_dict(), tmp_path / 'merged.pth')
+    x = image((40, 48))[None].float() / 128 - 1
+    again = build(backbone=dict(BACKBONES['vit'], lora=dict(r=2)))
+    nn.init.zeros_(again.decode_head.conv_seg.weight)
+    load_model(again, tmp_path / 'tuned.pth')
+    plain = build()
+    with pytest.raises(ValueError, match='has LoRA adapters, the model has none: set model.backbone.lora'):
+        load_model(plain, tmp_path / 'tuned.pth')
+    load_model(plain, tmp_path / 'merged.pth')
+    for model in (again, plain):
+        assert (labels(model, x) == labels(tuned, x)).float().mean() > 0.99
+    load_model(again, tmp_path / 'merged.pth')  # keeps the adapters
+    assert all(
+        again.state_dict()[key].equal(value) for key, value in tuned.state_dict().items() if 'lora_' in key
+    )
