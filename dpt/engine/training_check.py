@@ -78,25 +78,32 @@ def _check_units(runner: Runner) -> Iterator[str]:
 def _check_rates(runner: Runner) -> Iterator[str]:
     """Step copies of the schedules to the end of the training and look at the learning rate."""
     loop = runner.train_loop
+    per_epoch = len(loop.dataloader)
     for schedules in _by_optimizer(all_schedules(runner)):
         groups = schedules[0].optimizer.param_groups
-        first = max(groups, key=lambda group: group.get('initial_lr', group['lr']))
+        first = max(groups, key=lambda group: group.get('initial_lr') or group['lr'] or 0)
         copies = _on_one_group(schedules, dict(first, params=[]))
         group = copies[0].optimizer.param_groups[0]
-        rates = [float(group['lr'])]
-        per_epoch = len(loop.dataloader)
+        every_epoch = [one for one in copies if one.by_epoch and loop.by_epoch]
+        every_iteration = [one for one in copies if not one.by_epoch]
+        rates = [group['lr']]
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter('ignore')
-                for finished in range(loop.iter + 1, loop.max_iters):
-                    for one in copies:
-                        if not one.by_epoch or (loop.by_epoch and finished % per_epoch == 0):
+                for finished in range(1, loop.max_iters - loop.iter):
+                    for one in every_iteration:
+                        one.step()
+                    if every_epoch and (loop._epoch_iter + finished) % per_epoch == 0:
+                        for one in every_epoch:
                             one.step()
-                    rates.append(float(group['lr']))
+                    rates.append(group['lr'])
         except ValueError as error:  # OneCycleLR has no value after total_steps
             yield f'param_scheduler: in iteration {loop.iter + len(rates) + 1} of {loop.max_iters}: {error}'
             continue
-        negligible = sum(rate <= NEGLIGIBLE * max(rates) for rate in rates)
+        if all(one.param_name != 'lr' for one in schedules):  # schedules of the momentum
+            continue
+        lowest = NEGLIGIBLE * max(rates)
+        negligible = sum(rate <= lowest for rate in rates)
         if negligible > 1 + len(rates) // 100:
             runner.logger.warning(
                 f'param_scheduler: the learning rate is 0 or negligible in {negligible} of the remaining '
