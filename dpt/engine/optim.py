@@ -1,5 +1,7 @@
 """Optimiser wrappers, mixed precision and parameter groups."""
 
+import copy
+import inspect
 import logging
 from typing import Any
 
@@ -94,21 +96,28 @@ def merge_groups(groups: list[dict]) -> list[dict]:
     return list(merged.values())
 
 
-def _try_step(optimizer: Optimizer) -> None:
-    """Take a step on a single weight, which fails for optimisers that need sparse gradients or a closure.
+def try_step(optimizer: Optimizer) -> None:
+    """Take a step on a single weight, with a copy of its state if there is one.
+
+    It fails for optimisers that need sparse gradients or a closure, and for a state that another optimiser or
+    other options saved.
 
     Raises:
         ValueError: If the step fails.
     """
-    kind, weight = type(optimizer), nn.Parameter(torch.zeros(1, 1))
+    kind, states = type(optimizer), optimizer.state
+    weight = nn.Parameter(next(iter(states), torch.zeros(1, 1)).detach().clone())
+    accepted = inspect.signature(kind).parameters  # AdamW has defaults that it does not accept
     try:
-        trial = kind([weight], **optimizer.defaults)
+        trial = kind([weight], **{key: one for key, one in optimizer.defaults.items() if key in accepted})
     except (TypeError, ValueError):  # its constructor takes other arguments
         return
+    for state in list(states.values())[:1]:
+        trial.state[weight] = copy.deepcopy(state)
     weight.grad = torch.zeros_like(weight)
     try:
         trial.step()
-    except (RuntimeError, TypeError) as error:
+    except (RuntimeError, TypeError, LookupError, AttributeError) as error:
         raise ValueError(f'optim_wrapper.optimizer.type={kind.__name__!r} cannot be used: {error}') from error
 
 
@@ -131,7 +140,7 @@ class DefaultOptimWrapperConstructor(_DefaultOptimWrapperConstructor):
                 'part of its state. Use the optimizer_type that it wraps'
             )
         wrapper = super().__call__(model)
-        _try_step(wrapper.optimizer)
+        try_step(wrapper.optimizer)
         groups = wrapper.optimizer.param_groups
         groups[:] = [{name: group[name] for name in group} for group in groups]
         return wrapper

@@ -44,7 +44,11 @@ def _check_metric_names(runner: Runner) -> Iterator[str]:
             wanted[f'{type(schedule).__name__}.monitor'] = [schedule.monitor]
     if not all(hasattr(metric, 'score_names') for metric in metrics):
         return
-    known = [name for metric in metrics for name in metric.score_names]
+    known = [
+        f'{metric.prefix}/{name}' if metric.prefix else name
+        for metric in metrics
+        for name in metric.score_names
+    ]
     for key, names in wanted.items():
         for name in names:
             if name in known:

@@ -23,6 +23,13 @@ def checkpoint(**arguments: object) -> dict:
     ('changes', 'words'),
     [
         (checkpoint(by_epoch=False, save_best='mIou'), r"checkpoint\.save_best='mIou' is not .*: score"),
+        (
+            {
+                **checkpoint(by_epoch=False, save_best='score', rule='greater'),
+                'val_evaluator': dict(type='Constant', prefix='a'),
+            },
+            r"save_best='score' is not .*: a/score",
+        ),
         ({'custom_hooks': [dict(STOPPING, monitor='mIoU')]}, r"EarlyStoppingHook\.monitor='mIoU' is not .*"),
         (
             {'param_scheduler': [dict(type='ReduceOnPlateauLR', monitor='loss', rule='less')]},
@@ -38,7 +45,7 @@ def checkpoint(**arguments: object) -> dict:
             r'param_scheduler: in iteration \d of 40: .*total steps is 3',
         ),
     ],
-    ids=['save_best', 'stopping', 'plateau', 'schedule-unit', 'checkpoint-unit', 'one-cycle'],
+    ids=['save_best', 'prefix', 'stopping', 'plateau', 'schedule-unit', 'checkpoint-unit', 'one-cycle'],
 )
 def test_mistakes_are_named_before_training(
     changes: dict, words: str, tmp_path: Path, regress: Regress
