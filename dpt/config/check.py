@@ -104,6 +104,10 @@ def _check_loaders(config: Config) -> Iterator[Problem]:
     total = config.get('total_batch_size')
     if total is not None and (not isinstance(total, int) or total < 1):
         yield 'total_batch_size', f'{total!r} is not an integer >= 1'
+    for name in ('max_iters', 'max_epochs', 'val_interval'):
+        length = lookup(config, f'train_cfg.{name}')
+        if isinstance(length, int) and length < 1:  # other types are reported with those of all arguments
+            yield f'train_cfg.{name}', f'{length!r} is not an integer >= 1'
 
 
 def _check_rest(config: Config) -> Iterator[Problem]:

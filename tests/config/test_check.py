@@ -84,6 +84,8 @@ def test_shipped_configs_pass(path: Path, task: str) -> None:
         ('param_scheduler.1.powr', 1, 'did you mean power?'),
         ('train_cfg.max_iter', 9, 'did you mean max_iters?'),
         ('train_cfg.max_iters', 'many', "'many' is str, but IterBasedTrainLoop takes int"),
+        ('train_cfg.max_iters', 0, '0 is not an integer >= 1'),
+        ('train_cfg.val_interval', 0, '0 is not an integer >= 1'),
         ('default_hooks.checkpoint.intervall', 9, 'did you mean interval?'),
         ('default_hooks.logger.type', 'LogerHook', 'did you mean LoggerHook?'),
         ('val_evaluator.iou_metric', ['mIoU'], 'did you mean iou_metrics?'),

@@ -1,6 +1,7 @@
 """Resuming a training with a changed config."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -276,3 +277,12 @@ def test_scores_of_another_validation_are_forgotten(
     regress(tmp_path / 'b', tmp_path / 'a' / 'iter_3.pth', **{**given(**changes), **evaluator})
     assert ('best score so far is forgotten' in log(tmp_path / 'b')) == forgets
     assert bool(list((tmp_path / 'b').glob('best_*'))) == forgets  # the score is always the same
+
+
+@pytest.mark.parametrize(('given', 'key'), [(iterations(2), 'max_iters=2'), (epochs(1), 'max_epochs=1')])
+def test_a_finished_training_says_so(given: dict, key: str, regress: Regress, tmp_path: Path) -> None:
+    given = {**given, 'log_level': 'WARNING'}
+    last = tmp_path / 'a' / ('iter_2.pth' if 'iters' in key else 'iter_4.pth')
+    regress(tmp_path / 'a', **given)
+    regress(tmp_path / 'b', last, **given)
+    assert re.search(rf'nothing is left to train: .* train_cfg\.{key}\. ', log(tmp_path / 'b'))
