@@ -114,7 +114,10 @@ def find_resume(work_dir: str, resume: str = 'auto') -> Resumable:
     """
     if resume != 'auto':
         if not Path(resume).is_file():
-            raise FileNotFoundError(f'--resume {resume}: this checkpoint does not exist')
+            what = (
+                'is a folder, not a checkpoint' if Path(resume).is_dir() else 'this checkpoint does not exist'
+            )
+            raise FileNotFoundError(f'--resume {resume}: {what}')
         if fault := damage(Path(resume)):
             raise ValueError(f'--resume {resume}: {fault}; use --resume auto for the newest valid checkpoint')
         return Resumable(resume)

@@ -2,6 +2,7 @@
 
 import copy
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from types import SimpleNamespace
 
@@ -24,6 +25,12 @@ def check_training(runner: Runner) -> None:
     problems = [*_check_metric_names(runner), *_check_units(runner)]
     if not problems:
         problems = [*_check_rates(runner)]
+    loop = runner.train_loop
+    if runner.val_loop is not None and loop.val_begin > loop.length:
+        runner.logger.warning(
+            f'train_cfg.val_begin={loop.val_begin} is beyond the end of the training, {loop.length}: there '
+            'is no validation'
+        )
     if problems:
         raise ValueError('\n'.join(f'{runner.cfg.filename or "config"}: {problem}' for problem in problems))
 
@@ -44,11 +51,9 @@ def _check_metric_names(runner: Runner) -> Iterator[str]:
             wanted[f'{type(schedule).__name__}.monitor'] = [schedule.monitor]
     if not all(hasattr(metric, 'score_names') for metric in metrics):
         return
-    known = [
-        f'{metric.prefix}/{name}' if metric.prefix else name
-        for metric in metrics
-        for name in metric.score_names
-    ]
+    known = [name for metric in metrics for name in metric.score_names]
+    if repeated := [name for name, count in Counter(known).items() if count > 1]:
+        yield f'val_evaluator: several metrics return {", ".join(repeated)}: give all but one a prefix'
     for key, names in wanted.items():
         for name in names:
             if name in known:

@@ -24,11 +24,8 @@ def checkpoint(**arguments: object) -> dict:
     [
         (checkpoint(by_epoch=False, save_best='mIou'), r"checkpoint\.save_best='mIou' is not .*: score"),
         (
-            {
-                **checkpoint(by_epoch=False, save_best='score', rule='greater'),
-                'val_evaluator': dict(type='Constant', prefix='a'),
-            },
-            r"save_best='score' is not .*: a/score",
+            {'val_evaluator': [dict(type='Constant'), dict(type='Constant')]},
+            r'val_evaluator: several metrics return score: give all but one a prefix',
         ),
         ({'custom_hooks': [dict(STOPPING, monitor='mIoU')]}, r"EarlyStoppingHook\.monitor='mIoU' is not .*"),
         (
@@ -45,7 +42,7 @@ def checkpoint(**arguments: object) -> dict:
             r'param_scheduler: in iteration \d of 40: .*total steps is 3',
         ),
     ],
-    ids=['save_best', 'prefix', 'stopping', 'plateau', 'schedule-unit', 'checkpoint-unit', 'one-cycle'],
+    ids=['save_best', 'metrics', 'stopping', 'plateau', 'schedule-unit', 'checkpoint-unit', 'one-cycle'],
 )
 def test_mistakes_are_named_before_training(
     changes: dict, words: str, tmp_path: Path, regress: Regress
@@ -90,3 +87,9 @@ def test_rates_without_a_schedule_are_not_judged(tmp_path: Path, regress: Regres
     momentum = dict(type='LinearMomentum', by_epoch=False, end=4)
     regress(tmp_path, optim_wrapper=frozen, param_scheduler=[momentum], log_level='WARNING')
     assert 'negligible' not in next(tmp_path.glob('*/*.log')).read_text()
+
+
+def test_a_validation_that_never_begins_is_reported(tmp_path: Path, regress: Regress) -> None:
+    late = dict(type='IterBasedTrainLoop', max_iters=2, val_begin=3)
+    regress(tmp_path, train_cfg=late, log_level='WARNING')
+    assert 'train_cfg.val_begin=3 is beyond the end' in next(tmp_path.glob('*/*.log')).read_text()
