@@ -12,7 +12,7 @@ from torch.distributed.elastic.multiprocessing.errors import get_error_handler
 
 from dpt.config.options import OptionText
 from dpt.engine.distributed import LAUNCHERS
-from dpt.os_errors import explain_os_error
+from dpt.os_errors import explain_os_error, failed_assertion
 
 WRONG_ARGUMENTS = re.compile(r'unexpected keyword argument|missing \d+ required')
 """Python's messages for a config whose arguments do not fit the constructor."""
@@ -62,7 +62,8 @@ def explain(error: Exception) -> str | None:
     """Return a one-line message for a user's mistake, or ``None`` if the error is a bug."""
     message = str(error)
     if 'in DataLoader worker process' in message:
-        message = message.strip().splitlines()[-1].partition(': ')[2] or message
+        last = message.strip().splitlines()[-1].partition(': ')[2]
+        message = last if last or isinstance(error, AssertionError) else message
     if isinstance(error, KeyError):
         key = str(error.args[0]) if error.args else ''
         return key if ' ' in key else f'the config lacks the key {key!r}'
@@ -71,7 +72,10 @@ def explain(error: Exception) -> str | None:
     if isinstance(error, ImportError):  # an optional package is missing; other import errors are bugs
         return message if 'pip install' in message else None
     if isinstance(error, AssertionError):
-        return message if 'failed to load image' in message else None
+        if 'failed to load image' in message:
+            return message
+        assertion = failed_assertion(error)
+        return assertion and (message or assertion)
     if isinstance(error, OSError):
         return explain_os_error(error)
     return message if isinstance(error, ValueError) else None

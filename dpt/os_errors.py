@@ -1,7 +1,9 @@
-"""Remedies for errors of the operating system."""
+"""One-line messages for errors that do not explain themselves."""
 
 import errno
 import os
+import re
+import traceback
 
 OS_REMEDIES = {
     errno.EEXIST: 'give another path, or move it away',
@@ -25,3 +27,14 @@ def explain_os_error(error: OSError) -> str:
         return str(error)
     file = f'{os.fspath(error.filename)}: ' if isinstance(error.filename, (str, os.PathLike)) else ''
     return f'{file}{error.strerror}; {remedy}'
+
+
+def failed_assertion(error: AssertionError) -> str | None:
+    """Return the assertion of mmcv or mmengine that failed without a text, such as ``assert 0 <= prob <= 1``.
+
+    Returns ``None`` for assertions of other packages. The error may come from a worker of a data loader.
+    """
+    text = ''.join(traceback.format_exception(error))
+    places = re.findall(r'File "([^"]*)", line \d+, in .*\n +(.*)', text)
+    found = re.search(r'\b(mmcv|mmengine)/.*', places[-1][0]) if places else None
+    return f'{places[-1][1]} failed in {found[0]}' if found else None

@@ -2,8 +2,11 @@
 
 import argparse
 import errno
+import re
 
 import pytest
+from mmcv.transforms import RandomResize
+from torch.utils.data import DataLoader
 
 from dpt.cli import add_common_arguments, explain, one_line_errors
 from dpt.registry import MODELS
@@ -66,3 +69,11 @@ def test_an_option_without_value_is_shown(capsys: pytest.CaptureFixture) -> None
         parser.parse_args(['--cfg-options', 'a=1', 'foo'])
     assert '--cfg-options foo: expected KEY=VALUE' in capsys.readouterr().err
     assert parser.parse_args(['--cfg-options', 'a=1', 'b.c=x=2']).cfg_options == {'a': '1', 'b.c': 'x=2'}
+
+
+def test_assertions_about_arguments_are_quoted() -> None:
+    loader = DataLoader([0], collate_fn=RandomResize(scale=(8, 8), ratio_range=(2.0, 0.5)), num_workers=1)
+    for fails in (lambda: loader.collate_fn({}), lambda: next(iter(loader))):
+        with pytest.raises(AssertionError) as caught:
+            fails()
+        assert re.match(r'assert .*ratio.* failed in mmcv/transforms', explain(caught.value))

@@ -40,7 +40,7 @@ RULES = {
     'evaluation': BASE,
     'visualization': BASE,
     'checkpoints': set(),
-    'config': {'dpt.registry', 'dpt.checkpoints'},
+    'config': {'dpt.registry', 'dpt.checkpoints', 'dpt.os_errors'},
     'engine': BASE | {'dpt.config', 'dpt.checkpoints', 'dpt.os_errors'},
     '.': CORE,  # all but the extras
     'extras': CORE,

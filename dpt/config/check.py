@@ -31,10 +31,17 @@ from dpt.config.parts import (
 )
 from dpt.config.probe import check_pipeline
 from dpt.config.walk import DATALOADERS, named_datasets, walk
+from dpt.os_errors import failed_assertion
 from dpt.registry import DATASETS, MODELS, OPTIM_WRAPPER_CONSTRUCTORS, TRANSFORMS
 
 LOADERS_OF = dict(train=('train_dataloader', 'val_dataloader'), test=('test_dataloader',))
 """Data loaders used by each task."""
+LENGTHS = (
+    'train_cfg.max_iters',
+    'train_cfg.max_epochs',
+    'train_cfg.val_interval',
+    'default_hooks.logger.interval',
+)
 MODEL_PARTS = ('backbone', 'neck', 'decode_head', 'data_preprocessor', 'loss', 'auxiliary_loss')
 LEVELS = ('CRITICAL', 'ERROR', 'WARNING', 'INFO', 'DEBUG', 'NOTSET')
 BUILD_ERRORS = (ValueError, TypeError, KeyError, AssertionError, OSError, ImportError)
@@ -101,9 +108,18 @@ def _check_loaders(config: Config) -> Iterator[Problem]:
             size = loader.get(name, least)
             if not isinstance(size, int) or size < least:
                 yield f'{key}.{name}', f'{size!r} is not an integer >= {least}'
+        if loader.get('drop_last') and key != 'train_dataloader':
+            yield f'{key}.drop_last', 'an evaluation must read all images: set it to False'
     total = config.get('total_batch_size')
     if total is not None and (not isinstance(total, int) or total < 1):
         yield 'total_batch_size', f'{total!r} is not an integer >= 1'
+    for key in LENGTHS:
+        length = lookup(config, key)
+        if isinstance(length, int) and length < 1:  # other types are reported with those of all arguments
+            yield key, f'{length!r} is not an integer >= 1'
+    seed = lookup(config, 'randomness.seed')
+    if seed is not None and (not isinstance(seed, int) or not 0 <= seed < 1 << 32):
+        yield 'randomness.seed', f'{seed!r} is not an integer from 0 to {(1 << 32) - 1}'
 
 
 def _check_rest(config: Config) -> Iterator[Problem]:
@@ -193,7 +209,8 @@ def _build_pipeline(pipeline: Any, key: str) -> tuple[list, list[Problem]]:
         try:
             steps.append(TRANSFORMS.build(copy.deepcopy(transform)))  # some transforms modify their arguments
         except BUILD_ERRORS as error:
-            problems.append((f'{key}.{number}', str(error)))
+            what = failed_assertion(error) if isinstance(error, AssertionError) and not str(error) else None
+            problems.append((f'{key}.{number}', what or str(error)))
     return steps, problems
 
 
@@ -257,7 +274,8 @@ def _check_files(config: Config, resume: str | None) -> Iterator[Problem]:
     """Check that the files of weights exist, except URLs."""
     load_from = None if resume == 'auto' else resume or config.get('load_from')
     if _absent(load_from):
-        yield '--resume' if resume or config.get('resume') else 'load_from', f'{load_from} does not exist'
+        what = 'is a folder, not a checkpoint' if Path(load_from).is_dir() else 'does not exist'
+        yield '--resume' if resume or config.get('resume') else 'load_from', f'{load_from} {what}'
     missing = []
     for key, part in walk(config.model, 'model'):
         path = part.get('checkpoint') if key.endswith('.init_cfg') else None

@@ -6,6 +6,7 @@ agree; those that do not state it take it from the data set.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from math import inf
 from typing import Any
 
 from mmengine.config import Config
@@ -48,6 +49,10 @@ def check_number_of_classes(config: Config, dataset: str, count: int) -> Iterato
             yield f'{key}.num_classes', f'{number}, but {dataset} has {count} classes'
         if isinstance(weight, (list, tuple)) and len(weight) != count:
             yield f'{key}.class_weight', f'{len(weight)} weights, but {dataset} has {count} classes'
+        elif isinstance(weight, (list, tuple)) and not (
+            any(weight) and all(0 <= one < inf for one in weight)
+        ):
+            yield f'{key}.class_weight', f'{weight}: weights must be 0 or more and finite, and not all 0'
 
 
 def _check_labels(place: str, value: Any, dataset: str, metainfo: Mapping) -> Iterator[Problem]:

@@ -28,8 +28,9 @@ for smooth interpolation, and up to 0.9 for nearest neighbours, times a quarter 
 SHOWN = 256
 """Larger images are compared at about this size."""
 FLIPPED_AXES = dict(horizontal=(1,), vertical=(0,), diagonal=(0, 1))
+WHITE = 255
 MAX_NORMALISED_RANGE = 25
-"""Difference between white and black, 255 when loaded, below which an image has been normalised."""
+"""Difference between white and black, ``WHITE`` when loaded, below which an image has been normalised."""
 
 View = tuple[np.ndarray, Mapping]
 """An image of shape HxWxC and what is recorded about it."""
@@ -59,7 +60,7 @@ def check_pipeline(
             results = _sample(Path(folder), size, dataset)
             try:
                 for place, what in _run(steps, results, _rectangle(size), preprocessor, training):
-                    found.setdefault(f'{key}.{place}', what)
+                    found.setdefault(f'{key}.{place}' if place.isdecimal() else place, what)
             except Exception:  # noqa: BLE001, S112 (whatever a transform raises, the run itself reports)
                 continue
             if found:
@@ -106,7 +107,7 @@ def _sample(folder: Path, size: tuple[int, int], dataset: Any) -> dict:
         labels = [old for new in labels for old, renamed in dataset.label_map.items() if renamed == new]
     mask = np.where(white, labels[1], labels[0]).astype(np.uint16) + bool(dataset.reduce_zero_label)
     image, annotation = str(folder / 'image.png'), str(folder / 'mask.png')
-    cv2.imwrite(image, np.repeat(white[..., None], 3, axis=2).astype(np.uint8) * 255)
+    cv2.imwrite(image, np.repeat(white[..., None], 3, axis=2).astype(np.uint8) * WHITE)
     cv2.imwrite(annotation, mask)
     return dict(
         img_path=image,
@@ -124,7 +125,7 @@ def _sample(folder: Path, size: tuple[int, int], dataset: Any) -> dict:
 def _run(
     steps: Sequence[Callable], results: Any, white: np.ndarray, preprocessor: Mapping, training: bool
 ) -> Iterator[Problem]:
-    """Yield problems with the number of the step that causes them."""
+    """Yield problems with the number of the step that causes them, or the key of the preprocessor."""
     classes, void = results['num_classes'], results['ignore_index']
     moved_at = normalised_at = None
     views: list[View] = []
@@ -160,7 +161,14 @@ def _run(
             )
     if not training and moved_at is not None:
         yield str(moved_at), _explain_moved(type(steps[moved_at]).__name__)
-    if normalised_at is not None and max(preprocessor.get('std') or [0]) > 2:
+    largest = max(preprocessor.get('std') or [0])
+    if 0 < largest < 1 and normalised_at is None and any(_spread(image) > WHITE / 2 for image, _ in views):
+        yield (
+            'model.data_preprocessor.std',
+            f'{largest} belongs to images from 0 to 1, but the pipeline gives images from 0 to 255: multiply '
+            'mean and std by 255',
+        )
+    if normalised_at is not None and largest > 2:
         yield (
             str(normalised_at),
             f'{type(steps[normalised_at]).__name__} normalises the image, and model.data_preprocessor would '
@@ -210,4 +218,8 @@ def _fits(image: np.ndarray, labels: np.ndarray, white: np.ndarray) -> bool:
 
 
 def _is_normalised(image: np.ndarray) -> bool:
-    return 0 < float(image.max()) - float(image.min()) < MAX_NORMALISED_RANGE
+    return 0 < _spread(image) < MAX_NORMALISED_RANGE
+
+
+def _spread(image: np.ndarray) -> float:
+    return float(image.max()) - float(image.min())

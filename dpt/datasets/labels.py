@@ -83,6 +83,20 @@ def check_packed_labels(results: dict) -> None:
         )
 
 
+def explain_one_class(masks: int, path: str, label: int, name: str, reduce_zero_label: bool) -> str:
+    """Return the message about masks whose labelled pixels are all of one class."""
+    remedy = (
+        'set reduce_zero_label=False, so that 0 is a class'
+        if reduce_zero_label
+        else 'convert the masks to class indices, such as with tools/new_dataset.py'
+    )
+    return (
+        f'the pixels of all {masks} masks looked at, such as {path}, are either class {label} ({name}) or '
+        'ignored, so a model would learn nothing. If ignored pixels are a class, too, such as 255 in masks '
+        f'of 0 and 255, {remedy}'
+    )
+
+
 def _remedy(disk: np.ndarray, sample: dict, reduce_zero_label: bool, ignore_index: int) -> str:
     counted = disk[disk != ignore_index]
     if (

@@ -14,6 +14,8 @@ from mmengine.dataset import BaseDataset, Compose
 from mmengine.logging import print_log
 
 from dpt.datasets.bad_sample import FILE_ERRORS, BadSampleCount, name_sample
+from dpt.datasets.files import list_files
+from dpt.datasets.labels import explain_one_class
 from dpt.datasets.text import explain_absent, text_lines
 from dpt.datasets.transforms.geometry import fuse
 from dpt.datasets.transforms.loading import LoadAnnotations, LoadImageFromFile
@@ -21,6 +23,7 @@ from dpt.registry import DATASETS, TRANSFORMS
 from dpt.structures import IGNORE_INDEX
 
 IMAGE_SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.ppm', '.tif', '.tiff', '.webp')
+MASKS_LOOKED_AT = 16
 PREFIX_KEYS = ('img_path', 'seg_map_path')
 
 
@@ -158,6 +161,7 @@ class BaseSegDataset(BaseDataset):
         super().full_init()
         if starts and not self.test_mode:
             self._look_at_first()
+            self._look_at_labels()
         if self.max_bad_samples and self._bad_samples is None:
             self._bad_samples = BadSampleCount(len(self), self.max_bad_samples)
 
@@ -167,6 +171,25 @@ class BaseSegDataset(BaseDataset):
         if loading is not None and len(self):
             with suppress(*FILE_ERRORS):  # reported when the sample is used
                 loading.transform(self.get_data_info(0))
+
+    def _look_at_labels(self) -> None:
+        """Warn if the first masks that are looked at have one class only; usually one mask is enough."""
+        load = next((one for one in self.pipeline.transforms if isinstance(one, LoadAnnotations)), None)
+        indices = range(0, len(self), -(-len(self) // MASKS_LOOKED_AT) or 1)
+        seen: set[int] = set()
+        for index in indices if load is not None else ():
+            try:
+                labels = set(np.unique(load.transform(self.get_data_info(index))['gt_seg_map']).tolist())
+            except (*FILE_ERRORS, ValueError):  # reported when the sample is used
+                return
+            seen |= labels
+            if self.ignore_index not in labels or len(seen) > 2:
+                return
+        if len(seen) == 2:
+            (label,) = seen - {self.ignore_index}
+            path, name = self.get_data_info(0)['seg_map_path'], self._metainfo['classes'][label]
+            text = explain_one_class(len(indices), path, label, name, self.reduce_zero_label)
+            print_log(text, 'current', logging.WARNING)
 
     def prepare_data(self, idx: int) -> Any:
         """Return the transformed sample, or None if it is bad and skipped; errors name its file."""
@@ -293,10 +316,7 @@ class BaseSegDataset(BaseDataset):
             raise ValueError(f'{type(self).__name__} has no folder: set data_root or data_prefix')
         if not fileio.isdir(folder, backend_args=self.backend_args):
             raise FileNotFoundError(self.explain_missing(folder))
-        files = fileio.list_dir_or_file(
-            folder, list_dir=False, recursive=True, backend_args=self.backend_args
-        )
-        return sorted(files)
+        return list_files(folder, self.backend_args)
 
     def explain_missing(self, folder: str) -> str:
         """Return the error message for a folder of images or masks that does not exist."""

@@ -273,6 +273,7 @@ class CheckpointHook(_CheckpointHook):
     """
 
     out_dir: str
+    _default_greater_keys = [*_CheckpointHook._default_greater_keys, 'mRecall', 'mFscore']
 
     def __init__(
         self,

@@ -118,6 +118,12 @@ class TrainLoop(BaseLoop):
         runner.call_hook('before_train')
         if not self.is_placed:  # by another runner than dpt's
             self.restore_place()
+        if self._finished >= self.length:
+            key = f'train_cfg.{"max_epochs" if self.by_epoch else "max_iters"}'
+            runner.logger.warning(
+                f'nothing is left to train: the checkpoint has finished {self._finished} of '
+                f'{key}={self.length}. To train on, raise {key} and the end of the schedules'
+            )
         batches = self._batches()
         epoch_starts = True
         while True:

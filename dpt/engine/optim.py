@@ -1,5 +1,6 @@
 """Optimiser wrappers, mixed precision and parameter groups."""
 
+import copy
 import inspect
 import logging
 from typing import Any
@@ -95,8 +96,11 @@ def merge_groups(groups: list[dict]) -> list[dict]:
     return list(merged.values())
 
 
-def _try_step(optimizer: Optimizer) -> int | None:
-    """Take a step on a single weight, which fails for optimisers that need sparse gradients or a closure.
+def try_step(optimizer: Optimizer) -> int | None:
+    """Take a step on a single weight, with a copy of its state if there is one.
+
+    It fails for optimisers that need sparse gradients or a closure, and for a state that another optimiser or
+    other options saved.
 
     Returns:
         Number of values that the optimiser keeps for each weight, such as 2 for AdamW; None if unknown.
@@ -104,16 +108,19 @@ def _try_step(optimizer: Optimizer) -> int | None:
     Raises:
         ValueError: If the step fails.
     """
-    kind, weight = type(optimizer), nn.Parameter(torch.zeros(8, 8))
+    kind, states = type(optimizer), optimizer.state
+    weight = nn.Parameter(next(iter(states), torch.zeros(8, 8)).detach().clone())
     known = inspect.signature(kind).parameters  # AdamW of torch has a default that its constructor refuses
     try:
         trial = kind([weight], **{key: value for key, value in optimizer.defaults.items() if key in known})
     except (TypeError, ValueError):  # its constructor takes other arguments
         return None
+    for state in list(states.values())[:1]:
+        trial.state[weight] = copy.deepcopy(state)
     weight.grad = torch.zeros_like(weight)
     try:
         trial.step()
-    except (RuntimeError, TypeError) as error:
+    except (RuntimeError, TypeError, LookupError, AttributeError) as error:
         raise ValueError(f'optim_wrapper.optimizer.type={kind.__name__!r} cannot be used: {error}') from error
     kept = (value for value in trial.state.get(weight, {}).values() if isinstance(value, torch.Tensor))
     return sum(value.shape == weight.shape for value in kept)
@@ -130,7 +137,7 @@ def describe_frozen(model: nn.Module, optimizer: Optimizer | None) -> str | None
         return None
     count, of = (sum(one.numel() for one in some) for some in (trainable, everything))
     line = f'frozen parts: {count:,} of {of:,} parameters are trained ({100 * count / of:.1f} %)'
-    values = None if optimizer is None else _try_step(optimizer)
+    values = None if optimizer is None else try_step(optimizer)
     if values is None:
         return line
     taken, without = (
@@ -162,7 +169,7 @@ class DefaultOptimWrapperConstructor(_DefaultOptimWrapperConstructor):
                 'part of its state. Use the optimizer_type that it wraps'
             )
         wrapper = super().__call__(model)
-        _try_step(wrapper.optimizer)
+        try_step(wrapper.optimizer)
         groups = wrapper.optimizer.param_groups
         groups[:] = [{name: group[name] for name in group} for group in groups]
         return wrapper

@@ -27,13 +27,22 @@ from dpt.checkpoints.read import holds_unread
 from dpt.config.load import CONSUMED
 from dpt.engine.checkpointing import OPTIMIZER_NAMES, POINTER, all_schedules, optimizer_names, plain
 from dpt.engine.distributed import unwrapped
+from dpt.engine.optim import try_step
 from dpt.engine.sharding import load_optimizer, load_weights
 
 _NUMBERED = re.compile(r'(?!best_).*?\d+\.pth')
 UNCOMPARED = ('work_dir', 'resume', 'load_from', 'launcher', 'data_root')
 """Keys of a config that may differ between a training and its continuation."""
-STEPPING = ('optim_wrapper', 'param_scheduler', 'auto_scale_lr')
-"""Keys that determine the settings of the optimiser and the schedules."""
+STEPPING = re.compile(
+    r'param_scheduler|auto_scale_lr|optim_wrapper\..*\b(optimizer|paramwise_cfg|constructor)\b'
+)
+"""Keys that determine the settings of the optimiser and the schedules, but not how the wrapper uses them."""
+SCHEDULE_SETTINGS = ('by_epoch', 'begin', 'end', 'step_size', 'milestones', 'T_max', 'periods', 'total_steps')
+"""Settings of schedules that count iterations or epochs."""
+SCORING = re.compile(
+    r'val_dataloader\.dataset|val_evaluator|default_hooks\.checkpoint\.(save_best|rule)|model\.test_cfg'
+)
+"""Keys that determine the score of a validation and how scores are compared."""
 WEIGHTS_ONLY = 'To start from its weights, set load_from instead of resuming.'
 
 
@@ -106,7 +115,10 @@ def find_resume(work_dir: str, resume: str = 'auto') -> Resumable:
     """
     if resume != 'auto':
         if not Path(resume).is_file():
-            raise FileNotFoundError(f'--resume {resume}: this checkpoint does not exist')
+            what = (
+                'is a folder, not a checkpoint' if Path(resume).is_dir() else 'this checkpoint does not exist'
+            )
+            raise FileNotFoundError(f'--resume {resume}: {what}')
         if fault := damage(Path(resume)):
             raise ValueError(f'--resume {resume}: {fault}; use --resume auto for the newest valid checkpoint')
         return Resumable(resume)
@@ -214,6 +226,7 @@ def restore(runner: Runner, checkpoint: dict) -> None:
     runner.message_hub.load_state_dict(checkpoint['message_hub'])
     runner.train_loop.restore_place()
     _restore_steps(runner, checkpoint, changes or [])
+    _forget_scores(runner, changes or [])
     runner.logger.info(f'resumed epoch: {runner.epoch}, iter: {runner.iter}')
 
 
@@ -268,10 +281,13 @@ def _restore_steps(runner: Runner, checkpoint: Mapping, changes: list[Change]) -
     """Restore optimiser and schedules, as saved if the config has the same, else by the current config."""
     wrapper, states = runner.optim_wrapper, checkpoint['optimizer']
     names, saved_names = optimizer_names(runner), checkpoint.get(OPTIMIZER_NAMES)
-    stepping = [one for one in changes if one.key.split('.')[0] in STEPPING]
+    stepping = [one for one in changes if STEPPING.match(one.key)]
     same_groups = saved_names in (None, names) and _rates(wrapper.state_dict()) == _rates(states)
-    schedules_saved = 'param_schedulers' in checkpoint or not runner.param_schedulers
-    if not stepping and same_groups and schedules_saved:
+    if (
+        not stepping
+        and same_groups
+        and _fit_saved(runner.param_schedulers, checkpoint.get('param_schedulers'))
+    ):
         load_optimizer(wrapper, states)
         _load_schedules(runner, checkpoint.get('param_schedulers'))
         return
@@ -279,12 +295,62 @@ def _restore_steps(runner: Runner, checkpoint: Mapping, changes: list[Change]) -
         kinds = [str(one).rpartition('.')[2] for one in (change.before, change.now)]
         if change.key.endswith('optimizer.type') and kinds[0] != kinds[1]:
             raise ValueError(f'{change}: the optimiser cannot be changed while resuming. {WEIGHTS_ONLY}')
+    wrappers = [wrapper]
     if isinstance(wrapper, OptimWrapperDict):
+        wrappers = list(wrapper.values())
         for name, one in wrapper.items():
             _load_by_name(one, states[name], names[name], (saved_names or {}).get(name), changes)
     else:
         _load_by_name(wrapper, states, names, saved_names, changes)  # type: ignore[arg-type]
+    options = [str(one) for one in stepping if '.optimizer.' in one.key]
+    try:
+        for one in wrappers if options else []:
+            try_step(one.optimizer)
+    except ValueError as error:
+        raise ValueError(
+            f'{"; ".join(options)}: the saved state of the optimiser does not fit ({error.__cause__}), so '
+            f'this cannot be changed while resuming. {WEIGHTS_ONLY}'
+        ) from error
     _step_schedules(runner)
+
+
+def _forget_scores(runner: Runner, changes: list[Change]) -> None:
+    """Forget the best scores so far if the validation is not the same."""
+    # A data set that is moved as a whole stays the same.
+    moved = [one[1:] for one in changes if one.key.startswith('train_dataloader') and _is_root(one)]
+    scoring = [one for one in changes if SCORING.match(one.key) and not (_is_root(one) and one[1:] in moved)]
+    info = runner.message_hub.runtime_info
+    best = [key for key in info if key.startswith(('best_score', 'best_ckpt'))]
+    plateaus = [one for one in all_schedules(runner) if getattr(one, 'need_val_args', False)]
+    if not scoring or not (best or plateaus):
+        return
+    for key in best:
+        info.pop(key)
+    for one in plateaus:
+        one._reset()
+    runner.logger.warning(
+        'the best score so far is forgotten, because the next ones cannot be compared with it; the best '
+        'checkpoint so far is kept:\n  ' + '\n  '.join(map(str, scoring))
+    )
+
+
+def _is_root(change: Change) -> bool:
+    return change.key.endswith('.data_root')
+
+
+def _fit_saved(schedules: Any, states: Any) -> bool:
+    """Whether saved schedules have the settings of the current ones.
+
+    With the same config they differ if an epoch has another length, which determines the settings of
+    schedules with ``convert_to_iter_based``, and those whose ``end`` is not given.
+    """
+    if not schedules:
+        return True
+    if isinstance(schedules, dict) and isinstance(states, dict):
+        return all(_fit_saved(schedules[name], states.get(name)) for name in schedules)
+    return isinstance(states, list) and [
+        {name: state[name] for name in SCHEDULE_SETTINGS if name in state} for state in states
+    ] == [{name: vars(one)[name] for name in SCHEDULE_SETTINGS if name in vars(one)} for one in schedules]
 
 
 def _rates(state: Mapping) -> list:
@@ -352,18 +418,22 @@ def _step_schedules(runner: Runner) -> None:
             f'and schedules cannot be changed while resuming. {WEIGHTS_ONLY}'
         )
     loop, hooks = runner.train_loop, [one for one in runner.hooks if isinstance(one, ParamSchedulerHook)]
-    epochs = 0
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore')  # "scheduler.step() before optimizer.step()"
-        for finished in range(1, loop.iter + 1):
-            for hook in hooks:
-                hook.after_train_iter(runner, batch_idx=finished - 1)
-            while epochs < loop.epoch and (finished % len(loop.dataloader) == 0 or finished == loop.iter):
+    length = len(loop.dataloader)
+    # Of an epoch of another length, the schedules have seen as much as if it had always been the present one.
+    position = loop.epoch * length + loop._epoch_iter if loop.by_epoch else loop.iter
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')  # "scheduler.step() before optimizer.step()"
+            for finished in range(1, position + 1):
                 for hook in hooks:
-                    hook.after_train_epoch(runner)
-                epochs += 1
-                if finished < loop.iter:
-                    break
+                    hook.after_train_iter(runner, batch_idx=finished - 1)
+                if finished % length == 0 and finished // length <= loop.epoch:
+                    for hook in hooks:
+                        hook.after_train_epoch(runner)
+    except ValueError as error:  # OneCycleLR has no value after total_steps
+        raise ValueError(
+            f'param_scheduler: in iteration {finished + 1} of {loop.max_iters}: {error}'
+        ) from error
     runner.logger.warning(
         'optimiser and schedules have the settings of the current config: the learning rate is '
         f'{_current_rates(runner)} from iteration {loop.iter + 1} on'

@@ -12,6 +12,7 @@ from mmengine.dist import broadcast_object_list, is_distributed, is_main_process
 from mmengine.hooks import EMAHook, Hook
 from mmengine.logging import MMLogger
 from mmengine.model import convert_sync_batchnorm
+from mmengine.optim import OptimWrapper
 from mmengine.runner import LogProcessor
 from mmengine.runner import Runner as _Runner
 from mmengine.runner.base_loop import BaseLoop
@@ -147,6 +148,11 @@ class Runner(_Runner):
             kind = 'EpochBasedTrainLoop' if loop['by_epoch'] else 'IterBasedTrainLoop'
             loop = dict({key: value for key, value in loop.items() if key != 'by_epoch'}, type=kind)
         return super().build_train_loop(loop)
+
+    def scale_lr(self, optim_wrapper: OptimWrapper, auto_scale_lr: dict | None = None) -> None:
+        """Scale the learning rate by the batch size, which may be a share of ``total_batch_size``."""
+        self._train_dataloader = self.train_loop.dataloader
+        super().scale_lr(optim_wrapper, auto_scale_lr)
 
     @staticmethod
     def build_dataloader(

@@ -2,6 +2,7 @@
 
 import copy
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from types import SimpleNamespace
 
@@ -24,6 +25,12 @@ def check_training(runner: Runner) -> None:
     problems = [*_check_metric_names(runner), *_check_units(runner)]
     if not problems:
         problems = [*_check_rates(runner)]
+    loop = runner.train_loop
+    if runner.val_loop is not None and loop.val_begin > loop.length:
+        runner.logger.warning(
+            f'train_cfg.val_begin={loop.val_begin} is beyond the end of the training, {loop.length}: there '
+            'is no validation'
+        )
     if problems:
         raise ValueError('\n'.join(f'{runner.cfg.filename or "config"}: {problem}' for problem in problems))
 
@@ -45,6 +52,8 @@ def _check_metric_names(runner: Runner) -> Iterator[str]:
     if not all(hasattr(metric, 'score_names') for metric in metrics):
         return
     known = [name for metric in metrics for name in metric.score_names]
+    if repeated := [name for name, count in Counter(known).items() if count > 1]:
+        yield f'val_evaluator: several metrics return {", ".join(repeated)}: give all but one a prefix'
     for key, names in wanted.items():
         for name in names:
             if name in known:
@@ -78,26 +87,32 @@ def _check_units(runner: Runner) -> Iterator[str]:
 def _check_rates(runner: Runner) -> Iterator[str]:
     """Step copies of the schedules to the end of the training and look at the learning rate."""
     loop = runner.train_loop
+    per_epoch = len(loop.dataloader)
     for schedules in _by_optimizer(all_schedules(runner)):
         groups = schedules[0].optimizer.param_groups
-        first = max(groups, key=lambda group: group.get('initial_lr', group['lr']))
+        first = max(groups, key=lambda group: group.get('initial_lr') or group['lr'] or 0)
         copies = _on_one_group(schedules, dict(first, params=[]))
         group = copies[0].optimizer.param_groups[0]
-        rates = [float(group['lr'])]
-        per_epoch = len(loop.dataloader)
+        every_epoch = [one for one in copies if one.by_epoch and loop.by_epoch]
+        every_iteration = [one for one in copies if not one.by_epoch]
+        rates = [group['lr']]
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter('ignore')
-                for finished in range(loop.iter + 1, loop.max_iters):
-                    for one in copies:
-                        if not one.by_epoch or (loop.by_epoch and finished % per_epoch == 0):
+                for finished in range(1, loop.max_iters - loop.iter):
+                    for one in every_iteration:
+                        one.step()
+                    if every_epoch and (loop._epoch_iter + finished) % per_epoch == 0:
+                        for one in every_epoch:
                             one.step()
-                    rates.append(float(group['lr']))
+                    rates.append(group['lr'])
         except ValueError as error:  # OneCycleLR has no value after total_steps
             yield f'param_scheduler: in iteration {loop.iter + len(rates) + 1} of {loop.max_iters}: {error}'
             continue
-        threshold = NEGLIGIBLE * max(rates)
-        negligible = sum(rate <= threshold for rate in rates)
+        if all(one.param_name != 'lr' for one in schedules):  # schedules of the momentum
+            continue
+        lowest = NEGLIGIBLE * max(rates)
+        negligible = sum(rate <= lowest for rate in rates)
         if negligible > 1 + len(rates) // 100:
             runner.logger.warning(
                 f'param_scheduler: the learning rate is 0 or negligible in {negligible} of the remaining '

@@ -21,11 +21,12 @@ from PIL import Image
 from dpt.config.walk import transforms_of
 from dpt.datasets.ade20k import ADE20KDataset
 from dpt.datasets.bad_sample import DECODER_ERRORS, FILE_ERRORS, BadSampleError, name_sample, read_file
-from dpt.datasets.labels import is_unlabelled
+from dpt.datasets.files import list_files, walk_files
+from dpt.datasets.labels import explain_one_class, is_unlabelled
 from dpt.datasets.segmentation import BaseSegDataset
 from dpt.datasets.transforms.loading import DARK, explain_dark, is_16_bit, label_table
 from dpt.extras.ade20k import compare_with_release
-from dpt.extras.files import IMAGE_SUFFIXES, walk_files
+from dpt.extras.files import IMAGE_SUFFIXES
 from dpt.extras.own_data.annotations import Colour, differing_palettes, palette_of
 from dpt.registry import DATASETS, TRANSFORMS
 
@@ -175,15 +176,15 @@ def _inspect_files(contents: Contents, dataset: BaseSegDataset, masks: str | Non
             contents.note('same name', f'{times} images in different folders are named {stem}')
     images = dataset.data_prefix['img_path']
     for what, folder in (('image', images), ('mask', masks)):
-        for path in walk_files(folder) if folder and os.path.isdir(folder) else ():
-            if path.is_symlink() and not path.exists():
-                contents.fault('broken link', f'{what} {path} is a link to a missing file')
+        for entry in walk_files(folder) if folder and os.path.isdir(folder) else ():
+            if entry.is_symlink() and not os.path.exists(entry.path):
+                contents.fault('broken link', f'{what} {entry.path} is a link to a missing file')
     if dataset.ann_file or dataset._indices is not None:
         return
     if images == dataset.data_prefix.get('seg_map_path'):
         return
     used = set(paths)
-    for name in fileio.list_dir_or_file(images, list_dir=False, recursive=True):
+    for name in list_files(images, dataset.backend_args):
         path = os.path.join(images, name)
         if path not in used and name.lower().endswith(IMAGE_SUFFIXES):
             contents.note('unused image', f'{path} is not used: img_suffix is {dataset.img_suffix!r}')
@@ -191,7 +192,7 @@ def _inspect_files(contents: Contents, dataset: BaseSegDataset, masks: str | Non
         return
     end = len(dataset.img_suffix)
     expected = {os.path.relpath(path, images)[:-end] + dataset.seg_map_suffix for path in paths}
-    for name in fileio.list_dir_or_file(masks, list_dir=False, recursive=True):
+    for name in list_files(masks, dataset.backend_args):
         if name not in expected and name.endswith(dataset.seg_map_suffix):
             contents.note('mask without image', f'{os.path.join(masks, name)} belongs to no image')
 
@@ -329,6 +330,12 @@ def _judge(contents: Contents, dataset: BaseSegDataset, training: bool) -> None:
             if label not in trained:
                 message = f'class {label} ({name}) has no pixels'
                 (contents.fault if training else contents.note)('class never seen', message)
+        if len(trained) == 1 and dataset.ignore_index in {table[label] for label in contents.pixels}:
+            (label,) = trained
+            path = dataset.get_data_info(0)['seg_map_path']
+            name = dataset.metainfo['classes'][label]
+            why = explain_one_class(len(contents.sizes), path, label, name, dataset.reduce_zero_label)
+            contents.fault('one class', why)
         why = suspect_reduce_zero_label(contents, dataset)
         if why:
             contents.fault('reduce_zero_label', why)

@@ -1,30 +1,19 @@
 """Find, check and write files for the tools."""
 
 import glob
-import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from dpt.checkpoints.write import write_whole
+from dpt.datasets.files import walk_files
 from dpt.datasets.segmentation import IMAGE_SUFFIXES
 
 VIDEO_SUFFIXES = ('.avi', '.m4v', '.mkv', '.mov', '.mp4', '.mpeg', '.mpg', '.webm', '.wmv')
 PICTURE_SUFFIXES = ('.png', '.jpg', '.jpeg', '.webp')
 """Suffixes that :func:`write_picture` supports."""
-
-
-def walk_files(folder: str | Path) -> Iterator[Path]:
-    """Yield all files below a folder, also below linked folders; a link to a parent is not followed."""
-    real = os.path.realpath(folder)
-    above = {real, *map(str, Path(real).parents)}
-    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
-        if not entry.is_dir():
-            yield Path(entry.path)
-        elif not entry.is_symlink() or os.path.realpath(entry.path) not in above:
-            yield from walk_files(entry.path)
 
 
 def find_files(source: str | Path) -> list[tuple[Path, Path]]:
@@ -44,7 +33,7 @@ def find_files(source: str | Path) -> list[tuple[Path, Path]]:
     if path.is_file():
         return [(path, path.parent)]
     if path.is_dir():
-        root, matches = path, list(walk_files(path))
+        root, matches = path, [Path(entry.path) for entry in walk_files(path)]
     elif glob.has_magic(str(source)):
         fixed = next(i for i, part in enumerate(path.parts) if glob.has_magic(part))
         root, matches = (
@@ -55,7 +44,6 @@ def find_files(source: str | Path) -> list[tuple[Path, Path]]:
         raise FileNotFoundError(f'{source} does not exist')
     suffixes = (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES)
     found = [match for match in sorted(matches) if match.suffix.lower() in suffixes and not match.is_dir()]
-    found = [match for match in found if not match.name.startswith('.')]
     if not found:
         raise FileNotFoundError(f'{source}: no images or videos found (looked for {" ".join(suffixes)})')
     return [(match, root) for match in found]

@@ -45,6 +45,8 @@ class SegDataPreProcessor(BaseDataPreprocessor):
             raise ValueError('data_preprocessor takes size or size_divisor, not both')
         if len(mean) != len(std):
             raise ValueError(f'data_preprocessor.mean has {len(mean)} entries, std {len(std)}')
+        if min(std, default=1) <= 0:
+            raise ValueError(f'data_preprocessor.std={std} must be positive')
         self.train_padding = (size, size_divisor)
         self.test_padding = self._padding(test_cfg or {})
         self.pad_val = pad_val

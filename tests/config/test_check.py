@@ -91,6 +91,14 @@ def test_shipped_configs_pass(path: Path, task: str) -> None:
         ('param_scheduler.1.powr', 1, 'did you mean power?'),
         ('train_cfg.max_iter', 9, 'did you mean max_iters?'),
         ('train_cfg.max_iters', 'many', "'many' is str, but IterBasedTrainLoop takes int"),
+        ('train_cfg.max_iters', 0, '0 is not an integer >= 1'),
+        ('train_cfg.val_interval', 0, '0 is not an integer >= 1'),
+        ('default_hooks.logger.interval', 0, '0 is not an integer >= 1'),
+        ('randomness.seed', '7', "'7' is not an integer from 0 to"),
+        ('val_dataloader.drop_last', True, 'an evaluation must read all images'),
+        ('model.loss.class_weight', [1.0, -1, 1, 1, 1, 1, 1, 1, 1, 1, 1], 'weights must be 0 or more'),
+        ('model.loss.class_weight', [0.0] * 11, 'and not all 0'),
+        ('load_from', str(ROOT), 'is a folder, not a checkpoint'),
         ('default_hooks.checkpoint.intervall', 9, 'did you mean interval?'),
         ('default_hooks.logger.type', 'LogerHook', 'did you mean LoggerHook?'),
         ('val_evaluator.iou_metric', ['mIoU'], 'did you mean iou_metrics?'),
@@ -104,6 +112,11 @@ def test_a_mistake_in_any_part_is_reported_with_its_key(option: str, value: obje
     (line,) = reported(**{option: value}).splitlines()
     assert line.startswith(f'{option}: ')
     assert expected in line
+
+
+def test_an_assertion_of_a_transform_is_quoted() -> None:
+    line = reported(**{f'{PIPELINE}.4.prob': 1.5})
+    assert line == f'{PIPELINE}.4: assert 0 <= prob <= 1 failed in mmcv/transforms/processing.py'
 
 
 @pytest.mark.parametrize(

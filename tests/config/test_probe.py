@@ -106,6 +106,24 @@ def test_image_is_normalised_once(task):
     check([LABELS, NORMALIZE], task, **once)
 
 
+@TRANSFORMS.register_module()
+class ToUnit(BaseTransform):
+    """A user's transform that gives images from 0 to 1."""
+
+    def transform(self, results):
+        return dict(results, img=results['img'].astype('float32') / 255)
+
+
+@pytest.mark.parametrize('task', ['train', 'test'])
+def test_statistics_of_0_to_1_need_such_images(task):
+    unit = {'model.data_preprocessor.mean': [0.485] * 3, 'model.data_preprocessor.std': [0.229] * 3}
+    with pytest.raises(
+        ValueError, match=r'model\.data_preprocessor\.std: 0\.229 belongs to images from 0 to 1'
+    ):
+        check([LABELS], task, **unit)
+    check([LABELS, dict(type='ToUnit')], 'test', tta_pipeline=None, **unit)
+
+
 def test_transforms_fill_masks_with_the_void_label():
     void = {f'{loader}_dataloader.dataset.ignore_index': 7 for loader in ('train', 'val', 'test')}
     with pytest.raises(ValueError, match=rf'{TRAIN}\.2: Pad writes the label 255, .*ignore_index=7'):

@@ -47,7 +47,9 @@ def test_sample_holds_paths_and_settings_of_the_data_set(make_root):
 
 
 def test_images_are_sorted_and_sub_folders_are_searched(make_root):
-    dataset = build(make_root('b', 'a', 'city/z', 'city/east/y', 'c'))
+    root = make_root('b', 'a', 'city/z', 'city/east/y', 'c', '.ipynb_checkpoints/a-checkpoint')
+    (root / 'images' / 'again').symlink_to(root / 'images')
+    dataset = build(root)
     assert names(dataset) == sorted(names(dataset))
     assert set(names(dataset)) == {'a.jpg', 'b.jpg', 'c.jpg', 'city/z.jpg', 'city/east/y.jpg'}
     assert dataset.get_data_info(3)['seg_map_path'].endswith('annotations/city/east/y.png')
@@ -371,3 +373,24 @@ def test_missing_or_empty_split_file_is_named(make_root):
     (root / 'train.txt').write_text('\n')
     with pytest.raises(ValueError, match='lists no images'):
         build(root, ann_file='train.txt')
+
+
+@pytest.mark.parametrize(
+    ('masks', 'settings', 'told'),
+    [
+        ([(0, 255), (0, 255)], {}, 'class 0 .x. or ignored, .* convert the masks'),
+        ([(0, 1), (0, 1)], {'reduce_zero_label': True}, 'class 0 .x. or ignored, .* reduce_zero_label=False'),
+        ([(0, 255), (0, 1)], {}, None),
+        ([(0, 255), (1, 255)], {}, None),
+        ([(0, 0), (0, 255)], {}, None),
+        ([(0, 255), (0, 255)], {'test_mode': True}, None),
+    ],
+)
+def test_masks_of_one_class_are_told(masks, settings, told, make_root, monkeypatch):
+    lines = []
+    monkeypatch.setattr('dpt.datasets.segmentation.print_log', lambda line, *_: lines.append(line))
+    root = make_root('a', 'b')
+    for name, pair in zip('ab', masks, strict=True):
+        assert cv2.imwrite(str(root / f'annotations/{name}.png'), np.repeat(np.uint8([pair]), 17, axis=1))
+    build(root, metainfo={'classes': ('x', 'y')}, pipeline=[LoadAnnotations()], **settings)
+    assert [bool(re.search(told or '', line)) for line in lines] == ([True] if told else [])

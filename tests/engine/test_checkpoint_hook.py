@@ -13,6 +13,7 @@ from mmengine.optim import OptimWrapper
 from torch import nn
 
 from dpt.engine.checkpointing import CheckpointHook
+from dpt.evaluation import IoUMetric
 
 
 class Runner:
@@ -143,3 +144,8 @@ def test_checkpoints_may_go_to_another_folder(tmp_path: Path) -> None:
     assert runner.files() == {'last_checkpoint'}
     assert (tmp_path / 'work/last_checkpoint').read_text() == '../store/work/iter_2.pth'
     assert load(tmp_path / 'store/work', 'iter_2.pth')['meta']['iter'] == 2
+
+
+def test_more_is_better_for_every_score_of_the_metric() -> None:
+    scores = IoUMetric(iou_metrics=['mIoU', 'mDice', 'mFscore']).score_names
+    assert set(CheckpointHook(save_best=list(scores)).rules) == {'greater'}

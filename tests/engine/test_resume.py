@@ -1,6 +1,7 @@
 """Resuming a training with a changed config."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -201,3 +202,87 @@ def test_the_run_info_has_the_resumed_seed(regress: Regress, tmp_path: Path) -> 
     regress(tmp_path / 'b', tmp_path / 'a' / 'iter_2.pth', **hooks)
     seeds = [json.loads(next((tmp_path / name).glob('run_info*')).read_text())['seed'] for name in 'ab']
     assert seeds[0] == seeds[1]
+
+
+def test_options_that_need_another_state_are_refused(four: Path, regress: Regress, tmp_path: Path) -> None:
+    changed = {**iterations(8), 'optim_wrapper': dict(optimizer=dict(ADAMW, amsgrad=True))}
+    with pytest.raises(ValueError, match=r'amsgrad: \(absent\) -> True: the saved state .* set load_from'):
+        regress(tmp_path / 'b', four / 'iter_3.pth', **changed)
+
+
+@pytest.mark.parametrize(
+    'wrapper', [dict(clip_grad=dict(max_norm=1e-3)), dict(type='AmpOptimWrapper', dtype='bfloat16')]
+)
+def test_the_wrapper_changes_without_new_schedules(wrapper: dict, regress: Regress, tmp_path: Path) -> None:
+    """Not even the rate of a plateau, which cannot be computed again, stands in the way."""
+    plateau = dict(type='ReduceOnPlateauLR', monitor='score', rule='greater', patience=0)
+    given = {**iterations(6), 'param_scheduler': [plateau]}
+    given['train_cfg'] = dict(given['train_cfg'], val_interval=1)
+    regress(tmp_path / 'a', **given)
+    changed = {**given, 'optim_wrapper': dict(optimizer=ADAMW, **wrapper)}
+    regress(tmp_path / 'b', tmp_path / 'a' / 'iter_3.pth', **changed)
+    assert 0 < rates(tmp_path / 'b', range(4, 7))[0] < ADAMW['lr']
+    assert rates(tmp_path / 'b', range(4, 7)) == rates(tmp_path / 'a', range(4, 7))
+
+
+def test_a_short_cycle_is_named_while_resuming(four: Path, regress: Regress, tmp_path: Path) -> None:
+    cycle = dict(type='OneCycleLR', eta_max=1, total_steps=2, by_epoch=False)
+    with pytest.raises(ValueError, match=r'^param_scheduler: in iteration 4 of 8: .*total steps is 2'):
+        regress(tmp_path / 'b', four / 'iter_4.pth', **{**iterations(8), 'param_scheduler': [cycle]})
+
+
+@pytest.mark.parametrize('schedule', [dict(convert_to_iter_based=True), dict(by_epoch=False)])
+def test_schedules_follow_the_length_of_epochs(schedule: dict, regress: Regress, tmp_path: Path) -> None:
+    given = {**epochs(4), 'param_scheduler': [dict(type='PolyLR', eta_min=0.0, power=1.0, **schedule)]}
+    loader = dict(num_workers=0, collate_fn=dict(type='default_collate'), dataset=dict(type='Points'))
+    shorter = dict(loader, batch_size=4, sampler=dict(type='InfiniteSampler'))
+    regress(tmp_path / 'a', **given)
+    regress(tmp_path / 'whole', **given, train_dataloader=shorter)
+    regress(tmp_path / 'b', tmp_path / 'a' / 'iter_8.pth', **given, train_dataloader=shorter)
+    assert rates(tmp_path / 'b', range(9, 13)) == rates(tmp_path / 'whole', range(5, 9))
+
+
+@pytest.mark.parametrize(
+    ('changes', 'forgets'),
+    [
+        (dict(val_evaluator=dict(type='Constant', collect_device='cpu')), True),
+        (dict(save_best='auto'), True),
+        (dict(val='Points', indices=3), True),
+        (dict(val='Points', data_root='there', train=True), False),
+        (dict(val='Points', data_root='there'), True),
+        ({}, False),
+    ],
+    ids=['metric', 'save_best', 'data', 'moved', 'root', 'same'],
+)
+def test_scores_of_another_validation_are_forgotten(
+    changes: dict, forgets: bool, regress: Regress, tmp_path: Path
+) -> None:
+    changes = dict(changes)
+
+    def given(save_best: str = 'score', val: str = '', train: bool = False, **dataset: object) -> dict:
+        loader = dict(batch_size=2, num_workers=0, collate_fn=dict(type='default_collate'))
+        loader['dataset'] = dict(type='Points', **dataset)
+        hook = dict(type='CheckpointHook', by_epoch=False, interval=1, save_best=save_best, rule='greater')
+        moved = dict(loader, sampler=dict(type='InfiniteSampler'))
+        return {
+            **iterations(4),
+            'train_cfg': dict(type='IterBasedTrainLoop', max_iters=4, val_interval=2),
+            'default_hooks': dict(checkpoint=hook),
+            'val_dataloader': dict(loader, sampler=dict(type='DefaultSampler', shuffle=False)),
+            'train_dataloader': moved if train else dict(moved, dataset=dict(type='Points')),
+        }
+
+    regress(tmp_path / 'a', **given())
+    evaluator = {key: changes.pop(key) for key in list(changes) if key == 'val_evaluator'}
+    regress(tmp_path / 'b', tmp_path / 'a' / 'iter_3.pth', **{**given(**changes), **evaluator})
+    assert ('best score so far is forgotten' in log(tmp_path / 'b')) == forgets
+    assert bool(list((tmp_path / 'b').glob('best_*'))) == forgets  # the score is always the same
+
+
+@pytest.mark.parametrize(('given', 'key'), [(iterations(2), 'max_iters=2'), (epochs(1), 'max_epochs=1')])
+def test_a_finished_training_says_so(given: dict, key: str, regress: Regress, tmp_path: Path) -> None:
+    given = {**given, 'log_level': 'WARNING'}
+    last = tmp_path / 'a' / ('iter_2.pth' if 'iters' in key else 'iter_4.pth')
+    regress(tmp_path / 'a', **given)
+    regress(tmp_path / 'b', last, **given)
+    assert re.search(rf'nothing is left to train: .* train_cfg\.{key}\. ', log(tmp_path / 'b'))

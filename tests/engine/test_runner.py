@@ -213,3 +213,9 @@ def test_the_log_processor_is_that_of_dpt_without_type(
     processor = build_runner(config).log_processor
     assert type(processor) is LogProcessor
     assert processor.by_epoch is False
+
+
+def test_the_rate_is_scaled_by_the_total_batch(train: Train, tmp_path: Path) -> None:
+    scaled = dict(enable=True, base_batch_size=8)  # the config has total_batch_size=2
+    runner = train(tmp_path, auto_scale_lr=scaled, param_scheduler=None, train_cfg=dict(max_iters=1))
+    assert runner.optim_wrapper.get_lr()['lr'] == [1.5e-3 * 2 / 8]

@@ -1,5 +1,6 @@
 """Mistakes that are reported after a training is built and before its first iteration."""
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,6 +23,10 @@ def checkpoint(**arguments: object) -> dict:
     ('changes', 'words'),
     [
         (checkpoint(by_epoch=False, save_best='mIou'), r"checkpoint\.save_best='mIou' is not .*: score"),
+        (
+            {'val_evaluator': [dict(type='Constant'), dict(type='Constant')]},
+            r'val_evaluator: several metrics return score: give all but one a prefix',
+        ),
         ({'custom_hooks': [dict(STOPPING, monitor='mIoU')]}, r"EarlyStoppingHook\.monitor='mIoU' is not .*"),
         (
             {'param_scheduler': [dict(type='ReduceOnPlateauLR', monitor='loss', rule='less')]},
@@ -37,7 +42,7 @@ def checkpoint(**arguments: object) -> dict:
             r'param_scheduler: in iteration \d of 40: .*total steps is 3',
         ),
     ],
-    ids=['save_best', 'stopping', 'plateau', 'schedule-unit', 'checkpoint-unit', 'one-cycle'],
+    ids=['save_best', 'metrics', 'stopping', 'plateau', 'schedule-unit', 'checkpoint-unit', 'one-cycle'],
 )
 def test_mistakes_are_named_before_training(
     changes: dict, words: str, tmp_path: Path, regress: Regress
@@ -67,3 +72,24 @@ def test_schedules_that_end_early_are_reported(
     regress(tmp_path, **changes, log_level='WARNING')
     log = next(tmp_path.glob('*/*.log')).read_text()
     assert (f'is 0 or negligible in {negligible} of' in log) == (negligible is not None)
+
+
+def test_long_schedules_are_checked_in_seconds(tmp_path: Path, regress: Regress) -> None:
+    many = dict(LONG, max_iters=40_000, val_interval=1)
+    stopping = dict(STOPPING, monitor='score', patience=1)
+    start = time.monotonic()
+    regress(tmp_path, train_cfg=many, param_scheduler=[dict(POLY, end=40_000)], custom_hooks=[stopping])
+    assert time.monotonic() - start < 20  # a cost that grows with the square would take minutes
+
+
+def test_rates_without_a_schedule_are_not_judged(tmp_path: Path, regress: Regress) -> None:
+    frozen = dict(optimizer=dict(type='SGD', lr=0.0, momentum=0.9))
+    momentum = dict(type='LinearMomentum', by_epoch=False, end=4)
+    regress(tmp_path, optim_wrapper=frozen, param_scheduler=[momentum], log_level='WARNING')
+    assert 'negligible' not in next(tmp_path.glob('*/*.log')).read_text()
+
+
+def test_a_validation_that_never_begins_is_reported(tmp_path: Path, regress: Regress) -> None:
+    late = dict(type='IterBasedTrainLoop', max_iters=2, val_begin=3)
+    regress(tmp_path, train_cfg=late, log_level='WARNING')
+    assert 'train_cfg.val_begin=3 is beyond the end' in next(tmp_path.glob('*/*.log')).read_text()

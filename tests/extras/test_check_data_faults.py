@@ -260,3 +260,9 @@ def test_a_dead_worker_is_reported(make_root, monkeypatch):
     monkeypatch.setattr('dpt.extras.check_data._inspect', _die)
     with pytest.raises(ValueError, match='a process that reads images died, at .*a.jpg'):
         check(make_root('a'), workers=1)
+
+
+def test_masks_of_one_class_besides_ignored_pixels_are_a_fault(make_root):
+    root = make_root('a')
+    mask(root, 'a', np.where(LABELS > 0, 255, 0).astype(np.uint8))
+    assert '(v) or ignored' in check(root, metainfo={'classes': ('v', 'w')}).faults['one class'][0]

@@ -14,7 +14,15 @@ def names(source: str | Path) -> list[str]:
 
 
 def test_folders_and_patterns_are_searched_in_order(tmp_path: Path) -> None:
-    for name in ('b.png', 'a.JPG', 'below/c.jpg', 'clip.mp4', 'notes.txt', '.hidden.png'):
+    for name in (
+        'b.png',
+        'a.JPG',
+        'below/c.jpg',
+        'clip.mp4',
+        'notes.txt',
+        '.hidden.png',
+        '.ipynb_checkpoints/d.png',
+    ):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     assert names(tmp_path) == ['a.JPG', 'b.png', 'below/c.jpg', 'clip.mp4']

@@ -15,9 +15,10 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from dpt.datasets.bad_sample import DECODER_ERRORS, BadSampleError
+from dpt.datasets.files import list_files as all_files
 from dpt.datasets.text import written_alike
 from dpt.datasets.transforms import LoadAnnotations
-from dpt.extras.files import IMAGE_SUFFIXES, walk_files
+from dpt.extras.files import IMAGE_SUFFIXES
 
 LOSSLESS = ('.png', '.bmp', '.tif', '.tiff')
 INDEX_MODES = ('1', 'L', 'I', 'I;16', 'P')
@@ -61,11 +62,7 @@ def list_files(folder: Path, suffixes: Iterable[str]) -> list[str]:
     """
     if not folder.is_dir():
         raise FileNotFoundError(f'{folder} is not a folder')
-    return sorted(
-        path.relative_to(folder).as_posix()
-        for path in walk_files(folder)
-        if path.suffix.lower() in suffixes and path.is_file() and not path.name.startswith('.')
-    )
+    return [name for name in all_files(str(folder)) if Path(name).suffix.lower() in suffixes]
 
 
 def stem(name: str) -> str:
