@@ -12,8 +12,8 @@ from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 
 from dpt.config.facts import check_labels, check_number_of_classes, check_same_classes
-from dpt.config.load import CONSUMED
 from dpt.config.parts import (
+    CONSUMED,
     INNER,
     LOADER_KEYS,
     PARAMWISE_KEYS,

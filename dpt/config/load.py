@@ -1,36 +1,20 @@
 """Read config files, apply command-line options and import custom modules."""
 
-import difflib
-import inspect
 import sys
 import traceback
 from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
-from mmengine.runner import Runner
 from mmengine.utils import import_modules_from_strings
 
 import dpt
+from dpt.config.inherited import read_with_redefined
 from dpt.config.mmseg import is_mmseg_config, is_mmseg_module, translate_mmseg_config
 from dpt.config.names import name_config_types
 from dpt.config.options import typed_options
+from dpt.config.parts import CONSUMED, near
 from dpt.config.walk import DATALOADERS, innermost_datasets
 
-CONSUMED = set(inspect.signature(Runner.__init__).parameters) | {
-    'activation_checkpointing',
-    'compile',
-    'custom_imports',
-    'data_root',
-    'efficient_conv_bn_eval',
-    'find_unused_parameters',
-    'model_wrapper_cfg',
-    'sync_bn',
-    'total_batch_size',
-    'tta_model',
-    'tta_pipeline',
-    'tta_ratios_of',
-}
-"""Top-level keys that are read after parsing; other keys are helper variables of the config file."""
 RETIRED_KEYS = ('rank_timeout',)
 RETIRED_HOOKS = ('CudnnSearchHook', 'RankWatchHook', 'UtilizationHook')
 """Keys and hooks that earlier versions wrote into dumped configs; they are removed on loading."""
@@ -89,7 +73,7 @@ def read_config(path: str) -> Config:
         ValueError: If the file is not valid Python or its code fails; the message names the line.
     """
     try:
-        return Config.fromfile(path, import_custom_modules=False)
+        return read_with_redefined(path)
     except SyntaxError as error:
         line = (error.text or '').strip()
         raise ValueError(f'{path} or a base of it, line {error.lineno}: {error.msg}: {line}') from error
@@ -161,8 +145,7 @@ def _check_option(option: str, config: Config) -> None:
             'model.decode_head.num_classes or train_dataloader.dataset.pipeline), '
             'or write a config with this one as _base_'
         )
-    near = difflib.get_close_matches(key, [*config.keys(), *CONSUMED], n=1)
-    hint = f'; did you mean {near[0]}?' if near else ''
+    hint = near(key, {*config.keys(), *CONSUMED})
     raise ValueError(f'--cfg-options {key}: no such key in the config{hint}')
 
 

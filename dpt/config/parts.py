@@ -10,6 +10,7 @@ from typing import Any
 
 from mmengine.config import Config
 from mmengine.registry import FUNCTIONS, Registry
+from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
 from dpt import registry as registries
@@ -19,6 +20,22 @@ Problem = tuple[str, str]
 
 _LISTS = (list, tuple)
 _PLAIN_MODULES = ('builtins', 'collections.abc', 'torch')
+
+CONSUMED = set(inspect.signature(Runner.__init__).parameters) | {
+    'activation_checkpointing',
+    'compile',
+    'custom_imports',
+    'data_root',
+    'efficient_conv_bn_eval',
+    'find_unused_parameters',
+    'model_wrapper_cfg',
+    'sync_bn',
+    'total_batch_size',
+    'tta_model',
+    'tta_pipeline',
+    'tta_ratios_of',
+}
+"""Top-level keys that are read after parsing; other keys are helper variables of the config file."""
 
 ROOTS: dict[str, Registry] = dict(
     model=registries.MODELS,
