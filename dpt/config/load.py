@@ -1,5 +1,6 @@
 """Read config files, apply command-line options and import custom modules."""
 
+import os
 import sys
 import traceback
 from pathlib import Path
@@ -190,7 +191,13 @@ def _import_custom_modules(config: Config, foreign: bool) -> None:
     folder = str(Path(config.filename).resolve().parent) if config.filename else ''
     if names and folder and folder not in sys.path:
         sys.path.append(folder)  # finds modules next to the config
-    try:
-        import_modules_from_strings(names, wanted.get('allow_failed_imports', False))
-    except ImportError as error:
-        raise ValueError(f'custom_imports={list(names)}: {error} ({error.__context__})') from error
+    for name in names:
+        try:
+            import_modules_from_strings([name], wanted.get('allow_failed_imports', False))
+        except ImportError as error:
+            cause = error.__context__
+            raise ValueError(
+                f'custom_imports: {name} cannot be imported ({cause}); dpt searches the folder of the config '
+                f'({folder}), PYTHONPATH ({os.environ.get("PYTHONPATH") or "not set"}) and the installed '
+                'packages: correct the name, or add the folder that contains the module to PYTHONPATH'
+            ) from error

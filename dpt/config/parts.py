@@ -242,7 +242,8 @@ def check_parts(value: Any, key: str, registry: Registry) -> Iterator[Problem]:
             target = None
         if target is None:
             hint = near(str(value['type']), known_names(registry))
-            yield f'{key}.type', f'unknown {registry.name.replace("_", " ")} {value["type"]!r}{hint}'
+            kind = f'unknown {registry.name.replace("_", " ")} {value["type"]!r}'
+            yield f'{key}.type', f'{kind}: import the module that defines it with custom_imports{hint}'
         else:
             yield from _check_arguments(value, key, target, registry)
             inner = inner if is_own(target) else [name for name in inner if name in BUILT_EVERYWHERE]

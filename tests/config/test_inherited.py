@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from dpt.config import load_config
+from dpt.config import check_config, load_config
 from dpt.config.options import OptionText
 
 BASE = """
@@ -89,3 +89,34 @@ def test_data_root_set_again_reaches_the_data_sets(child, options: dict, expecte
     config = load_config(child("data_root = 'b'"), options)
     loaders = config.train_dataloader, config.val_dataloader, config.test_dataloader
     assert [loader.dataset.data_root for loader in loaders] == [expected, expected, 'other']
+
+
+def test_inherited_keys_of_another_type_name_the_remedy(repository: Path, tmp_path: Path) -> None:
+    base = repository / 'configs' / 'quickstart.py'
+    (tmp_path / 'child.py').write_text(
+        f"_base_ = [{str(base)!r}]\nmodel = dict(decode_head=dict(type='FCNHead', upsample_factor=2))\n"
+        "val_evaluator = dict(iou_metric='mIoU')\n"
+    )
+    (tmp_path / 'own.py').write_text(
+        "_base_ = ['child.py']\nmodel = dict(neck=dict(type='SegDataPreProcessor'))\n"
+    )
+    with pytest.raises(ValueError, match='own.py') as caught:
+        check_config(load_config(str(tmp_path / 'own.py')), 'train')
+    lines = [line.partition('.py: ')[2] for line in str(caught.value).splitlines()]
+    neck = next(line for line in lines if line.startswith('model.neck.in_channels'))
+    assert neck.endswith('set _delete_=True in model.neck to discard the inherited keys')
+    assert 'dpt_vit-b16.py: set' in next(line for line in lines if line.startswith('model.neck.norm'))
+    own = [line for line in lines if line.startswith(('model.decode_head.upsample', 'val_evaluator'))]
+    assert len(own) == 2
+    assert not any('_delete_' in line for line in own)
+
+
+def test_modules_that_cannot_be_imported_are_named(tmp_path: Path) -> None:
+    (tmp_path / 'parts_with_a_mistake.py').write_text('import gone_package\n')
+    for name, cause in (('gone_parts', 'gone_parts'), ('parts_with_a_mistake', 'gone_package')):
+        (tmp_path / 'config.py').write_text(f"custom_imports = dict(imports=['{name}'])\n")
+        with pytest.raises(
+            ValueError, match=rf"{name} cannot be imported \(No module named '{cause}'\)"
+        ) as error:
+            load_config(str(tmp_path / 'config.py'))
+        assert f'the folder of the config ({tmp_path})' in str(error.value)
