@@ -81,11 +81,15 @@ def explain(error: Exception) -> str | None:
 def one_line_errors() -> Iterator[None]:
     """Print a user's mistake, such as an unknown argument in a config, in one line and exit with status 1.
 
-    If ``DPT_TRACEBACK=1`` is set in the environment, raise the error instead.
+    If ``DPT_TRACEBACK=1`` is set in the environment, raise the error instead. If the reader of the output has
+    closed it, as ``head`` does, exit silently.
     """
     try:
         yield
+        sys.stdout.flush()
     except Exception as error:
+        if isinstance(error, BrokenPipeError):
+            _exit_if_output_is_closed()
         message = explain(error)
         if message is None or os.environ.get('DPT_TRACEBACK') == '1':
             raise
@@ -94,6 +98,14 @@ def one_line_errors() -> Iterator[None]:
             _record(message)
         if not by_torchrun or os.environ.get('RANK') == '0':
             print(f'error: {message}\n(set DPT_TRACEBACK=1 to see the traceback)', file=sys.stderr)
+        raise SystemExit(1) from None
+
+
+def _exit_if_output_is_closed() -> None:
+    try:
+        print(flush=True)  # fails again if the output is what is closed
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
         raise SystemExit(1) from None
 
 

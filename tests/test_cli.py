@@ -2,6 +2,8 @@
 
 import argparse
 import errno
+import os
+import sys
 
 import pytest
 
@@ -66,3 +68,16 @@ def test_an_option_without_value_is_shown(capsys: pytest.CaptureFixture) -> None
         parser.parse_args(['--cfg-options', 'a=1', 'foo'])
     assert '--cfg-options foo: expected KEY=VALUE' in capsys.readouterr().err
     assert parser.parse_args(['--cfg-options', 'a=1', 'b.c=x=2']).cfg_options == {'a': '1', 'b.c': 'x=2'}
+
+
+def test_a_closed_output_ends_silently(capsys: pytest.CaptureFixture, monkeypatch) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, 'w') as closed, monkeypatch.context() as patch:
+        patch.setattr(sys, 'stdout', closed)
+        with pytest.raises(SystemExit), one_line_errors():
+            print('a line', flush=True)
+    assert not capsys.readouterr().err
+    with pytest.raises(SystemExit), one_line_errors():
+        raise BrokenPipeError(errno.EPIPE, 'Broken pipe')
+    assert 'Broken pipe' in capsys.readouterr().err
