@@ -25,7 +25,7 @@ RULES = {
     'structures.py': set(),
     'os_errors.py': set(),
     'models/layers.py': set(),
-    'models/inference.py': set(),
+    'models/inference.py': {'dpt.models.layers'},
     # Backbones, necks, heads and losses never import each other: configs combine them.
     'models/backbones': PARTS,
     'models/necks': PARTS,
@@ -33,7 +33,7 @@ RULES = {
     'models/losses': PARTS,
     'models/preprocessor.py': BASE,
     'models/dense.py': BASE | {'dpt.models.inference'},
-    'models/segmentor.py': BASE | {'dpt.models.dense', 'dpt.models.inference'},
+    'models/segmentor.py': BASE | {'dpt.models.dense', 'dpt.models.inference', 'dpt.models.layers'},
     'models/tta.py': BASE | {'dpt.models.inference'},
     'datasets': BASE,
     'evaluation': BASE,

@@ -103,7 +103,7 @@ def _check_top(config: Config) -> Iterator[Problem]:
             yield key, f'{value!r} is not a text'
     level = config.get('log_level')
     if isinstance(level, str) and level not in LEVELS:
-        yield 'log_level', f'{level!r} is not a log level{near(level.upper(), LEVELS)}'
+        yield 'log_level', f'{level!r} is not a log level{near(level, LEVELS)}'
     for key, names in PLAIN_KEYS.items():
         yield from check_keys(lookup(config, key), key, names)
 

@@ -19,8 +19,8 @@ from dpt.config.walk import DATALOADERS, innermost_datasets
 RETIRED_KEYS = ('rank_timeout',)
 RETIRED_HOOKS = ('CudnnSearchHook', 'RankWatchHook', 'UtilizationHook')
 """Keys and hooks that earlier versions wrote into dumped configs; they are removed on loading."""
-HOOKS = ('utilization', 'run_info', 'class_check', 'stop_signal', 'sync_buffers', 'non_finite')
-"""Default hooks of ``configs/_base_/default_runtime.py`` that configs of MMSegmentation cannot have."""
+MMSEG_HOOKS = ('timer', 'logger', 'param_scheduler', 'checkpoint', 'sampler_seed', 'visualization')
+"""Default hooks of MMSegmentation; a translated config gets the others of dpt's own configs."""
 TRANSLATION = 'translated_from_mmseg'
 """Key of a translated config that lists the changes, one line each."""
 PACKAGED = '.mim'
@@ -177,7 +177,7 @@ def _add_hooks(config: Config) -> list[str]:
     """Add the hooks of dpt's own configs to a translated one; return a line about them."""
     own = read_config(str(shipped('configs') / '_base_' / 'default_runtime.py')).default_hooks
     given = config.setdefault('default_hooks', ConfigDict())
-    added = [name for name in HOOKS if name not in given]
+    added = [name for name in own if name not in (*given, *MMSEG_HOOKS)]
     given.update({name: own[name] for name in added})
     return [f'default_hooks: added {", ".join(added)}'] if added else []
 

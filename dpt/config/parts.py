@@ -116,9 +116,10 @@ LOADER_KEYS = set(inspect.signature(DataLoader.__init__).parameters) - {'self'} 
 
 
 def near(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
-    """Return ``; did you mean X?`` if a known name resembles ``name``, else an empty string."""
-    found = difflib.get_close_matches(name, sorted(known), n=1, cutoff=cutoff)
-    return f'; did you mean {found[0]}?' if found else ''
+    """Return ``; did you mean X?`` if a known name resembles ``name``, else an empty string; ignores case."""
+    by_lower = {one.lower(): one for one in sorted(known)}
+    found = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=cutoff)
+    return f'; did you mean {by_lower[found[0]]}?' if found else ''
 
 
 def arguments(target: Callable) -> tuple[dict[str, inspect.Parameter], bool]:

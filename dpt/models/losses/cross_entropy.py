@@ -3,11 +3,10 @@
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from dpt.models.layers import sizes_differ
+from dpt.models.layers import resize
 from dpt.registry import MODELS
 
 CLASSES_AT_A_TIME = 16
@@ -117,7 +116,5 @@ def _log_sum_exp_and_own(logits: Tensor, index: Tensor) -> tuple[Tensor, Tensor]
         logits: Tensor of shape Bxkxhxw, a chunk of the classes.
         index: Int64 tensor of shape BxHxW, from 0 to k - 1.
     """
-    fine, size = logits.float(), index.shape[-2:]
-    if sizes_differ(fine.shape[-2:], size):
-        fine = F.interpolate(fine, size=size, mode='bilinear', align_corners=False)
+    fine = resize(logits.float(), index.shape[-2:])
     return fine.logsumexp(dim=1), fine.gather(1, index[:, None])[:, 0]

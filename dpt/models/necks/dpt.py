@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from dpt.models.layers import ConvModule, sizes_differ
+from dpt.models.layers import ConvModule, resize
 from dpt.models.necks.reassemble import ReassembleBlocks
 from dpt.registry import MODELS
 
@@ -114,10 +114,8 @@ class DPTNeck(BaseModule):
         path = self._fuse(0, laterals[3])
         fused = [path]
         for i, lateral in enumerate(laterals[2::-1], start=1):
-            if sizes_differ(lateral.shape[-2:], path.shape[-2:]):
-                # Odd patch grids: the coarsest level is rounded up. Padding the input avoids this.
-                lateral = F.interpolate(lateral, path.shape[-2:], mode='bilinear', align_corners=False)
-            path = self._fuse(i, path, lateral)
+            # With odd patch grids the coarsest level is rounded up. Padding the input avoids this.
+            path = self._fuse(i, path, resize(lateral, path.shape[-2:]))
             fused = [path, *fused]
         return tuple(fused)
 
