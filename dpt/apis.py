@@ -31,9 +31,10 @@ from dpt.config.names import name_config_types, name_types
 from dpt.config.walk import first_test_dataset, walk, without_annotations
 from dpt.datasets.bad_sample import name_sample
 from dpt.models import EncoderDecoder
+from dpt.palette import default_palette
 from dpt.registry import DATASETS, MODELS, TRANSFORMS
 from dpt.structures import SegDataSample
-from dpt.visualization import compose, default_palette, draw_overlay, present_classes
+from dpt.visualization import compose, draw_overlay, present_classes
 
 __all__ = ['PRECISIONS', 'Predictor', 'Segmentation', 'config_of', 'inference_model', 'init_model']
 

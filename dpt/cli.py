@@ -12,7 +12,7 @@ from torch.distributed.elastic.multiprocessing.errors import get_error_handler
 
 from dpt.config.options import OptionText
 from dpt.engine.distributed import LAUNCHERS
-from dpt.os_errors import explain_os_error
+from dpt.files import explain_os_error
 
 WRONG_ARGUMENTS = re.compile(r'unexpected keyword argument|missing \d+ required')
 """Python's messages for a config whose arguments do not fit the constructor."""

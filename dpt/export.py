@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 import dpt
-from dpt.checkpoints.write import write_whole
+from dpt.files import write_whole
 from dpt.models import EncoderDecoder, SegDataPreProcessor
 from dpt.models.layers import resize
 

@@ -21,8 +21,8 @@ from dpt.checkpoints import dataset_meta, read_checkpoint
 from dpt.checkpoints.formats import MODEL_FORMATS, recognise
 from dpt.checkpoints.meta import meta_of
 from dpt.checkpoints.read import unwrappings
-from dpt.checkpoints.write import check_target, serialise, write_whole
-from dpt.os_errors import explain_os_error
+from dpt.checkpoints.write import check_target, serialise
+from dpt.files import explain_os_error, write_whole
 
 EXAMPLE = """example:
   python tools/publish_model.py work_dirs/mine/best_mIoU_iter_16000.pth published/dpt_mine.safetensors

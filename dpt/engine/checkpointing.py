@@ -17,8 +17,8 @@ from mmengine.hooks import CheckpointHook as _CheckpointHook
 from mmengine.optim import OptimWrapper, OptimWrapperDict, _ParamScheduler
 from mmengine.runner import Runner
 
-from dpt.checkpoints.write import PARTIAL, whole_file, write_whole
 from dpt.engine.distributed import unwrapped
+from dpt.files import PARTIAL, whole_file, write_whole
 from dpt.registry import HOOKS
 
 POINTER = 'last_checkpoint'
