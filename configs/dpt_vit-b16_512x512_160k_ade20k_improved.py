@@ -5,7 +5,7 @@ model = dict(
     data_preprocessor=dict(test_cfg=dict(size_divisor=32)),
     backbone=dict(norm_eps=1e-6),  # as the ViT was pretrained
     # Deep supervision of the penultimate fusion map, as in the original DPT.
-    auxiliary_heads=[dict(type='FCNHead', in_channels=256, num_classes=_base_.num_classes, in_index=1)],
+    auxiliary_heads=[dict(type='FCNHead', in_channels=256, num_classes=_base_.num_classes)],
     auxiliary_loss=dict(type='CrossEntropyLoss', loss_weight=0.2, avg_non_ignore=True),
     loss=dict(avg_non_ignore=True),  # unlabelled pixels do not dilute the mean
 )

@@ -17,13 +17,6 @@ model = dict(
     decode_head=dict(num_classes=_base_.num_classes),
     # Auxiliary head on the penultimate fusion map, as in the paper; the original checkpoint has its weights.
     auxiliary_heads=[
-        dict(
-            type='FCNHead',
-            in_channels=256,
-            num_classes=_base_.num_classes,
-            in_index=1,
-            dropout_ratio=0.1,
-            channel_dropout=False,
-        )
+        dict(type='FCNHead', in_channels=256, num_classes=_base_.num_classes, channel_dropout=False)
     ],
 )

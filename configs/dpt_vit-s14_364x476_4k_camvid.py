@@ -8,7 +8,7 @@ model = dict(
         drop_path_rate=0.1,
     ),
     decode_head=dict(num_classes=_base_.num_classes),
-    auxiliary_heads=[dict(type='FCNHead', in_channels=256, num_classes=_base_.num_classes, in_index=1)],
+    auxiliary_heads=[dict(type='FCNHead', in_channels=256, num_classes=_base_.num_classes)],
     auxiliary_loss=dict(type='CrossEntropyLoss', loss_weight=0.2, avg_non_ignore=True),
 )
 total_batch_size = 16

@@ -8,7 +8,7 @@ model = dict(
         img_size=128, patch_size=16, embed_dims=128, num_layers=4, num_heads=4, out_indices=(0, 1, 2, 3)
     ),
     neck=dict(in_channels=128, channels=48, post_process_channels=(32, 48, 64, 96)),
-    decode_head=dict(in_channels=48, channels=48, num_classes=_base_.num_classes),
+    decode_head=dict(in_channels=48, num_classes=_base_.num_classes),
     loss=dict(class_weight=[0.5, 0.5, 1.5, 1.5, 3.0, 3.0]),
 )
 total_batch_size = 8

@@ -9,6 +9,7 @@ Example:
     >>> labels = inference_model(model, 'street.jpg').pred_sem_seg.data  # 1xHxW
 """
 
+import copy
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,12 +31,14 @@ from dpt.config.names import name_config_types, name_types
 from dpt.config.walk import first_test_dataset, walk, without_annotations
 from dpt.datasets.bad_sample import name_sample
 from dpt.models import EncoderDecoder
+from dpt.palette import default_palette
 from dpt.registry import DATASETS, MODELS, TRANSFORMS
 from dpt.structures import SegDataSample
-from dpt.visualization import compose, default_palette, draw_overlay, present_classes
+from dpt.visualization import compose, draw_overlay, present_classes
 
 __all__ = ['PRECISIONS', 'Predictor', 'Segmentation', 'config_of', 'inference_model', 'init_model']
 
+PASS_CONFIG = 'Predictor(checkpoint, config=...) or --config FILE'
 PRECISIONS = {'fp32': torch.float32, 'bf16': torch.bfloat16, 'fp16': torch.float16}
 
 Image = Any
@@ -51,7 +54,7 @@ def init_model(
     """Build a model for inference.
 
     Args:
-        config: Config, or path of a config file.
+        config: Config, which is not modified, or path of a config file.
         checkpoint: Path or URL of a checkpoint of dpt or MMSegmentation; ``None`` for random weights. Its
             class names and colours take precedence over those of the config's test data set.
         device: Device of the model; ``None`` for the GPU if there is one.
@@ -67,6 +70,7 @@ def init_model(
     if not isinstance(config, Config):
         config = load_config(str(config), cfg_options)
     else:
+        config = copy.deepcopy(config)
         config.merge_from_dict(cfg_options or {})
         name_config_types(config)
         if is_mmseg_config(config):
@@ -413,8 +417,8 @@ def config_of(checkpoint: str | Path) -> Config:
     text = meta.get('cfg')
     if not isinstance(text, str):
         raise ValueError(
-            f'{checkpoint} holds no config: give the config file too, or use a checkpoint of tools/train.py '
-            'or tools/publish_model.py'
+            f'{checkpoint} holds no config: pass it with {PASS_CONFIG}, or use a checkpoint of '
+            'tools/train.py or tools/publish_model.py'
         )
     try:
         values = config_values(text)
@@ -430,7 +434,8 @@ def config_of(checkpoint: str | Path) -> Config:
         return _inference_config(config, bool(dataset_meta(meta)))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
-            f'{checkpoint}: its config cannot be used: {error}; give a config file that you trust'
+            f'{checkpoint}: its config cannot be used: {error}; pass a config that you trust with '
+            f'{PASS_CONFIG}'
         ) from None
 
 
@@ -468,4 +473,4 @@ def _check_registered(value: Any, key: str, registry: Registry) -> None:
     )
     for place, name in _part_names(value, key):
         if not isinstance(name, str) or place.endswith('._scope_') or name not in known:
-            raise ValueError(f'{place}={name!r} is not a registered part')
+            raise ValueError(f'{place}={name!r} is not registered')

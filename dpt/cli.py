@@ -10,9 +10,10 @@ from typing import Any
 
 from torch.distributed.elastic.multiprocessing.errors import get_error_handler
 
+from dpt.config.assertions import failed_assertion
 from dpt.config.options import OptionText
 from dpt.engine.distributed import LAUNCHERS
-from dpt.os_errors import explain_os_error, failed_assertion
+from dpt.files import explain_os_error
 
 WRONG_ARGUMENTS = re.compile(r'unexpected keyword argument|missing \d+ required')
 """Python's messages for a config whose arguments do not fit the constructor."""
@@ -85,11 +86,15 @@ def explain(error: Exception) -> str | None:
 def one_line_errors() -> Iterator[None]:
     """Print a user's mistake, such as an unknown argument in a config, in one line and exit with status 1.
 
-    If ``DPT_TRACEBACK=1`` is set in the environment, raise the error instead.
+    If ``DPT_TRACEBACK=1`` is set in the environment, raise the error instead. If the reader of the output has
+    closed it, as ``head`` does, exit silently.
     """
     try:
         yield
+        sys.stdout.flush()
     except Exception as error:
+        if isinstance(error, BrokenPipeError):
+            _exit_if_output_is_closed()
         message = explain(error)
         if message is None or os.environ.get('DPT_TRACEBACK') == '1':
             raise
@@ -98,6 +103,14 @@ def one_line_errors() -> Iterator[None]:
             _record(message)
         if not by_torchrun or os.environ.get('RANK') == '0':
             print(f'error: {message}\n(set DPT_TRACEBACK=1 to see the traceback)', file=sys.stderr)
+        raise SystemExit(1) from None
+
+
+def _exit_if_output_is_closed() -> None:
+    try:
+        print(flush=True)  # fails again if the output is what is closed
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
         raise SystemExit(1) from None
 
 

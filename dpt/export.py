@@ -22,9 +22,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 import dpt
-from dpt.checkpoints.write import write_whole
+from dpt.files import write_whole
 from dpt.models import EncoderDecoder, SegDataPreProcessor
-from dpt.models.inference import resize
+from dpt.models.layers import resize
 from dpt.models.lora import merged
 
 FORMATS = {'onnx': '.onnx', 'torch_export': '.pt2'}
@@ -85,9 +85,7 @@ class ExportedSegmentor(nn.Module):
         x = (x.float() - self.mean) / self.std
         height, width = x.shape[-2:]
         x = F.pad(x, (0, -width % self.divisor, 0, -height % self.divisor), value=self.pad_val)
-        logits = self.model(x.to(self.dtype), mode='tensor').float()
-        size = (x.shape[-2], x.shape[-1])
-        logits = F.interpolate(logits, size=size, mode='bilinear', align_corners=False)
+        logits = resize(self.model(x.to(self.dtype), mode='tensor').float(), x.shape[-2:])
         if self.divisor == 1:
             return logits
         # A slice would specialise the graph to sizes that need padding, or to sizes that need none.

@@ -10,6 +10,8 @@ from PIL import Image
 
 from dpt.apis import Predictor, Segmentation, config_of, inference_model, init_model
 from dpt.checkpoints import read_meta, read_state_dict, save_weights
+from dpt.config import load_config
+from dpt.models import EncoderDecoder
 
 CONFIG = Path(__file__).resolve().parents[1] / 'configs' / 'quickstart.py'
 PALETTE = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255]], np.uint8)
@@ -58,6 +60,15 @@ def test_classes_of_the_checkpoint_override_those_of_the_config(tmp_path: Path, 
     assert all(torch.equal(*both) for both in zip(model.parameters(), other.parameters(), strict=True))
     save_weights(model.state_dict(), {}, tmp_path / f'bare{suffix}')
     assert init_model(CONFIG, tmp_path / f'bare{suffix}', device='cpu').dataset_meta['classes'][0] == 'sky'
+
+
+def test_the_config_of_the_caller_stays_unchanged() -> None:
+    config = load_config(str(CONFIG))
+    config.model.type = EncoderDecoder
+    before = config.to_dict()
+    options = {'model.neck.channels': 24, 'model.decode_head.in_channels': 24}
+    init_model(config, device='cpu', cfg_options=options)
+    assert config.to_dict() == before
 
 
 def test_images_pass_the_test_pipeline(pictures: Path) -> None:
@@ -206,6 +217,7 @@ def test_pretrained_files_of_the_config_are_ignored(
     assert set(config) == {'default_scope', 'model', 'test_dataloader', 'test_cfg'}
 
 
+UNREGISTERED = r'is not registered; pass a config that you trust with Predictor.* or --config FILE'
 ATTACKS = {
     'a call': ("load_from = __import__('os').system('touch {mark}')", 'line .* is not plain data'),
     'the name of a function': ("model = dict(type='os.system', command='touch {mark}')", 'would import code'),
@@ -214,8 +226,8 @@ ATTACKS = {
         ']))',
         'would import code',
     ),
-    'an unknown part': ("model = dict(type='Sequential')", 'not a registered part'),
-    'a scope': ("model = dict(type='EncoderDecoder', _scope_='mmengine')", 'not a registered part'),
+    'an unknown part': ("model = dict(type='Sequential')", UNREGISTERED),
+    'a scope': ("model = dict(type='EncoderDecoder', _scope_='mmengine')", UNREGISTERED),
 }
 
 
@@ -232,7 +244,7 @@ def test_no_code_of_a_config_runs(model_file: Path, config_text: str, tmp_path: 
 
 
 def test_checkpoints_without_usable_config_are_refused(model_file: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match='holds no config: give the config file'):
+    with pytest.raises(ValueError, match='holds no config: pass it with Predictor'):
         config_of(publish(model_file, tmp_path / 'm.pth', None))
     with pytest.raises(ValueError, match='the key test_dataloader is missing'):
         config_of(publish(model_file, tmp_path / 'n.pth', "model = dict(type='EncoderDecoder')"))

@@ -2,7 +2,9 @@
 
 import argparse
 import errno
+import os
 import re
+import sys
 
 import pytest
 from mmcv.transforms import RandomResize
@@ -77,3 +79,16 @@ def test_assertions_about_arguments_are_quoted() -> None:
         with pytest.raises(AssertionError) as caught:
             fails()
         assert re.match(r'assert .*ratio.* failed in mmcv/transforms', explain(caught.value))
+
+
+def test_a_closed_output_ends_silently(capsys: pytest.CaptureFixture, monkeypatch) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, 'w') as closed, monkeypatch.context() as patch:
+        patch.setattr(sys, 'stdout', closed)
+        with pytest.raises(SystemExit), one_line_errors():
+            print('a line', flush=True)
+    assert not capsys.readouterr().err
+    with pytest.raises(SystemExit), one_line_errors():
+        raise BrokenPipeError(errno.EPIPE, 'Broken pipe')
+    assert 'Broken pipe' in capsys.readouterr().err

@@ -117,7 +117,7 @@ def test_the_original_s_models_are_stated_as_built_there(
     assert tuple(model.neck.post_process_channels) == channels
     assert (model.decode_head.upsample_factor, model.decode_head.channel_dropout) == (2, False)
     (auxiliary,) = model.auxiliary_heads
-    assert (auxiliary.type, auxiliary.in_index, auxiliary.channel_dropout) == ('FCNHead', 1, False)
+    assert (auxiliary.type, auxiliary.channel_dropout) == ('FCNHead', False)
     assert model.auxiliary_loss.loss_weight == 0.2
     # The originals' parameters without final norm, pretraining classifier and the unit that is never called.
     with torch.device('meta'):

@@ -18,14 +18,15 @@ CORE = {
     'dpt.engine',
     'dpt.evaluation',
 }
-CORE |= {'dpt.export', 'dpt.hub', 'dpt.models', 'dpt.os_errors', 'dpt.registry', 'dpt.structures'}
+CORE |= {'dpt.export', 'dpt.hub', 'dpt.models', 'dpt.files', 'dpt.palette', 'dpt.registry', 'dpt.structures'}
 CORE |= {'dpt.evaluation', 'dpt.visualization'}
 RULES = {
     'registry.py': set(),
     'structures.py': set(),
-    'os_errors.py': set(),
+    'files.py': set(),
+    'palette.py': set(),
     'models/layers.py': set(),
-    'models/inference.py': set(),
+    'models/inference.py': {'dpt.models.layers'},
     'models/lora.py': set(),
     # Backbones, necks, heads and losses never import each other: configs combine them.
     'models/backbones': PARTS | {'dpt.models.lora'},
@@ -34,14 +35,14 @@ RULES = {
     'models/losses': PARTS,
     'models/preprocessor.py': BASE,
     'models/dense.py': BASE | {'dpt.models.inference'},
-    'models/segmentor.py': BASE | {'dpt.models.dense', 'dpt.models.inference'},
+    'models/segmentor.py': BASE | {'dpt.models.dense', 'dpt.models.inference', 'dpt.models.layers'},
     'models/tta.py': BASE | {'dpt.models.inference'},
-    'datasets': BASE,
-    'evaluation': BASE,
-    'visualization': BASE,
-    'checkpoints': set(),
-    'config': {'dpt.registry', 'dpt.checkpoints', 'dpt.os_errors'},
-    'engine': BASE | {'dpt.config', 'dpt.checkpoints', 'dpt.os_errors'},
+    'datasets': BASE | {'dpt.palette'},
+    'evaluation': BASE | {'dpt.files'},
+    'visualization': BASE | {'dpt.palette'},
+    'checkpoints': {'dpt.files'},
+    'config': {'dpt.registry', 'dpt.checkpoints'},
+    'engine': BASE | {'dpt.config', 'dpt.checkpoints', 'dpt.files'},
     '.': CORE,  # all but the extras
     'extras': CORE,
 }

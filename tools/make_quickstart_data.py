@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 from numpy.random import Generator
 
-from dpt.os_errors import explain_os_error
+from dpt.files import explain_os_error
 
 CLASSES = ('sky', 'ground', 'tree', 'house', 'sun', 'car')
 PALETTE = ((120, 180, 230), (150, 120, 80), (40, 140, 50), (190, 80, 60), (250, 220, 60), (120, 60, 180))

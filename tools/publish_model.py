@@ -25,9 +25,9 @@ from dpt.checkpoints.adapters import BASE_SHA256, base_sha256, has_adapters, is_
 from dpt.checkpoints.formats import MODEL_FORMATS, recognise
 from dpt.checkpoints.meta import config_values, meta_of
 from dpt.checkpoints.read import unwrappings
-from dpt.checkpoints.write import check_target, serialise, write_whole
+from dpt.checkpoints.write import check_target, serialise
+from dpt.files import explain_os_error, write_whole
 from dpt.models.lora import merged
-from dpt.os_errors import explain_os_error
 
 EXAMPLE = """example:
   python tools/publish_model.py work_dirs/mine/best_mIoU_iter_16000.pth published/dpt_mine.safetensors

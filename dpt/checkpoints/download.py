@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 import torch
 
-from .write import whole_file
+from dpt.files import whole_file
 
 _TIMEOUT = 60  # seconds without data before a download fails
 _HASH = re.compile(r'-([0-9a-f]{8,64})(?=(?:\.pth)?\.\w+$)')

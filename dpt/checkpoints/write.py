@@ -1,58 +1,17 @@
-"""Write weights with plain metadata, and other files, atomically."""
+"""Write weights with plain metadata."""
 
 import io
 import json
 import os
-import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 from safetensors.torch import save
 from torch import Tensor
 
-PARTIAL = '.partial'
-"""Suffix of files that are being written."""
-
-
-@contextmanager
-def whole_file(dst: Path) -> Iterator[BinaryIO]:
-    """Open a temporary file and rename it to ``dst`` at the end, so that ``dst`` is complete or unchanged.
-
-    The content is flushed to disk before the rename, so that a power failure does not leave an empty file.
-    Creates the folder if needed.
-
-    Raises:
-        OSError: If the file cannot be written.
-    """
-    dst.parent.mkdir(parents=True, exist_ok=True)
-    partial = dst.with_name(f'.{dst.name}.{uuid.uuid4().hex}{PARTIAL}')
-    try:
-        with partial.open('xb') as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, dst)
-        if os.name == 'posix':  # other systems cannot open a folder
-            folder = os.open(dst.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def write_whole(content: bytes, dst: Path) -> None:
-    """Write ``content`` to ``dst`` atomically, see :func:`whole_file`.
-
-    Raises:
-        OSError: If the file cannot be written.
-    """
-    with whole_file(dst) as file:
-        file.write(content)
+from dpt.files import write_whole
 
 
 def save_weights(tensors: Mapping[str, Tensor], meta: Mapping[str, Any], dst: Path) -> None:

@@ -11,9 +11,11 @@ from mmengine.fileio import get_file_backend
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 
+from dpt.config.assertions import failed_assertion
 from dpt.config.facts import check_labels, check_number_of_classes, check_same_classes
-from dpt.config.load import CONSUMED
+from dpt.config.inherited import file_origins, read_files
 from dpt.config.parts import (
+    CONSUMED,
     INNER,
     LOADER_KEYS,
     PARAMWISE_KEYS,
@@ -31,7 +33,6 @@ from dpt.config.parts import (
 )
 from dpt.config.probe import check_pipeline
 from dpt.config.walk import DATALOADERS, named_datasets, walk
-from dpt.os_errors import failed_assertion
 from dpt.registry import DATASETS, MODELS, OPTIM_WRAPPER_CONSTRUCTORS, TRANSFORMS
 
 LOADERS_OF = dict(train=('train_dataloader', 'val_dataloader'), test=('test_dataloader',))
@@ -64,12 +65,31 @@ def check_config(config: Config, task: str, resume: str | None = None) -> None:
         problems = [*_check_top(config), *_check_loaders(config), *_check_rest(config)]
         if not problems:  # the next checks build parts of the config
             problems = [*_check_data(config, task), *_check_model(config, task, resume)]
-    told: dict[str, str] = {}
+    found: dict[str, str] = {}
     for key, what in problems:
-        told.setdefault(what, key)  # report a pipeline shared by several loaders once
-    if told:
-        file = getattr(config, 'filename', None) or 'config'
-        raise ValueError('\n'.join(f'{file}: {key}: {what}' for what, key in told.items()))
+        found.setdefault(what, key)  # report a pipeline shared by several loaders once
+    if found:
+        file = getattr(config, 'filename', None)
+        inherited = _inherited(file) if file and Path(file).is_file() else {}
+        lines = [f'{file or "config"}: {key}: {what}{inherited.get(key, "")}' for what, key in found.items()]
+        raise ValueError('\n'.join(lines))
+
+
+def _inherited(path: str) -> dict[str, str]:
+    """Return a remedy for each inherited key of a dict whose ``type`` a later file has changed."""
+    files = read_files(path)[1]
+    origins = file_origins(files)
+    order = [file for file, _ in files]
+    remedies = {}
+    for key, file in origins.items():
+        for length in range(1, len(key)):
+            changed = origins.get((*key[:length], 'type'), file)
+            if order.index(changed) > order.index(file):
+                remedies['.'.join(key)] = (
+                    f'; it is inherited from {file}: set _delete_=True in {".".join(key[:length])} '
+                    'to discard the inherited keys'
+                )
+    return remedies
 
 
 def _check_top(config: Config) -> Iterator[Problem]:
@@ -90,7 +110,7 @@ def _check_top(config: Config) -> Iterator[Problem]:
             yield key, f'{value!r} is not a text'
     level = config.get('log_level')
     if isinstance(level, str) and level not in LEVELS:
-        yield 'log_level', f'{level!r} is not a log level{near(level.upper(), LEVELS)}'
+        yield 'log_level', f'{level!r} is not a log level{near(level, LEVELS)}'
     for key, names in PLAIN_KEYS.items():
         yield from check_keys(lookup(config, key), key, names)
 

@@ -15,7 +15,7 @@ from mmengine.dataset import BaseDataset
 from dpt.config.parts import Problem
 from dpt.config.walk import walk
 
-HEADS = ('model.decode_head', 'model.auxiliary_heads')
+HEADS = {'decode_head', 'auxiliary_heads'}
 LOSSES = ('model.loss', 'model.auxiliary_loss')
 VOID_KEYS = ('ignore_index', 'seg_pad_val')
 """Arguments of models, metrics and transforms that state the label of pixels without a class."""
@@ -45,7 +45,7 @@ def check_number_of_classes(config: Config, dataset: str, count: int) -> Iterato
     for key, part in walk(config.model, 'model'):
         number, weight = part.get('num_classes'), part.get('class_weight')
         # A backbone may keep the num_classes of its pretraining.
-        if isinstance(number, int) and number != count and key.startswith(HEADS):
+        if isinstance(number, int) and number != count and HEADS & set(key.split('.')):
             yield f'{key}.num_classes', f'{number}, but {dataset} has {count} classes'
         if isinstance(weight, (list, tuple)) and len(weight) != count:
             yield f'{key}.class_weight', f'{len(weight)} weights, but {dataset} has {count} classes'

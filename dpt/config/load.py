@@ -1,42 +1,26 @@
 """Read config files, apply command-line options and import custom modules."""
 
-import difflib
-import inspect
+import os
 import sys
 import traceback
 from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
-from mmengine.runner import Runner
 from mmengine.utils import import_modules_from_strings
 
 import dpt
+from dpt.config.inherited import read_with_redefined
 from dpt.config.mmseg import is_mmseg_config, is_mmseg_module, translate_mmseg_config
 from dpt.config.names import name_config_types
 from dpt.config.options import typed_options
+from dpt.config.parts import CONSUMED, near
 from dpt.config.walk import DATALOADERS, innermost_datasets
 
-CONSUMED = set(inspect.signature(Runner.__init__).parameters) | {
-    'activation_checkpointing',
-    'compile',
-    'custom_imports',
-    'data_root',
-    'efficient_conv_bn_eval',
-    'find_unused_parameters',
-    'model_wrapper_cfg',
-    'fsdp',
-    'sync_bn',
-    'total_batch_size',
-    'tta_model',
-    'tta_pipeline',
-    'tta_ratios_of',
-}
-"""Top-level keys that are read after parsing; other keys are helper variables of the config file."""
 RETIRED_KEYS = ('rank_timeout',)
 RETIRED_HOOKS = ('CudnnSearchHook', 'RankWatchHook', 'UtilizationHook')
 """Keys and hooks that earlier versions wrote into dumped configs; they are removed on loading."""
-HOOKS = ('utilization', 'run_info', 'class_check', 'stop_signal', 'sync_buffers', 'non_finite')
-"""Default hooks of ``configs/_base_/default_runtime.py`` that configs of MMSegmentation cannot have."""
+MMSEG_HOOKS = ('timer', 'logger', 'param_scheduler', 'checkpoint', 'sampler_seed', 'visualization')
+"""Default hooks of MMSegmentation; a translated config gets the others of dpt's own configs."""
 TRANSLATION = 'translated_from_mmseg'
 """Key of a translated config that lists the changes, one line each."""
 PACKAGED = '.mim'
@@ -90,7 +74,7 @@ def read_config(path: str) -> Config:
         ValueError: If the file is not valid Python or its code fails; the message names the line.
     """
     try:
-        return Config.fromfile(path, import_custom_modules=False)
+        return read_with_redefined(path)
     except SyntaxError as error:
         line = (error.text or '').strip()
         raise ValueError(f'{path} or a base of it, line {error.lineno}: {error.msg}: {line}') from error
@@ -162,8 +146,7 @@ def _check_option(option: str, config: Config) -> None:
             'model.decode_head.num_classes or train_dataloader.dataset.pipeline), '
             'or write a config with this one as _base_'
         )
-    near = difflib.get_close_matches(key, [*config.keys(), *CONSUMED], n=1)
-    hint = f'; did you mean {near[0]}?' if near else ''
+    hint = near(key, {*config.keys(), *CONSUMED})
     raise ValueError(f'--cfg-options {key}: no such key in the config{hint}')
 
 
@@ -194,7 +177,7 @@ def _add_hooks(config: Config) -> list[str]:
     """Add the hooks of dpt's own configs to a translated one; return a line about them."""
     own = read_config(str(shipped('configs') / '_base_' / 'default_runtime.py')).default_hooks
     given = config.setdefault('default_hooks', ConfigDict())
-    added = [name for name in HOOKS if name not in given]
+    added = [name for name in own if name not in (*given, *MMSEG_HOOKS)]
     given.update({name: own[name] for name in added})
     return [f'default_hooks: added {", ".join(added)}'] if added else []
 
@@ -208,7 +191,13 @@ def _import_custom_modules(config: Config, foreign: bool) -> None:
     folder = str(Path(config.filename).resolve().parent) if config.filename else ''
     if names and folder and folder not in sys.path:
         sys.path.append(folder)  # finds modules next to the config
-    try:
-        import_modules_from_strings(names, wanted.get('allow_failed_imports', False))
-    except ImportError as error:
-        raise ValueError(f'custom_imports={list(names)}: {error} ({error.__context__})') from error
+    for name in names:
+        try:
+            import_modules_from_strings([name], wanted.get('allow_failed_imports', False))
+        except ImportError as error:
+            cause = error.__context__
+            raise ValueError(
+                f'custom_imports: {name} cannot be imported ({cause}); dpt searches the folder of the config '
+                f'({folder}), PYTHONPATH ({os.environ.get("PYTHONPATH") or "not set"}) and the installed '
+                'packages: correct the name, or add the folder that contains the module to PYTHONPATH'
+            ) from error

@@ -10,6 +10,7 @@ from typing import Any
 
 from mmengine.config import Config
 from mmengine.registry import FUNCTIONS, Registry
+from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
 from dpt import registry as registries
@@ -19,6 +20,23 @@ Problem = tuple[str, str]
 
 _LISTS = (list, tuple)
 _PLAIN_MODULES = ('builtins', 'collections.abc', 'torch')
+
+CONSUMED = set(inspect.signature(Runner.__init__).parameters) | {
+    'activation_checkpointing',
+    'compile',
+    'custom_imports',
+    'data_root',
+    'efficient_conv_bn_eval',
+    'find_unused_parameters',
+    'fsdp',
+    'model_wrapper_cfg',
+    'sync_bn',
+    'total_batch_size',
+    'tta_model',
+    'tta_pipeline',
+    'tta_ratios_of',
+}
+"""Top-level keys that are read after parsing; other keys are helper variables of the config file."""
 
 ROOTS: dict[str, Registry] = dict(
     model=registries.MODELS,
@@ -115,19 +133,19 @@ NOT_INCLUDED = (
 
 
 def near(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
-    """Return ``; did you mean X?`` if a known name resembles ``name``, else an empty string."""
-    found = difflib.get_close_matches(name, sorted(known), n=1, cutoff=cutoff)
-    return f'; did you mean {found[0]}?' if found else ''
+    """Return ``; did you mean X?`` if a known name resembles ``name``, else an empty string; ignores case."""
+    by_lower = {one.lower(): one for one in sorted(known)}
+    found = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=cutoff)
+    return f'; did you mean {by_lower[found[0]]}?' if found else ''
 
 
 def explain_unknown(name: str, registry: Registry) -> str:
     """Return an error message for a name that a registry does not contain."""
-    known = {one.lower(): one for one in known_names(registry)}
-    found = difflib.get_close_matches(name.lower(), sorted(known), n=1, cutoff=0.8)
-    hint = f'; did you mean {known[found[0]]}?' if found and name not in NOT_INCLUDED else ''
+    hint = '' if name in NOT_INCLUDED else near(name, known_names(registry), 0.8)
     if registry is registries.DATASETS:
         hint += OTHER_DATA
-    return f'unknown {registry.name.replace("_", " ")} {name!r}{hint}'
+    kind = registry.name.replace('_', ' ')
+    return f'unknown {kind} {name!r}: import the module that defines it with custom_imports{hint}'
 
 
 def arguments(target: Callable) -> tuple[dict[str, inspect.Parameter], bool]:

@@ -19,6 +19,7 @@ from dpt.datasets.labels import explain_one_class
 from dpt.datasets.text import explain_absent, text_lines
 from dpt.datasets.transforms.geometry import fuse
 from dpt.datasets.transforms.loading import LoadAnnotations, LoadImageFromFile
+from dpt.palette import default_palette
 from dpt.registry import DATASETS, TRANSFORMS
 from dpt.structures import IGNORE_INDEX
 
@@ -429,8 +430,7 @@ def _fit_palette(
         own: Whether ``palette`` was given together with the selection of classes, in the same order.
     """
     if not palette:
-        # The random colours of MMSegmentation, without changing numpy's global state.
-        return np.random.RandomState(42).randint(0, 255, size=(num_classes, 3)).tolist()
+        return default_palette(num_classes).tolist()
     rows = [_read_colour(colour) for colour in palette]
     if label_map and len(rows) == len(label_map) and not (own and len(rows) == num_classes):
         old_of = {new: old for old, new in label_map.items()}

@@ -17,9 +17,9 @@ from mmengine.hooks import CheckpointHook as _CheckpointHook
 from mmengine.optim import OptimWrapper, OptimWrapperDict, _ParamScheduler
 from mmengine.runner import Runner
 
-from dpt.checkpoints.write import PARTIAL, whole_file, write_whole
 from dpt.engine.distributed import unwrapped
 from dpt.engine.sharding import is_sharded, whole_tensors
+from dpt.files import PARTIAL, whole_file, write_whole
 from dpt.registry import HOOKS
 
 POINTER = 'last_checkpoint'
@@ -84,15 +84,15 @@ def plain(value: object) -> object:
     raise TypeError(f'{type(value).__name__} is not plain data')
 
 
-def plain_entries(entries: Mapping) -> dict:
-    """Return the entries whose values are plain data; drop the others."""
-    kept = {}
+def plain_entries(entries: Mapping) -> tuple[dict, dict[str, str]]:
+    """Return the entries whose values are plain data, and a reason for each of the others."""
+    kept, dropped = {}, {}
     for key, value in entries.items():
         try:
             kept[key] = plain(value)
-        except TypeError:
-            continue
-    return kept
+        except TypeError as error:
+            dropped[key] = str(error)
+    return kept, dropped
 
 
 class HostCopies:
@@ -212,38 +212,6 @@ def has_updated(optim_wrapper: OptimWrapper | OptimWrapperDict) -> bool:
     return all(wrapper.should_update() for wrapper in wrappers)
 
 
-class Background:
-    """Runs one job at a time in a thread and raises its exceptions in the main thread.
-
-    Python waits for a running job before it exits, unless a signal kills the process.
-    """
-
-    def __init__(self) -> None:
-        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix='checkpoint')
-        self._job: Future | None = None
-
-    def submit(self, job: Callable[[], None]) -> None:
-        """Wait for the previous job, then start a new one."""
-        self.join()
-        self._job = self._pool.submit(job)
-
-    def check(self) -> None:
-        """Raise the exception of the job if it has finished; do not wait for it."""
-        if self._job is not None and self._job.done():
-            self.join()
-
-    def join(self) -> None:
-        """Wait for the job and raise its exception, if any."""
-        job, self._job = self._job, None
-        if job is not None:
-            job.result()
-
-    def wait(self) -> None:
-        """Wait for the job and ignore its exception."""
-        if self._job is not None:
-            wait([self._job])
-
-
 @HOOKS.register_module()
 class CheckpointHook(_CheckpointHook):
     """mmengine's checkpoint hook, with atomic writes in the background and files that are safe to load.
@@ -303,9 +271,12 @@ class CheckpointHook(_CheckpointHook):
             filename_tmpl=filename_tmpl,
             save_begin=save_begin,
         )
-        self._background, self._copies = Background(), HostCopies()
+        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix='checkpoint')
+        self._writing: Future | None = None
+        self._copies = HostCopies()
         self._saved_iter: int | None = None
         self._is_due = False
+        self._dropped: set[str] = set()
 
     def before_train(self, runner: Runner) -> None:
         """Set the folder of the checkpoints and remove partial files of a killed run.
@@ -333,7 +304,8 @@ class CheckpointHook(_CheckpointHook):
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: dict | None = None
     ) -> None:
         """Save if due, after a step if gradients are accumulated; raise an error of the previous save."""
-        self._background.check()
+        if self._writing is not None and self._writing.done():
+            self._wait()
         if not self.by_epoch:
             self._is_due |= self.every_n_train_iters(runner, self.interval, self.save_begin) or (
                 self.save_last and self.is_last_train_iter(runner)
@@ -355,17 +327,24 @@ class CheckpointHook(_CheckpointHook):
 
     def after_train(self, runner: Runner) -> None:
         """Wait until the last checkpoint is written."""
-        self._background.join()
+        self._wait()
 
     def close(self) -> None:
         """Wait for a file that is being written when an error ends the training."""
-        self._background.wait()
+        if self._writing is not None:
+            wait([self._writing])
+
+    def _wait(self) -> None:
+        """Wait until the checkpoint is written; raise the error of the thread, if any."""
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.result()
 
     def save(self, runner: Runner) -> None:
         """Save the current iteration unless it is already saved, and wait until the file is written."""
         if self._saved_iter != runner.iter:
             self._save(runner, self._name_in_epoch(runner.iter), dict(epoch=runner.epoch, iter=runner.iter))
-        self._background.join()
+        self._wait()
 
     def _name_in_epoch(self, iteration: int) -> str:
         # In the middle of an epoch, the epoch number would overwrite the previous checkpoint.
@@ -374,7 +353,13 @@ class CheckpointHook(_CheckpointHook):
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Convert the content to plain data, which loads with ``weights_only=True``."""
         hub = checkpoint['message_hub']
-        runtime_info = plain_entries(hub['runtime_info'])
+        runtime_info, dropped = plain_entries(hub['runtime_info'])
+        for name in dropped.keys() - self._dropped:
+            runner.logger.warning(
+                f'checkpoints do not contain the entry {name!r} of the message hub: {dropped[name]}; store '
+                'numbers, texts, tensors, or lists and dicts of these'
+            )
+        self._dropped |= dropped.keys()
         checkpoint['message_hub'] = dict(log_scalars={}, runtime_info=runtime_info, resumed_keys={})
         for key in ('meta', 'state_dict', 'optimizer', 'param_schedulers'):
             if key in checkpoint:
@@ -394,7 +379,7 @@ class CheckpointHook(_CheckpointHook):
         if state is None:
             return
         pointer = Path(runner.work_dir)
-        self._background.submit(lambda: _write(state, path, outdated, pointer))
+        self._writing = self._pool.submit(_write, state, path, outdated, pointer)
 
     def _path(self, name: str) -> Path:
         return Path(self.out_dir) / name
@@ -412,7 +397,7 @@ class CheckpointHook(_CheckpointHook):
         """Return a copy of the training's state in the main process, ``None`` in the others."""
         if not is_main_process() and not is_sharded(unwrapped(runner.model)):
             return None
-        self._background.join()  # wait until the previous copies are written
+        self._wait()  # before the copies are overwritten
         optimizer, schedules = whole and self.save_optimizer, whole and self.save_param_scheduler
         state = run_state(runner, meta, optimizer=optimizer, param_scheduler=schedules)
         return self._copies.of(state) if is_main_process() else None
@@ -429,7 +414,7 @@ class CheckpointHook(_CheckpointHook):
         regular = self._saved_iter == runner.iter
         step = runner.epoch if self.by_epoch else runner.iter
         replaced = [path for key in better for path in self._note_best(runner, key, metrics[key], step)]
-        meta = dict(epoch=runner.epoch, iter=runner.iter, metric=plain_entries(metrics))
+        meta = dict(epoch=runner.epoch, iter=runner.iter, metric=plain_entries(metrics)[0])
         state = self._copy(runner, meta, whole=regular)
         if state is None:
             return
@@ -444,7 +429,7 @@ class CheckpointHook(_CheckpointHook):
                 write_checkpoint(state, again)
             _remove(replaced)
 
-        self._background.submit(write)
+        self._writing = self._pool.submit(write)
 
     def _best_keys(self, key: str) -> tuple[str, str]:
         suffix = f'_{key}' if len(self.key_indicators) > 1 else ''

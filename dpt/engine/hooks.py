@@ -14,9 +14,8 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 import dpt
+from dpt.config.facts import HEADS
 from dpt.registry import HOOKS
-
-HEADS = {'decode_head', 'auxiliary_heads'}
 
 
 @HOOKS.register_module()
@@ -73,9 +72,15 @@ def git_commit(folder: Path) -> str | None:
     return result.stdout.strip()
 
 
-def device_name() -> str:
-    """Return the name of the GPU or CPU."""
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or 'CPU'
+def device_name(device: torch.device) -> str:
+    """Return the name of a GPU, or that of the CPU and the number of threads."""
+    if device.type == 'cuda':
+        return torch.cuda.get_device_name(device)
+    info = Path('/proc/cpuinfo')
+    lines = info.read_text().splitlines() if info.is_file() else []
+    model = next((line.split(':', 1)[1].strip() for line in lines if line.startswith('model name')), '')
+    threads = torch.get_num_threads()
+    return f'{model or platform.processor() or "CPU"}, {threads} thread{"s" if threads > 1 else ""}'
 
 
 @HOOKS.register_module()
@@ -98,9 +103,8 @@ class RunInfoHook(Hook):
             seed=runner.seed,
             git_commit=git_commit(Path(dpt.__file__).parent),
             versions=package_versions(),
-            device=device_name(),
+            device=device_name(next(runner.model.parameters()).device),
             processes=get_world_size(),
-            threads=torch.get_num_threads(),
         )
         path = Path(runner.work_dir) / f'run_info_{runner.timestamp}.json'
         path.write_text(json.dumps(info, indent=2) + '\n')

@@ -24,7 +24,7 @@ from dpt.checkpoints import read_checkpoint
 from dpt.checkpoints.formats import MMSEG_DPT
 from dpt.checkpoints.meta import config_values
 from dpt.checkpoints.read import holds_unread
-from dpt.config.load import CONSUMED
+from dpt.config.parts import CONSUMED
 from dpt.engine.checkpointing import OPTIMIZER_NAMES, POINTER, all_schedules, optimizer_names, plain
 from dpt.engine.distributed import unwrapped
 from dpt.engine.optim import try_step

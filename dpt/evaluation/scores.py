@@ -1,7 +1,5 @@
 """A file with the confusion matrix and the scores of each image of an evaluation."""
 
-import os
-import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
+
+from dpt.files import whole_file
 
 
 @dataclass
@@ -34,23 +34,16 @@ class Scores:
 
     def save(self, path: str | Path) -> None:
         """Write a ``.npz`` file atomically."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f'.{path.name}.{uuid.uuid4().hex}')
-        try:
-            with partial.open('xb') as file:
-                np.savez_compressed(
-                    file,
-                    classes=np.array(self.classes),
-                    confusion=self.confusion,
-                    images=np.array(self.images, dtype=str),
-                    accuracy=self.accuracy,
-                    miou=self.miou,
-                    left_out=np.array([] if self.left_out is None else [self.left_out], dtype=int),
-                )
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
+        with whole_file(Path(path)) as file:
+            np.savez_compressed(
+                file,
+                classes=np.array(self.classes),
+                confusion=self.confusion,
+                images=np.array(self.images, dtype=str),
+                accuracy=self.accuracy,
+                miou=self.miou,
+                left_out=np.array([] if self.left_out is None else [self.left_out], dtype=int),
+            )
 
     @classmethod
     def load(cls, path: str | Path) -> 'Scores':

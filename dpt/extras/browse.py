@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from dpt.palette import default_palette
 from dpt.structures import IGNORE_INDEX
-from dpt.visualization.overlay import contact_sheet, default_palette, draw_overlay, present_classes
+from dpt.visualization.overlay import contact_sheet, draw_overlay, present_classes
 
 
 def seen(preprocessor: nn.Module, sample: dict, training: bool) -> tuple[np.ndarray, np.ndarray | None]:

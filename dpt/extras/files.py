@@ -7,9 +7,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from dpt.checkpoints.write import write_whole
 from dpt.datasets.files import walk_files
 from dpt.datasets.segmentation import IMAGE_SUFFIXES
+from dpt.files import write_whole
 
 VIDEO_SUFFIXES = ('.avi', '.m4v', '.mkv', '.mov', '.mp4', '.mpeg', '.mpg', '.webm', '.wmv')
 PICTURE_SUFFIXES = ('.png', '.jpg', '.jpeg', '.webp')

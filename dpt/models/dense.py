@@ -1,8 +1,10 @@
 """Base class of dense predictors: builds the parts and runs whole-image or sliding-window inference."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from mmengine.logging import print_log
 from mmengine.model import BaseModel
 from mmengine.registry import DefaultScope
 from torch import Tensor, nn
@@ -128,6 +130,15 @@ def _checked_test_cfg(test_cfg: dict) -> dict:
             f"model.test_cfg={dict(test_cfg)} must be dict(mode='whole') or dict(mode='slide', "
             'crop_size=(height, width), stride=(vertical, horizontal))'
         )
+    unused = [name for name in ('crop_size', 'stride') if test_cfg.get(name) is not None]
+    if mode == 'whole' and unused:
+        message = (
+            f"model.test_cfg has {' and '.join(unused)}, which only sliding windows use: set mode='slide', "
+            'or remove them to predict whole images'
+        )
+        if 'mode' not in test_cfg:
+            raise ValueError(message)
+        print_log(message, 'current', logging.WARNING)  # a config may switch off the windows of its base
     if mode == 'slide' and not {'crop_size', 'stride'} <= set(test_cfg):
         raise ValueError("model.test_cfg with mode='slide' needs crop_size and stride")
     for name in ('crop_size', 'stride') if mode == 'slide' else ():

@@ -4,8 +4,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+
+from dpt.models.layers import resize
 
 Size = tuple[int, int]
 Restore = Callable[[Tensor], Tensor]
@@ -15,13 +16,6 @@ CLASSES_AT_A_TIME = 16
 CHUNK_BYTES = 256 << 20
 """Limits on the classes, and the bytes per image, that are resized at a time: the logits of all classes at
 the size of a large image would take gigabytes."""
-
-
-def resize(x: Tensor, size: Size) -> Tensor:
-    """Resize BxKxHxW maps to ``size`` (height, width), bilinear with align_corners=False."""
-    if tuple(x.shape[-2:]) == tuple(size):
-        return x
-    return F.interpolate(x, size=tuple(size), mode='bilinear', align_corners=False)
 
 
 @dataclass(frozen=True)

@@ -112,6 +112,13 @@ def sizes_differ(size: Sequence, other: Sequence) -> bool:
     return symbolic or tuple(size) != tuple(other)
 
 
+def resize(x: Tensor, size: Sequence) -> Tensor:
+    """Resize BxCxHxW maps to ``size`` (height, width), bilinear with align_corners=False."""
+    if sizes_differ(x.shape[-2:], size):
+        x = F.interpolate(x, size=tuple(size), mode='bilinear', align_corners=False)
+    return x
+
+
 def resize_pos_embed(
     pos_embed: Tensor,
     native: tuple[int, int],

@@ -93,7 +93,7 @@ class SegDataPreProcessor(BaseDataPreprocessor):
 
     def _record(self, sample: SegDataSample, image: Tensor, target: tuple[int, int], training: bool) -> None:
         shape = (image.shape[-2], image.shape[-1])
-        sample.set_metainfo(dict(img_shape=shape, pad_shape=target, batch_input_shape=target))
+        sample.set_metainfo(dict(img_shape=shape, pad_shape=target))
         # Only the loss needs padded labels; the metric uses labels of the original size.
         if training and 'gt_sem_seg' in sample:
             label = sample.gt_sem_seg.data

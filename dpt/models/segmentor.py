@@ -11,7 +11,8 @@ from mmengine.structures import PixelData
 from torch import Tensor, nn
 
 from dpt.models.dense import DensePredictor, build_part
-from dpt.models.inference import label_map, resize, restored
+from dpt.models.inference import label_map, restored
+from dpt.models.layers import resize
 from dpt.registry import MODELS
 from dpt.structures import IGNORE_INDEX, SegDataSample
 

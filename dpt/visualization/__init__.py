@@ -3,7 +3,6 @@
 from dpt.visualization.hook import SegVisualizationHook
 from dpt.visualization.overlay import (
     compose,
-    default_palette,
     draw_errors,
     draw_legend,
     draw_overlay,
@@ -16,7 +15,6 @@ __all__ = [
     'SegLocalVisualizer',
     'SegVisualizationHook',
     'compose',
-    'default_palette',
     'draw_errors',
     'draw_legend',
     'draw_overlay',

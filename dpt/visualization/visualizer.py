@@ -12,11 +12,11 @@ from mmengine.visualization import MLflowVisBackend as _MLflowVisBackend
 from mmengine.visualization import Visualizer
 from mmengine.visualization.vis_backend import force_init_env
 
+from dpt.palette import default_palette
 from dpt.registry import VISBACKENDS, VISUALIZERS
 from dpt.structures import SegDataSample
 from dpt.visualization.overlay import (
     compose,
-    default_palette,
     draw_errors,
     draw_overlay,
     present_classes,

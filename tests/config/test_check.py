@@ -62,7 +62,11 @@ def test_shipped_configs_pass(path: Path, task: str) -> None:
             "VisionTransformer has no argument 'embed_dim'; did you mean embed_dims?",
         ),
         ('model.decode_head.norm_cfg', None, "DPTHead has no argument 'norm_cfg'"),
-        ('model.decode_head.type', 'DPTHed', "unknown model 'DPTHed'; did you mean DPTHead?"),
+        (
+            'model.decode_head.type',
+            'DPTHed',
+            "unknown model 'DPTHed': import the module that defines it with custom_imports; did you",
+        ),
         ('model.data_preprocessor.pad_value', 0, 'did you mean pad_val?'),
         ('train_dataloader.batchsize', 2, 'unknown key; did you mean batch_size?'),
         ('train_dataloader.num_workers', '4', "'4' is not an integer >= 0"),

@@ -512,7 +512,7 @@ class TestLoading:
         assert 'custom_imports: dropped mmseg.models' in config.translated_from_mmseg
         DATASETS.module_dict.pop('MyDatasetOfTest')
         imports = dict(imports=['no_such_module_of_test'])
-        with pytest.raises(ValueError, match='custom_imports=.*no_such_module_of_test'):
+        with pytest.raises(ValueError, match='custom_imports: no_such_module_of_test cannot'):
             load_config(str(write(custom_imports=imports)))
 
     def test_configs_of_mmsegmentation_0_are_rejected(self) -> None:

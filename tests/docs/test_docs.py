@@ -14,7 +14,8 @@ from mmengine.config import Config
 from mmengine.registry import Registry
 
 from dpt import registry
-from dpt.config.load import CONSUMED, load_config
+from dpt.config.load import load_config
+from dpt.config.parts import CONSUMED
 from dpt.registry import DATASETS, MODELS
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent

@@ -82,7 +82,7 @@ def test_leftovers_of_a_killed_write_are_removed(tmp_path: Path) -> None:
     path = tmp_path / 'iter_3.pth'
     write_checkpoint(CONTENT, path)
     code = (
-        'import time, torch; from pathlib import Path; from dpt.checkpoints.write import whole_file\n'
+        'import time, torch; from pathlib import Path; from dpt.files import whole_file\n'
         f'with whole_file(Path({str(path)!r})) as file:\n'
         '    file.write(b"half"); file.flush(); time.sleep(60)'
     )

@@ -113,7 +113,7 @@ def test_a_failed_write_ends_the_training_soon(tmp_path: Path, monkeypatch: pyte
     runner = Runner(tmp_path, interval=10)
     monkeypatch.setattr('dpt.engine.checkpointing.write_checkpoint', full)
     runner.train(10)
-    runner.hook._background._pool.shutdown(wait=True)
+    runner.hook.close()
     with pytest.raises(OSError, match='no space left'):
         runner.train(11)
 
@@ -126,6 +126,19 @@ def test_an_iteration_is_saved_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     runner.hook.save(runner)  # as after a signal
     runner.hook.save(runner)
     assert [path.name for path in written] == ['iter_2.pth', 'iter_3.pth']
+
+
+def test_entries_of_the_hub_that_are_not_saved_are_named(tmp_path: Path, caplog) -> None:
+    runner = Runner(tmp_path)
+    runner.message_hub.update_info('seen', {1, 2})
+    runner.message_hub.update_info('count', 3)
+    runner.train(4)
+    runner.files()
+    assert [record.getMessage() for record in caplog.records if record.levelname == 'WARNING'] == [
+        "checkpoints do not contain the entry 'seen' of the message hub: set is not plain data; store "
+        'numbers, texts, tensors, or lists and dicts of these'
+    ]
+    assert load(tmp_path, 'iter_4.pth')['message_hub']['runtime_info']['count'] == 3
 
 
 def test_wrong_arguments_are_errors(tmp_path: Path) -> None:

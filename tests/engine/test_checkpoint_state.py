@@ -23,7 +23,7 @@ def test_plain_keeps_values_and_containers(tmp_path) -> None:
 def test_other_objects_are_rejected_or_dropped() -> None:
     with pytest.raises(TypeError, match='deque'):
         plain({'a': [collections.deque()]})
-    assert plain_entries({'a': 1, 'b': collections.deque()}) == {'a': 1}
+    assert plain_entries({'a': 1, 'b': collections.deque()}) == ({'a': 1}, {'b': 'deque is not plain data'})
 
 
 def test_copies_are_independent_and_reuse_their_memory() -> None:

@@ -145,6 +145,7 @@ def test_tta_of_one_view_is_the_plain_prediction() -> None:
         dict(mode='silde'),
         dict(mode='slide'),
         dict(mode='whole', crop=(1, 1)),
+        dict(crop_size=(32, 32), stride=(16, 16)),
         *(dict(WINDOWS, crop_size=size) for size in (64, (0, 32), (32.0, 32.0), None)),
         dict(WINDOWS, stride=(48, 48)),  # beyond the window: gaps
     ],
@@ -152,6 +153,14 @@ def test_tta_of_one_view_is_the_plain_prediction() -> None:
 def test_wrong_test_cfg_raises(test_cfg: dict) -> None:
     with pytest.raises(ValueError, match=r'model\.test_cfg'):
         build(test_cfg=test_cfg)
+
+
+def test_windows_without_effect_are_logged(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines: list[str] = []
+    monkeypatch.setattr('dpt.models.dense.print_log', lambda line, *_: lines.append(line))
+    build(test_cfg=dict(WINDOWS, mode='whole'))
+    assert lines == [line for line in lines if 'crop_size and stride, which only sliding windows use' in line]
+    assert len(lines) == 1
 
 
 def test_unknown_arguments_raise() -> None:

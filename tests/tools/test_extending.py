@@ -8,13 +8,10 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from mmengine.structures import PixelData
 from outputs import logged, result_of
 
 from dpt.apis import Predictor, inference_model, init_model
-from dpt.config import load_config
 from dpt.export import labels_from, load
-from dpt.registry import MODELS
 from dpt.structures import SegDataSample
 
 BLOCK = re.compile(r'^`(my_\w+\.py)`\n\n```python\n(.*?)^```$', re.MULTILINE | re.DOTALL)
@@ -67,19 +64,23 @@ def test_resuming_goes_on_with_own_parts(project: Path, run_tool: Callable) -> N
     assert sorted(line['iter'] for line in logged(project / 'work', 'loss')) == [1, 2, 3]
 
 
-def test_a_fusion_block_of_its_own_trains_in_a_vit(project: Path) -> None:
-    config = load_config(str(project / 'my_config.py'))  # imports my_parts
-    vit = dict(type='VisionTransformer', img_size=32, patch_size=8, embed_dims=24, num_layers=4, num_heads=3)
-    config.model.backbone = dict(vit, out_indices=(0, 1, 2, 3))
-    config.model.neck = dict(
-        type='GatedDPTNeck', in_channels=24, channels=32, post_process_channels=(8, 8, 8, 8)
+def test_own_fusion_blocks_train_in_two_processes(project: Path, run_tool: Callable) -> None:
+    (project / 'my_vit.py').write_text(
+        "_base_ = ['configs/quickstart.py']\n"
+        "custom_imports = dict(imports=['my_parts'])\n"
+        'model = dict(\n'
+        '    backbone=dict(embed_dims=24, num_heads=3),\n'
+        "    neck=dict(type='GatedDPTNeck', in_channels=24, channels=8, post_process_channels=[8] * 4),\n"
+        '    decode_head=dict(in_channels=8, channels=8),\n'
+        ')\n'
+        'train_cfg = dict(val_interval=9)\n'
     )
-    model = MODELS.build(config.model)
-    labels = PixelData(data=torch.randint(0, 6, (1, 64, 64)))
-    losses = model.loss(torch.randn(2, 3, 64, 64), [SegDataSample(gt_sem_seg=labels)] * 2)
-    model.parse_losses(losses)[0].backward()
-    gates = [block.gate.weight.grad for block in model.neck.fusion_blocks[1:]]
-    assert all(gradient.abs().sum() > 0 for gradient in gates)
+    work = project / 'vit'
+    run_tool('tools/train.py', project / 'my_vit.py', '--work-dir', work, processes=2)
+    content = torch.load(work / 'iter_2.pth', weights_only=True)
+    gates = [name for name in content['state_dict'] if name.endswith('gate.weight')]
+    assert gates == [f'neck.fusion_blocks.{i}.gate.weight' for i in (1, 2, 3)]
+    assert len(content['optimizer']['state']) == len(content['optimizer']['param_groups'][0]['params'])
 
 
 def test_exports_and_the_python_interface_agree(project: Path, call: Callable) -> None:

@@ -4,9 +4,9 @@ import cv2
 import numpy as np
 import pytest
 
+from dpt.palette import default_palette
 from dpt.visualization import (
     compose,
-    default_palette,
     draw_errors,
     draw_legend,
     draw_overlay,

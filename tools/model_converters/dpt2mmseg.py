@@ -24,7 +24,7 @@ from dpt.checkpoints import (
 from dpt.checkpoints.formats.mmseg import DPT, MMSEG_DPT, TO_MMSEG
 from dpt.checkpoints.meta import config_values
 from dpt.checkpoints.write import check_target
-from dpt.os_errors import explain_os_error
+from dpt.files import explain_os_error
 
 EXAMPLE = """example:
   python tools/model_converters/dpt2mmseg.py work_dirs/mine/best_mIoU_iter_16000.pth mmseg/dpt.pth

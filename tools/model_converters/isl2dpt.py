@@ -14,7 +14,7 @@ from dpt.checkpoints import Report, checkpoint_hash, read_state_dict, save_weigh
 from dpt.checkpoints.formats import convert as convert_keys
 from dpt.checkpoints.formats.isl import Layout, recognise_layout
 from dpt.checkpoints.write import check_target
-from dpt.os_errors import explain_os_error
+from dpt.files import explain_os_error
 
 EXAMPLE = """example:
   python tools/model_converters/isl2dpt.py dpt_large-ade20k-b12dca68.pt pretrain/dpt_large-ade20k.pth

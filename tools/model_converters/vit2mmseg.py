@@ -27,7 +27,7 @@ from dpt.checkpoints.formats.vit import (
 )
 from dpt.checkpoints.read import choice_of_weights
 from dpt.checkpoints.write import check_target
-from dpt.os_errors import explain_os_error
+from dpt.files import explain_os_error
 
 EXAMPLE = """example:
   python tools/model_converters/vit2mmseg.py vit_base_patch16_224.safetensors pretrain/vit_base_p16_224.pth

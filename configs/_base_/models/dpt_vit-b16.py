@@ -7,7 +7,6 @@ model = dict(
         mean=[123.675, 116.28, 103.53],
         std=[58.395, 57.12, 57.375],
         bgr_to_rgb=True,
-        pad_val=0,
     ),
     backbone=dict(
         type='VisionTransformer',
@@ -31,7 +30,7 @@ model = dict(
         readout_type='project',
         norm='BN',
     ),
-    decode_head=dict(type='DPTHead', in_channels=256, channels=256, dropout_ratio=0.1, norm='BN'),
+    decode_head=dict(type='DPTHead', in_channels=256, norm='BN'),
     auxiliary_heads=None,
     loss=dict(type='CrossEntropyLoss', loss_weight=1.0, avg_non_ignore=False),
     test_cfg=dict(mode='whole'),

@@ -7,7 +7,6 @@ model = dict(
         mean=[127.5, 127.5, 127.5],
         std=[127.5, 127.5, 127.5],
         bgr_to_rgb=True,
-        pad_val=0,
         test_cfg=dict(size_divisor=32),
     ),
     backbone=dict(
@@ -35,8 +34,6 @@ model = dict(
     decode_head=dict(
         type='DPTHead',
         in_channels=256,
-        channels=256,
-        dropout_ratio=0.1,
         channel_dropout=False,
         upsample_factor=2,
         norm='BN',

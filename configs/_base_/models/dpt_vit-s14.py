@@ -8,7 +8,6 @@ model = dict(
         mean=[123.675, 116.28, 103.53],
         std=[58.395, 57.12, 57.375],
         bgr_to_rgb=True,
-        pad_val=0,
         test_cfg=dict(size_divisor=28),
     ),
     backbone=dict(
@@ -32,7 +31,7 @@ model = dict(
         post_process_channels=(96, 192, 384, 768),
         readout_type='project',
     ),
-    decode_head=dict(type='DPTHead', in_channels=256, dropout_ratio=0.1),
+    decode_head=dict(type='DPTHead', in_channels=256),
     loss=dict(type='CrossEntropyLoss', avg_non_ignore=True),
     test_cfg=dict(mode='whole'),
 )

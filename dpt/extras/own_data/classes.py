@@ -1,12 +1,12 @@
 """Propose the classes of annotations, which the user can check before anything is written."""
 
-import difflib
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from dpt.config.parts import near
 from dpt.datasets.text import text_lines
 from dpt.extras.own_data.annotations import Colour, ColourReader, Reader
 from dpt.structures import IGNORE_INDEX
@@ -195,9 +195,7 @@ def _ignored(present: list[int], reader: Reader, names: dict, ignore: Sequence[s
 def _hint(text: str, known: Iterable[str]) -> str:
     if ',' in text and all(part.strip() in known for part in text.split(',')):
         return '; separate several with spaces: ' + ' '.join(text.split(','))
-    by_lower = {name.lower(): name for name in known}
-    near = difflib.get_close_matches(text.lower(), by_lower, n=1)
-    return f'; did you mean {by_lower[near[0]]}?' if near else ''
+    return near(text, known)
 
 
 def _first(numbers: Sequence[int], reader: Reader) -> str:

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import torch
 
+from dpt.engine.hooks import device_name
 from dpt.extras.profiling.costs import REST
-from dpt.extras.profiling.timing import PartTimer, data_sheet_tflops, device_name, matrix_rate, time_step
+from dpt.extras.profiling.timing import PartTimer, data_sheet_tflops, matrix_rate, time_step
 from dpt.extras.profiling.workloads import Workload
 
 SMALLEST_LABEL = 0.035

@@ -3,7 +3,6 @@
 import ctypes
 import gc
 import os
-import platform
 import resource
 import statistics
 import time
@@ -41,17 +40,6 @@ def data_sheet_tflops(device: torch.device, dtype: torch.dtype) -> float | None:
         return None
     name = torch.cuda.get_device_name(device)
     return next((rate for part, rate in PEAK_TFLOPS.items() if part in name), None)
-
-
-def device_name(device: torch.device) -> str:
-    """Return the name of a device for reports."""
-    if device.type == 'cuda':
-        return torch.cuda.get_device_name(device)
-    info = Path('/proc/cpuinfo')
-    lines = info.read_text().splitlines() if info.is_file() else []
-    model = next((line.split(':', 1)[1].strip() for line in lines if line.startswith('model name')), '')
-    threads = torch.get_num_threads()
-    return f'{model or platform.processor() or "CPU"}, {threads} thread{"s" if threads > 1 else ""}'
 
 
 def synchronize(device: torch.device) -> None:

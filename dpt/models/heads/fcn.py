@@ -49,12 +49,17 @@ class FCNHead(BaseModule):
         self.in_index = in_index
         self.project = ConvModule(in_channels, channels, kernel_size=3, norm=norm)
         self.dropout = nn.Dropout2d(dropout_ratio) if channel_dropout else nn.Dropout(dropout_ratio)
-        self.conv_seg = nn.Conv2d(channels, num_classes, 1)
+        self.conv_seg: nn.Module = nn.Conv2d(channels, num_classes, 1)
 
     def init_weights(self) -> None:
-        """Initialise the classifier from N(0, 0.01), as in MMSegmentation; the rest uses torch's defaults."""
-        nn.init.normal_(self.conv_seg.weight, std=0.01)
-        nn.init.zeros_(self.conv_seg.bias)  # type: ignore[arg-type]
+        """Initialise the classifier from N(0, 0.01), as in MMSegmentation; the rest uses torch's defaults.
+
+        A classifier of another class than ``nn.Conv2d`` keeps its own initial weights.
+        """
+        if isinstance(self.conv_seg, nn.Conv2d):
+            nn.init.normal_(self.conv_seg.weight, std=0.01)
+            if self.conv_seg.bias is not None:
+                nn.init.zeros_(self.conv_seg.bias)
         super().init_weights()
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:

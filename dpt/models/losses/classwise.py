@@ -3,11 +3,10 @@
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from dpt.models.layers import sizes_differ
+from dpt.models.layers import resize
 
 CLASSES_AT_A_TIME = 16
 
@@ -50,15 +49,8 @@ def _log_sum_exp_and_own(logits: Tensor, index: Tensor) -> tuple[Tensor, Tensor]
         logits: Tensor of shape Bxkxhxw, a chunk of the classes.
         index: Int64 tensor of shape BxHxW, from 0 to k - 1.
     """
-    fine = _resized(logits, index)
+    fine = resize(logits.float(), index.shape[-2:])
     return fine.logsumexp(dim=1), fine.gather(1, index[:, None])[:, 0]
-
-
-def _resized(logits: Tensor, target: Tensor) -> Tensor:
-    fine, size = logits.float(), target.shape[-2:]
-    if sizes_differ(fine.shape[-2:], size):
-        fine = F.interpolate(fine, size=size, mode='bilinear', align_corners=False)
-    return fine
 
 
 BinaryLoss = Callable[[Tensor, Tensor, slice], Tensor]
@@ -92,4 +84,6 @@ def sum_over_classes(logits: Tensor, target: Tensor, loss: BinaryLoss) -> Tensor
 
 def _chunk_sum(logits: Tensor, target: Tensor, classes: slice, loss: BinaryLoss) -> Tensor:
     labels = torch.arange(classes.start, classes.stop, device=target.device)
-    return loss(_resized(logits, target), target[:, None] == labels[:, None, None], classes).sum(dim=1)
+    return loss(
+        resize(logits.float(), target.shape[-2:]), target[:, None] == labels[:, None, None], classes
+    ).sum(dim=1)

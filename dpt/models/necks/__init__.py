@@ -1,5 +1,5 @@
 """Necks: map taps to fused feature maps."""
 
-from dpt.models.necks.dpt import DPTNeck
+from dpt.models.necks.dpt import DPTNeck, FeatureFusionBlock
 
-__all__ = ['DPTNeck']
+__all__ = ['DPTNeck', 'FeatureFusionBlock']

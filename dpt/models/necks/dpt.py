@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from dpt.models.layers import ConvModule, sizes_differ
+from dpt.models.layers import ConvModule, resize
 from dpt.models.necks.reassemble import ReassembleBlocks
 from dpt.registry import MODELS
 
@@ -29,7 +29,13 @@ class PreActResidualConvUnit(nn.Module):
 
 
 class FeatureFusionBlock(nn.Module):
-    """Add a lateral map to the coarser path, refine, and upsample by two."""
+    """Add a lateral map to the coarser path, then refine and project the sum at the same size.
+
+    Args:
+        channels: Channels of all maps.
+        norm: ``'BN'`` or ``None``.
+        lateral: Whether the block has a lateral map; the coarsest block has none.
+    """
 
     def __init__(self, channels: int, norm: str | None, *, lateral: bool) -> None:
         super().__init__()
@@ -40,9 +46,7 @@ class FeatureFusionBlock(nn.Module):
     def forward(self, path: Tensor, lateral: Tensor | None = None) -> Tensor:
         if lateral is not None and self.res_conv_unit1 is not None:
             path = path + self.res_conv_unit1(lateral)
-        # The paper upsamples first. The 1x1 projection commutes with bilinear upsampling, because its weights
-        # sum to one, and costs a quarter in this order.
-        return upsample_by_two(self.project(self.res_conv_unit2(path)))
+        return self.project(self.res_conv_unit2(path))
 
 
 @MODELS.register_module()
@@ -58,6 +62,10 @@ class DPTNeck(BaseModule):
             that level's size with its ``post_process_channels``. Use (0, 1) for a hybrid backbone.
         norm: Norm of the residual units: ``'BN'``, ``'GN'`` (32 groups) or ``None``.
     """
+
+    fusion_block: type[nn.Module] = FeatureFusionBlock
+    """Class of the four fusion blocks, which subclasses may override. It takes the arguments of
+    :class:`FeatureFusionBlock` and keeps the size of the map; the neck upsamples its output by two."""
 
     def __init__(
         self,
@@ -83,9 +91,7 @@ class DPTNeck(BaseModule):
             ConvModule(c, channels, kernel_size=3, act=False, bias=False) for c in post_process_channels
         )
         # Coarse to fine; the coarsest block has no lateral input.
-        self.fusion_blocks = nn.ModuleList(
-            FeatureFusionBlock(channels, norm, lateral=i > 0) for i in range(4)
-        )
+        self.fusion_blocks = nn.ModuleList(self.fusion_block(channels, norm, lateral=i > 0) for i in range(4))
 
     def forward(self, taps: Sequence) -> tuple[Tensor, ...]:
         """Fuse the taps.
@@ -99,18 +105,28 @@ class DPTNeck(BaseModule):
             grid (strides 2, 4, 8 and 16 for patch size 16).
 
         Raises:
-            ValueError: If there are not four taps, a required class token is missing, or a level in
-                ``identity_levels`` has a class token.
+            ValueError: If there are not four taps, a required class token is missing, a level in
+                ``identity_levels`` has a class token, or a fusion block changes the size of its input.
         """
         if len(taps) != 4:
             raise ValueError(f'DPTNeck needs four taps, got {len(taps)}: set backbone.out_indices')
         laterals = [conv(x) for conv, x in zip(self.convs, self.reassemble_blocks(taps), strict=True)]
-        path = self.fusion_blocks[0](laterals[3])
+        path = self._fuse(0, laterals[3])
         fused = [path]
-        for block, lateral in zip(self.fusion_blocks[1:], laterals[2::-1], strict=True):
-            if sizes_differ(lateral.shape[-2:], path.shape[-2:]):
-                # Odd patch grids: the coarsest level is rounded up. Padding the input avoids this.
-                lateral = F.interpolate(lateral, path.shape[-2:], mode='bilinear', align_corners=False)
-            path = block(path, lateral)
+        for i, lateral in enumerate(laterals[2::-1], start=1):
+            # With odd patch grids the coarsest level is rounded up. Padding the input avoids this.
+            path = self._fuse(i, path, resize(lateral, path.shape[-2:]))
             fused = [path, *fused]
         return tuple(fused)
+
+    def _fuse(self, i: int, *maps: Tensor) -> Tensor:
+        fused = self.fusion_blocks[i](*maps)
+        if fused.shape[-2:] != maps[0].shape[-2:]:
+            sizes = ['x'.join(map(str, x.shape[-2:])) for x in (maps[0], fused)]
+            raise ValueError(
+                f'{type(self).__name__}.fusion_blocks.{i} changes the size of its map from {sizes[0]} to '
+                f'{sizes[1]}: fusion blocks keep the size, and the neck upsamples their output by two'
+            )
+        # The paper upsamples before the 1x1 projection of the block. The two commute, because bilinear
+        # weights sum to one, and this order costs a quarter.
+        return upsample_by_two(fused)

@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from dpt.models.heads import DPTHead, FCNHead
 
@@ -53,3 +54,16 @@ def test_dropout_is_of_channels_or_of_elements(head: type, channel_dropout: bool
 def test_one_class_is_refused(head: type) -> None:
     with pytest.raises(ValueError, match='num_classes=1 must be 2 or more.*background as a class'):
         head(6, 1)
+
+
+@pytest.mark.parametrize('bias', [True, False])
+def test_own_classifiers_keep_their_initial_weights(bias: bool) -> None:
+    head = DPTHead(6, 3)
+    head.conv_seg = nn.Sequential(nn.Conv2d(6, 6, 1), nn.Conv2d(6, 3, 1, bias=bias))
+    before = head.conv_seg[0].weight.clone()
+    head.init_weights()
+    assert torch.equal(head.conv_seg[0].weight, before)
+    plain = DPTHead(6, 3)
+    plain.conv_seg = nn.Conv2d(6, 3, 1, bias=bias)
+    plain.init_weights()
+    assert plain.conv_seg.weight.abs().max() < 0.1

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from dpt.models.necks import DPTNeck
+from dpt.models.necks import DPTNeck, FeatureFusionBlock
 
 SMALL = dict(in_channels=12, channels=8, post_process_channels=(4, 6, 8, 12))
 HYBRID = dict(SMALL, identity_levels=(0, 1))
@@ -54,3 +54,17 @@ def test_wrong_arguments_are_named(arguments: dict, message: str) -> None:
 def test_wrong_taps_are_named(arguments: dict, wrong: list, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         DPTNeck(**arguments)(wrong)
+
+
+class Strided(FeatureFusionBlock):
+    def forward(self, path: torch.Tensor, lateral: torch.Tensor | None = None) -> torch.Tensor:
+        return super().forward(path, lateral)[..., ::2, ::2]
+
+
+class StridedNeck(DPTNeck):
+    fusion_block = Strided
+
+
+def test_fusion_blocks_that_change_the_size_are_named() -> None:
+    with pytest.raises(ValueError, match=r'StridedNeck\.fusion_blocks\.0 changes .* from 2x2 to 1x1'):
+        StridedNeck(**SMALL)(taps(4, 4))
