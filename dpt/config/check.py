@@ -11,6 +11,7 @@ from mmengine.fileio import get_file_backend
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 
+from dpt.checkpoints.read import local_file
 from dpt.config.assertions import failed_assertion
 from dpt.config.facts import check_labels, check_number_of_classes, check_same_classes
 from dpt.config.inherited import file_origins, read_files
@@ -293,9 +294,14 @@ def _check_test_size(config: Config, patch: int) -> Iterator[Problem]:
 def _check_files(config: Config, resume: str | None) -> Iterator[Problem]:
     """Check that the files of weights exist, except URLs."""
     load_from = None if resume == 'auto' else resume or config.get('load_from')
-    if _absent(load_from):
-        what = 'is a folder, not a checkpoint' if Path(load_from).is_dir() else 'does not exist'
-        yield '--resume' if resume or config.get('resume') else 'load_from', f'{load_from} {what}'
+    key = '--resume' if resume or config.get('resume') else 'load_from'
+    if load_from is not None and _absent(load_from):
+        yield key, f'{load_from} does not exist'
+    elif load_from is not None and Path(load_from).is_dir():
+        try:
+            local_file(load_from)
+        except ValueError as error:
+            yield key, str(error)
     missing = []
     for key, part in walk(config.model, 'model'):
         path = part.get('checkpoint') if key.endswith('.init_cfg') else None

@@ -176,9 +176,11 @@ class BaseSegDataset(BaseDataset):
     def _look_at_labels(self) -> None:
         """Warn if the first masks that are looked at have one class only; usually one mask is enough."""
         load = next((one for one in self.pipeline.transforms if isinstance(one, LoadAnnotations)), None)
-        indices = range(0, len(self), -(-len(self) // MASKS_LOOKED_AT) or 1)
+        if load is None:
+            return
         seen: set[int] = set()
-        for index in indices if load is not None else ():
+        indices = range(0, len(self), -(-len(self) // MASKS_LOOKED_AT) or 1)
+        for index in indices:
             try:
                 labels = set(np.unique(load.transform(self.get_data_info(index))['gt_seg_map']).tolist())
             except (*FILE_ERRORS, ValueError):  # reported when the sample is used

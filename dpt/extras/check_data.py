@@ -336,9 +336,8 @@ def _judge(contents: Contents, dataset: BaseSegDataset, training: bool) -> None:
             name = dataset.metainfo['classes'][label]
             why = explain_one_class(len(contents.sizes), path, label, name, dataset.reduce_zero_label)
             contents.fault('one class', why)
-        why = suspect_reduce_zero_label(contents, dataset)
-        if why:
-            contents.fault('reduce_zero_label', why)
+        if suspicion := suspect_reduce_zero_label(contents, dataset):
+            contents.fault('reduce_zero_label', suspicion)
     if contents.highest and max(contents.highest.values()) < DARK:
         path, highest = max(contents.highest.items(), key=lambda item: item[1])
         contents.fault('16-bit images too dark', explain_dark(path, highest))

@@ -84,7 +84,7 @@ def test_shipped_configs_pass(path: Path, task: str) -> None:
         (
             'train_dataloader.dataset.type',
             'ChaseDB1Dataset',
-            "'ChaseDB1Dataset'; for other data use type='BaseSegDataset' with metainfo=dict(classes=",
+            "custom_imports; for other data use type='BaseSegDataset' with metainfo=dict(classes=",
         ),
         ('tta_pipeline.1.transforms.0.0.scal', (4, 4), 'did you mean scale?'),
         ('optim_wrapper.optimizer.lr', 'abc', "'abc' is str, but AdamW takes float | Tensor"),
@@ -102,7 +102,7 @@ def test_shipped_configs_pass(path: Path, task: str) -> None:
         ('val_dataloader.drop_last', True, 'an evaluation must read all images'),
         ('model.loss.class_weight', [1.0, -1, 1, 1, 1, 1, 1, 1, 1, 1, 1], 'weights must be 0 or more'),
         ('model.loss.class_weight', [0.0] * 11, 'and not all 0'),
-        ('load_from', str(ROOT), 'is a folder, not a checkpoint'),
+        ('load_from', str(ROOT), 'not a file, expected a checkpoint, or a folder with one'),
         ('default_hooks.checkpoint.intervall', 9, 'did you mean interval?'),
         ('default_hooks.logger.type', 'LogerHook', 'did you mean LoggerHook?'),
         ('val_evaluator.iou_metric', ['mIoU'], 'did you mean iou_metrics?'),

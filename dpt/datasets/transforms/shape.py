@@ -57,7 +57,8 @@ class RandomRotate(BaseTransform):
 
     @cache_randomness
     def _draw(self) -> tuple[bool, float]:
-        return bool(np.random.rand() < self.prob), float(np.random.uniform(*self.degree))
+        low, high = self.degree
+        return bool(np.random.rand() < self.prob), float(np.random.uniform(low, high))
 
     def transform(self, results: dict) -> dict:
         rotate, angle = self._draw()
