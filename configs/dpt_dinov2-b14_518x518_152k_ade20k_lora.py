@@ -3,4 +3,4 @@
 # adapters start at zero difference and take the rate of the decoder.
 _base_ = ['dpt_dinov2-b14_518x518_152k_ade20k.py']
 model = dict(backbone=dict(lora=dict(r=8, alpha=16)))
-optim_wrapper = dict(paramwise_cfg=dict(_delete_=True))
+optim_wrapper = dict(paramwise_cfg=None)
