@@ -110,6 +110,10 @@ def test_adapters_train_resume_and_are_published(call, written, tiny_config, tmp
     expected = Predictor(checkpoint, device='cpu')(image).labels
     for predictor in (Predictor(whole, device='cpu'), Predictor(small, config, device='cpu')):
         assert (predictor(image).labels == expected).mean() > 0.999
+    options = (f'load_from={small}', 'train_cfg.max_iters=1', 'train_cfg.val_interval=1')
+    again = tmp_path / 'again'
+    done(call('train', config, '--work-dir', again, '--cfg-options', *options))
+    assert f'tensors from {small}' in next(again.glob('*/*.log')).read_text()
     torch.save({**torch.load(weights), 'cls_token': torch.ones(1, 1, 16)}, weights)
     status, _, error = call('test', config, small, '--work-dir', tmp_path / 'test')
     assert (status, 'without the weights they were trained on' in error) == (1, True)
