@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from mmengine.config import ConfigDict
 from PIL import Image
 
 from dpt.extras.own_data.annotations import (
@@ -20,7 +21,7 @@ from dpt.extras.own_data.annotations import (
     read_coco,
 )
 from dpt.extras.own_data.classes import propose, read_classes
-from dpt.extras.own_data.config import path_from
+from dpt.extras.own_data.config import path_from, settings_of_classes
 from dpt.extras.own_data.dataset import (
     apply_table,
     check_target,
@@ -436,3 +437,10 @@ def test_an_interrupted_folder_is_unchanged(tmp_path: Path) -> None:
     with whole_folder(tmp_path / 'out') as folder:
         (folder / 'new').touch()
     assert [path.name for path in tmp_path.rglob('*')] == ['out', 'new']
+
+
+def test_class_weights_of_several_losses_are_removed() -> None:
+    focal = dict(type='FocalLoss', gamma=1.0)
+    losses = [dict(type='CrossEntropyLoss', class_weight=[1.0, 2.0]), focal]
+    (line,) = settings_of_classes(ConfigDict(loss=losses, auxiliary_loss=[focal]))
+    assert line == f'loss={[dict(type="CrossEntropyLoss"), focal]}'

@@ -49,7 +49,7 @@ class RandomRotate(BaseTransform):
         if center is not None and auto_bound:
             raise ValueError('center and auto_bound exclude each other')
         self.prob = prob
-        self.degree = degrees
+        self.degree = (degrees[0], degrees[1])
         self.pad_val = pad_val
         self.seg_pad_val = seg_pad_val
         self.center = None if center is None else tuple(center)
@@ -182,9 +182,8 @@ class ResizeShortestEdge(BaseTransform):
         shorter = self.scale if isinstance(self.scale, int) else min(self.scale)
         longer = shorter / min(height, width) * max(height, width)
         shrink = min(1.0, self.max_size / longer)
-        short, long = int(shorter * shrink + 0.5), int(longer * shrink + 0.5)
-        size = (long, short) if height < width else (short, long)
-        return Resize(scale=size, keep_ratio=True).transform(results)
+        bounds = int(longer * shrink + 0.5), int(shorter * shrink + 0.5)
+        return Resize(scale=bounds, keep_ratio=True).transform(results)
 
     def __repr__(self) -> str:
         return f'{type(self).__name__}(scale={self.scale}, max_size={self.max_size})'
