@@ -118,10 +118,10 @@ class TrainLoop(BaseLoop):
         runner.call_hook('before_train')
         if not self.is_placed:  # by another runner than dpt's
             self.restore_place()
-        if self._finished >= self.length:
+        if self._iter >= self.max_iters:
             key = f'train_cfg.{"max_epochs" if self.by_epoch else "max_iters"}'
             runner.logger.warning(
-                f'nothing is left to train: the checkpoint has finished {self._finished} of '
+                f'nothing is left to train: the checkpoint has finished {self._iter} iterations, all of '
                 f'{key}={self.length}. To train on, raise {key} and the end of the schedules'
             )
         batches = self._batches()
@@ -191,9 +191,6 @@ class TrainLoop(BaseLoop):
         """
         self.is_placed = True
         runner, hub = self.runner, self.runner.message_hub
-        if not self._iter:  # runs that start in the same second with the same config share a hub
-            for name in (SAMPLES_SEEN, EPOCH_ITERATION, BATCH, PROCESSES, DATASET, VALIDATED, 'validated'):
-                hub.runtime_info.pop(name, None)
         if not self._has_own_seed:  # else that of rank 0, which resuming restored
             self.sampler.seed = broadcast_seed(runner.seed)
         now = self.samples_per_iteration

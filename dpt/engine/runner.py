@@ -3,7 +3,9 @@
 import importlib
 import logging
 import sys
+from collections import Counter
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from mmengine.config import Config, ConfigDict
@@ -87,12 +89,17 @@ class Runner(_Runner):
 
     _has_loaded: bool
     _resumable: Resumable | None = None
+    _starts: ClassVar[Counter[str]] = Counter()
+    """Number of runs that this process started in each second."""
 
     def setup_env(self, env_cfg: dict) -> None:
         """Set up the environment and the process group."""
         if self.distributed and not is_distributed():
             start_processes(self.launcher, env_cfg.get('dist_cfg') or {})
         super().setup_env(env_cfg)
+        self._starts[self._timestamp] += 1
+        if (start := self._starts[self._timestamp]) > 1:  # logger, hub and folder are named after the second
+            self._timestamp += f'_{start}'
 
     def _log_env(self, env_cfg: dict) -> None:
         try:
