@@ -9,7 +9,7 @@ _base_ = [
 model = dict(
     data_preprocessor=dict(size=_base_.crop_size),
     decode_head=dict(num_classes=_base_.num_classes),
-    # There the loss is OHEM: dict(_delete_=True, type='OhemCrossEntropy', thres=0.7, min_kept=200000).
+    loss=dict(_delete_=True, type='OhemCrossEntropy', thres=0.7, min_kept=200000),
     # There windows overlap by a third and sum probabilities; here they sum logits.
     test_cfg=dict(mode='slide', crop_size=_base_.crop_size, stride=(532, 532)),
 )
