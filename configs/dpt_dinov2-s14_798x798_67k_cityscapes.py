@@ -9,8 +9,8 @@ _base_ = [
 model = dict(
     data_preprocessor=dict(size=_base_.crop_size),
     decode_head=dict(num_classes=_base_.num_classes),
-    # There the loss is OHEM (threshold 0.7, at least 200,000 pixels): loss=dict(type='OhemCrossEntropy',
-    # ...). There windows overlap by a third and sum probabilities; here they sum logits.
+    loss=dict(_delete_=True, type='OhemCrossEntropy', thres=0.7, min_kept=200000),
+    # There windows overlap by a third and sum probabilities; here they sum logits.
     test_cfg=dict(mode='slide', crop_size=_base_.crop_size, stride=(532, 532)),
 )
 default_hooks = dict(checkpoint=dict(interval=_base_.train_cfg.val_interval))

@@ -182,13 +182,16 @@ def trace(graph: ExportedSegmentor, size: tuple[int, int], *, dynamic: bool) -> 
         )
     try:
         # Turn guards on symbolic sizes, which always hold here, into run-time checks.
-        return torch.export.export(
+        program = torch.export.export(
             graph.eval(),
             (example,),
             dynamic_shapes=shapes,
             strict=False,
             prefer_deferred_runtime_asserts_over_guards=True,
         )
+        if dynamic:  # a check that does not hold at another size fails here, not in use
+            program.module()(example.new_zeros(1, *(length + 96 for length in size), 3))
+        return program
     except Exception as error:  # torch raises many types, some of them private
         remedy = '; try --no-dynamic --size HEIGHT WIDTH' if dynamic else ''
         raise ValueError(

@@ -156,6 +156,11 @@ def test_dinov2_configs_have_the_published_rates(data: str, iterations: int) -> 
     (schedule,) = config.param_scheduler
     assert (schedule.type, schedule.power, schedule.end) == ('PolyLR', 0.9, iterations)
     assert (config.train_cfg.max_iters, config.total_batch_size) == (iterations, 16)
+    loss = dict(config.model.loss)
+    if 'cityscapes' in data:
+        assert loss == dict(type='OhemCrossEntropy', thres=0.7, min_kept=200000)
+    else:
+        assert loss == dict(type='CrossEntropyLoss', avg_non_ignore=True)
     steps = [step.type for step in config.train_pipeline]
     assert steps[2:] == ['RandomResizeByRatio', 'RandomCrop', 'RandomFlip', 'PackSegInputs']
 

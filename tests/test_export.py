@@ -11,6 +11,7 @@ from dpt.apis import Predictor, init_model
 from dpt.config.walk import first_test_dataset
 from dpt.export import ExportedSegmentor, describe, labels_from, trace, write
 from dpt.models import SegDataPreProcessor
+from dpt.models.backbones import TimmBackbone
 
 
 @pytest.fixture(scope='module')
@@ -162,3 +163,30 @@ def test_what_protobuf_cannot_encode_is_refused(tmp_path: Path, monkeypatch: pyt
     with pytest.raises(ValueError, match='use --format torch_export'):
         write(program, tmp_path / 'big.onnx', 'onnx', {})
     assert not list(tmp_path.iterdir())
+
+
+@torch.no_grad()
+def test_a_graph_that_fits_one_size_only_is_refused() -> None:
+    model = Plain(8)
+    model.backbone.forward = lambda x: x[:, :1, ::8, ::8] / float(x.shape[-1])  # type: ignore[method-assign]
+    with pytest.raises(ValueError, match='cannot trace this model: .*; try --no-dynamic --size') as caught:
+        trace(ExportedSegmentor(model), (64, 64), dynamic=True)
+    assert '\n' not in str(caught.value)
+
+
+@torch.no_grad()
+def test_dinov3_is_traced_for_any_size() -> None:
+    """timm's rotary embedding turns the size of the grid into numbers, which would stay in the graph."""
+    timm = pytest.importorskip('timm')
+    name, tiny = 'vit_base_patch16_dinov3', dict(embed_dim=16, depth=1, num_heads=2)
+    model = Plain(16)
+    model.backbone = TimmBackbone(name, (0,), model_args=tiny, output_cls_token=False).eval()
+    model.forward = lambda inputs, mode: model.backbone(inputs)[0]  # type: ignore[method-assign]
+    graph = ExportedSegmentor(model).eval()
+    traced = trace(graph, (128, 160), dynamic=True).module()
+    for size in ((128, 160), (75, 201)):
+        image = torch.randint(0, 256, (2, *size, 3), dtype=torch.uint8)
+        torch.testing.assert_close(traced(image), graph(image))
+    rope = timm.create_model(name, **tiny).rope
+    for grid in ((5, 7), (16, 9)):
+        assert model.backbone.model.rope.get_embed(grid).equal(rope.get_embed(grid))

@@ -9,6 +9,7 @@ from torch import nn
 
 from dpt.checkpoints import load_backbone, load_model
 from dpt.checkpoints.adapters import ordinary_keys
+from dpt.export import ExportedSegmentor
 from dpt.models.backbones import HybridVisionTransformer, TimmBackbone, VisionTransformer
 from dpt.models.lora import merged
 
@@ -149,3 +150,16 @@ def test_models_with_and_without_adapters_exchange_files(tmp_path) -> None:
     assert all(
         again.state_dict()[key].equal(value) for key, value in tuned.state_dict().items() if 'lora_' in key
     )
+
+
+def test_exported_graphs_have_no_adapters() -> None:
+    tuned = build(backbone=dict(BACKBONES['vit'], lora=dict(r=2)))
+    graph = ExportedSegmentor(tuned)
+    assert not any('lora' in key or 'base_layer' in key for key in graph.state_dict())
+    assert any('.lora_' in key for key in tuned.state_dict())
+    x = torch.randint(0, 256, (1, 40, 48, 3), dtype=torch.uint8)
+    with_adapters = copy.deepcopy(graph)
+    with_adapters.model = tuned
+    with torch.no_grad():
+        found, expected = graph(x), with_adapters(x)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4 * expected.abs().max().item())

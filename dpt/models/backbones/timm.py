@@ -2,7 +2,7 @@
 
 import functools
 import importlib.util
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -53,6 +53,18 @@ def _embed_positions(model: Any, convention: str, x: Tensor) -> Tensor:
     else:
         tokens = torch.cat([*prefix, tokens], dim=1) + positions
     return model.pos_drop(tokens)
+
+
+def _embed_rotation(rope: Any, original: Callable, grid: Sequence[int], no_aug: bool = False) -> Tensor:
+    """Compute DINOv3's rotary embedding of a grid as timm does.
+
+    timm converts the size of the grid to Python numbers, which would fix the size of an exported graph.
+    """
+    if (rope.training and rope.aug_active and not no_aug) or rope.normalize_coords != 'separate':
+        return original(grid, no_aug)
+    axes = [(torch.arange(side) + (0.5 + rope.grid_offset)) / side for side in grid]
+    coords = 2.0 * torch.stack(torch.meshgrid(axes, indexing='ij'), dim=-1) - 1.0
+    return torch.cat(rope._get_pos_embed_from_coords(coords.flatten(0, 1)), dim=-1)
 
 
 @MODELS.register_module()
@@ -146,6 +158,7 @@ class TimmBackbone(BaseModule):
             raise ValueError(f'norm_taps=True does not fit {model_name}: timm builds it without a final norm')
         self.output_cls_token = self._check_cls_token(output_cls_token)
         self._set_resize(pos_embed_resize)
+        self._set_rotation()
         if with_cp:
             try:
                 self.model.set_grad_checkpointing(True)
@@ -219,6 +232,13 @@ class TimmBackbone(BaseModule):
                 )
             self.model._pos_embed = functools.partial(_embed_positions, self.model, convention)
         self.pos_embed_resize = convention
+
+    def _set_rotation(self) -> None:
+        from timm.layers import RotaryEmbeddingDinoV3
+
+        rope = getattr(self.model, 'rope', None)
+        if isinstance(rope, RotaryEmbeddingDinoV3) and rope.grid_indexing == 'ij':
+            rope._create_embed = functools.partial(_embed_rotation, rope, rope._create_embed)
 
     def layer_numbers(self, *, stages: bool = False) -> dict[str, int]:
         """Return the number of the layer of each parameter, by name.
