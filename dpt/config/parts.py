@@ -100,7 +100,8 @@ LOADER_KEYS = set(inspect.signature(DataLoader.__init__).parameters) - {'self'} 
 
 def near(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
     """Return ``; did you mean X?`` if a known name resembles ``name``, else an empty string."""
-    found = difflib.get_close_matches(name, sorted(known), n=1, cutoff=cutoff)
+    same = [one for one in sorted(known) if one.lower() == name.lower()]
+    found = same or difflib.get_close_matches(name, sorted(known), n=1, cutoff=cutoff)
     return f'; did you mean {found[0]}?' if found else ''
 
 
