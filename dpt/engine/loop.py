@@ -26,7 +26,7 @@ PROCESSES = 'processes'
 DATASET = 'training_images'
 """Entry of the message hub: number of images of the data set."""
 VALIDATED = 'last_validation'  # not 'val...': mmengine would log it beside the metrics
-"""Entry of the message hub: iteration of the last validation; ``'validated'`` in earlier versions."""
+"""Entry of the message hub: iteration of the last validation."""
 
 
 class TrainLoop(BaseLoop):
@@ -185,7 +185,7 @@ class TrainLoop(BaseLoop):
         self.is_placed = True
         runner, hub = self.runner, self.runner.message_hub
         if not self._iter:  # runs that start in the same second with the same config share a hub
-            for name in (SAMPLES_SEEN, EPOCH_ITERATION, BATCH, PROCESSES, DATASET, VALIDATED, 'validated'):
+            for name in (SAMPLES_SEEN, EPOCH_ITERATION, BATCH, PROCESSES, DATASET, VALIDATED):
                 hub.runtime_info.pop(name, None)
         if not self._has_own_seed:  # else that of rank 0, which resuming restored
             self.sampler.seed = broadcast_seed(runner.seed)
@@ -232,7 +232,7 @@ class TrainLoop(BaseLoop):
         if runner.val_loop is None or not due or (self.by_epoch and self._epoch_iter):
             return
         hub = runner.message_hub
-        if hub.get_info(VALIDATED, hub.get_info('validated', -1)) == self._iter:
+        if hub.get_info(VALIDATED, -1) == self._iter:
             return
         hub.update_info(VALIDATED, self._iter)
         try:
