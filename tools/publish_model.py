@@ -3,7 +3,7 @@
 The name of the file ends in the first 8 hex digits of its SHA-256: name.safetensors becomes
 name-xxxxxxxx.safetensors.
 
-Exit status: 0 if done, 1 for an error, 2 for a wrong argument.
+Exit status: 0 if successful, 1 on an error, 2 for invalid arguments.
 """
 
 import argparse
