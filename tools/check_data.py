@@ -1,6 +1,6 @@
 """Read all images and masks of a config before training; report statistics and faults.
 
-Exit status: 0 if there are no faults, 1 if there are or for a mistake, 2 for a wrong argument.
+Exit status: 0 if no faults were found, 1 if there are faults or on an error, 2 for invalid arguments.
 
 Example:
     python tools/check_data.py configs/dpt_vit-b16_512x512_160k_ade20k.py --workers 8
@@ -107,7 +107,7 @@ def main() -> None:
         if args.json:
             args.json.write_text(json.dumps([as_dict(one) for one in found], indent=1) + '\n')
         wrong = sum(len(messages) for one in found for messages in one.faults.values())
-        print(f'\n{wrong} faults' if wrong else '\nnothing is wrong')
+        print(f'\n{wrong} faults' if wrong else '\nno faults found')
         raise SystemExit(1 if wrong else 0)
 
 

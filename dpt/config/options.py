@@ -67,7 +67,7 @@ def _replaced(config: Config, key: str) -> Any:
 
 
 def _typed(text: str, old: Any) -> Any:
-    """Return the value of a text that replaces ``old``; ``None`` lets the text decide its type."""
+    """Return the value of a text that replaces ``old``; with ``None``, the text determines its type."""
     bare = text.strip()
     if bare == 'None':
         return None
@@ -132,7 +132,7 @@ def _items(inner: str) -> list[str]:
     for place, char in enumerate(inner):
         if quote:
             quote = '' if char == quote else quote
-        elif char in ESCAPED and not inner[start:place].strip():  # an apostrophe inside a word is none
+        elif char in ESCAPED and not inner[start:place].strip():  # an apostrophe inside a word is not a quote
             quote = char
         elif char in '([{':
             depth += 1
