@@ -238,7 +238,8 @@ class TimmBackbone(BaseModule):
 
         rope = getattr(self.model, 'rope', None)
         if isinstance(rope, RotaryEmbeddingDinoV3) and rope.grid_indexing == 'ij':
-            rope._create_embed = functools.partial(_embed_rotation, rope, rope._create_embed)
+            create = functools.partial(_embed_rotation, rope, rope._create_embed)
+            rope._create_embed = create  # type: ignore[method-assign]
 
     def layer_numbers(self, *, stages: bool = False) -> dict[str, int]:
         """Return the number of the layer of each parameter, by name.
