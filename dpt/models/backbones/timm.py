@@ -236,7 +236,7 @@ class TimmBackbone(BaseModule):
     def _set_rotation(self) -> None:
         from timm.layers import RotaryEmbeddingDinoV3
 
-        rope = getattr(self.model, 'rope', None)
+        rope: Any = getattr(self.model, 'rope', None)
         if isinstance(rope, RotaryEmbeddingDinoV3) and rope.grid_indexing == 'ij':
             create = functools.partial(_embed_rotation, rope, rope._create_embed)
             rope._create_embed = create  # type: ignore[method-assign]
