@@ -387,8 +387,7 @@ class CheckpointHook(_CheckpointHook):
     def _keep(self, runner: Runner, name: str) -> list[Path]:
         """Record the new checkpoint and return the outdated ones."""
         info = runner.message_hub.runtime_info
-        earlier = [self.filename_tmpl.format(step) for step in info.get('keep_ckpt_ids', [])]  # mmengine's
-        known = [one for one in info.get('kept_checkpoints', earlier) if one != name] + [name]
+        known = [one for one in info.get('kept_checkpoints', []) if one != name] + [name]
         count = self.max_keep_ckpts if self.max_keep_ckpts > 0 else len(known)
         runner.message_hub.update_info('kept_checkpoints', known[-count:])
         return [self._path(one) for one in known[:-count]]
@@ -449,8 +448,7 @@ class CheckpointHook(_CheckpointHook):
         """Record the new best checkpoint and return the one that it replaces."""
         score_key, file_key = self._best_keys(key)
         name = self._best_name(key, step)
-        # mmengine stores absolute paths.
-        before = Path(runner.message_hub.runtime_info.get(file_key) or name).name
+        before = runner.message_hub.runtime_info.get(file_key, name)
         runner.message_hub.update_info(score_key, score)
         runner.message_hub.update_info(file_key, name)
         runner.logger.info(f'best {key} so far: {score:0.4f}; its checkpoint is {name}')

@@ -27,7 +27,7 @@ PROCESSES = 'processes'
 DATASET = 'training_images'
 """Entry of the message hub: number of images of the data set."""
 VALIDATED = 'last_validation'  # not 'val...': mmengine would log it beside the metrics
-"""Entry of the message hub: iteration of the last validation; ``'validated'`` in earlier versions."""
+"""Entry of the message hub: iteration of the last validation."""
 
 
 class TrainLoop(BaseLoop):
@@ -236,7 +236,7 @@ class TrainLoop(BaseLoop):
         if runner.val_loop is None or not due or (self.by_epoch and self._epoch_iter):
             return
         hub = runner.message_hub
-        if hub.get_info(VALIDATED, hub.get_info('validated', -1)) == self._iter:
+        if hub.get_info(VALIDATED, -1) == self._iter:
             return
         hub.update_info(VALIDATED, self._iter)
         try:

@@ -50,7 +50,8 @@ class Resumable(NamedTuple):
     """Checkpoint to resume from, and the reasons why newer ones were skipped."""
 
     path: str
-    skipped: tuple[str, ...] = ()
+    content: dict
+    skipped: tuple[str, ...]
 
 
 def damage(path: Path) -> str | None:
@@ -68,23 +69,14 @@ def damage(path: Path) -> str | None:
     except pickle.UnpicklingError:
         pass  # undamaged, but contains other objects than tensors; loading it raises an error
     except Exception as error:  # a damaged archive can fail in any way
-        return f'it is cut short or damaged ({str(error).split(". ")[0]})'
+        return f'it is truncated or damaged ({str(error).split(". ")[0]})'
     return None
-
-
-def _pointed(work_dir: Path) -> Path | None:
-    pointer = work_dir / POINTER
-    if not pointer.is_file():
-        return None
-    named = Path(pointer.read_text(encoding='utf-8').strip())
-    # mmengine writes an absolute path; the folder may have been moved since.
-    moved = work_dir / (named.name if named.is_absolute() else named)
-    return moved if moved.is_file() or not named.is_absolute() else named
 
 
 def _candidates(work_dir: Path) -> list[Path]:
     """Return the checkpoint that the pointer names, then the others, newest first."""
-    pointed = _pointed(work_dir)
+    pointer = work_dir / POINTER
+    pointed = work_dir / pointer.read_text(encoding='utf-8').strip() if pointer.is_file() else None
     folder = pointed.parent if pointed is not None else work_dir
     numbered = [path for path in folder.glob('*.pth') if _NUMBERED.fullmatch(path.name)]
     others = sorted(numbered, key=_finished, reverse=True)
@@ -102,12 +94,15 @@ def _finished(path: Path) -> tuple[int, int]:
         return number, number
 
 
-def find_resume(work_dir: str, resume: str = 'auto') -> Resumable:
+def find_resume(work_dir: str, resume: str = 'auto') -> tuple[str, tuple[str, ...]]:
     """Find and verify the checkpoint to resume from.
 
     Args:
         work_dir: Work directory that ``'auto'`` searches.
         resume: Path of a checkpoint, or ``'auto'`` for the newest valid one.
+
+    Returns:
+        Path of the checkpoint, and the reasons why newer ones were skipped.
 
     Raises:
         FileNotFoundError: If there is no checkpoint.
@@ -121,12 +116,12 @@ def find_resume(work_dir: str, resume: str = 'auto') -> Resumable:
             raise FileNotFoundError(f'--resume {resume}: {what}')
         if fault := damage(Path(resume)):
             raise ValueError(f'--resume {resume}: {fault}; use --resume auto for the newest valid checkpoint')
-        return Resumable(resume)
+        return resume, ()
     skipped: list[str] = []
     for path in _candidates(Path(work_dir)):
         fault = damage(path) if path.is_file() else 'it does not exist'
         if fault is None:
-            return Resumable(str(path), tuple(skipped))
+            return str(path), tuple(skipped)
         skipped.append(f'{path}: {fault}')
     if skipped:
         raise ValueError('--resume: no valid checkpoint: ' + '; '.join(skipped))
@@ -137,14 +132,13 @@ def find_resume(work_dir: str, resume: str = 'auto') -> Resumable:
 
 
 def find_resumable(work_dir: str, resume: str) -> Resumable:
-    """Find the checkpoint with :func:`find_resume` and check that a training can continue from it.
+    """Find and read the checkpoint, and check that a training can continue from it.
 
     Raises:
         FileNotFoundError, ValueError: As :func:`find_resume`.
         ValueError: If another runner wrote the checkpoint, or it has no optimiser.
     """
-    found = find_resume(work_dir, resume)
-    path = found.path
+    path, skipped = find_resume(work_dir, resume)
     content = read_checkpoint(path)
     if MMSEG_DPT.fits(content.get('state_dict') or {}) or holds_unread(content):
         raise ValueError(
@@ -157,7 +151,7 @@ def find_resumable(work_dir: str, resume: str) -> Resumable:
             f'{path} has no {" and no ".join(lacking)}, like published and best checkpoints, so it cannot be '
             f'resumed. {WEIGHTS_ONLY}'
         )
-    return found
+    return Resumable(path, content, skipped)
 
 
 class Change(NamedTuple):

@@ -11,7 +11,7 @@ import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.device import get_device
 from mmengine.dist import broadcast_object_list, is_distributed, is_main_process
-from mmengine.hooks import EMAHook, Hook
+from mmengine.hooks import Hook
 from mmengine.logging import MMLogger
 from mmengine.model import convert_sync_batchnorm
 from mmengine.optim import OptimWrapper
@@ -22,7 +22,7 @@ from mmengine.visualization import Visualizer
 from torch import nn
 from torch.utils.data import DataLoader
 
-from dpt.checkpoints import load_backbone, load_model, read_meta
+from dpt.checkpoints import load_backbone, load_model, read_checkpoint, read_meta
 from dpt.checkpoints.adapters import BASE_SHA256
 from dpt.config.load import TRANSLATION
 from dpt.engine.checkpointing import CheckpointHook, write_pointer
@@ -190,20 +190,20 @@ class Runner(_Runner):
             return
         if self._resume:
             found = self._resumable or find_resumable(self.work_dir, self._load_from or 'auto')
+            self._resumable = None  # frees the content
             for checkpoint in found.skipped:
                 self.logger.warning(f'not resumed from {checkpoint}')
             paths = [found.path]
             broadcast_object_list(paths)  # a shared disk may show another process an older directory
-            restore(self, torch.load(paths[0], map_location='cpu', weights_only=True))
+            restore(self, found.content if paths[0] == found.path else read_checkpoint(paths[0]))
             # A run killed before its next save resumes from this checkpoint, not from a newer one.
             if is_main_process():
                 write_pointer(Path(self.work_dir), Path(found.path))
         elif self._load_from and not is_sharded(self.model):  # else done before
             model = unwrapped(self.model)
             load_model(model, self._load_from)
-            for hook in self.hooks:
-                if isinstance(hook, EMAHook) and hasattr(hook, 'ema_model'):  # copied earlier, in before_run
-                    hook.ema_model.module.load_state_dict(model.state_dict())
+            # As in mmengine's load_checkpoint; EMAHook copies the weights.
+            self.call_hook('after_load_checkpoint', checkpoint=dict(state_dict=model.state_dict()))
         self._has_loaded = True
         if isinstance(self._train_loop, TrainLoop):
             if not self._train_loop.is_placed:

@@ -17,11 +17,11 @@ class Scores:
 
     Args:
         classes: Names of the K classes.
-        confusion: int64 pixel counts of shape KxK; rows are the truth, columns the prediction.
+        confusion: int64 pixel counts of shape KxK; rows are the ground truth, columns the prediction.
         images: Paths of the N images.
         accuracy: Share of correct labelled pixels per image in percent, of shape N; NaN if no pixel is
             labelled.
-        miou: Mean IoU per image in percent over the classes in its truth or prediction, of shape N.
+        miou: Mean IoU per image in percent over the classes in its ground truth or prediction, of shape N.
         left_out: Class that the evaluation left out, by its ``ignore_index``.
     """
 
@@ -61,8 +61,7 @@ class Scores:
                     file['images'].tolist(),
                     file['accuracy'],
                     file['miou'],
-                    # Files of earlier versions lack it.
-                    next(iter(file['left_out'].tolist()), None) if 'left_out' in file else None,
+                    next(iter(file['left_out'].tolist()), None),
                 )
             size = len(scores.classes)
             if scores.confusion.shape != (size, size):
@@ -80,7 +79,7 @@ def image_scores(confusion: Tensor, left_out: int | None = None) -> Tensor:
     """Return the accuracy and mean IoU of an image in percent, on the device of its confusion matrix.
 
     Args:
-        confusion: Pixel counts of shape KxK; rows are the truth, columns the prediction.
+        confusion: Pixel counts of shape KxK; rows are the ground truth, columns the prediction.
         left_out: Class that the mean leaves out.
     """
     counts = confusion.double()

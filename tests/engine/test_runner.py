@@ -65,7 +65,7 @@ def test_checkpoints_of_weights_only_are_not_resumed(
 
 
 def test_damaged_checkpoints_are_not_resumed(ade: Config, tmp_path: Path) -> None:
-    (tmp_path / 'iter_1.pth').write_bytes(b'PK\x03\x04 cut short')
+    (tmp_path / 'iter_1.pth').write_bytes(b'PK\x03\x04 truncated')
     ade.resume, ade.load_from = True, str(tmp_path / 'iter_1.pth')
     with pytest.raises(ValueError, match='iter_1.pth'):
         build_runner(ade)
