@@ -3,7 +3,7 @@
 The sessions of a resumed training are joined. The table shows the mean loss of the last ten log lines and the
 median speed.
 
-Exit status: 0 if done, 1 for a mistake, 2 for a wrong argument.
+Exit status: 0 if successful, 1 on an error, 2 for invalid arguments.
 
 Example:
     python tools/analyze_logs.py work_dirs/first work_dirs/second --out curves.png

@@ -3,7 +3,7 @@
 A second row shows how much the class token changes each patch in the neck's readout. Attention is averaged
 over the heads, and each map is scaled from its minimum to its maximum.
 
-Exit status: 0 if done, 1 for an error, 2 for a wrong argument.
+Exit status: 0 if successful, 1 on an error, 2 for invalid arguments.
 
 Example:
     python tools/attention_maps.py CONFIG CHECKPOINT image.jpg --pixel 200 310 --out attention.png

@@ -4,7 +4,7 @@ It reports throughput, latency, memory, the time share of each part, and model F
 relative to the peak rate in the device's data sheet, if known, otherwise to the measured rate of large matrix
 products. The shares come from separate steps that synchronise the device after each part.
 
-Exit status: 0 if done, 1 for an error, 2 for a wrong argument.
+Exit status: 0 if successful, 1 on an error, 2 for invalid arguments.
 
 Example:
     python tools/benchmark.py configs/dpt_vit-b16_512x512_160k_ade20k.py --train --infer --batch-size 16 \\

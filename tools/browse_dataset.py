@@ -3,7 +3,7 @@
 For the training split, these are the first samples of a run with that seed; for the other splits, they are
 spread evenly over the data set. Red, green and blue are the channels in the network's order.
 
-Exit status: 0 if done, 1 for an error, 2 for a wrong argument.
+Exit status: 0 if successful, 1 on an error, 2 for invalid arguments.
 
 Example:
     python tools/browse_dataset.py configs/quickstart.py --number 16 --out seen.png

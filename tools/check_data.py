@@ -1,6 +1,6 @@
 """Read all images and masks of a config before training; report statistics and faults.
 
-Exit status: 0 if there are no faults, 1 if there are or for a mistake, 2 for a wrong argument.
+Exit status: 0 if no faults were found, 1 if there are faults or on an error, 2 for invalid arguments.
 
 Example:
     python tools/check_data.py configs/dpt_vit-b16_512x512_160k_ade20k.py --workers 8

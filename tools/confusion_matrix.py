@@ -2,7 +2,7 @@
 
 It reads a file written by tools/test.py --scores and does not run the model.
 
-Exit status: 0 if done, 1 for an error, 2 for a wrong argument.
+Exit status: 0 if successful, 1 on an error, 2 for invalid arguments.
 
 Example:
     python tools/test.py CONFIG CHECKPOINT --scores scores.npz
@@ -41,7 +41,7 @@ def main() -> None:
             check_figure_file(path)
         scores = Scores.load(args.scores)
         iou = 100 * segmentation_metrics(scores.confusion, left_out=scores.left_out)['IoU']
-        print(f'{"truth":<24}{"taken for":<24}{"% of truth":>12}{"% of errors":>12}')
+        print(f'{"ground truth":<24}{"predicted as":<24}{"% of class":>12}{"% of errors":>12}')
         for truth, prediction, of_truth, of_errors in worst_confusions(scores.confusion, scores.classes):
             print(f'{truth:<24.23}{prediction:<24.23}{of_truth:>12.2f}{of_errors:>12.2f}')
         if args.out:

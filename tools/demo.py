@@ -3,7 +3,7 @@
 It requires pip install 'dpt[demo]'. By default the page is reachable only from this machine (see --host). No
 data is sent to other servers.
 
-Exit status: 0 if done, 1 for an error, 2 for a wrong argument.
+Exit status: 0 if successful, 1 on an error, 2 for invalid arguments.
 """
 
 import argparse

@@ -4,8 +4,8 @@ The graph takes uint8 images, BxHxWx3 in BGR, resized to the test scale, and ret
 It includes normalisation and padding; its metadata holds test scale, class names and palette.
 tools/serve_onnx.py shows how to run it without torch.
 
-Exit status: 0 if the labels agree, 1 if they do not (then nothing is written) or for an error, 2 for a wrong
-argument.
+Exit status: 0 if the labels agree, 1 if they differ (nothing is written) or on an error, 2 for invalid
+arguments.
 """
 
 import argparse

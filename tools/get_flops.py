@@ -3,7 +3,7 @@
 The model is not run and no weights are loaded. A multiply-add counts as two operations. Activation memory is
 what a float32 training step keeps for the backward pass after each part.
 
-Exit status: 0 if done, 1 for an error, 2 for a wrong argument.
+Exit status: 0 if successful, 1 on an error, 2 for invalid arguments.
 
 Example:
     python tools/get_flops.py configs/dpt_vit-b16_512x512_160k_ade20k.py --shape 512 683

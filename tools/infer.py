@@ -3,8 +3,8 @@
 MODEL is a single file that contains config, class names and colours. --out writes label maps as PNG files of
 class indices, --show-dir writes overlays. A video yields a folder of label maps and an MP4 video of overlays.
 
-Exit status: 0 if all inputs were predicted, 1 for an error, 2 for a wrong argument, 3 if some inputs could
-not be read and the others were predicted.
+Exit status: 0 if all inputs were predicted, 1 on an error, 2 for invalid arguments, 3 if some inputs could
+not be read and were skipped.
 """
 
 import argparse

@@ -3,7 +3,7 @@
 It writes OUT/images/{training,validation}/*.jpg, OUT/annotations/{training,validation}/*.png and meta.json.
 As in ADE20K, label 0 means 'no label' and classes start at 1. The same arguments yield the same files.
 
-Exit status: 0 if done, 1 for an error, 2 for a wrong argument.
+Exit status: 0 if successful, 1 on an error, 2 for invalid arguments.
 
 Example:
     python tools/make_quickstart_data.py data/quickstart --train 200

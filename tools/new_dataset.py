@@ -4,7 +4,7 @@ Annotations are masks (grey or palette images of class indices, or colour images
 files, or one COCO JSON file. The tool shows classes, labels and ignored values before it writes anything, and
 never modifies your files.
 
-Exit status: 0 if done, 1 for a mistake, 2 for a wrong argument.
+Exit status: 0 if successful, 1 on an error, 2 for invalid arguments.
 
 Example:
     python tools/new_dataset.py photos/ masks/ --name streets --dry-run

@@ -3,7 +3,7 @@
 An interrupted download resumes. The tool checks the archive's SHA-1, its list of files, the CRC of each file
 and the sizes of all images. If the folder exists, it is only verified.
 
-Exit status: 0 if the data set is complete, 1 if not or for a mistake, 2 for a wrong argument.
+Exit status: 0 if the data set is complete, 1 if it is not or on an error, 2 for invalid arguments.
 
 Example:
     python tools/prepare_ade20k.py --root data/ade

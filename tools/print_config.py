@@ -2,7 +2,7 @@
 
 Values changed by --cfg-options or translated from an MMSegmentation config are marked as such.
 
-Exit status: 0 if done, 1 for a mistake, 2 for a wrong argument.
+Exit status: 0 if successful, 1 on an error, 2 for invalid arguments.
 """
 
 import argparse

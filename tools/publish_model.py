@@ -4,7 +4,7 @@ The name of the file ends in the first 8 hex digits of its SHA-256: name.safeten
 name-xxxxxxxx.safetensors. LoRA adapters are merged into the weights, so that the file is that of a model
 without them; --adapters instead keeps the adapters and leaves out the weights they were trained on.
 
-Exit status: 0 if done, 1 for an error, 2 for a wrong argument.
+Exit status: 0 if successful, 1 on an error, 2 for invalid arguments.
 """
 
 import argparse

@@ -4,7 +4,7 @@ Scores and images are those that a test wrote to the work directory:
 
     python tools/test.py CONFIG CHECKPOINT --scores WORK_DIR/scores.npz --show-dir WORK_DIR/show
 
-Exit status: 0 if done, 1 for a mistake, 2 for a wrong argument.
+Exit status: 0 if successful, 1 on an error, 2 for invalid arguments.
 
 Example:
     python tools/report.py work_dirs/quickstart --out report.html

@@ -1,6 +1,6 @@
 """Segment an image with an exported model, using only numpy, OpenCV and onnxruntime.
 
-Exit status: 0 if done, 1 for an error, 2 for a wrong argument.
+Exit status: 0 if successful, 1 on an error, 2 for invalid arguments.
 
 Example:
     python serve_onnx.py dpt_mine.onnx photo.jpg labels.png

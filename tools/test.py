@@ -1,6 +1,6 @@
 """Evaluate a checkpoint.
 
-Exit status: 0 if done, 1 for a mistake, 2 for a wrong argument.
+Exit status: 0 if successful, 1 on an error, 2 for invalid arguments.
 
 Example:
     python tools/test.py configs/dpt_vit-b16_512x512_160k_ade20k.py CHECKPOINT --aug-test

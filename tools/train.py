@@ -3,8 +3,8 @@
 On SIGTERM, SIGINT or SIGUSR1 the training finishes the step, saves a checkpoint and exits with status 75;
 --resume continues from it. A second signal ends the process at once.
 
-Exit status: 0 if done, 1 for a mistake, 2 for a wrong argument, 75 if a signal stopped it and --resume can
-continue.
+Exit status: 0 if successful, 1 on an error, 2 for invalid arguments, 75 if a signal stopped the training and
+--resume can continue it.
 
 Example:
     python tools/train.py configs/dpt_vit-b16_512x512_160k_ade20k.py --amp

@@ -67,7 +67,7 @@ def _replaced(config: Config, key: str) -> Any:
 
 
 def _typed(text: str, old: Any) -> Any:
-    """Return the value of a text that replaces ``old``; ``None`` lets the text decide its type."""
+    """Return the value of a text that replaces ``old``; with ``None``, the text determines its type."""
     bare = text.strip()
     if bare == 'None':
         return None

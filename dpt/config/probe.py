@@ -157,7 +157,7 @@ def _run(
             yield (
                 str(number),
                 f'{name} writes the label {outside[0]}, which is no class and not ignore_index={void} of the '
-                f'data set: let it pad and fill masks with {void}, such as pad_val=dict(img=0, seg={void})',
+                f'data set: make it pad and fill masks with {void}, such as pad_val=dict(img=0, seg={void})',
             )
     if not training and moved_at is not None:
         yield str(moved_at), _explain_moved(type(steps[moved_at]).__name__)

@@ -78,7 +78,7 @@ def check_packed_labels(results: dict) -> None:
         raise ValueError(
             f'a transform wrote the label {", ".join(map(str, outside[:5]))} into the mask '
             f'{results.get("seg_map_path")}, but the {count} classes are 0 to {count - 1} and the data set '
-            f'ignores {ignore_index}: let the transform pad and fill masks with {ignore_index}, such as '
+            f'ignores {ignore_index}: make the transform pad and fill masks with {ignore_index}, such as '
             f'pad_val=dict(img=0, seg={ignore_index}) of Pad'
         )
 

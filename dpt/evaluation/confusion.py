@@ -23,7 +23,8 @@ def confusion_matrix(
         ignore_index: True label of ignored pixels.
 
     Returns:
-        int64 counts of shape KxK on the device of ``prediction``; rows are the truth, columns the prediction.
+        int64 counts of shape KxK on the device of ``prediction``; rows are the ground truth, columns the
+        prediction.
 
     Raises:
         ValueError: If the sizes differ, a dtype is not an integer, or a value is outside 0..K-1 and, in
@@ -101,7 +102,7 @@ def segmentation_metrics(
     """Compute scores between 0 and 1 from a confusion matrix; 0 / 0 is NaN.
 
     Args:
-        confusion: Pixel counts of shape KxK; rows are the truth, columns the prediction.
+        confusion: Pixel counts of shape KxK; rows are the ground truth, columns the prediction.
         metrics: Any of 'mIoU' (IoU, Acc), 'mDice' (Dice, Acc) and 'mFscore' (Fscore, Precision, Recall).
         beta: Weight of recall relative to precision in the F-score.
         left_out: Class whose scores are NaN, because its pixels were not counted.

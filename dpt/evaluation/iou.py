@@ -32,8 +32,8 @@ class IoUMetric(BaseMetric):
     are summed over the processes at the end. K is the number of ``dataset_meta['classes']``.
 
     Scores are in percent and not rounded, so that runs can be compared exactly; the printed table is rounded.
-    The score of a class that occurs in neither truth nor prediction is NaN and excluded from the mean; the
-    IoU of a class that occurs only in predictions is 0.
+    The score of a class that occurs in neither ground truth nor prediction is NaN and excluded from the mean;
+    the IoU of a class that occurs only in predictions is 0.
 
     Args:
         ignore_index: None ignores the pixels without a class, by the ``ignore_index`` of the data set. The
@@ -138,7 +138,8 @@ class IoUMetric(BaseMetric):
                 ``gt_sem_seg``, both dicts with ``data`` of shape 1xHxW.
 
         Raises:
-            ValueError: If the truth is missing, or as :func:`confusion_matrix`. The message names the image.
+            ValueError: If the ground truth is missing, or as :func:`confusion_matrix`. The message names the
+                image.
         """
         for sample in data_samples:
             path = sample.get('img_path')

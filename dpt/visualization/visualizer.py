@@ -25,7 +25,7 @@ from dpt.visualization.overlay import (
 
 @VISUALIZERS.register_module()
 class SegLocalVisualizer(Visualizer):
-    """Draw the image, the truth, the prediction and its errors side by side, above a legend.
+    """Draw the image, the ground truth, the prediction and its errors side by side, above a legend.
 
     The runner's loops set ``dataset_meta``, whose classes and colours replace the arguments. Without a
     palette, default colours are used.
@@ -87,7 +87,7 @@ class SegLocalVisualizer(Visualizer):
         Args:
             image: RGB, uint8, of shape HxWx3.
             data_sample: Sample with or without ``gt_sem_seg`` and ``pred_sem_seg``.
-            draw_gt: Whether to draw the truth.
+            draw_gt: Whether to draw the ground truth.
             draw_pred: Whether to draw the prediction.
 
         Raises:
@@ -102,7 +102,7 @@ class SegLocalVisualizer(Visualizer):
         panels = [('image', image)]
         if truth is not None:
             unlabelled = 100 * np.mean((truth < 0) | (truth >= num_classes))
-            title = f'truth ({unlabelled:.1f} % unlabelled)' if unlabelled else 'truth'
+            title = f'ground truth ({unlabelled:.1f} % unlabelled)' if unlabelled else 'ground truth'
             panels.append((title, draw_overlay(image, truth, self._palette, self.alpha)))
         if prediction is not None:
             panels.append(('prediction', draw_overlay(image, prediction, self._palette, self.alpha)))
@@ -132,8 +132,8 @@ class SegLocalVisualizer(Visualizer):
         Args:
             name: Name of the window and of the picture in the backends.
             image: RGB, uint8, of shape HxWx3.
-            data_sample: Truth and prediction of the image.
-            draw_gt: Whether to draw the truth.
+            data_sample: Ground truth and prediction of the image.
+            draw_gt: Whether to draw the ground truth.
             draw_pred: Whether to draw the prediction.
             show: Whether to open a window.
             wait_time: Seconds to show the window; 0 waits for a key.

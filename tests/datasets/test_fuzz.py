@@ -15,7 +15,7 @@ from mmengine.dataset import Compose
 from PIL import Image
 
 from dpt.datasets import BaseSegDataset
-from dpt.datasets.transforms.loading import is_cut_short
+from dpt.datasets.transforms.loading import is_truncated
 from dpt.registry import TRANSFORMS
 
 EXAMPLES = int(os.environ.get('DPT_FUZZ_EXAMPLES', '0'))
@@ -160,7 +160,7 @@ def test_damaged_image_is_read_whole_or_refused(dataset, content):
     if result is not None:
         assert result['img'].dtype == np.uint8
         assert result['img'].shape == (*result['img_shape'], 3)
-        assert not is_cut_short(content)
+        assert not is_truncated(content)
 
 
 @fuzz(content=damaged(['mask']))

@@ -40,7 +40,7 @@ LABELS = np.arange(21 * 34).reshape(21, 34) % 5
 
 
 FAULTS = {
-    'image cut short': lambda root: os.truncate(root / 'images/b.jpg', 1000),
+    'image truncated': lambda root: os.truncate(root / 'images/b.jpg', 1000),
     'image empty': lambda root: (root / 'images/b.jpg').write_bytes(b''),
     'image damaged': lambda root: (root / 'images/b.jpg').write_bytes(b'<html>'),
     'image animated': lambda root: jpeg(

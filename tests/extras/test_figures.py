@@ -23,7 +23,7 @@ def test_rows_are_the_truth():
     axes = draw_confusion(CONFUSION, CLASSES).axes[0]
     numbers = {text.get_position(): text.get_text() for text in axes.texts}
     assert numbers == {(0, 0): '90', (1, 0): '10', (0, 1): '60', (1, 1): '40'}  # (column, row)
-    assert (axes.get_xlabel(), axes.get_ylabel()) == ('prediction', 'truth')
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ('prediction', 'ground truth')
     assert [label.get_text() for label in axes.get_yticklabels()] == CLASSES
 
 

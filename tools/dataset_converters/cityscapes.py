@@ -1,6 +1,6 @@
 """Convert the label ids in the published masks of Cityscapes to the 19 train ids.
 
-Exit status: 0 if done, 1 for an error, 2 for a wrong argument.
+Exit status: 0 if successful, 1 on an error, 2 for invalid arguments.
 
 Example:
     python tools/dataset_converters/cityscapes.py data/cityscapes

@@ -1,6 +1,6 @@
 """Write the masks of Pascal Context from PASCAL in Detail; requires pycocotools (pip install -e '.[data]').
 
-Exit status: 0 if done, 1 for an error, 2 for a wrong argument.
+Exit status: 0 if successful, 1 on an error, 2 for invalid arguments.
 
 Example:
     python tools/dataset_converters/pascal_context.py data/VOCdevkit/VOC2010

@@ -2,7 +2,7 @@
 
 Requires scipy: pip install -e '.[data]'.
 
-Exit status: 0 if done, 1 for an error, 2 for a wrong argument.
+Exit status: 0 if successful, 1 on an error, 2 for invalid arguments.
 
 Example:
     python tools/dataset_converters/voc_aug.py data/VOCdevkit/VOC2012 data/VOCaug

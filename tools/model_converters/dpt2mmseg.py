@@ -1,6 +1,6 @@
 """Convert a trained DPT to the keys of MMSegmentation, where the neck is part of the head.
 
-Exit status: 0 if done, 1 for an error, 2 for a wrong argument.
+Exit status: 0 if successful, 1 on an error, 2 for invalid arguments.
 """
 
 import argparse

@@ -3,7 +3,7 @@
 Supports files of timm, DeiT, DINO, DINOv2, MAE, Google (.npz) and torchvision, and ViT, ViTMAE and DINOv2 of
 Hugging Face.
 
-Exit status: 0 if done, 1 for an error, 2 for a wrong argument.
+Exit status: 0 if successful, 1 on an error, 2 for invalid arguments.
 """
 
 import argparse

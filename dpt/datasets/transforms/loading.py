@@ -45,7 +45,7 @@ def check_backend(name: str) -> None:
         )
 
 
-def is_cut_short(content: bytes) -> bool:
+def is_truncated(content: bytes) -> bool:
     """Return whether a JPEG is truncated, in which case OpenCV before 5 fills the rest with grey."""
     if not content.startswith(_JPEG) or content.endswith(_END):
         return False
@@ -65,14 +65,14 @@ def is_16_bit(content: bytes) -> bool:
 
 DARK = 64
 """16-bit images below this value after loading have at most 14 bits: they look black."""
-_told_dark = False
+_warned_dark = False
 
 
-def tell_dark(image: np.ndarray, content: bytes, path: str) -> None:
+def warn_dark(image: np.ndarray, content: bytes, path: str) -> None:
     """Warn once per process about a 16-bit image that becomes almost black on loading."""
-    global _told_dark
-    if not _told_dark and is_16_bit(content) and image.dtype == np.uint8 and image.max(initial=0) < DARK:
-        _told_dark = True
+    global _warned_dark
+    if not _warned_dark and is_16_bit(content) and image.dtype == np.uint8 and image.max(initial=0) < DARK:
+        _warned_dark = True
         print_log(explain_dark(path, int(image.max(initial=0))), 'current', logging.WARNING)
 
 
@@ -133,8 +133,8 @@ class LoadImageFromFile(BaseTransform):
 
     def decode(self, content: bytes, path: str) -> np.ndarray:
         """Decode the content of an image file; ``path`` is used in error messages."""
-        if is_cut_short(content):
-            raise BadSampleError(f'image {path} is cut short: the JPEG has no end marker', 'image cut short')
+        if is_truncated(content):
+            raise BadSampleError(f'image {path} is truncated: the JPEG has no end marker', 'image truncated')
         image, reason = None, 'the file is damaged or not an image'
         try:
             image = mmcv.imfrombytes(content, flag=self.color_type, backend=self.imdecode_backend)
@@ -144,7 +144,7 @@ class LoadImageFromFile(BaseTransform):
             reason = ' '.join(str(error).split()) or reason
         if image is None:
             raise BadSampleError(f'image {path} cannot be read: {reason}', 'image damaged')
-        tell_dark(image, content, path)
+        warn_dark(image, content, path)
         return image
 
     def __repr__(self) -> str:
@@ -304,7 +304,7 @@ def _narrow(labels: np.ndarray, path: str) -> np.ndarray:
     if labels.dtype.kind not in 'bui':
         raise BadSampleError(
             f'mask {path} contains {labels.dtype} values: expected integers',
-            'mask not of whole numbers',
+            'mask not of integers',
         )
     if labels.dtype.kind == 'i' and labels.min() < 0:
         raise BadSampleError(

@@ -90,7 +90,7 @@ def draw_confusion(confusion: np.ndarray, classes: Sequence[str], normalize: str
     """Draw a confusion matrix in per cent.
 
     Args:
-        confusion: Pixel counts of shape KxK; rows are the truth, columns the prediction.
+        confusion: Pixel counts of shape KxK; rows are the ground truth, columns the prediction.
         classes: Names of the K classes.
         normalize: ``'truth'`` to make rows sum to 100 (the diagonal is the recall), ``'prediction'`` to make
             columns sum to 100 (the diagonal is the precision).
@@ -105,7 +105,9 @@ def draw_confusion(confusion: np.ndarray, classes: Sequence[str], normalize: str
     places, fontsize = range(len(classes)), 9 if len(classes) <= MOST_NUMBERED else 7
     axes.set_xticks(places, classes, rotation=90, fontsize=fontsize)
     axes.set_yticks(places, classes, fontsize=fontsize)
-    axes.set(xlabel='prediction', ylabel='truth', title=f'confusion in per cent {NORMALIZED[normalize]}')
+    axes.set(
+        xlabel='prediction', ylabel='ground truth', title=f'confusion in per cent {NORMALIZED[normalize]}'
+    )
     if len(classes) <= MOST_NUMBERED:
         for row, column in np.argwhere(values >= 0.5):
             value = values[row, column]
@@ -131,7 +133,7 @@ def draw_class_bars(classes: Sequence[str], values: Sequence[float | None], labe
     axes = figure.add_subplot()
     axes.barh(range(len(order)), np.nan_to_num(numbers[order]), color='#3b6ea5')
     for place, k in enumerate(order):
-        text = 'in neither truth nor prediction' if np.isnan(numbers[k]) else f'{numbers[k]:.1f}'
+        text = 'in neither ground truth nor prediction' if np.isnan(numbers[k]) else f'{numbers[k]:.1f}'
         axes.text(np.nan_to_num(numbers[k]) + 0.8, place, text, va='center', fontsize=8)
     axes.set_yticks(range(len(order)), [classes[k] for k in order], fontsize=9)
     axes.set(xlim=(0, 108), ylim=(-0.6, len(order) - 0.4), xlabel=f'{label} (%)')

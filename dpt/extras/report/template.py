@@ -50,7 +50,8 @@ figcaption { color: #5a6b7b; } .cards { display: flex; flex-wrap: wrap; gap: 1re
 {% for row in classes %}<tr{% if loop.last %} class="mean"{% endif %}><td>{{ row[0] }}</td>
 {%- for value in row[1:] %}<td>{{ value }}</td>{% endfor %}</tr>
 {% endfor %}</tbody></table>
-<table><thead><tr><th>truth</th><th>predicted as</th><th>% of truth</th><th>% of errors</th></tr></thead>
+<table><thead><tr><th>ground truth</th><th>predicted as</th><th>% of class</th><th>% of errors</th></tr>
+</thead>
 <tbody>
 {% for row in confusions %}<tr><td>{{ row[0] }}</td><td>{{ row[1] }}</td><td>{{ '%.1f' % row[2] }}</td>
 <td>{{ '%.1f' % row[3] }}</td></tr>{% endfor %}</tbody></table></div>

@@ -11,7 +11,7 @@ from PIL import Image
 
 from dpt.datasets import LoadAnnotations, LoadImageFromFile
 from dpt.datasets.bad_sample import BadSampleError
-from dpt.datasets.transforms.loading import is_cut_short
+from dpt.datasets.transforms.loading import is_truncated
 from dpt.registry import TRANSFORMS
 
 PICTURE = Image.fromarray(
@@ -41,7 +41,7 @@ def test_reads_as_opencv_does(tmp_path):
 def test_12_bit_images_are_told_once(tmp_path, monkeypatch):
     lines = []
     monkeypatch.setattr('dpt.datasets.transforms.loading.print_log', lambda line, *_: lines.append(line))
-    monkeypatch.setattr('dpt.datasets.transforms.loading._told_dark', False)
+    monkeypatch.setattr('dpt.datasets.transforms.loading._warned_dark', False)
     dark = np.arange(24 * 34, dtype=np.uint16).reshape(24, 34) * 5
     load(tmp_path / 'bright.png', cv2.imencode('.png', dark * 16)[1].tobytes())
     assert lines == []
@@ -81,17 +81,17 @@ def test_still_gif_is_read_and_animation_refused(tmp_path):
 def test_truncated_jpeg_raises(tmp_path, cut):
     content = encode(quality=95)
     assert cut < len(content) - 300
-    with pytest.raises(BadSampleError, match=r'a\.jpg is cut short'):
+    with pytest.raises(BadSampleError, match=r'a\.jpg is truncated'):
         load(tmp_path / 'a.jpg', content[:-cut])
 
 
 def test_end_of_thumbnail_is_not_end_of_image():
     whole, thumbnail = encode(quality=95), encode(PICTURE.resize((4, 3)))
     with_thumbnail = whole[:2] + thumbnail + whole[2:]
-    assert not is_cut_short(with_thumbnail)
-    assert is_cut_short(with_thumbnail[:-2])
-    assert not is_cut_short(whole + b'trailing bytes of an editor')
-    assert is_cut_short(whole[:10])
+    assert not is_truncated(with_thumbnail)
+    assert is_truncated(with_thumbnail[:-2])
+    assert not is_truncated(whole + b'trailing bytes of an editor')
+    assert is_truncated(whole[:10])
 
 
 @pytest.mark.parametrize(
