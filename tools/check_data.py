@@ -107,7 +107,7 @@ def main() -> None:
         if args.json:
             args.json.write_text(json.dumps([as_dict(one) for one in found], indent=1) + '\n')
         wrong = sum(len(messages) for one in found for messages in one.faults.values())
-        print(f'\n{wrong} faults' if wrong else '\nnothing is wrong')
+        print(f'\n{wrong} faults' if wrong else '\nno faults found')
         raise SystemExit(1 if wrong else 0)
 
 

@@ -108,7 +108,7 @@ def _check_top(config: Config) -> Iterator[Problem]:
         if set(accepted_types(parameter.annotation) or ()) <= {str, type(None)} and isinstance(
             value, (int, float)
         ):
-            yield key, f'{value!r} is not a text'
+            yield key, f'{value!r} is not a string'
     level = config.get('log_level')
     if isinstance(level, str) and level not in LEVELS:
         yield 'log_level', f'{level!r} is not a log level{near(level, LEVELS)}'

@@ -132,7 +132,7 @@ def _items(inner: str) -> list[str]:
     for place, char in enumerate(inner):
         if quote:
             quote = '' if char == quote else quote
-        elif char in ESCAPED and not inner[start:place].strip():  # an apostrophe inside a word is none
+        elif char in ESCAPED and not inner[start:place].strip():  # an apostrophe inside a word is not a quote
             quote = char
         elif char in '([{':
             depth += 1

@@ -1,4 +1,4 @@
-"""Try pipelines on images made for it, to find what would make results wrong without an error.
+"""Run pipelines on synthetic images to detect mistakes that would silently give wrong results.
 
 The transforms themselves are run, so that those of users and of other packages are covered. The image is a
 white rectangle on black, which shows how a transform moved the image whatever it did to colours.
@@ -156,8 +156,9 @@ def _run(
         if len(outside):
             yield (
                 str(number),
-                f'{name} writes the label {outside[0]}, which is no class and not ignore_index={void} of the '
-                f'data set: make it pad and fill masks with {void}, such as pad_val=dict(img=0, seg={void})',
+                f'{name} writes the label {outside[0]}, which is neither a class nor ignore_index={void} of '
+                f'the data set: make it pad and fill masks with {void}, such as '
+                f'pad_val=dict(img=0, seg={void})',
             )
     if not training and moved_at is not None:
         yield str(moved_at), _explain_moved(type(steps[moved_at]).__name__)

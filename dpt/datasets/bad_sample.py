@@ -24,6 +24,19 @@ class BadSampleError(ValueError):
         self.kind = kind
 
 
+class MissingFileError(FileNotFoundError):
+    """An image or mask that does not exist.
+
+    Args:
+        message: One line that names the file.
+        kind: As in :class:`BadSampleError`.
+    """
+
+    def __init__(self, message: str, kind: str = 'file missing') -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
 def read_file(path: str, what: str, backend_args: dict | None = None) -> bytes:
     """Return the content of a file.
 
@@ -33,7 +46,7 @@ def read_file(path: str, what: str, backend_args: dict | None = None) -> bytes:
         backend_args: Arguments of mmengine's file backend.
 
     Raises:
-        FileNotFoundError: If the file does not exist.
+        MissingFileError: If the file does not exist.
         BadSampleError: If it cannot be read or is empty.
     """
     try:
@@ -43,7 +56,7 @@ def read_file(path: str, what: str, backend_args: dict | None = None) -> bytes:
         else:
             content = fileio.get(path, backend_args=backend_args)
     except FileNotFoundError as error:
-        raise FileNotFoundError(f'{what} {path} does not exist') from error
+        raise MissingFileError(f'{what} {path} does not exist', f'{what} missing') from error
     except OSError as error:
         reason = error.strerror or str(error)
         raise BadSampleError(f'{what} {path} cannot be read: {reason}', f'{what} unreadable') from error
@@ -71,10 +84,7 @@ def name_sample(error: Exception, sample: dict) -> BadSampleError:
     path = sample.get('img_path')
     if isinstance(error, cv2.error) and 'inv_scale_' in message:  # OpenCV checks the new size
         return BadSampleError(f'image {path}: {TOO_NARROW}', 'image too narrow')
-    if isinstance(error, FileNotFoundError):
-        kind = f'{message.split(" ")[0]} missing' if message.endswith('does not exist') else 'file missing'
-    else:
-        kind = getattr(error, 'kind', 'other')
+    kind = getattr(error, 'kind', 'file missing' if isinstance(error, FileNotFoundError) else 'other')
     named = any(sample.get(key) and str(sample[key]) in message for key in ('img_path', 'seg_map_path'))
     return BadSampleError(message if named else f'image {path}: {message}', kind)
 

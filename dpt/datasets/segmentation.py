@@ -254,7 +254,7 @@ class BaseSegDataset(BaseDataset):
             wrong = [classes] if whole else [one for one in classes if type(one) not in (str, int)]
             if wrong:
                 raise ValueError(
-                    f'{type(self).__name__}: classes contain {wrong[0]!r}: expected a list of names, as text'
+                    f'{type(self).__name__}: classes contain {wrong[0]!r}: expected a list of strings'
                 )
             found['classes'] = type(classes)(map(str, classes))
         return found
@@ -393,7 +393,7 @@ def _known_prefixes(given: Mapping[str, str | None] | None) -> dict[str, str]:
         raise ValueError(f'data_prefix has the unknown keys {unknown}; the valid keys are {PREFIX_KEYS}')
     wrong = {key: folder for key, folder in given.items() if isinstance(folder, (int, float))}
     if wrong:
-        raise ValueError(f'data_prefix={wrong} must name folders by texts, not by numbers')
+        raise ValueError(f'data_prefix={wrong} must name folders by strings, not numbers')
     return {'img_path': '', **{key: folder for key, folder in given.items() if folder is not None}}
 
 

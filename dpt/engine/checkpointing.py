@@ -357,7 +357,7 @@ class CheckpointHook(_CheckpointHook):
         for name in dropped.keys() - self._dropped:
             runner.logger.warning(
                 f'checkpoints do not contain the entry {name!r} of the message hub: {dropped[name]}; store '
-                'numbers, texts, tensors, or lists and dicts of these'
+                'numbers, strings, tensors, or lists and dicts of these'
             )
         self._dropped |= dropped.keys()
         checkpoint['message_hub'] = dict(log_scalars={}, runtime_info=runtime_info, resumed_keys={})

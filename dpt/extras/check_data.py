@@ -329,7 +329,7 @@ def _judge(contents: Contents, dataset: BaseSegDataset, training: bool) -> None:
         for label, name in enumerate(dataset.metainfo['classes']):
             if label not in trained:
                 message = f'class {label} ({name}) has no pixels'
-                (contents.fault if training else contents.note)('class never seen', message)
+                (contents.fault if training else contents.note)('class without pixels', message)
         if len(trained) == 1 and dataset.ignore_index in {table[label] for label in contents.pixels}:
             (label,) = trained
             path = dataset.get_data_info(0)['seg_map_path']
@@ -382,7 +382,7 @@ def judge_overlap(training: Contents, other: Contents) -> None:
     """Add a fault to ``other`` for each image that is also in ``training``."""
     trained = {str(Path(path).resolve()) for path in training.sizes}
     for path in sorted(trained & {str(Path(path).resolve()) for path in other.sizes}):
-        other.fault('trained on, too', f'{path} is also in {training.name}')
+        other.fault('also in the training data', f'{path} is also in {training.name}')
 
 
 def as_dict(contents: Contents) -> dict:

@@ -106,5 +106,5 @@ def test_numbers_for_paths_in_files_are_texts_or_one_line(tmp_path: Path) -> Non
     path.write_text(CONFIG + 'work_dir = 77\nload_from = 3\n')
     config = load_config(str(path))
     assert config.work_dir == '77'
-    with pytest.raises(ValueError, match='load_from: 3 is not a text'):
+    with pytest.raises(ValueError, match='load_from: 3 is not a string'):
         check_config(config, 'train')

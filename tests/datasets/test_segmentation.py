@@ -187,7 +187,7 @@ def test_names_and_colours_are_read_in_every_form(make_root):
         with pytest.raises(ValueError, match=r'palette contains .*: expected \[R, G, B\] from 0 to 255, or'):
             build(root, metainfo=dict(classes=['x', 'y'], palette=[(0, 0, 0), wrong]))
     for wrong in (2, ['x', None], ['x', 1.5]):
-        with pytest.raises(ValueError, match='expected a list of names, as text'):
+        with pytest.raises(ValueError, match='expected a list of strings'):
             build(root, metainfo=dict(classes=wrong))
 
 

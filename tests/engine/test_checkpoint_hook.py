@@ -136,7 +136,7 @@ def test_entries_of_the_hub_that_are_not_saved_are_named(tmp_path: Path, caplog)
     runner.files()
     assert [record.getMessage() for record in caplog.records if record.levelname == 'WARNING'] == [
         "checkpoints do not contain the entry 'seen' of the message hub: set is not plain data; store "
-        'numbers, texts, tensors, or lists and dicts of these'
+        'numbers, strings, tensors, or lists and dicts of these'
     ]
     assert load(tmp_path, 'iter_4.pth')['message_hub']['runtime_info']['count'] == 3
 

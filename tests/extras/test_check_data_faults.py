@@ -177,7 +177,7 @@ def test_images_listed_twice_or_also_evaluated_are_faults(make_root):
     assert 'a.jpg is listed 2 times' in training.faults['listed twice'][0]
     judge_overlap(training, validation)
     path = root.resolve() / 'images/b.jpg'
-    assert validation.faults['trained on, too'] == [f'{path} is also in train_dataloader']
+    assert validation.faults['also in the training data'] == [f'{path} is also in train_dataloader']
 
 
 @pytest.mark.parametrize('missing', ['images', 'annotations'])
@@ -198,8 +198,8 @@ def test_a_test_set_without_masks_needs_none(make_root):
 def test_absent_classes_are_faults_in_training_only(make_root):
     root = make_root('a')
     mask(root, 'a', np.minimum(LABELS, 3).astype(np.uint8))
-    assert check(root).faults == {'class never seen': ['class 4 (z) has no pixels']}
-    assert list(check(root, name='val_dataloader').notes) == ['class never seen']
+    assert check(root).faults == {'class without pixels': ['class 4 (z) has no pixels']}
+    assert list(check(root, name='val_dataloader').notes) == ['class without pixels']
 
 
 def test_labels_that_count_from_another_number_are_suspected(make_root):

@@ -9,7 +9,7 @@ def test_camvid_is_sound(call, camvid_root: Path, tmp_path: Path) -> None:
     options = ('--workers', 2, '--json', tmp_path / 'found.json', '--cfg-options', f'data_root={camvid_root}')
     status, printed, _ = call('check_data', 'dpt_vit-s14_364x476_4k_camvid.py', *options)
     assert status == 0
-    assert printed.endswith('nothing is wrong\n')
+    assert printed.endswith('no faults found\n')
     found = json.loads((tmp_path / 'found.json').read_text())
     assert [one['images'] for one in found] == [367, 101, 233]
     assert [row['name'] for row in found[0]['labels']][:2] == ['sky', 'building']
