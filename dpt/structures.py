@@ -1,10 +1,21 @@
 """Annotations and predictions of an image, and the label of ignored pixels."""
 
+from typing import Any
+
 import torch
 from mmengine.structures import BaseDataElement, PixelData
 
 IGNORE_INDEX = 255
 """Default label of pixels that the loss and the metric ignore; the data set may define another one."""
+
+
+def _pixel_data(name: str) -> Any:
+    """Return a property that stores a PixelData in a field, as mmengine's data elements do."""
+
+    def put(sample: BaseDataElement, value: PixelData) -> None:
+        sample.set_field(value, name, dtype=PixelData)
+
+    return property(lambda sample: getattr(sample, name), put, lambda sample: delattr(sample, name))
 
 
 class SegDataSample(BaseDataElement):
@@ -33,41 +44,6 @@ class SegDataSample(BaseDataElement):
                         setattr(pixels, name, value.pin_memory())
         return self
 
-    def _set_pixels(self, name: str, value: PixelData) -> None:
-        self.set_field(value, name, dtype=PixelData)
-
-    @property
-    def gt_sem_seg(self) -> PixelData:
-        return self._gt_sem_seg
-
-    @gt_sem_seg.setter
-    def gt_sem_seg(self, value: PixelData) -> None:
-        self._set_pixels('_gt_sem_seg', value)
-
-    @gt_sem_seg.deleter
-    def gt_sem_seg(self) -> None:
-        del self._gt_sem_seg
-
-    @property
-    def pred_sem_seg(self) -> PixelData:
-        return self._pred_sem_seg
-
-    @pred_sem_seg.setter
-    def pred_sem_seg(self, value: PixelData) -> None:
-        self._set_pixels('_pred_sem_seg', value)
-
-    @pred_sem_seg.deleter
-    def pred_sem_seg(self) -> None:
-        del self._pred_sem_seg
-
-    @property
-    def seg_logits(self) -> PixelData:
-        return self._seg_logits
-
-    @seg_logits.setter
-    def seg_logits(self, value: PixelData) -> None:
-        self._set_pixels('_seg_logits', value)
-
-    @seg_logits.deleter
-    def seg_logits(self) -> None:
-        del self._seg_logits
+    gt_sem_seg = _pixel_data('_gt_sem_seg')
+    pred_sem_seg = _pixel_data('_pred_sem_seg')
+    seg_logits = _pixel_data('_seg_logits')

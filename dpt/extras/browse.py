@@ -13,6 +13,11 @@ from dpt.palette import default_palette
 from dpt.structures import IGNORE_INDEX
 from dpt.visualization.overlay import contact_sheet, draw_overlay, present_classes
 
+ALPHA = 0.5
+"""Weight of the colours over the image."""
+COLUMNS = 4
+"""Panels per row: two samples, each next to its labels."""
+
 
 def seen(preprocessor: nn.Module, sample: dict, training: bool) -> tuple[np.ndarray, np.ndarray | None]:
     """Preprocess a sample, then undo the normalisation.
@@ -60,8 +65,6 @@ def browse(
     palette: Sequence[Sequence[int]] | None = None,
     *,
     training: bool,
-    alpha: float = 0.5,
-    pairs_per_row: int = 2,
 ) -> np.ndarray:
     """Draw a contact sheet of samples, each next to its labels, above one legend.
 
@@ -71,8 +74,6 @@ def browse(
         classes: Names of the K classes.
         palette: K colours (red, green, blue); None for default colours.
         training: Whether to pad as in training.
-        alpha: Weight of the colours over the image, between 0 and 1.
-        pairs_per_row: Number of samples per row.
 
     Returns:
         RGB picture, uint8.
@@ -90,8 +91,8 @@ def browse(
         maps.append(labels)
         unlabelled = 100 * np.mean((labels < 0) | (labels >= len(classes)))
         title = f'{size}, {unlabelled:.1f} % unlabelled' if unlabelled else size
-        panels.append((title, draw_overlay(picture, labels, colours, alpha)))
+        panels.append((title, draw_overlay(picture, labels, colours, ALPHA)))
     if not panels:
         raise ValueError('the data set has no samples to show')
     present = present_classes(len(classes), *maps)
-    return contact_sheet(panels, 2 * pairs_per_row, [classes[k] for k in present], colours[present])
+    return contact_sheet(panels, COLUMNS, [classes[k] for k in present], colours[present])

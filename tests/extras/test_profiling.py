@@ -18,7 +18,6 @@ from dpt.config.load import load_config
 from dpt.extras.profiling import (
     TensorMemory,
     UtilizationHook,
-    allocations,
     flop_counter,
     matrix_rate,
     part_costs,
@@ -96,7 +95,7 @@ def test_counting_draws_no_random_numbers(model_config: dict) -> None:
 # Memory
 
 
-def test_live_and_peak_bytes_are_counted() -> None:
+def test_live_bytes_are_counted() -> None:
     x = torch.zeros(KIB)  # created before: not counted
     with TensorMemory() as memory:
         y = x + 1
@@ -108,7 +107,7 @@ def test_live_and_peak_bytes_are_counted() -> None:
         x.view(16, 16).t()
         assert memory.live == 1024
         del z
-    assert (memory.live, memory.peak, memory.largest) == (0, 2048, 1024)
+    assert memory.live == 0
 
 
 def test_saved_tensors_are_alive_until_the_backward_pass() -> None:
@@ -119,18 +118,6 @@ def test_saved_tensors_are_alive_until_the_backward_pass() -> None:
         y.backward()
         del y
         assert memory.live == 1024  # the gradient
-
-
-def test_allocations_include_scratch_memory() -> None:
-    @torch.library.custom_op('dpt_tests::scratch', mutates_args=())
-    def scratch(x: torch.Tensor) -> torch.Tensor:
-        return (x.new_zeros(1000) + 1)[:10].clone()
-
-    kept = []
-    result = allocations(lambda: kept.append(scratch(torch.zeros(1))))
-    assert (result.largest, result.left) == (4000, 40)
-    assert 8000 <= result.peak < 8200
-    assert result.operators['dpt_tests::scratch'] == 1
 
 
 def test_added_memory_of_a_process() -> None:

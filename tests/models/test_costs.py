@@ -4,13 +4,15 @@ Gains are welcome, then the limits here come down; a change that exceeds one say
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import pytest
 import torch
 from mmengine.optim import build_optim_wrapper
 from torch import nn
+from torch.profiler import ProfilerActivity, profile
 
-from dpt.extras.profiling import Allocations, allocations, part_costs, training_flops
+from dpt.extras.profiling import part_costs, training_flops
 from dpt.extras.profiling.workloads import random_batch
 from dpt.registry import MODELS
 
@@ -48,6 +50,29 @@ def model() -> nn.Module:
     model = MODELS.build(CONFIG)
     model.init_weights()
     return model
+
+
+class Allocations(NamedTuple):
+    """Memory that a function allocated on the CPU through torch, in bytes and relative to the start.
+
+    Includes scratch memory inside operators, except that of oneDNN.
+    """
+
+    peak: int
+    left: int
+    largest: int
+
+
+def allocations(work: Callable[[], object]) -> Allocations:
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        work()
+    live = peak = largest = 0
+    events = sorted(profiler.profiler.kineto_results.events(), key=lambda event: event.start_ns())
+    for event in events:
+        if event.name() == '[memory]':
+            live += event.nbytes()  # negative when memory is freed
+            peak, largest = max(peak, live), max(largest, event.nbytes())
+    return Allocations(peak, live, largest)
 
 
 def second_run(work: Callable[[], object]) -> Allocations:

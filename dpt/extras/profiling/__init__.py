@@ -1,10 +1,8 @@
 """Measure the cost of a model: parameters, floating-point operations, memory, and time by part."""
 
 from dpt.extras.profiling.costs import (
-    Allocations,
     PartCost,
     TensorMemory,
-    allocations,
     flop_counter,
     part_costs,
     training_flops,
@@ -13,11 +11,9 @@ from dpt.extras.profiling.hook import UtilizationHook
 from dpt.extras.profiling.timing import matrix_rate
 
 __all__ = [
-    'Allocations',
     'PartCost',
     'TensorMemory',
     'UtilizationHook',
-    'allocations',
     'flop_counter',
     'matrix_rate',
     'part_costs',

@@ -16,7 +16,6 @@ import torch
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
@@ -89,25 +88,18 @@ def flop_counter() -> FlopCounterMode:
 
 
 class TensorMemory(TorchDispatchMode):
-    """Count the bytes of live tensors that were created within the context, and their peak.
+    """Count the bytes of live tensors that were created within the context.
 
     This includes tensors that autograd saves for the backward pass and intermediate results of composite
     operators, but not scratch memory in a kernel or memory reserved by an allocator.
 
     Attributes:
         live: Current number of bytes.
-        peak: Peak number of bytes.
-        largest: Number of bytes of the largest tensor.
-
-    Example:
-        >>> with TensorMemory() as memory:
-        ...     model(images).sum().backward()
-        >>> memory.peak / 2**20  # MiB, including gradients, excluding parameters and images
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.live = self.peak = self.largest = 0
+        self.live = 0
         self._known: set[int] = set()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
@@ -120,7 +112,6 @@ class TensorMemory(TorchDispatchMode):
             size = storage.nbytes()
             self._known.add(key)
             self.live += size
-            self.peak, self.largest = max(self.peak, self.live), max(self.largest, size)
             weakref.finalize(storage, self._release, key, size).atexit = False
         return result
 
@@ -133,41 +124,6 @@ def _storages(tree: Any) -> dict[int, torch.UntypedStorage]:
     """Return the storages of all tensors in nested containers, by id."""
     found = (x.untyped_storage() for x in tree_iter(tree) if isinstance(x, Tensor))
     return {id(storage): storage for storage in found}
-
-
-@dataclass(frozen=True)
-class Allocations:
-    """Memory that a function allocated on the CPU through torch.
-
-    Attributes:
-        peak: Peak number of bytes, relative to the start.
-        left: Number of bytes at the end, relative to the start.
-        largest: Number of bytes of the largest allocation.
-        operators: Number of calls by operator name.
-    """
-
-    peak: int
-    left: int
-    largest: int
-    operators: dict[str, int]
-
-
-def allocations(work: Callable[[], object]) -> Allocations:
-    """Run ``work`` and return its memory allocations on the CPU.
-
-    Includes scratch memory inside operators, except that of oneDNN.
-    """
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-        work()
-    live = peak = largest = 0
-    operators: dict[str, int] = {}
-    for event in sorted(profiler.profiler.kineto_results.events(), key=lambda event: event.start_ns()):
-        if event.name() == '[memory]':
-            live += event.nbytes()  # negative when memory is freed
-            peak, largest = max(peak, live), max(largest, event.nbytes())
-        else:
-            operators[event.name()] = operators.get(event.name(), 0) + 1
-    return Allocations(peak, live, largest, operators)
 
 
 @dataclass(frozen=True)

@@ -117,13 +117,12 @@ def draw_confusion(confusion: np.ndarray, classes: Sequence[str], normalize: str
     return figure
 
 
-def draw_class_bars(classes: Sequence[str], values: Sequence[float | None], label: str = 'IoU') -> 'Figure':
+def draw_class_bars(classes: Sequence[str], values: Sequence[float | None]) -> 'Figure':
     """Draw a bar per class, with the best on top and classes without a score last, and the mean.
 
     Args:
         classes: Names of the K classes.
-        values: Scores in per cent; None or NaN for a class without a score.
-        label: Name of the score.
+        values: IoU in per cent; None or NaN for a class without one.
     """
     from matplotlib.figure import Figure
 
@@ -136,7 +135,7 @@ def draw_class_bars(classes: Sequence[str], values: Sequence[float | None], labe
         text = 'in neither ground truth nor prediction' if np.isnan(numbers[k]) else f'{numbers[k]:.1f}'
         axes.text(np.nan_to_num(numbers[k]) + 0.8, place, text, va='center', fontsize=8)
     axes.set_yticks(range(len(order)), [classes[k] for k in order], fontsize=9)
-    axes.set(xlim=(0, 108), ylim=(-0.6, len(order) - 0.4), xlabel=f'{label} (%)')
+    axes.set(xlim=(0, 108), ylim=(-0.6, len(order) - 0.4), xlabel='IoU (%)')
     if not np.isnan(numbers).all():
         mean = float(np.nanmean(numbers))
         axes.axvline(mean, color='#b03030', linewidth=1, label=f'mean {mean:.2f}')

@@ -190,8 +190,8 @@ def _followed(work_dir: Path) -> list[tuple[str, list[tuple[int, str]]]]:
     ]
 
 
-def spread_steps(steps: Sequence[int], number: int = STEPS_SHOWN) -> list[int]:
-    """Return up to ``number`` evenly spaced steps, including the first and the last."""
-    if len(steps) <= number:
+def spread_steps(steps: Sequence[int]) -> list[int]:
+    """Return up to ``STEPS_SHOWN`` evenly spaced steps, including the first and the last."""
+    if len(steps) <= STEPS_SHOWN:
         return list(steps)
-    return [steps[round(i * (len(steps) - 1) / (number - 1))] for i in range(number)]
+    return [steps[round(i * (len(steps) - 1) / (STEPS_SHOWN - 1))] for i in range(STEPS_SHOWN)]
