@@ -103,7 +103,7 @@ class TimmBackbone(BaseModule):
     """
 
     checkpoint_keys = 'timm'
-    """Tells :func:`dpt.checkpoints.load_backbone` which formats the weights may have."""
+    """Selects the formats that :func:`dpt.checkpoints.load_backbone` accepts."""
 
     def __init__(
         self,
