@@ -152,8 +152,8 @@ def recognise_layout(keys: Collection[str]) -> Layout:
         )
     if 'pretrained.act_postprocess4.0.project.0.weight' not in found:
         raise ValueError(
-            "its readout is either 'ignore' or 'add', which the file does not tell; only readout 'project' "
-            '(pretrained.act_postprocess4.0.project), as in the released files, is supported'
+            "its readout is either 'ignore' or 'add', which cannot be determined from the file; only readout "
+            "'project' (pretrained.act_postprocess4.0.project), as in the released files, is supported"
         )
     nearest = min(LAYOUTS, key=lambda layout: len(found.symmetric_difference(layout.keys())))
     expected = set(nearest.keys())

@@ -115,7 +115,7 @@ class TimmBackbone(BaseModule):
     """
 
     checkpoint_keys = 'timm'
-    """Tells :func:`dpt.checkpoints.load_backbone` which formats the weights may have."""
+    """Selects the formats that :func:`dpt.checkpoints.load_backbone` accepts."""
 
     def __init__(
         self,
