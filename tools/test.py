@@ -22,6 +22,7 @@ from dpt.config.testing import (
 )
 from dpt.engine import build_runner
 from dpt.engine.distributed import set_local_rank, unwrapped
+from dpt.engine.hooks import check_class_names
 
 
 def parse_args() -> argparse.Namespace:
@@ -60,6 +61,7 @@ def main() -> None:
         runner = build_runner(config, args.launcher)
         model = unwrapped(runner.model)
         load_model(model.module if args.aug_test else model, args.checkpoint)
+        check_class_names(args.checkpoint, getattr(runner.test_dataloader.dataset, 'metainfo', {}))
         protocol = describe_protocol(config)
         protocol.append(f'checkpoint: {args.checkpoint} (sha256 {digest})')
         runner.logger.info('\n  '.join(['protocol', *protocol]))

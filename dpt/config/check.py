@@ -13,8 +13,9 @@ from mmengine.runner import Runner
 
 from dpt.checkpoints.read import local_file
 from dpt.config.assertions import failed_assertion
-from dpt.config.facts import check_labels, check_number_of_classes, check_same_classes
+from dpt.config.facts import check_labels, check_number_of_classes, check_same_classes, check_same_labels
 from dpt.config.inherited import file_origins, read_files
+from dpt.config.numbers import check_numbers
 from dpt.config.parts import (
     CONSUMED,
     INNER,
@@ -38,12 +39,6 @@ from dpt.registry import DATASETS, MODELS, OPTIM_WRAPPER_CONSTRUCTORS, TRANSFORM
 
 LOADERS_OF = dict(train=('train_dataloader', 'val_dataloader'), test=('test_dataloader',))
 """Data loaders used by each task."""
-LENGTHS = (
-    'train_cfg.max_iters',
-    'train_cfg.max_epochs',
-    'train_cfg.val_interval',
-    'default_hooks.logger.interval',
-)
 MODEL_PARTS = ('backbone', 'neck', 'decode_head', 'data_preprocessor', 'loss', 'auxiliary_loss')
 LEVELS = ('CRITICAL', 'ERROR', 'WARNING', 'INFO', 'DEBUG', 'NOTSET')
 BUILD_ERRORS = (ValueError, TypeError, KeyError, AssertionError, OSError, ImportError)
@@ -63,7 +58,12 @@ def check_config(config: Config, task: str, resume: str | None = None) -> None:
             for a misspelt name, the closest known name.
     """
     with DefaultScope.overwrite_default_scope(config.get('default_scope') or 'dpt'):
-        problems = [*_check_top(config), *_check_loaders(config), *_check_rest(config)]
+        problems = [
+            *_check_top(config),
+            *_check_loaders(config),
+            *check_numbers(config),
+            *_check_rest(config),
+        ]
         if not problems:  # the next checks build parts of the config
             problems = [*_check_data(config, task), *_check_model(config, task, resume)]
     found: dict[str, str] = {}
@@ -125,22 +125,8 @@ def _check_loaders(config: Config) -> Iterator[Problem]:
         yield from check_keys(loader, key, LOADER_KEYS)
         for name, registry in INNER.items():
             yield from check_parts(loader.get(name), f'{key}.{name}', registry)
-        for name, least in (('batch_size', 1), ('num_workers', 0)):
-            size = loader.get(name, least)
-            if not isinstance(size, int) or size < least:
-                yield f'{key}.{name}', f'{size!r} is not an integer >= {least}'
         if loader.get('drop_last') and key != 'train_dataloader':
             yield f'{key}.drop_last', 'an evaluation must read all images: set it to False'
-    total = config.get('total_batch_size')
-    if total is not None and (not isinstance(total, int) or total < 1):
-        yield 'total_batch_size', f'{total!r} is not an integer >= 1'
-    for key in LENGTHS:
-        length = lookup(config, key)
-        if isinstance(length, int) and length < 1:  # other types are reported with those of all arguments
-            yield key, f'{length!r} is not an integer >= 1'
-    seed = lookup(config, 'randomness.seed')
-    if seed is not None and (not isinstance(seed, int) or not 0 <= seed < 1 << 32):
-        yield 'randomness.seed', f'{seed!r} is not an integer from 0 to {(1 << 32) - 1}'
 
 
 def _check_rest(config: Config) -> Iterator[Problem]:
@@ -175,6 +161,7 @@ def _check_groups(config: Config) -> Iterator[Problem]:
 
 def _check_data(config: Config, task: str) -> Iterator[Problem]:
     classes: dict[str, Sequence[str]] = {}
+    datasets: dict[str, BaseDataset] = {}
     # With test-time augmentation, the model is inside another one.
     preprocessor = config.model.get('module', config.model).get('data_preprocessor') or {}
     for loader in LOADERS_OF[task]:
@@ -198,12 +185,13 @@ def _check_data(config: Config, task: str) -> Iterator[Problem]:
             names = built.metainfo.get('classes') or ()
             if names and len(names) not in map(len, classes.values()):
                 yield from check_number_of_classes(config, key, len(names))
-            classes[key] = names
+            classes[key], datasets[key] = names, built
             yield from check_labels(config, key, dataset, built)
             if not problems:
                 training = loader == 'train_dataloader'
                 yield from check_pipeline(steps, f'{key}.pipeline', built, preprocessor, training)
     yield from check_same_classes(classes)
+    yield from check_same_labels(datasets)
     if task == 'test':
         steps, problems = _build_pipeline(config.get('tta_pipeline'), 'tta_pipeline')
         yield from problems

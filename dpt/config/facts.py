@@ -77,6 +77,23 @@ def _check_labels(place: str, value: Any, dataset: str, metainfo: Mapping) -> It
             )
 
 
+def check_same_labels(datasets: Mapping[str, BaseDataset]) -> Iterator[Problem]:
+    """Compare how data sets of one type and root read the same masks.
+
+    Args:
+        datasets: Data sets, built without reading files, by dotted key.
+    """
+    first: dict[tuple, tuple[str, Any]] = {}
+    for key, dataset in datasets.items():
+        stated = getattr(dataset, 'reduce_zero_label', None)
+        other, before = first.setdefault((type(dataset), dataset.data_root), (key, stated))
+        if before != stated and dataset.data_root:
+            yield (
+                f'{key}.reduce_zero_label',
+                f'{stated}, but {other} has {before} for masks of the same data_root={dataset.data_root!r}',
+            )
+
+
 def check_same_classes(classes: Mapping[str, Sequence[str]]) -> Iterator[Problem]:
     """Compare the class names of all data sets with those of the first.
 

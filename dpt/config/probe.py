@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from mmengine.dataset import BaseDataset
 
-from dpt.config.parts import Problem
+from dpt.config.parts import Problem, is_own
 
 SIZES = ((97, 131), (131, 97), (97, 131), (131, 97), (1211, 1607))
 """Heights and widths that few sizes and divisors of a config fit; the last is larger than usual crops."""
@@ -53,13 +53,15 @@ def check_pipeline(
     if not hasattr(dataset, 'ignore_index') or not steps:
         return
     found: dict[str, str] = {}
+    # Users' classes may load or pack images without transforms.
+    own = is_own(type(dataset)) and preprocessor.get('type') == 'SegDataPreProcessor'
     if not training:
         steps = [_certain(step) for step in steps]
     with tempfile.TemporaryDirectory() as folder, _fixed_seed():
         for size in SIZES:
             results = _sample(Path(folder), size, dataset)
             try:
-                for place, what in _run(steps, results, _rectangle(size), preprocessor, training):
+                for place, what in _run(steps, results, _rectangle(size), preprocessor, training, own):
                     found.setdefault(f'{key}.{place}' if place.isdecimal() else place, what)
             except Exception:  # noqa: BLE001, S112 (whatever a transform raises, the run itself reports)
                 continue
@@ -123,7 +125,12 @@ def _sample(folder: Path, size: tuple[int, int], dataset: Any) -> dict:
 
 
 def _run(
-    steps: Sequence[Callable], results: Any, white: np.ndarray, preprocessor: Mapping, training: bool
+    steps: Sequence[Callable],
+    results: Any,
+    white: np.ndarray,
+    preprocessor: Mapping,
+    training: bool,
+    own: bool,
 ) -> Iterator[Problem]:
     """Yield problems with the number of the step that causes them, or the key of the preprocessor."""
     classes, void = results['num_classes'], results['ignore_index']
@@ -131,9 +138,14 @@ def _run(
     views: list[View] = []
     loaded = None
     for number, step in enumerate(steps):
-        had_labels = 'gt_seg_map' in results
-        results = step(results)
-        name = type(step).__name__
+        had_labels, name = 'gt_seg_map' in results, type(step).__name__
+        results = _after(step, results, check=own and is_own(type(step)))
+        if results is None:
+            yield (
+                str(number),
+                f'{name} needs an image: put it after LoadImageFromFile and before PackSegInputs',
+            )
+            return
         views = _views(results)
         if not views:
             continue
@@ -159,6 +171,8 @@ def _run(
                 f'{name} writes the label {outside[0]}, which is no class and not ignore_index={void} of the '
                 f'data set: let it pad and fill masks with {void}, such as pad_val=dict(img=0, seg={void})',
             )
+    if own and is_own(type(steps[-1])) and 'inputs' not in results:
+        yield str(len(steps) - 1), f'{name} is the last transform, but that must be PackSegInputs'
     if not training and moved_at is not None:
         yield str(moved_at), _explain_moved(type(steps[moved_at]).__name__)
     largest = max(preprocessor.get('std') or [0])
@@ -175,6 +189,22 @@ def _run(
             'do so again: remove it from the pipeline, or set mean=[0, 0, 0] and std=[1, 1, 1] of '
             'model.data_preprocessor',
         )
+
+
+def _after(step: Callable, results: Any, check: bool) -> Any:
+    """Return the results of a transform; ``None`` if it is to be checked and has no image to work on."""
+    if not check:
+        return step(results)
+    packed = 'inputs' in results
+    try:
+        results = step(results)
+    except KeyError as error:
+        if error.args != ('img',) and not packed:
+            raise
+        return None
+    # Resize, for one, silently does nothing without an image.
+    absent = not {'img', 'inputs'} & set(results) and not type(step).__name__.startswith('Load')
+    return None if packed or absent else results
 
 
 def _explain_moved(name: str) -> str:

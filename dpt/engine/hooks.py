@@ -2,18 +2,22 @@
 
 import importlib.metadata
 import json
+import logging
 import platform
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from mmengine.dist import get_world_size, master_only
 from mmengine.hooks import Hook
+from mmengine.logging import print_log
 from mmengine.runner import Runner
 
 import dpt
+from dpt.checkpoints import dataset_meta, read_meta
 from dpt.config.facts import HEADS
 from dpt.registry import HOOKS
 
@@ -46,6 +50,27 @@ class ClassCheckHook(Hook):
                     f'{name} has num_classes={count}, but the data set of {loader} has '
                     f'{len(classes)} classes: set num_classes of the heads to {len(classes)}'
                 )
+
+
+def check_class_names(checkpoint: str | Path, metainfo: Mapping) -> None:
+    """Compare the class names in a checkpoint with those of the data that test it.
+
+    Warn if they differ. A checkpoint without names, or with another number of them, is not checked.
+
+    Raises:
+        ValueError: If the names are the same in another order.
+    """
+    trained = (dataset_meta(read_meta(checkpoint)) or {}).get('classes', ())
+    before, now = (
+        [name.strip().lower() for name in names] for names in (trained, metainfo.get('classes', ()))
+    )
+    if before == now or len(before) != len(now):
+        return
+    i = next(i for i, name in enumerate(before) if name != now[i])
+    text = f'class {i} is {now[i]!r} in the test data, but {before[i]!r} in {checkpoint}'
+    if sorted(before) == sorted(now):
+        raise ValueError(f'{text}: name the classes in the order of the checkpoint')
+    print_log(f'{text}: the scores are right only if both mean the same', 'current', logging.WARNING)
 
 
 PACKAGES = ('torch', 'torchvision', 'mmengine', 'mmcv-lite', 'mmcv', 'numpy', 'opencv-python', 'safetensors')

@@ -170,6 +170,13 @@ class DefaultOptimWrapperConstructor(_DefaultOptimWrapperConstructor):
             )
         wrapper = super().__call__(model)
         try_step(wrapper.optimizer)
+        names = [name for name, _ in model.named_parameters()]
+        for key, settings in (self.paramwise_cfg.get('custom_keys') or {}).items():
+            if settings.get('lr_mult', 1) != 1 and not any(key in name for name in names):
+                MMLogger.get_current_instance().warning(
+                    f'optim_wrapper.paramwise_cfg.custom_keys: no parameter has {key!r} in its name, so its '
+                    'lr_mult has no effect'
+                )
         groups = wrapper.optimizer.param_groups
         groups[:] = [{name: group[name] for name in group} for group in groups]
         return wrapper

@@ -27,6 +27,7 @@ from dpt.checkpoints.adapters import BASE_SHA256
 from dpt.config.load import TRANSLATION
 from dpt.engine.checkpointing import CheckpointHook, write_pointer
 from dpt.engine.distributed import LAUNCHERS, start_processes, unwrapped
+from dpt.engine.hooks import check_class_names
 from dpt.engine.logging import is_no_table
 from dpt.engine.loop import TrainLoop
 from dpt.engine.optim import describe_frozen
@@ -201,6 +202,8 @@ class Runner(_Runner):
         elif self._load_from and not is_sharded(self.model):  # else done before
             model = unwrapped(self.model)
             load_model(model, self._load_from)
+            if isinstance(self._test_loop, BaseLoop):
+                check_class_names(self._load_from, getattr(self.test_dataloader.dataset, 'metainfo', {}))
             for hook in self.hooks:
                 if isinstance(hook, EMAHook) and hasattr(hook, 'ema_model'):  # copied earlier, in before_run
                     hook.ema_model.module.load_state_dict(model.state_dict())

@@ -106,6 +106,25 @@ def test_image_is_normalised_once(task):
     check([LABELS, NORMALIZE], task, **once)
 
 
+@pytest.mark.parametrize(
+    ('pipeline', 'words'),
+    [
+        ([LOAD, LABELS, RESIZE], r'2: Resize is the last transform, but that must be PackSegInputs'),
+        (
+            [LOAD, LABELS, PACK, RESIZE],
+            r'3: Resize needs an image: put it after LoadImageFromFile and before',
+        ),
+        (
+            [RESIZE, LOAD, LABELS, PACK],
+            r'0: Resize needs an image: put it after LoadImageFromFile and before',
+        ),
+    ],
+)
+def test_images_are_loaded_first_and_packed_last(pipeline, words):
+    with pytest.raises(ValueError, match=words):
+        check([], 'train', **{TRAIN: copy.deepcopy(pipeline)})
+
+
 @TRANSFORMS.register_module()
 class ToUnit(BaseTransform):
     """A user's transform that gives images from 0 to 1."""

@@ -1,5 +1,6 @@
 """ClassCheckHook and SyncBuffersHook."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 from torch import nn
 
 from dpt.engine import ClassCheckHook, SyncBuffersHook
+from dpt.engine.hooks import check_class_names
 
 
 def runner(num_classes: int, classes: tuple[str, ...]) -> SimpleNamespace:
@@ -29,6 +31,22 @@ def test_the_number_of_classes_of_a_backbone_is_ignored() -> None:
     run.model['backbone'] = nn.Identity()
     run.model['backbone'].num_classes = 1000
     ClassCheckHook().before_train(run)
+
+
+def test_names_of_classes_have_the_order_of_the_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines: list[str] = []
+    monkeypatch.setattr('dpt.engine.hooks.print_log', lambda line, *_: lines.append(line))
+    meta = dict(dataset_meta=dict(classes=('sky', 'Road ', 'car')))
+    torch.save(dict(meta=meta, state_dict={}), tmp_path / 'a.pth')
+    for names in (('sky', 'road', 'car'), ('sky', 'road'), ()):
+        check_class_names(tmp_path / 'a.pth', dict(classes=names))
+    with pytest.raises(ValueError, match=r"class 1 is 'car' in the test data, but 'road' in .*a\.pth: name"):
+        check_class_names(tmp_path / 'a.pth', dict(classes=('sky', 'car', 'road')))
+    assert lines == []
+    check_class_names(tmp_path / 'a.pth', dict(classes=('sky', 'street', 'car')))
+    assert "class 1 is 'street' in the test data, but 'road'" in lines[0]
 
 
 def test_only_statistics_are_averaged(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,7 @@
 """Parameter groups and mixed precision."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from mmengine.config import ConfigDict
@@ -53,6 +55,14 @@ def test_rules_apply_to_their_parameters_and_equal_groups_are_merged() -> None:
         'head.1.bias': (1.0, 0.0),
     }
     assert len(optimizer.param_groups) <= 4
+
+
+def test_rates_for_no_parameter_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines: list[str] = []
+    logger = SimpleNamespace(level=0, setLevel=lambda *_: None, info=print, log=print, warning=lines.append)
+    monkeypatch.setattr('dpt.engine.optim.MMLogger.get_current_instance', lambda: logger)
+    build(dict(custom_keys={'backbon.': dict(lr_mult=0.1), 'relative_bias': dict(decay_mult=0.0)}))
+    assert ["no parameter has 'backbon.' in its name" in line for line in lines] == [True]
 
 
 def test_without_rules_everything_is_decayed() -> None:
