@@ -53,6 +53,8 @@ def check_pipeline(
     if not hasattr(dataset, 'ignore_index') or not steps:
         return
     found: dict[str, str] = {}
+    # Users' classes may load or pack images without transforms.
+    own = is_own(type(dataset)) and preprocessor.get('type') == 'SegDataPreProcessor'
     if not training:
         steps = [_certain(step) for step in steps]
     # Users' classes may load or pack images without transforms.
