@@ -1,4 +1,4 @@
-"""Settings that do not go with sharding; the trainings are in ``tests/tools/test_sharding.py``."""
+"""Settings that do not go with sharding; the trainings are in ``tests/tools/test_sharded_training.py``."""
 
 from types import SimpleNamespace
 
