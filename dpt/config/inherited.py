@@ -13,6 +13,7 @@ import mmengine.config.config as mmengine_config
 from mmengine.config import Config
 from mmengine.logging import print_log
 
+from dpt.config.mmseg import is_mmseg_config
 from dpt.config.parts import CONSUMED
 
 Key = tuple[str, ...]
@@ -108,7 +109,7 @@ def read_with_redefined(path: str) -> Config:
     difference, log a warning or, if the new value has no effect at all, raise an error.
 
     Raises:
-        ValueError: If setting a variable again has no effect.
+        ValueError: If setting a variable again has no effect; a warning for configs of MMSegmentation.
     """
     config, files = read_files(path)
     set_by: dict[str, list[tuple[str, Any]]] = {}
@@ -139,10 +140,13 @@ def read_with_redefined(path: str) -> Config:
                 logging.WARNING,
             )
             continue
-        raise ValueError(
+        message = (
             f'{file}: setting {name} again has no effect, because a base has computed {kept} from its own '
             f'{name}; set {"this key" if len(keys) == 1 else "these keys"} instead'
         )
+        if not is_mmseg_config(config):  # MMSegmentation trains with such configs
+            raise ValueError(message)
+        print_log(message, 'current', logging.WARNING)
     return config
 
 

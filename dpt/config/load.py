@@ -16,6 +16,9 @@ from dpt.config.options import typed_options
 from dpt.config.parts import CONSUMED, near
 from dpt.config.walk import DATALOADERS, innermost_datasets
 
+RETIRED_KEYS = ('rank_timeout',)
+RETIRED_HOOKS = ('CudnnSearchHook', 'RankWatchHook', 'UtilizationHook')
+"""Keys and hooks that earlier versions wrote into dumped configs; they are removed on loading."""
 MMSEG_HOOKS = ('timer', 'logger', 'param_scheduler', 'checkpoint', 'sampler_seed', 'visualization')
 """Default hooks of MMSegmentation; a translated config gets the others of dpt's own configs."""
 TRANSLATION = 'translated_from_mmseg'
@@ -120,6 +123,7 @@ def load_config(path: str, options: dict | None = None, work_dir: str | None = N
             f'--cfg-options {" ".join(options)}: a key does not fit the config ({error}); only dicts inside '
             'lists can be reached by their index, other lists are replaced as a whole'
         ) from error
+    _drop_retired(config)
     foreign = is_mmseg_config(config)
     _import_custom_modules(config, foreign)
     name_config_types(config)
@@ -158,6 +162,15 @@ def _replace_data_root(config: Config, data_root: str) -> None:
         )
     for dataset in matching:
         dataset['data_root'] = data_root
+
+
+def _drop_retired(config: Config) -> None:
+    """Remove the keys and hooks that earlier versions added to dumped configs."""
+    for key in RETIRED_KEYS:
+        config.pop(key, None)
+    hooks = config.get('custom_hooks')
+    if hooks:
+        config.custom_hooks = [hook for hook in hooks if hook.get('type') not in RETIRED_HOOKS]
 
 
 def _add_hooks(config: Config) -> list[str]:

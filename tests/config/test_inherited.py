@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from dpt.config import check_config, load_config
+from dpt.config.inherited import read_with_redefined
 from dpt.config.options import OptionText
 
 BASE = """
@@ -59,6 +60,14 @@ def test_a_partial_effect_is_logged(child, monkeypatch: pytest.MonkeyPatch) -> N
     load_config(child('crop_size = (4, 4)\nmodel = dict(data_preprocessor=dict(size=crop_size))'))
     [line] = lines
     assert 'crop_size is set again, but train_dataloader.dataset.pipeline keeps the value' in line
+
+
+def test_configs_of_mmsegmentation_are_warned_only(child, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines: list[str] = []
+    monkeypatch.setattr('dpt.config.inherited.print_log', lambda line, *_: lines.append(line))
+    config = read_with_redefined(child("default_scope = 'mmseg'\nnum_classes = 5"))
+    assert config.model.decode_head.num_classes != 5
+    assert 'num_classes again has no effect' in lines[0]
 
 
 @pytest.mark.parametrize(

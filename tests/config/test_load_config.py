@@ -76,6 +76,16 @@ def test_modules_beside_the_config_can_be_imported(tmp_path: Path) -> None:
     assert 'parts_beside_the_config' in sys.modules
 
 
+def test_hooks_that_earlier_versions_dumped_are_dropped(tmp_path: Path) -> None:
+    (tmp_path / 'config.py').write_text(
+        "rank_timeout = 600\ncustom_hooks = [dict(type='RankWatchHook', timeout=600), "
+        "dict(type='UtilizationHook'), dict(type='EMAHook')]\n"
+    )
+    config = load_config(str(tmp_path / 'config.py'))
+    assert 'rank_timeout' not in config
+    assert [hook.type for hook in config.custom_hooks] == ['EMAHook']
+
+
 def test_data_sets_must_be_dicts() -> None:
     first, second = dict(type='ADE20KDataset'), dict(type='CamVidDataset')
     joined = dict(type='ConcatDataset', datasets=[first, dict(type='RepeatDataset', dataset=second, times=2)])
