@@ -13,7 +13,14 @@ from mmengine.runner import Runner
 
 from dpt.checkpoints.read import local_file
 from dpt.config.assertions import failed_assertion
-from dpt.config.facts import check_labels, check_number_of_classes, check_same_classes, check_same_labels
+from dpt.config.facts import (
+    argument,
+    check_channels,
+    check_labels,
+    check_number_of_classes,
+    check_same_classes,
+    check_same_labels,
+)
 from dpt.config.inherited import file_origins, read_files
 from dpt.config.numbers import check_numbers
 from dpt.config.parts import (
@@ -35,7 +42,7 @@ from dpt.config.parts import (
 )
 from dpt.config.probe import check_pipeline
 from dpt.config.walk import DATALOADERS, named_datasets, walk
-from dpt.registry import DATASETS, MODELS, OPTIM_WRAPPER_CONSTRUCTORS, TRANSFORMS
+from dpt.registry import DATASETS, OPTIM_WRAPPER_CONSTRUCTORS, TRANSFORMS
 
 LOADERS_OF = dict(train=('train_dataloader', 'val_dataloader'), test=('test_dataloader',))
 """Data loaders used by each task."""
@@ -224,21 +231,12 @@ def _build_pipeline(pipeline: Any, key: str) -> tuple[list, list[Problem]]:
 
 
 def _check_model(config: Config, task: str, resume: str | None) -> Iterator[Problem]:
-    patch = _patch_size(config)
-    if patch:
+    yield from check_channels(config)
+    patch = argument(config.model.get('backbone'), 'patch_size')
+    if isinstance(patch, int):
         yield from (_check_crops(config, patch) if task == 'train' else _check_test_size(config, patch))
     if task == 'train':
         yield from _check_files(config, resume)
-
-
-def _patch_size(config: Config) -> int | None:
-    backbone = config.model.get('backbone') or {}
-    kind = MODELS.get(backbone['type']) if isinstance(backbone.get('type'), str) else backbone.get('type')
-    if not kind or not is_own(kind):  # other backbones may accept sizes that are not multiples
-        return None
-    parameter = arguments(kind)[0].get('patch_size')
-    size = backbone.get('patch_size', parameter.default if parameter else None)
-    return size if isinstance(size, int) else None
 
 
 def _sides(value: Any) -> tuple[int, ...]:

@@ -12,13 +12,42 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.dataset import BaseDataset
 
-from dpt.config.parts import Problem
+from dpt.config.parts import Problem, arguments, is_own
 from dpt.config.walk import walk
+from dpt.registry import MODELS
 
 HEADS = {'decode_head', 'auxiliary_heads'}
 LOSSES = ('model.loss', 'model.auxiliary_loss')
 VOID_KEYS = ('ignore_index', 'seg_pad_val')
 """Arguments of models, metrics and transforms that state the label of pixels without a class."""
+
+
+def argument(part: Any, name: str) -> Any:
+    """Return an argument of a part of dpt, or its default; ``None`` if another package has the part."""
+    kind = part.get('type') if isinstance(part, Mapping) else None
+    kind = MODELS.get(kind) if isinstance(kind, str) else kind
+    if not kind or not is_own(kind):
+        return None
+    parameter = arguments(kind)[0].get(name)
+    return part.get(name, parameter.default if parameter else None)
+
+
+def check_channels(config: Config) -> Iterator[Problem]:
+    """Compare the channels that the parts of dpt take with those of the part before."""
+    model = config.model
+    neck, heads = model.get('neck'), {'decode_head': model.get('decode_head')}
+    heads |= {f'auxiliary_heads.{i}': head for i, head in enumerate(model.get('auxiliary_heads') or ())}
+    maps, channels = argument(neck, 'post_process_channels'), argument(neck, 'channels')
+    pairs = [('neck', neck, 'backbone.embed_dims', argument(model.get('backbone'), 'embed_dims'))]
+    pairs += [(key, head, 'neck.channels', channels) for key, head in heads.items()]
+    for key, part, before, given in pairs:
+        taken = argument(part, 'in_channels')
+        if isinstance(taken, int) and isinstance(given, int) and taken != given:
+            yield f'model.{key}.in_channels', f'{taken}, but model.{before} is {given}'
+    for key, head in heads.items():
+        index = argument(head, 'in_index')
+        if isinstance(index, int) and maps and not -len(maps) <= index < len(maps):
+            yield f'model.{key}.in_index', f'{index}, but model.neck returns {len(maps)} maps'
 
 
 def check_labels(config: Config, key: str, dataset: Mapping, built: BaseDataset) -> Iterator[Problem]:

@@ -31,7 +31,7 @@ from dpt.engine.optim import try_step
 from dpt.engine.sharding import load_optimizer, load_weights
 
 _NUMBERED = re.compile(r'(?!best_).*?\d+\.pth')
-UNCOMPARED = ('work_dir', 'resume', 'load_from', 'launcher', 'data_root')
+UNCOMPARED = ('work_dir', 'experiment_name', 'resume', 'load_from', 'launcher', 'data_root')
 """Keys of a config that may differ between a training and its continuation."""
 STEPPING = re.compile(
     r'param_scheduler|auto_scale_lr|optim_wrapper\..*\b(optimizer|paramwise_cfg|constructor)\b'

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 from mmengine.hooks import CheckpointHook, EarlyStoppingHook
 from mmengine.optim import _ParamScheduler
+from mmengine.optim.scheduler.param_scheduler import INF
 from mmengine.runner import Runner
 
 from dpt.engine.checkpointing import all_schedules
@@ -25,12 +26,8 @@ def check_training(runner: Runner) -> None:
     problems = [*_check_metric_names(runner), *_check_units(runner)]
     if not problems:
         problems = [*_check_rates(runner)]
-    loop = runner.train_loop
-    if runner.val_loop is not None and loop.val_begin > loop.length:
-        runner.logger.warning(
-            f'train_cfg.val_begin={loop.val_begin} is beyond the end of the training, {loop.length}: there '
-            'is no validation'
-        )
+    for key in _beyond_the_end(runner):
+        runner.logger.warning(f'{key} is beyond the end of the training: lower it, or train for longer')
     if problems:
         raise ValueError('\n'.join(f'{runner.cfg.filename or "config"}: {problem}' for problem in problems))
 
@@ -82,6 +79,17 @@ def _check_units(runner: Runner) -> Iterator[str]:
                 'default), but train_cfg counts iterations, so only the last one would be saved: set '
                 'by_epoch=False'
             )
+
+
+def _beyond_the_end(runner: Runner) -> Iterator[str]:
+    """Yield settings that are not reached, as after shortening a training."""
+    loop = runner.train_loop
+    if runner.val_loop is not None and loop.val_begin > loop.length:
+        yield f'train_cfg.val_begin={loop.val_begin}'
+    iterations = loop.length * (len(loop.dataloader) if loop.by_epoch else 1)
+    for number, one in enumerate(all_schedules(runner)):
+        if (loop.length if one.by_epoch else iterations) < one.end < INF:
+            yield f'param_scheduler.{number}: end={one.end} of {type(one).__name__}'
 
 
 def _check_rates(runner: Runner) -> Iterator[str]:

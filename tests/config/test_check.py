@@ -108,6 +108,10 @@ def test_shipped_configs_pass(path: Path, task: str) -> None:
         ('val_evaluator.iou_metric', ['mIoU'], 'did you mean iou_metrics?'),
         ('visualizer.vis_backends.0.type', 'LocalBackend', 'did you mean LocalVisBackend?'),
         ('env_cfg.mp_cfg.opencv_threads', 0, 'did you mean opencv_num_threads?'),
+        ('model.decode_head.in_channels', 99, '99, but model.neck.channels is'),
+        ('model.auxiliary_heads.0.in_channels', 99, '99, but model.neck.channels is'),
+        ('model.auxiliary_heads.0.in_index', 4, '4, but model.neck returns 4 maps'),
+        ('model.neck.in_channels', 99, '99, but model.backbone.embed_dims is 384'),
         ('optim_wrapper.optimizer.type', 'adamw', 'did you mean AdamW?'),
         (
             'val_dataloader.dataset.reduce_zero_label',

@@ -89,7 +89,19 @@ def test_rates_without_a_schedule_are_not_judged(tmp_path: Path, regress: Regres
     assert 'negligible' not in next(tmp_path.glob('*/*.log')).read_text()
 
 
-def test_a_validation_that_never_begins_is_reported(tmp_path: Path, regress: Regress) -> None:
-    late = dict(type='IterBasedTrainLoop', max_iters=2, val_begin=3)
-    regress(tmp_path, train_cfg=late, log_level='WARNING')
-    assert 'train_cfg.val_begin=3 is beyond the end' in next(tmp_path.glob('*/*.log')).read_text()
+@pytest.mark.parametrize(
+    ('changes', 'words'),
+    [
+        ({'train_cfg': dict(type='IterBasedTrainLoop', max_iters=2, val_begin=3)}, 'train_cfg.val_begin=3'),
+        ({'param_scheduler': [dict(POLY, end=9)]}, 'param_scheduler.0: end=9 of PolyLR'),
+        ({'param_scheduler': [POLY]}, None),
+        ({'param_scheduler': [dict(POLY, end=8)], 'train_cfg': EPOCHS}, None),
+        ({'param_scheduler': [dict(type='ConstantLR', by_epoch=False)]}, None),
+    ],
+)
+def test_what_is_never_reached_is_reported(
+    changes: dict, words: str | None, tmp_path: Path, regress: Regress
+) -> None:
+    regress(tmp_path, **changes, log_level='WARNING')
+    log = next(tmp_path.glob('*/*.log')).read_text()
+    assert f'{words} is beyond the end of the training' in log if words else 'beyond the end' not in log

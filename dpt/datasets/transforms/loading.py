@@ -20,6 +20,7 @@ from dpt.structures import IGNORE_INDEX
 
 BACKENDS = ('cv2', 'pillow', 'tifffile')
 """Decoders of mmcv, which are also the names of optional packages; cv2 and pillow are always installed."""
+COLOR_TYPES = ('color', 'grayscale', 'unchanged', 'color_ignore_orientation', 'grayscale_ignore_orientation')
 
 _JPEG, _SCAN, _END = b'\xff\xd8', b'\xff\xda', b'\xff\xd9'
 _JPEG_SIGNATURE = b'\xff\xd8\xff'
@@ -101,11 +102,12 @@ class LoadImageFromFile(BaseTransform):
 
     Args:
         to_float32: Whether to convert to float32.
-        color_type: Colour mode of ``mmcv.imfrombytes``.
+        color_type: Colour mode of ``mmcv.imfrombytes``, one of ``COLOR_TYPES``.
         imdecode_backend: Decoder, one of ``BACKENDS``.
         backend_args: Arguments of mmengine's file backend.
 
     Raises:
+        ValueError: If ``color_type`` or ``imdecode_backend`` is unknown.
         FileNotFoundError: If the image does not exist.
         BadSampleError: If it is empty, truncated, damaged, animated, not an image, or cannot be read.
     """
@@ -119,6 +121,8 @@ class LoadImageFromFile(BaseTransform):
         backend_args: dict | None = None,
     ) -> None:
         check_backend(imdecode_backend)
+        if color_type not in COLOR_TYPES:
+            raise ValueError(f'color_type must be one of {COLOR_TYPES}, not {color_type!r}')
         self.to_float32 = to_float32
         self.color_type = color_type
         self.imdecode_backend = imdecode_backend

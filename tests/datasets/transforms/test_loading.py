@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dpt.datasets import LoadAnnotations
+from dpt.datasets import LoadAnnotations, LoadImageFromFile
 
 
 def write(path, labels):
@@ -188,6 +188,8 @@ def test_sample_without_mask_path_raises():
 def test_unknown_backend_raises():
     with pytest.raises(ValueError, match="imdecode_backend must be .* not 'turbo'"):
         LoadAnnotations(imdecode_backend='turbo')
+    with pytest.raises(ValueError, match="color_type must be one of .* not 'RGB'"):
+        LoadImageFromFile(color_type='RGB')
 
 
 @pytest.mark.parametrize(
