@@ -125,7 +125,6 @@ def regression_config(work_dir: Path, **changes: object) -> Config:
         default_scope='dpt',
         model=dict(type='Regression'),
         work_dir=str(work_dir),
-        experiment_name=f'{work_dir.parent.name}_{work_dir.name}',  # runs of the same second share a log else
         train_dataloader=dict(loader, sampler=dict(type='InfiniteSampler')),
         val_dataloader=loader,
         val_evaluator=dict(type='Constant'),
