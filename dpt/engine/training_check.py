@@ -108,6 +108,8 @@ def _check_rates(runner: Runner) -> Iterator[str]:
             with warnings.catch_warnings():
                 warnings.simplefilter('ignore')
                 for finished in range(1, loop.max_iters - loop.iter):
+                    if finished % 1000 == 0:  # save time
+                        every_iteration = [one for one in every_iteration if one._global_step < one.end]
                     for one in every_iteration:
                         one.step()
                     if every_epoch and (loop._epoch_iter + finished) % per_epoch == 0:
