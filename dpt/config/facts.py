@@ -7,6 +7,7 @@ agree; those that do not state it take it from the data set.
 
 from collections.abc import Iterator, Mapping, Sequence
 from math import inf
+from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
@@ -107,20 +108,20 @@ def _check_labels(place: str, value: Any, dataset: str, metainfo: Mapping) -> It
 
 
 def check_same_labels(datasets: Mapping[str, BaseDataset]) -> Iterator[Problem]:
-    """Compare how data sets of one type and root read the same masks.
+    """Compare how data sets of one type, whose masks are in folders side by side, read label 0.
 
     Args:
         datasets: Data sets, built without reading files, by dotted key.
     """
     first: dict[tuple, tuple[str, Any]] = {}
     for key, dataset in datasets.items():
-        stated = getattr(dataset, 'reduce_zero_label', None)
-        other, before = first.setdefault((type(dataset), dataset.data_root), (key, stated))
-        if before != stated and dataset.data_root:
-            yield (
-                f'{key}.reduce_zero_label',
-                f'{stated}, but {other} has {before} for masks of the same data_root={dataset.data_root!r}',
-            )
+        masks = getattr(dataset, 'data_prefix', {}).get('seg_map_path')
+        if not masks or not hasattr(dataset, 'reduce_zero_label'):
+            continue
+        stated, folder = dataset.reduce_zero_label, str(Path(masks).parent)
+        other, before = first.setdefault((type(dataset), folder), (key, stated))
+        if before != stated:
+            yield f'{key}.reduce_zero_label', f'{stated}, but {other} has {before} for masks in {folder}, too'
 
 
 def check_same_classes(classes: Mapping[str, Sequence[str]]) -> Iterator[Problem]:
