@@ -22,7 +22,7 @@ check 'mypy' "$PY" -m mypy
 
 # Two processes of one thread each, because more threads only slow down the small models of the tests.
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" DPT_TEST_THREADS="${DPT_TEST_THREADS:-1}"
-check 'pytest' "$PY" -m pytest -n 2 "$@"
+check 'pytest' "$PY" -m pytest -n 2 --dist worksteal "$@"
 
 if [ "${#failed[@]}" -gt 0 ]; then
   printf '[tests] FAILED:%s\n' "$(printf ' %s,' "${failed[@]}" | sed 's/,$//')" >&2

@@ -109,7 +109,8 @@ def try_step(optimizer: Optimizer) -> int | None:
         ValueError: If the step fails.
     """
     kind, states = type(optimizer), optimizer.state
-    weight = nn.Parameter(next(iter(states), torch.zeros(8, 8)).detach().clone())
+    device = optimizer.param_groups[0]['params'][0].device
+    weight = nn.Parameter(next(iter(states), torch.zeros(8, 8, device=device)).detach().clone())
     known = inspect.signature(kind).parameters  # AdamW of torch has a default that its constructor refuses
     try:
         trial = kind([weight], **{key: value for key, value in optimizer.defaults.items() if key in known})
