@@ -133,7 +133,7 @@ def _check_loaders(config: Config) -> Iterator[Problem]:
         for name, registry in INNER.items():
             yield from check_parts(loader.get(name), f'{key}.{name}', registry)
         if loader.get('drop_last') and key != 'train_dataloader':
-            yield f'{key}.drop_last', 'an evaluation must read all images: set it to False'
+            yield f'{key}.drop_last', 'an evaluation must cover all images: set drop_last=False'
 
 
 def _check_rest(config: Config) -> Iterator[Problem]:

@@ -108,7 +108,7 @@ def _check_labels(place: str, value: Any, dataset: str, metainfo: Mapping) -> It
 
 
 def check_same_labels(datasets: Mapping[str, BaseDataset]) -> Iterator[Problem]:
-    """Compare how data sets of one type, whose masks are in folders side by side, read label 0.
+    """Compare how data sets of one type and root, whose masks are in folders side by side, read label 0.
 
     Args:
         datasets: Data sets, built without reading files, by dotted key.
@@ -119,9 +119,13 @@ def check_same_labels(datasets: Mapping[str, BaseDataset]) -> Iterator[Problem]:
         if not masks or not hasattr(dataset, 'reduce_zero_label'):
             continue
         stated, folder = dataset.reduce_zero_label, str(Path(masks).parent)
-        other, before = first.setdefault((type(dataset), folder), (key, stated))
+        same = (type(dataset), getattr(dataset, 'data_root', None), folder)
+        other, before = first.setdefault(same, (key, stated))
         if before != stated:
-            yield f'{key}.reduce_zero_label', f'{stated}, but {other} has {before} for masks in {folder}, too'
+            yield (
+                f'{key}.reduce_zero_label',
+                f'{stated}, but {other}, whose masks are in {folder}, too, has {before}',
+            )
 
 
 def check_same_classes(classes: Mapping[str, Sequence[str]]) -> Iterator[Problem]:

@@ -1,19 +1,14 @@
-"""Values of config files that inherit from others: which file sets them, and variables set more than once."""
+"""Values of config files that inherit from others: which file sets them, and which have no effect."""
 
 import ast
 import copy
-import logging
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-import mmengine.config.config as mmengine_config
 from mmengine.config import Config
-from mmengine.logging import print_log
 
-from dpt.config.mmseg import is_mmseg_config
 from dpt.config.parts import CONSUMED
 
 Key = tuple[str, ...]
@@ -21,12 +16,11 @@ Files = list[tuple[str, dict]]
 """Each file with the values that it sets itself, base files first."""
 
 
-def read_files(path: str, variables: Mapping[str, Any] | None = None) -> tuple[Config, Files]:
+def read_files(path: str) -> tuple[Config, Files]:
     """Read a config and record mmengine's merges.
 
     Args:
         path: The config file.
-        variables: Plain values that replace those which the files assign to top-level variables.
 
     Returns:
         The merged config, and the values of each file.
@@ -52,19 +46,9 @@ def read_files(path: str, variables: Mapping[str, Any] | None = None) -> tuple[C
         finally:
             merging.pop()
 
-    class Assignments(mmengine_config.RemoveAssignFromAST):
-        def visit_Assign(self, node: ast.Assign) -> ast.Assign | None:  # noqa: N802 (name of ast)
-            name = node.targets[0].id if isinstance(node.targets[0], ast.Name) else ''
-            if variables and name in variables:
-                value = ast.parse(repr(variables[name]), mode='eval').body
-                node.value = ast.copy_location(value, node.value)
-                ast.fix_missing_locations(node)
-            return super().visit_Assign(node)
-
     with (
         patch.object(Config, '_file2dict', staticmethod(file2dict)),
         patch.object(Config, '_merge_a_into_b', staticmethod(merge_a_into_b)),
-        patch.object(mmengine_config, 'RemoveAssignFromAST', Assignments),
     ):
         return Config.fromfile(path, import_custom_modules=False), files
 
@@ -101,70 +85,32 @@ def _mark(own: dict, prefix: Key, file: str, origins: dict[Key, str]) -> None:
             origins[key] = file
 
 
-def read_with_redefined(path: str) -> Config:
-    """Read a config whose files may set a variable that a base of them has set and used.
+def unused_overrides(path: str, files: Files) -> dict[str, tuple[Any, Any]]:
+    """Return variables that a config sets again without using them, which has no effect.
 
-    A ``data_root`` that is set again also reaches the data sets of the bases, as ``--cfg-options data_root``
-    does. For another variable the bases keep the values that they have computed from theirs. If that makes a
-    difference, log a warning or, if the new value has no effect at all, raise an error.
+    The base files have computed their values already. The text of ``path`` alone is examined, not that of its
+    bases, whose variables may serve files that inherit from them.
 
-    Raises:
-        ValueError: If setting a variable again has no effect; a warning for configs of MMSegmentation.
+    Args:
+        path: The config file.
+        files: Its values and those of its bases.
+
+    Returns:
+        The value in the base and the new value, by name.
     """
-    config, files = read_files(path)
-    set_by: dict[str, list[tuple[str, Any]]] = {}
-    for file, own in files:
-        for name, value in own.items():
-            if name == 'data_root' or name not in CONSUMED:
-                set_by.setdefault(name, []).append((file, value))
-    final = config.to_dict()
-    again = {
-        name: final.get(name)
-        for name, setters in set_by.items()
-        if any(value != setters[0][1] for _, value in setters) and _is_plain(final.get(name))
+    if Path(path).suffix != '.py' or len(files) < 2:
+        return {}
+    code = ast.parse(Path(path).read_text(encoding='utf-8-sig'))
+    used = {one.id for one in ast.walk(code) if isinstance(one, ast.Name) and isinstance(one.ctx, ast.Load)}
+    targets = (target for line in code.body if isinstance(line, ast.Assign) for target in line.targets)
+    names = [one.id for one in targets if isinstance(one, ast.Name)]
+    *bases, (_, own) = files
+    before = {name: value for _, values in bases for name, value in values.items()}
+    return {
+        name: (before[name], own[name])
+        for name in names
+        if (name == 'data_root' or name not in CONSUMED)
+        and name not in used
+        and name in before
+        and before[name] != own.get(name, before[name])
     }
-    if 'data_root' in again:
-        config, _ = read_files(path, {'data_root': again.pop('data_root')})
-    for name, value in again.items() if _differing(path, config, again) else ():
-        keys = _differing(path, config, {name: value})
-        if not keys:
-            continue
-        *_, (_, before), (file, _) = set_by[name]
-        more = f' and {len(keys) - 3} more' if len(keys) > 3 else ''
-        kept = f'{", ".join(keys[:3])}{more}'
-        if not _is_plain(before) or _differing(path, config, {name: before}):
-            print_log(
-                f'{file}: {name} is set again, but {kept} keeps the value that a base computed from its own '
-                f'{name}; set it, too, if it should change',
-                'current',
-                logging.WARNING,
-            )
-            continue
-        message = (
-            f'{file}: setting {name} again has no effect, because a base has computed {kept} from its own '
-            f'{name}; set {"this key" if len(keys) == 1 else "these keys"} instead'
-        )
-        if not is_mmseg_config(config):  # MMSegmentation trains with such configs
-            raise ValueError(message)
-        print_log(message, 'current', logging.WARNING)
-    return config
-
-
-def _is_plain(value: Any) -> bool:
-    with suppress(ValueError, SyntaxError):
-        return ast.literal_eval(repr(value)) == value
-    return False
-
-
-def _differing(path: str, config: Config, variables: Mapping[str, Any]) -> list[str]:
-    """Return the keys whose values would be others if all files assigned ``variables``."""
-    try:
-        other, _ = read_files(path, variables)
-    except Exception:  # noqa: BLE001 (the code of a config may raise anything for another value)
-        return []
-    one, two = (
-        dict(leaves({key: value for key, value in read.to_dict().items() if key in CONSUMED}))
-        for read in (config, other)
-    )
-    missing = object()
-    return ['.'.join(key) for key in one | two if one.get(key, missing) != two.get(key, missing)]

@@ -1,15 +1,18 @@
 """Read config files, apply command-line options and import custom modules."""
 
+import logging
 import os
 import sys
 import traceback
 from pathlib import Path
+from typing import Any
 
 from mmengine.config import Config, ConfigDict
+from mmengine.logging import print_log
 from mmengine.utils import import_modules_from_strings
 
 import dpt
-from dpt.config.inherited import read_with_redefined
+from dpt.config.inherited import read_files, unused_overrides
 from dpt.config.mmseg import is_mmseg_config, is_mmseg_module, translate_mmseg_config
 from dpt.config.names import name_config_types
 from dpt.config.options import typed_options
@@ -74,7 +77,16 @@ def read_config(path: str) -> Config:
         ValueError: If the file is not valid Python or its code fails; the message names the line.
     """
     try:
-        return read_with_redefined(path)
+        config, files = read_files(path)
+        for name, (before, now) in unused_overrides(path, files).items():
+            if name == 'data_root' and _replace_data_root(config, before, now):
+                continue
+            message = (
+                f'{path}: overriding {name} has no effect: the base files have computed their values from '
+                f'their own {name}, and nothing else in this file uses it; set the keys that use it'
+            )
+            print_log(message, 'current', logging.WARNING)
+        return config
     except SyntaxError as error:
         line = (error.text or '').strip()
         raise ValueError(f'{path} or a base of it, line {error.lineno}: {error.msg}: {line}') from error
@@ -115,7 +127,12 @@ def load_config(path: str, options: dict | None = None, work_dir: str | None = N
         _check_option(option, config)
     options = typed_options(options, config)
     if 'data_root' in options:
-        _replace_data_root(config, options['data_root'])
+        before, now = config.get('data_root'), options['data_root']
+        if not _replace_data_root(config, before, now):
+            raise ValueError(
+                f'--cfg-options data_root={now}: no data set of the config has data_root={before!r}, so this '
+                'option has no effect; set train_dataloader.dataset.data_root and those of the other loaders'
+            )
     try:
         config.merge_from_dict(options)
     except (AttributeError, KeyError, IndexError, TypeError) as error:
@@ -150,18 +167,14 @@ def _check_option(option: str, config: Config) -> None:
     raise ValueError(f'--cfg-options {key}: no such key in the config{hint}')
 
 
-def _replace_data_root(config: Config, data_root: str) -> None:
-    previous = config.get('data_root')
+def _replace_data_root(config: Config, before: Any, now: str) -> bool:
+    """Replace ``data_root`` of the data sets that have the value ``before``; return whether there are any."""
     loaders = [config[name] for name in DATALOADERS if config.get(name)]
     own = [dataset for loader in loaders for dataset in innermost_datasets(loader.get('dataset'))]
-    matching = [dataset for dataset in own if dataset.get('data_root') == previous]
-    if not matching:
-        raise ValueError(
-            f'--cfg-options data_root={data_root}: no data set of the config has data_root={previous!r}, so '
-            'this option has no effect; set train_dataloader.dataset.data_root and those of the other loaders'
-        )
+    matching = [dataset for dataset in own if dataset.get('data_root') == before]
     for dataset in matching:
-        dataset['data_root'] = data_root
+        dataset['data_root'] = now
+    return bool(matching)
 
 
 def _drop_retired(config: Config) -> None:

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from dpt.config.inherited import Key, file_origins, leaves, read_files, read_with_redefined
-from dpt.config.load import TRANSLATION, find_config, load_config
+from dpt.config.inherited import Key, file_origins, leaves, read_files
+from dpt.config.load import TRANSLATION, find_config, load_config, read_config
 
 COMMAND_LINE = 'command line'
 TRANSLATED = 'translated from MMSegmentation'
@@ -28,7 +28,7 @@ def config_origins(path: str, options: dict | None = None) -> list[tuple[str, An
     config = load_config(path, options)
     translated = TRANSLATION in config
     origins = file_origins(read_files(path)[1])
-    plain = dict(leaves(read_with_redefined(path).to_dict()))
+    plain = dict(leaves(read_config(path).to_dict()))
     changed = TRANSLATED if translated else COMMAND_LINE
     lines = []
     for key, value in leaves(config.to_dict()):

@@ -53,8 +53,6 @@ def check_pipeline(
     if not hasattr(dataset, 'ignore_index') or not steps:
         return
     found: dict[str, str] = {}
-    # Users' classes may load or pack images without transforms.
-    own = is_own(type(dataset)) and preprocessor.get('type') == 'SegDataPreProcessor'
     if not training:
         steps = [_certain(step) for step in steps]
     # Users' classes may load or pack images without transforms.
@@ -73,7 +71,9 @@ def check_pipeline(
 
 
 def _certain(step: Callable) -> Callable:
-    """Return a copy of a random transform that is always applied."""
+    """Return a copy of a random transform of dpt or mmcv that is always applied."""
+    if type(step).__module__.split('.')[0] not in ('dpt', 'mmcv'):
+        return step
     certain = copy.deepcopy(step)
     for part, name in ((certain, 'prob'), *((one, 'p') for one in getattr(certain, 'aug', ()))):
         value = getattr(part, name, None)
@@ -178,12 +178,14 @@ def _run(
         yield str(len(steps) - 1), f'{name} is the last transform, but that must be PackSegInputs'
     if not training and moved_at is not None:
         yield str(moved_at), _explain_moved(type(steps[moved_at]).__name__)
-    largest = max(preprocessor.get('std') or [0])
+    # Users' preprocessors may scale images themselves.
+    plain = preprocessor.get('type') == 'SegDataPreProcessor'
+    largest = max(preprocessor.get('std') or [0]) if plain else 0
     if 0 < largest < 1 and normalised_at is None and any(_spread(image) > WHITE / 2 for image, _ in views):
         yield (
             'model.data_preprocessor.std',
-            f'{largest} belongs to images from 0 to 1, but the pipeline gives images from 0 to 255: multiply '
-            'mean and std by 255',
+            f'{largest} is meant for images from 0 to 1, but the pipeline returns images from 0 to 255: '
+            'multiply mean and std by 255',
         )
     if normalised_at is not None and largest > 2:
         yield (

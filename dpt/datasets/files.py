@@ -8,20 +8,23 @@ from mmengine import fileio
 from mmengine.fileio import LocalBackend
 
 
-def walk_files(folder: str | Path) -> Iterator[os.DirEntry]:
-    """Yield the files below a folder, also below linked folders; a link to a parent is not followed.
+def walk_files(folder: str | Path, above: frozenset[str] = frozenset()) -> Iterator[os.DirEntry]:
+    """Yield the files below a folder, also below linked folders.
+
+    Links to a folder that contains the link, also through other links, are not followed; ``above`` are the
+    real paths of the folders on the way to ``folder``.
 
     Hidden files, and those in hidden folders such as ``.ipynb_checkpoints``, are left out.
     """
     real = os.path.realpath(folder)
-    above = {real, *map(str, Path(real).parents)}
+    above |= {real, *map(str, Path(real).parents)}
     for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
         if entry.name.startswith('.'):
             continue
         if not entry.is_dir():
             yield entry
         elif not entry.is_symlink() or os.path.realpath(entry.path) not in above:
-            yield from walk_files(entry.path)
+            yield from walk_files(entry.path, above)
 
 
 def list_files(folder: str, backend_args: Mapping | None = None) -> list[str]:

@@ -91,7 +91,7 @@ def explain_one_class(masks: int, path: str, label: int, name: str, reduce_zero_
         else 'convert the masks to class indices, such as with tools/new_dataset.py'
     )
     return (
-        f'the pixels of all {masks} masks looked at, such as {path}, are either class {label} ({name}) or '
+        f'the pixels of all {masks} masks inspected, such as {path}, are either class {label} ({name}) or '
         'ignored, so a model would learn nothing. If ignored pixels are a class, too, such as 255 in masks '
         f'of 0 and 255, {remedy}'
     )

@@ -62,7 +62,7 @@ def check_class_names(checkpoint: str | Path, metainfo: Mapping) -> None:
     """
     trained = (dataset_meta(read_meta(checkpoint)) or {}).get('classes', ())
     before, now = (
-        [name.strip().lower() for name in names] for names in (trained, metainfo.get('classes', ()))
+        [name.strip().lower() for name in names] for names in (trained or (), metainfo.get('classes') or ())
     )
     if before == now or len(before) != len(now):
         return
@@ -70,7 +70,9 @@ def check_class_names(checkpoint: str | Path, metainfo: Mapping) -> None:
     text = f'class {i} is {now[i]!r} in the test data, but {before[i]!r} in {checkpoint}'
     if sorted(before) == sorted(now):
         raise ValueError(f'{text}: name the classes in the order of the checkpoint')
-    print_log(f'{text}: the scores are right only if both mean the same', 'current', logging.WARNING)
+    print_log(
+        f'{text}: the scores are valid only if both names mean the same class', 'current', logging.WARNING
+    )
 
 
 PACKAGES = ('torch', 'torchvision', 'mmengine', 'mmcv-lite', 'mmcv', 'numpy', 'opencv-python', 'safetensors')

@@ -121,7 +121,7 @@ def try_step(optimizer: Optimizer) -> int | None:
     weight.grad = torch.zeros_like(weight)
     try:
         trial.step()
-    except (RuntimeError, TypeError, LookupError, AttributeError) as error:
+    except Exception as error:  # noqa: BLE001 (optimisers of other packages raise any exception)
         raise ValueError(f'optim_wrapper.optimizer.type={kind.__name__!r} cannot be used: {error}') from error
     kept = (value for value in trial.state.get(weight, {}).values() if isinstance(value, torch.Tensor))
     return sum(value.shape == weight.shape for value in kept)

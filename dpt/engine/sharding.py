@@ -1,7 +1,7 @@
 """Sharded training with FSDP2: processes share parameters, gradients and the state of the optimiser.
 
-Each process keeps its part of them and receives those of a layer only while it computes the layer. Losses are
-those of DistributedDataParallel, and checkpoints have the same content: they hold whole tensors.
+Each process holds one shard of them and gathers the parameters of a layer only while it computes the layer.
+Losses are those of DistributedDataParallel, and checkpoints have the same content: they hold whole tensors.
 """
 
 from collections.abc import Iterator, Mapping

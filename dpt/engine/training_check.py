@@ -27,7 +27,7 @@ def check_training(runner: Runner) -> None:
     if not problems:
         problems = [*_check_rates(runner)]
     for key in _beyond_the_end(runner):
-        runner.logger.warning(f'{key} is beyond the end of the training: lower it, or train for longer')
+        runner.logger.warning(f'{key} is beyond the end of the training: lower it, or train longer')
     if problems:
         raise ValueError('\n'.join(f'{runner.cfg.filename or "config"}: {problem}' for problem in problems))
 

@@ -1,6 +1,7 @@
 """Read the scalars that a training logged, joining resumed sessions."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import mean, median
@@ -83,15 +84,22 @@ def find_sessions(path: Path) -> list[Path]:
     )
 
 
-def read_lines(path: Path) -> list[dict]:
+def read_lines(path: Path, earlier: Sequence[dict] = ()) -> list[dict]:
     """Read a log with one JSON object per line, skipping an incomplete last line.
+
+    Args:
+        path: The log.
+        earlier: Training lines of earlier sessions, for the validation with which a session may begin.
 
     Raises:
         ValueError: If a line is not a JSON object with a step.
     """
     lines = path.read_text(encoding='utf-8', errors='replace').splitlines()
     found: list[dict] = []
-    train: dict = {}
+    ends = {
+        line['epoch']: line['step'] for line in earlier if 'epoch' in line
+    }  # last iteration of each epoch
+    epoch = max(ends, default=None)
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
@@ -109,9 +117,10 @@ def read_lines(path: Path) -> list[dict]:
         if 'base_lr' in record:  # the configured lr; 'lr' is that of the first group
             record['lr'] = record['base_lr']
         if 'loss' in record:
-            train = record
-        elif train.get('epoch') == step:  # a validation may be logged by epoch
-            step = train['step']
+            epoch = record.get('epoch')
+            ends[epoch] = step
+        elif step in ends and (step == epoch or not found):  # a validation may be logged by epoch
+            step = ends[step]
         found.append(dict(record, step=int(step)))
     return found
 
@@ -129,7 +138,7 @@ def read_run(path: str | Path) -> RunLog:
     path = Path(path)
     run = RunLog(str(path))
     for file in find_sessions(path):
-        run.join(file, read_lines(file))
+        run.join(file, read_lines(file, run.train))
     if not run.train:
         raise ValueError(f'{path}: the log has no training iteration (a line with a loss)')
     return run

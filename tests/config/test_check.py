@@ -99,7 +99,7 @@ def test_shipped_configs_pass(path: Path, task: str) -> None:
         ('train_cfg.val_interval', 0, '0 is not an integer >= 1'),
         ('default_hooks.logger.interval', 0, '0 is not an integer >= 1'),
         ('randomness.seed', '7', "'7' is not an integer >= 0"),
-        ('val_dataloader.drop_last', True, 'an evaluation must read all images'),
+        ('val_dataloader.drop_last', True, 'an evaluation must cover all images'),
         ('model.loss.class_weight', [1.0, -1, 1, 1, 1, 1, 1, 1, 1, 1, 1], 'weights must be 0 or more'),
         ('model.loss.class_weight', [0.0] * 11, 'and not all 0'),
         ('load_from', str(ROOT), 'not a file, expected a checkpoint, or a folder with one'),
@@ -116,7 +116,7 @@ def test_shipped_configs_pass(path: Path, task: str) -> None:
         (
             'val_dataloader.dataset.reduce_zero_label',
             True,
-            'True, but train_dataloader.dataset has False for',
+            'True, but train_dataloader.dataset, whose masks are in',
         ),
         ('log_level', 'INF', 'did you mean INFO?'),
         ('total_batch_size', 'all', "'all' is not an integer >= 1"),

@@ -137,7 +137,7 @@ class ToUnit(BaseTransform):
 def test_statistics_of_0_to_1_need_such_images(task):
     unit = {'model.data_preprocessor.mean': [0.485] * 3, 'model.data_preprocessor.std': [0.229] * 3}
     with pytest.raises(
-        ValueError, match=r'model\.data_preprocessor\.std: 0\.229 belongs to images from 0 to 1'
+        ValueError, match=r'model\.data_preprocessor\.std: 0\.229 is meant for images from 0 to 1'
     ):
         check([LABELS], task, **unit)
     check([LABELS, dict(type='ToUnit')], 'test', tta_pipeline=None, **unit)

@@ -118,3 +118,21 @@ def test_curves_hold_what_was_logged(resumed):
     np.testing.assert_array_equal(score.lines[0].get_xdata(), [20, 40])
     assert speed.get_ylim()[0] == 0
     assert len(figure.legends) == 1
+
+
+def test_a_repeated_validation_by_epoch_stays_at_its_iteration(tmp_path) -> None:
+    lines = [line for epoch in (1, 2, 3) for line in _epoch(epoch)]
+    write_session(tmp_path, '20260101_000000', lines[:6])
+    write_session(tmp_path, '20260102_000000', lines[5:])  # begins with the validation of the second epoch
+    run = read_run(tmp_path)
+    assert [line['step'] for line in run.train] == [1, 2, 3, 4, 5, 6]
+    assert [(line['step'], line['mIoU']) for line in run.val] == [(2, 10.0), (4, 20.0), (6, 30.0)]
+
+
+def _epoch(number: int) -> list[dict]:
+    """Return the lines of an epoch of two iterations, whose validation is logged by epoch."""
+    last = 2 * number
+    return [
+        *(train_line(step, 1.0, epoch=number) for step in (last - 1, last)),
+        dict(step=number, mIoU=10.0 * number),
+    ]
