@@ -214,3 +214,10 @@ def _import_custom_modules(config: Config, foreign: bool) -> None:
                 f'({folder}), PYTHONPATH ({os.environ.get("PYTHONPATH") or "not set"}) and the installed '
                 'packages: correct the name, or add the folder that contains the module to PYTHONPATH'
             ) from error
+        except KeyError as error:
+            if 'already registered' not in str(error):
+                raise
+            raise ValueError(
+                f'custom_imports: {name}: {error.args[0]}: give the class another name, or replace that of dpt '
+                'with register_module(force=True)'
+            ) from error

@@ -119,3 +119,12 @@ def test_modules_that_cannot_be_imported_are_named(tmp_path: Path) -> None:
         ) as error:
             load_config(str(tmp_path / 'config.py'))
         assert f'the folder of the config ({tmp_path})' in str(error.value)
+
+
+def test_own_classes_with_a_registered_name_are_refused(tmp_path: Path) -> None:
+    (tmp_path / 'own_dice.py').write_text(
+        'from dpt.registry import MODELS\n\n\n@MODELS.register_module()\nclass DiceLoss:\n    pass\n'
+    )
+    (tmp_path / 'config.py').write_text("custom_imports = dict(imports=['own_dice'])\n")
+    with pytest.raises(ValueError, match=r'own_dice: DiceLoss is already registered .* another name'):
+        load_config(str(tmp_path / 'config.py'))
