@@ -94,7 +94,7 @@ def other_number_of_processes(folder: Path) -> tuple[str, bool]:
     both = [trainings.steps('a', rank) for rank in range(2)]
     whole = trainings.steps('whole')
     equal = all(sorted(both[0][i][1] + both[1][i][1]) == sorted(whole[i][1]) for i in range(5, 9))
-    said = '1 processes so far, 2 from now on' in result.stdout + result.stderr
+    said = 'the number of processes has changed from 1 to 2' in result.stdout + result.stderr
     return f'same files in each iteration: {equal}; said: {said}', equal and said
 
 

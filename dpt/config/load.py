@@ -218,6 +218,6 @@ def _import_custom_modules(config: Config, foreign: bool) -> None:
             if 'already registered' not in str(error):
                 raise
             raise ValueError(
-                f'custom_imports: {name}: {error.args[0]}: give the class another name, or replace that of dpt '
-                'with register_module(force=True)'
+                f'custom_imports: {name}: {error.args[0]}: give the class another name, or replace the one '
+                'of dpt with register_module(force=True)'
             ) from error

@@ -71,7 +71,9 @@ def _check_units(runner: Runner) -> Iterator[str]:
                 f'param_scheduler.{number}: {name} counts epochs (by_epoch=True, the default), but train_cfg '
                 'counts iterations, so the schedule would have no effect: set by_epoch=False'
             )
-    for hook in runner.hooks:
+    # Without such a key, mmengine's default hook saves the last iteration.
+    stated = (runner.cfg.get('default_hooks') or {}).get('checkpoint') is not None
+    for hook in runner.hooks if stated else ():
         counts_epochs = isinstance(hook, CheckpointHook) and hook.by_epoch and hook.interval > 0
         if counts_epochs and not runner.train_loop.by_epoch:
             yield (

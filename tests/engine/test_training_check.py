@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 Regress = Callable[..., dict]
 POLY = dict(type='PolyLR', by_epoch=False, end=4)
@@ -50,6 +51,12 @@ def test_mistakes_are_named_before_training(
     with pytest.raises(ValueError, match=words):
         regress(tmp_path, **changes)
     assert not list(tmp_path.glob('*.pth'))
+
+
+def test_a_config_without_checkpoint_hook_saves_the_last_iteration(tmp_path: Path, regress: Regress) -> None:
+    regress(tmp_path, default_hooks=None)
+    [path] = tmp_path.glob('*.pth')
+    assert torch.load(path, weights_only=True)['meta']['iter'] == 4
 
 
 @pytest.mark.parametrize(

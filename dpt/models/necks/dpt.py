@@ -65,7 +65,7 @@ class DPTNeck(BaseModule):
 
     fusion_block: type[nn.Module] = FeatureFusionBlock
     """Class of the four fusion blocks, which subclasses may override. It takes the arguments of
-    :class:`FeatureFusionBlock` and keeps the size of the map; the neck upsamples its output by two."""
+    :class:`FeatureFusionBlock`. The neck upsamples its output by two unless it does so itself."""
 
     def __init__(
         self,
@@ -106,7 +106,7 @@ class DPTNeck(BaseModule):
 
         Raises:
             ValueError: If there are not four taps, a required class token is missing, a level in
-                ``identity_levels`` has a class token, or a fusion block changes the size of its input.
+                ``identity_levels`` has a class token, or a fusion block returns a map of another size.
         """
         if len(taps) != 4:
             raise ValueError(f'DPTNeck needs four taps, got {len(taps)}: set backbone.out_indices')
@@ -121,11 +121,14 @@ class DPTNeck(BaseModule):
 
     def _fuse(self, i: int, *maps: Tensor) -> Tensor:
         fused = self.fusion_blocks[i](*maps)
-        if fused.shape[-2:] != maps[0].shape[-2:]:
-            sizes = ['x'.join(map(str, x.shape[-2:])) for x in (maps[0], fused)]
+        height, width = maps[0].shape[-2:]
+        if fused.shape[-2:] == (2 * height, 2 * width):  # a user's block that upsamples itself
+            return fused
+        if fused.shape[-2:] != (height, width):
             raise ValueError(
-                f'{type(self).__name__}.fusion_blocks.{i} changes the size of its map from {sizes[0]} to '
-                f'{sizes[1]}: fusion blocks keep the size, and the neck upsamples their output by two'
+                f'{type(self).__name__}.fusion_blocks.{i} changes the size of its map from {height}x{width} '
+                f'to {fused.shape[-2]}x{fused.shape[-1]}: fusion blocks keep the size, and the neck upsamples '
+                'their output by two, or they upsample by two themselves'
             )
         # The paper upsamples before the 1x1 projection of the block. The two commute, because bilinear
         # weights sum to one, and this order costs a quarter.

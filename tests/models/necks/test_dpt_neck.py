@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from dpt.models.necks import DPTNeck, FeatureFusionBlock
+from dpt.models.necks.dpt import upsample_by_two
 
 SMALL = dict(in_channels=12, channels=8, post_process_channels=(4, 6, 8, 12))
 HYBRID = dict(SMALL, identity_levels=(0, 1))
@@ -68,3 +69,20 @@ class StridedNeck(DPTNeck):
 def test_fusion_blocks_that_change_the_size_are_named() -> None:
     with pytest.raises(ValueError, match=r'StridedNeck\.fusion_blocks\.0 changes .* from 2x2 to 1x1'):
         StridedNeck(**SMALL)(taps(4, 4))
+
+
+class Upsampling(FeatureFusionBlock):
+    def forward(self, path: torch.Tensor, lateral: torch.Tensor | None = None) -> torch.Tensor:
+        return upsample_by_two(super().forward(path, lateral))
+
+
+class UpsamplingNeck(DPTNeck):
+    fusion_block = Upsampling
+
+
+def test_fusion_blocks_may_upsample_themselves() -> None:
+    neck, own = DPTNeck(**SMALL).eval(), UpsamplingNeck(**SMALL).eval()
+    own.load_state_dict(neck.state_dict())
+    same = taps(4, 4)
+    for expected, found in zip(neck(same), own(same), strict=True):
+        torch.testing.assert_close(found, expected)
