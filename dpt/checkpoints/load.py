@@ -1,5 +1,6 @@
 """Load weights strictly; all are checked before the first is copied, so a failure changes nothing."""
 
+import copy
 import functools
 import json
 import logging
@@ -14,7 +15,7 @@ import torch
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
-from .adapters import ADAPTER, BASE_SHA256, base_sha256, has_adapters, is_base, ordinary_keys
+from .adapters import ADAPTER, BASE_SHA256, SCALE, base_sha256, has_adapters, is_base, ordinary_keys
 from .formats import (
     ACTIVATIONS,
     BACKBONE_FORMATS,
@@ -106,10 +107,12 @@ def load_model(
     found, report = _drop(found, report, {key for key in found if _under(key, drop)}, 'on request')
     report = replace(report, kept=tuple(key for key in expected if _under(key, drop)))
     report = _keep_adapters(report, expected, found)
+    hints = functools.partial(_hints, 'backbone.')
     if has_adapters(found) and not any(map(is_base, found)):
-        _load_base(module, path, logger)
         report = replace(report, kept=(*report.kept, *filter(is_base, expected)))
-    return _fill(module, path, found, report, functools.partial(_hints, 'backbone.'), logger)
+        _check_fit(module, path, found, report, hints)
+        _load_base(module, path, logger)
+    return _fill(module, path, found, report, hints, logger)
 
 
 def _keep_adapters(report: Report, expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> Report:
@@ -151,13 +154,18 @@ def _load_base(module: nn.Module, path: str | Path, logger: logging.Logger | Non
     wanted = read_meta(path).get(BASE_SHA256)
     backbone = cast(Any, module).backbone
     init = getattr(backbone, 'init_cfg', None) or {}
-    if base_sha256(module.state_dict()) != wanted and init.get('type') == 'Pretrained':
-        load_backbone(backbone, init['checkpoint'], logger=logger)
-    if base_sha256(module.state_dict()) != wanted:
+    if base_sha256(module.state_dict()) == wanted:
+        return
+    loaded = copy.deepcopy(backbone)  # so that the module stays unchanged if these are other weights
+    if init.get('type') == 'Pretrained':
+        load_backbone(loaded, init['checkpoint'], logger=logger)
+    state = loaded.state_dict()
+    if base_sha256({f'backbone.{key}': tensor for key, tensor in state.items()}) != wanted:
         raise ValueError(
             f'{path} has LoRA adapters without the weights they were trained on: give a config whose '
             f'model.backbone.init_cfg names these weights (found: {init.get("checkpoint", "none")})'
         )
+    backbone.load_state_dict(state)
 
 
 def _under(key: str, prefixes: tuple[str, ...]) -> bool:
@@ -225,6 +233,40 @@ def _fill(
     logger: logging.Logger | None,
 ) -> Report:
     """Check the tensors of ``found`` against the module, then copy them and log one line."""
+    tensors, filled = _check_fit(module, path, found, report, hints)
+    own_names = zip(ordinary_keys(module.state_dict()), module.state_dict(), strict=True)  # with adapters
+    module.load_state_dict({name: tensors[key] for key, name in own_names}, strict=True)
+    notes = [f'{report.source} keys']
+    if report.unwrapped:
+        notes.append(f'unwrapped: {", ".join(report.unwrapped)}')
+    if filled:
+        notes.append('patch bias missing: set to zero')
+    if report.dropped:
+        reasons = list(report.dropped.values())
+        counted = [f'{reasons.count(reason)} keys ({reason})' for reason in dict.fromkeys(reasons)]
+        notes.append(f'dropped: {", ".join(report.dropped if len(reasons) <= 6 else counted)}')
+    if report.kept:
+        notes.append(f"kept the model's own: {first(report.kept, 6)}")
+    line = f'loaded {len(found)}/{len(tensors)} tensors from {path} ({"; ".join(notes)})'
+    print_log(line, logger or 'current')
+    return report
+
+
+def _check_fit(
+    module: nn.Module,
+    path: str | Path,
+    found: Mapping[str, Tensor],
+    report: Report,
+    hints: Callable[[Mapping[str, Tensor], Mapping[str, Tensor]], list[str]],
+) -> tuple[dict[str, Tensor], bool]:
+    """Check the tensors of ``found`` against the module without changing it.
+
+    Returns:
+        All tensors of the module after loading, and whether a missing patch bias is set to zero.
+
+    Raises:
+        ValueError: If they do not fit.
+    """
     expected = ordinary_keys(module.state_dict())
     kept = {key: expected[key] for key in report.kept}
     filled: dict[str, Tensor] = {}
@@ -238,24 +280,20 @@ def _fill(
         raise ValueError(
             f'{path} ({report.source} keys) does not fit the model; nothing was loaded.\n' + '\n'.join(lines)
         )
+    _check_scale(path, expected, found)
     _check_finite(path, expected, found)
-    tensors = {**found, **filled, **kept}
-    own_names = zip(expected, module.state_dict(), strict=True)  # those of layers with adapters differ
-    module.load_state_dict({name: tensors[key] for key, name in own_names}, strict=True)
-    notes = [f'{report.source} keys']
-    if report.unwrapped:
-        notes.append(f'unwrapped: {", ".join(report.unwrapped)}')
-    if filled:
-        notes.append('patch bias missing: set to zero')
-    if report.dropped:
-        reasons = list(report.dropped.values())
-        counted = [f'{reasons.count(reason)} keys ({reason})' for reason in dict.fromkeys(reasons)]
-        notes.append(f'dropped: {", ".join(report.dropped if len(reasons) <= 6 else counted)}')
-    if report.kept:
-        notes.append(f"kept the model's own: {first(report.kept, 6)}")
-    line = f'loaded {len(found)}/{len(expected)} tensors from {path} ({"; ".join(notes)})'
-    print_log(line, logger or 'current')
-    return report
+    return {**found, **filled, **kept}, bool(filled)
+
+
+def _check_scale(path: str | Path, expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
+    """Raise ValueError if LoRA adapters were trained with another scale, which their shapes do not show."""
+    for key, tensor in found.items():
+        if key.endswith(f'.{SCALE}') and not math.isclose(tensor, expected[key], rel_tol=0.01):
+            raise ValueError(
+                f'{path}: its LoRA adapters were trained with lora.alpha / lora.r = {tensor.item():g}, the '
+                f'model has {expected[key].item():g}; nothing was loaded. Set model.backbone.lora.alpha to '
+                f'{tensor.item():g} * lora.r'
+            )
 
 
 def _check_finite(path: str | Path, expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
