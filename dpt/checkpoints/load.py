@@ -19,6 +19,7 @@ from .adapters import ADAPTER, BASE_SHA256, SCALE, base_sha256, has_adapters, is
 from .formats import (
     ACTIVATIONS,
     BACKBONE_FORMATS,
+    HUGGING_FACE_FILES,
     MMSEG_DPT,
     MODEL_FORMATS,
     OWN_BACKBONES,
@@ -28,6 +29,7 @@ from .formats import (
     Report,
     convert,
     convert_known,
+    default_activation,
     first,
     timm_hints,
     unused_biases,
@@ -124,15 +126,21 @@ def _keep_adapters(report: Report, expected: Mapping[str, Tensor], found: Mappin
 
 
 def _check_activation(module: Any, path: str | Path) -> None:
-    """Compare the activation with that of a ``config.json`` of transformers in the folder of the file.
+    """Compare the activation with that of the ``config.json`` of a model of transformers.
+
+    Only files that ``save_pretrained`` of transformers writes have one, not others in the same folder.
 
     Raises:
         ValueError: If they differ. The keys fit nevertheless, and the features would be wrong.
     """
-    file = local_file(path).with_name('config.json')
+    weights = local_file(path)
+    if weights.name not in HUGGING_FACE_FILES:
+        return
+    file = weights.with_name('config.json')
     try:
         config = json.loads(file.read_bytes())
-        name = config.get('hidden_act') or config.get('vision_config', {}).get('hidden_act')
+        config = config.get('vision_config', config)
+        name = config.get('hidden_act') or default_activation(config.get('model_type'))
     except (OSError, ValueError, AttributeError):
         return
     wanted = ACTIVATIONS.get(name) if isinstance(name, str) else None
@@ -140,7 +148,8 @@ def _check_activation(module: Any, path: str | Path) -> None:
     kinds = {type(one).__name__ for one in module.modules()} & known
     if wanted and kinds and wanted not in kinds:
         raise ValueError(
-            f'{file} names the activation {name!r}, but {module.model_name} uses {", ".join(sorted(kinds))}: '
+            f'{path}: according to its {file.name}, the activation is {name!r}, but {module.model_name} '
+            f'uses {", ".join(sorted(kinds))}: '
             f"set model.backbone.model_args=dict(act_layer='{name.replace('pytorch_', '')}')"
         )
 

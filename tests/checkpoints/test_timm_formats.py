@@ -321,6 +321,23 @@ def test_other_encoders_of_hugging_face(tmp_path, kind: str, name: str, act: str
     torch.testing.assert_close(feature_map, expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ('config', 'act'),
+    [
+        (dict(model_type='siglip', vision_config=dict(model_type='siglip_vision_model')), 'gelu_tanh'),
+        (dict(model_type='siglip2_vision_model'), 'gelu_tanh'),
+        (dict(model_type='clip_vision_model'), 'quick_gelu'),
+        (dict(model_type='clip', vision_config=dict(model_type='clip_vision_model')), 'quick_gelu'),
+    ],
+)
+def test_configs_without_activation_mean_that_of_their_type(tmp_path, config: dict, act: str) -> None:
+    module = backbone('vit_base_patch16_224', img_size=32)
+    path = save(module, tmp_path / 'pytorch_model.bin')
+    (tmp_path / 'config.json').write_text(json.dumps(config))
+    refused(module, path, f"act_layer='{act}'")
+    load_backbone(module, path.rename(tmp_path / 'another.pth'))  # no file of this config
+
+
 def test_masked_autoencoder_of_hugging_face_and_meta(tmp_path) -> None:
     transformers = pytest.importorskip('transformers')
     sizes = dict(SIZES, image_size=32, patch_size=16, intermediate_size=128)

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping
 from typing import TypeVar
 
-from .hugging_face import ACTIVATIONS
+from .hugging_face import ACTIVATIONS, HUGGING_FACE_FILES, default_activation
 from .mmseg import DPT, MMSEG_DPT
 from .table import Format, Report, convert, first
 from .timm import TIMM_FORMATS, timm_hints, unused_biases
@@ -13,6 +13,7 @@ __all__ = [
     'ACTIVATIONS',
     'BACKBONE_FORMATS',
     'DPT',
+    'HUGGING_FACE_FILES',
     'MMSEG_DPT',
     'MODEL_FORMATS',
     'OWN_BACKBONES',
@@ -23,6 +24,7 @@ __all__ = [
     'Report',
     'convert',
     'convert_known',
+    'default_activation',
     'first',
     'recognise',
     'timm_hints',
