@@ -24,6 +24,7 @@ from .formats import (
     MODEL_FORMATS,
     OWN_BACKBONES,
     OWN_MODELS,
+    TIMM,
     TIMM_FORMATS,
     Format,
     Report,
@@ -59,9 +60,10 @@ def load_backbone(module: nn.Module, path: str | Path, *, logger: logging.Logger
     """
     expected = ordinary_keys(module.state_dict())
     if getattr(module, 'checkpoint_keys', None) == 'timm':
-        found, report = _read_converted(path, expected, OWN_BACKBONES, TIMM_FORMATS)
-        report = _keep_adapters(report, expected, found)
         unused = tuple(f'model.{key}' for key in cast(Any, module).unused_keys)
+        own = (*OWN_BACKBONES, TIMM)  # some models of timm have the keys that Meta uses for others
+        found, report = _read_converted(path, expected, own, TIMM_FORMATS, unused=unused)
+        report = _keep_adapters(report, expected, found)
         targets = {key for key in found if key not in expected and _under(key, unused)}
         found, report = _drop(found, report, targets, 'not used by the taps')
         found, report = _drop(found, report, unused_biases(found, expected), 'biases that are all zero')
@@ -197,11 +199,12 @@ def _read_converted(
     own: tuple[Format, ...],
     formats: tuple[Format, ...],
     drop: tuple[str, ...] = (),
+    unused: tuple[str, ...] = (),
 ) -> tuple[dict[str, Tensor], Report]:
     """Read a file and return its tensors with the keys of the module, and the report.
 
-    The keys of the module (``own``) are tried first, before and after removing each wrapper. The other
-    ``formats`` are tried only if these do not match, with all wrappers removed.
+    The keys of the module (``own``) are tried first, before and after removing each wrapper; keys
+    with the prefixes ``unused`` may be in the file only. The other ``formats`` are tried only if these do not match, with all wrappers removed.
     """
     wanted = {key: tensor for key, tensor in expected.items() if not _under(key, drop)}
     complete = [set(wanted)]
@@ -219,7 +222,8 @@ def _read_converted(
         for one in own:
             converted, report = convert(state_dict, one)
             present = {key: tensor for key, tensor in converted.items() if not _under(key, drop)}
-            if not report.unmapped and set(present) in complete:
+            needed = {key for key in present if key in wanted or not _under(key, unused)}
+            if not report.unmapped and needed in complete:
                 return converted, replace(report, unwrapped=taken)
             present.update({key: state_dict[key] for key in report.unmapped})
             nearest = max(nearest, present, key=lambda tensors: len(wanted.keys() & tensors.keys()))

@@ -185,6 +185,25 @@ def test_trained_models_give_their_backbone(tmp_path) -> None:
     assert all(torch.equal(value, theirs.state_dict()[key]) for key, value in ours.state_dict().items())
 
 
+@pytest.mark.parametrize(
+    'name',
+    [
+        'vit_small_patch16_rope_ape_224',
+        'vit_small_patch16_rope_mixed_ape_224',
+        'vit_pe_lang_large_patch14_448',
+        'deit3_base_patch16_224',
+    ],
+)
+def test_files_of_timm_whose_keys_resemble_others_load(tmp_path, name: str) -> None:
+    arguments = dict(img_size=28 if '14' in name else 32, norm_taps='pe_lang' not in name)
+    whole = randomised(timm.create_model(name, img_size=arguments['img_size'], **VIT))
+    save_file(whole.state_dict(), tmp_path / 'timm.safetensors')
+    ours = backbone(name, **arguments)
+    load_backbone(ours, tmp_path / 'timm.safetensors')
+    state = whole.state_dict()
+    assert all(value.equal(state[key.removeprefix('model.')]) for key, value in ours.state_dict().items())
+
+
 def refused(module: TimmBackbone, path, *words: str) -> None:
     before = {key: value.clone() for key, value in module.state_dict().items()}
     with pytest.raises(ValueError, match=path.name) as caught:
