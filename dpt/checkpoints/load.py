@@ -24,6 +24,7 @@ from .formats import (
     MODEL_FORMATS,
     OWN_BACKBONES,
     OWN_MODELS,
+    PERIODS,
     TIMM,
     TIMM_FORMATS,
     Format,
@@ -66,6 +67,9 @@ def load_backbone(module: nn.Module, path: str | Path, *, logger: logging.Logger
         report = _keep_adapters(report, expected, found)
         targets = {key for key in found if key not in expected and _under(key, unused)}
         found, report = _drop(found, report, targets, 'not used by the taps')
+        found, report = _drop(
+            found, report, _fixed_periods(module, found, path), 'fixed values, those of the model'
+        )
         found, report = _drop(found, report, unused_biases(found, expected), 'biases that are all zero')
         hints = functools.partial(timm_hints, cast(Any, module).model_name)
         _check_activation(cast(Any, module), path)
@@ -127,6 +131,24 @@ def _keep_adapters(report: Report, expected: Mapping[str, Tensor], found: Mappin
     return replace(report, kept=(*report.kept, *adapters))
 
 
+def _fixed_periods(module: Any, found: Mapping[str, Tensor], path: str | Path) -> set[str]:
+    """Return the key of the periods of Meta's DINOv3, which a model of timm computes.
+
+    Raises:
+        ValueError: If they are not those of the model. Meta rounds them to bfloat16.
+    """
+    own = getattr(getattr(module.model, 'rope', None), 'periods', None)
+    if PERIODS not in found or own is None:
+        return set()
+    own, theirs = own.float().cpu(), found[PERIODS].float()
+    if own.shape != theirs.shape or not torch.allclose(theirs, own, rtol=2**-7, atol=0):
+        raise ValueError(
+            f'{path}: the periods of its rotary position embedding are not those of {module.model_name}; '
+            f'nothing was loaded. In the file: {theirs.tolist()}; in the model: {own.tolist()}'
+        )
+    return {PERIODS}
+
+
 def _check_activation(module: Any, path: str | Path) -> None:
     """Compare the activation with that of the ``config.json`` of a model of transformers.
 
@@ -151,8 +173,8 @@ def _check_activation(module: Any, path: str | Path) -> None:
     if wanted and kinds and wanted not in kinds:
         raise ValueError(
             f'{path}: according to its {file.name}, the activation is {name!r}, but {module.model_name} '
-            f'uses {", ".join(sorted(kinds))}: '
-            f"set model.backbone.model_args=dict(act_layer='{name.replace('pytorch_', '')}')"
+            f'uses {", ".join(sorted(kinds))}: set '
+            f" model.backbone.model_args=dict(act_layer='{name.replace('pytorch_', '')}')"
         )
 
 
@@ -204,7 +226,8 @@ def _read_converted(
     """Read a file and return its tensors with the keys of the module, and the report.
 
     The keys of the module (``own``) are tried first, before and after removing each wrapper; keys
-    with the prefixes ``unused`` may be in the file only. The other ``formats`` are tried only if these do not match, with all wrappers removed.
+    with the prefixes ``unused`` may be in the file only. The other ``formats`` are tried only if these do not
+    match, with all wrappers removed.
     """
     wanted = {key: tensor for key, tensor in expected.items() if not _under(key, drop)}
     complete = [set(wanted)]

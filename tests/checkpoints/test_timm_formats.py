@@ -100,7 +100,8 @@ def test_dinov3_of_hugging_face(tmp_path, name: str, gated: bool, biased: bool) 
 
 def meta_dinov3(ours: TimmBackbone) -> dict[str, torch.Tensor]:
     """Rename the weights as in Meta's DINOv3 files."""
-    theirs = {'mask_token': torch.zeros(1, 32), 'rope_embed.periods': torch.ones(4)}
+    periods = 100 ** (torch.arange(4) / 4)  # for heads of 16 channels
+    theirs = {'mask_token': torch.zeros(1, 32), 'rope_embed.periods': periods.bfloat16()}
     for key, tensor in ours.state_dict().items():
         key = key.removeprefix('model.').replace('reg_token', 'storage_tokens')
         for number in '12':
@@ -112,7 +113,7 @@ def meta_dinov3(ours: TimmBackbone) -> dict[str, torch.Tensor]:
         if query is None:
             query = value = torch.zeros(32)
         theirs[f'{stem}.qkv.bias'] = torch.cat([query, torch.full((32,), 7.0), value])
-        theirs[f'{stem}.qkv.bias_mask'] = torch.full((96,), float('nan'))
+        theirs[f'{stem}.qkv.bias_mask'] = torch.tensor([1.0, 0.0, 1.0]).repeat_interleave(32)
     return theirs
 
 
@@ -227,6 +228,26 @@ class TestRefusals:
         torch.save(meta_dinov3(biased), path) if meta else save(biased, path)
         twin = backbone('vit_base_patch16_dinov3')
         refused(twin, path, 'blocks.0.attn.q_bias', "model_name='vit_base_patch16_dinov3_qkvb'")
+
+    @pytest.mark.parametrize('mask', [1.0, float('nan'), None])
+    def test_biases_of_keys_without_mask(self, tmp_path, mask: float | None) -> None:
+        name, path = 'vit_base_patch16_dinov3_qkvb', tmp_path / 'dinov3.pth'
+        state = meta_dinov3(randomised(backbone(name)))
+        for i in range(VIT['depth']):
+            if mask is None:
+                del state[f'blocks.{i}.attn.qkv.bias_mask']
+            else:
+                state[f'blocks.{i}.attn.qkv.bias_mask'][32:64] = mask
+        torch.save(state, path)
+        refused(backbone(name), path, 'blocks.0.attn.qkv.bias has a bias of k that is not zero')
+
+    @pytest.mark.parametrize('edit', [lambda x: 2 * x, lambda x: x[:2]])
+    def test_other_periods_of_the_rotary_embedding(self, tmp_path, edit) -> None:
+        path = tmp_path / 'dinov3.pth'
+        state = meta_dinov3(randomised(backbone('vit_base_patch16_dinov3')))
+        state['rope_embed.periods'] = edit(state['rope_embed.periods'])
+        torch.save(state, path)
+        refused(backbone('vit_base_patch16_dinov3'), path, 'the periods of its rotary position embedding')
 
     def test_missing_biases_name_the_model_without(self, tmp_path) -> None:
         path = save(backbone('vit_base_patch16_dinov3'), tmp_path / 'dinov3.pth')

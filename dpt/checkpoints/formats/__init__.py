@@ -6,7 +6,7 @@ from typing import TypeVar
 from .hugging_face import ACTIVATIONS, HUGGING_FACE_FILES, default_activation
 from .mmseg import DPT, MMSEG_DPT
 from .table import Format, Report, convert, first
-from .timm import TIMM, TIMM_FORMATS, timm_hints, unused_biases
+from .timm import PERIODS, TIMM, TIMM_FORMATS, timm_hints, unused_biases
 from .vit import FOREIGN_VITS, MMSEG_VIT, TIMM_HYBRID, TIMM_VIT, TRAINED_VIT, why_not
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     'MODEL_FORMATS',
     'OWN_BACKBONES',
     'OWN_MODELS',
+    'PERIODS',
     'TIMM',
     'TIMM_FORMATS',
     'TIMM_VIT',
