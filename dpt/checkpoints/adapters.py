@@ -1,7 +1,7 @@
 """Keys of LoRA adapters, which peft adds beside the weights of a layer.
 
 In a layer ``qkv`` with adapters the weight is ``qkv.base_layer.weight``, and the adapters are
-``qkv.lora_A.default.weight`` and ``qkv.lora_B.default.weight``.
+``qkv.lora_A.default.weight`` and ``qkv.lora_B.default.weight``; ``qkv.lora_scale`` is alpha / r.
 """
 
 import hashlib
@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 ADAPTER = '.lora_'
+SCALE = 'lora_scale'
+"""Name of the buffer with the factor of an adapter."""
 BASE_SHA256 = 'backbone_sha256'
 """Entry of the metadata of a file with adapters but without the weights they were trained on."""
 

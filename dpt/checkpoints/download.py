@@ -59,7 +59,9 @@ def download(url: str, name: str, read: Callable[[Path], object]) -> Path:
 
 
 def download_from_hub(url: str) -> Path:
-    """Return the folder with the cached safetensors of a model on Hugging Face, downloading them if needed.
+    """Return the cached safetensors of a model on Hugging Face, or their index, downloading them if needed.
+
+    Other files in the folder of the cache, which other programs may have downloaded, have no effect.
 
     Args:
         url: ``hf://OWNER/NAME``, optionally with ``@REVISION``, or ``timm://NAME`` for a model of timm, such
@@ -73,11 +75,12 @@ def download_from_hub(url: str) -> Path:
         from huggingface_hub import snapshot_download
     except ImportError:
         raise ValueError(f"{url} needs huggingface_hub: pip install -e '.[foundation]'") from None
+    whole, index, shards = 'model.safetensors', 'model.safetensors.index.json', 'model-*.safetensors'
     name, _, revision = url.replace('timm://', 'hf://timm/').removeprefix('hf://').partition('@')
     try:
         folder = Path(
             snapshot_download(
-                name, revision=revision or None, allow_patterns=['model*.safetensors*', 'config.json']
+                name, revision=revision or None, allow_patterns=[whole, index, shards, 'config.json']
             )
         )
     except Exception as error:  # those of several packages: no network, no such model, no permission
@@ -86,12 +89,15 @@ def download_from_hub(url: str) -> Path:
             f'{url}: download failed ({cause}); check the name and the network, or download '
             f'https://huggingface.co/{name} yourself and pass the path of its .safetensors file'
         ) from None
-    for file in sorted(folder.glob('*.safetensors')):
+    found = next((folder / one for one in (whole, index) if (folder / one).is_file()), None)
+    if found is None:
+        raise ValueError(f'{url} has neither {whole} nor {index}: pass the path of another file of it')
+    for file in [found] if found.name == whole else sorted(folder.glob(shards)):
         stored = file.resolve()  # named after its hash
         if re.fullmatch('[0-9a-f]{64}', stored.name) and sha256(stored) != stored.name:
             stored.unlink()
             raise ValueError(f'{url}: {file.name} does not match its SHA-256 and was deleted: load it again')
-    return folder
+    return found
 
 
 def _fetch(url: str, file: BinaryIO) -> str:

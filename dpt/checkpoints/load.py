@@ -1,5 +1,6 @@
 """Load weights strictly; all are checked before the first is copied, so a failure changes nothing."""
 
+import copy
 import functools
 import json
 import logging
@@ -14,19 +15,23 @@ import torch
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
-from .adapters import ADAPTER, BASE_SHA256, base_sha256, has_adapters, is_base, ordinary_keys
+from .adapters import ADAPTER, BASE_SHA256, SCALE, base_sha256, has_adapters, is_base, ordinary_keys
 from .formats import (
     ACTIVATIONS,
     BACKBONE_FORMATS,
+    HUGGING_FACE_FILES,
     MMSEG_DPT,
     MODEL_FORMATS,
     OWN_BACKBONES,
     OWN_MODELS,
+    PERIODS,
+    TIMM,
     TIMM_FORMATS,
     Format,
     Report,
     convert,
     convert_known,
+    default_activation,
     first,
     timm_hints,
     unused_biases,
@@ -56,11 +61,15 @@ def load_backbone(module: nn.Module, path: str | Path, *, logger: logging.Logger
     """
     expected = ordinary_keys(module.state_dict())
     if getattr(module, 'checkpoint_keys', None) == 'timm':
-        found, report = _read_converted(path, expected, OWN_BACKBONES, TIMM_FORMATS)
-        report = _keep_adapters(report, expected, found)
         unused = tuple(f'model.{key}' for key in cast(Any, module).unused_keys)
+        own = (*OWN_BACKBONES, TIMM)  # some models of timm have the keys that Meta uses for others
+        found, report = _read_converted(path, expected, own, TIMM_FORMATS, unused=unused)
+        report = _keep_adapters(report, expected, found)
         targets = {key for key in found if key not in expected and _under(key, unused)}
         found, report = _drop(found, report, targets, 'not used by the taps')
+        found, report = _drop(
+            found, report, _fixed_periods(module, found, path), 'fixed values, those of the model'
+        )
         found, report = _drop(found, report, unused_biases(found, expected), 'biases that are all zero')
         hints = functools.partial(timm_hints, cast(Any, module).model_name)
         _check_activation(cast(Any, module), path)
@@ -106,10 +115,12 @@ def load_model(
     found, report = _drop(found, report, {key for key in found if _under(key, drop)}, 'on request')
     report = replace(report, kept=tuple(key for key in expected if _under(key, drop)))
     report = _keep_adapters(report, expected, found)
+    hints = functools.partial(_hints, 'backbone.')
     if has_adapters(found) and not any(map(is_base, found)):
-        _load_base(module, path, logger)
         report = replace(report, kept=(*report.kept, *filter(is_base, expected)))
-    return _fill(module, path, found, report, functools.partial(_hints, 'backbone.'), logger)
+        _check_fit(module, path, found, report, hints)
+        _load_base(module, path, logger)
+    return _fill(module, path, found, report, hints, logger)
 
 
 def _keep_adapters(report: Report, expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> Report:
@@ -120,16 +131,40 @@ def _keep_adapters(report: Report, expected: Mapping[str, Tensor], found: Mappin
     return replace(report, kept=(*report.kept, *adapters))
 
 
+def _fixed_periods(module: Any, found: Mapping[str, Tensor], path: str | Path) -> set[str]:
+    """Return the key of the periods of Meta's DINOv3, which a model of timm computes.
+
+    Raises:
+        ValueError: If they are not those of the model. Meta rounds them to bfloat16.
+    """
+    own = getattr(getattr(module.model, 'rope', None), 'periods', None)
+    if PERIODS not in found or own is None:
+        return set()
+    own, theirs = own.float().cpu(), found[PERIODS].float()
+    if own.shape != theirs.shape or not torch.allclose(theirs, own, rtol=2**-7, atol=0):
+        raise ValueError(
+            f'{path}: the periods of its rotary position embedding are not those of {module.model_name}; '
+            f'nothing was loaded. In the file: {theirs.tolist()}; in the model: {own.tolist()}'
+        )
+    return {PERIODS}
+
+
 def _check_activation(module: Any, path: str | Path) -> None:
-    """Compare the activation with that of a ``config.json`` of transformers in the folder of the file.
+    """Compare the activation with that of the ``config.json`` of a model of transformers.
+
+    Only files that ``save_pretrained`` of transformers writes have one, not others in the same folder.
 
     Raises:
         ValueError: If they differ. The keys fit nevertheless, and the features would be wrong.
     """
-    file = local_file(path).with_name('config.json')
+    weights = local_file(path)
+    if weights.name not in HUGGING_FACE_FILES:
+        return
+    file = weights.with_name('config.json')
     try:
         config = json.loads(file.read_bytes())
-        name = config.get('hidden_act') or config.get('vision_config', {}).get('hidden_act')
+        config = config.get('vision_config', config)
+        name = config.get('hidden_act') or default_activation(config.get('model_type'))
     except (OSError, ValueError, AttributeError):
         return
     wanted = ACTIVATIONS.get(name) if isinstance(name, str) else None
@@ -137,8 +172,9 @@ def _check_activation(module: Any, path: str | Path) -> None:
     kinds = {type(one).__name__ for one in module.modules()} & known
     if wanted and kinds and wanted not in kinds:
         raise ValueError(
-            f'{file} names the activation {name!r}, but {module.model_name} uses {", ".join(sorted(kinds))}: '
-            f"set model.backbone.model_args=dict(act_layer='{name.replace('pytorch_', '')}')"
+            f'{path}: according to its {file.name}, the activation is {name!r}, but {module.model_name} '
+            f'uses {", ".join(sorted(kinds))}: set '
+            f" model.backbone.model_args=dict(act_layer='{name.replace('pytorch_', '')}')"
         )
 
 
@@ -151,13 +187,18 @@ def _load_base(module: nn.Module, path: str | Path, logger: logging.Logger | Non
     wanted = read_meta(path).get(BASE_SHA256)
     backbone = cast(Any, module).backbone
     init = getattr(backbone, 'init_cfg', None) or {}
-    if base_sha256(module.state_dict()) != wanted and init.get('type') == 'Pretrained':
-        load_backbone(backbone, init['checkpoint'], logger=logger)
-    if base_sha256(module.state_dict()) != wanted:
+    if base_sha256(module.state_dict()) == wanted:
+        return
+    loaded = copy.deepcopy(backbone)  # so that the module stays unchanged if these are other weights
+    if init.get('type') == 'Pretrained':
+        load_backbone(loaded, init['checkpoint'], logger=logger)
+    state = loaded.state_dict()
+    if base_sha256({f'backbone.{key}': tensor for key, tensor in state.items()}) != wanted:
         raise ValueError(
             f'{path} has LoRA adapters without the weights they were trained on: give a config whose '
             f'model.backbone.init_cfg names these weights (found: {init.get("checkpoint", "none")})'
         )
+    backbone.load_state_dict(state)
 
 
 def _under(key: str, prefixes: tuple[str, ...]) -> bool:
@@ -180,11 +221,13 @@ def _read_converted(
     own: tuple[Format, ...],
     formats: tuple[Format, ...],
     drop: tuple[str, ...] = (),
+    unused: tuple[str, ...] = (),
 ) -> tuple[dict[str, Tensor], Report]:
     """Read a file and return its tensors with the keys of the module, and the report.
 
-    The keys of the module (``own``) are tried first, before and after removing each wrapper. The other
-    ``formats`` are tried only if these do not match, with all wrappers removed.
+    The keys of the module (``own``) are tried first, before and after removing each wrapper; keys
+    with the prefixes ``unused`` may be in the file only. The other ``formats`` are tried only if these do not
+    match, with all wrappers removed.
     """
     wanted = {key: tensor for key, tensor in expected.items() if not _under(key, drop)}
     complete = [set(wanted)]
@@ -202,7 +245,8 @@ def _read_converted(
         for one in own:
             converted, report = convert(state_dict, one)
             present = {key: tensor for key, tensor in converted.items() if not _under(key, drop)}
-            if not report.unmapped and set(present) in complete:
+            needed = {key for key in present if key in wanted or not _under(key, unused)}
+            if not report.unmapped and needed in complete:
                 return converted, replace(report, unwrapped=taken)
             present.update({key: state_dict[key] for key in report.unmapped})
             nearest = max(nearest, present, key=lambda tensors: len(wanted.keys() & tensors.keys()))
@@ -225,6 +269,40 @@ def _fill(
     logger: logging.Logger | None,
 ) -> Report:
     """Check the tensors of ``found`` against the module, then copy them and log one line."""
+    tensors, filled = _check_fit(module, path, found, report, hints)
+    own_names = zip(ordinary_keys(module.state_dict()), module.state_dict(), strict=True)  # with adapters
+    module.load_state_dict({name: tensors[key] for key, name in own_names}, strict=True)
+    notes = [f'{report.source} keys']
+    if report.unwrapped:
+        notes.append(f'unwrapped: {", ".join(report.unwrapped)}')
+    if filled:
+        notes.append('patch bias missing: set to zero')
+    if report.dropped:
+        reasons = list(report.dropped.values())
+        counted = [f'{reasons.count(reason)} keys ({reason})' for reason in dict.fromkeys(reasons)]
+        notes.append(f'dropped: {", ".join(report.dropped if len(reasons) <= 6 else counted)}')
+    if report.kept:
+        notes.append(f"kept the model's own: {first(report.kept, 6)}")
+    line = f'loaded {len(found)}/{len(tensors)} tensors from {path} ({"; ".join(notes)})'
+    print_log(line, logger or 'current')
+    return report
+
+
+def _check_fit(
+    module: nn.Module,
+    path: str | Path,
+    found: Mapping[str, Tensor],
+    report: Report,
+    hints: Callable[[Mapping[str, Tensor], Mapping[str, Tensor]], list[str]],
+) -> tuple[dict[str, Tensor], bool]:
+    """Check the tensors of ``found`` against the module without changing it.
+
+    Returns:
+        All tensors of the module after loading, and whether a missing patch bias is set to zero.
+
+    Raises:
+        ValueError: If they do not fit.
+    """
     expected = ordinary_keys(module.state_dict())
     kept = {key: expected[key] for key in report.kept}
     filled: dict[str, Tensor] = {}
@@ -238,24 +316,20 @@ def _fill(
         raise ValueError(
             f'{path} ({report.source} keys) does not fit the model; nothing was loaded.\n' + '\n'.join(lines)
         )
+    _check_scale(path, expected, found)
     _check_finite(path, expected, found)
-    tensors = {**found, **filled, **kept}
-    own_names = zip(expected, module.state_dict(), strict=True)  # those of layers with adapters differ
-    module.load_state_dict({name: tensors[key] for key, name in own_names}, strict=True)
-    notes = [f'{report.source} keys']
-    if report.unwrapped:
-        notes.append(f'unwrapped: {", ".join(report.unwrapped)}')
-    if filled:
-        notes.append('patch bias missing: set to zero')
-    if report.dropped:
-        reasons = list(report.dropped.values())
-        counted = [f'{reasons.count(reason)} keys ({reason})' for reason in dict.fromkeys(reasons)]
-        notes.append(f'dropped: {", ".join(report.dropped if len(reasons) <= 6 else counted)}')
-    if report.kept:
-        notes.append(f"kept the model's own: {first(report.kept, 6)}")
-    line = f'loaded {len(found)}/{len(expected)} tensors from {path} ({"; ".join(notes)})'
-    print_log(line, logger or 'current')
-    return report
+    return {**found, **filled, **kept}, bool(filled)
+
+
+def _check_scale(path: str | Path, expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
+    """Raise ValueError if LoRA adapters were trained with another scale, which their shapes do not show."""
+    for key, tensor in found.items():
+        if key.endswith(f'.{SCALE}') and not math.isclose(tensor, expected[key], rel_tol=0.01):
+            raise ValueError(
+                f'{path}: its LoRA adapters were trained with lora.alpha / lora.r = {tensor.item():g}, the '
+                f'model has {expected[key].item():g}; nothing was loaded. Set model.backbone.lora.alpha to '
+                f'{tensor.item():g} * lora.r'
+            )
 
 
 def _check_finite(path: str | Path, expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:

@@ -178,7 +178,7 @@ def _suffix(name: str) -> str:
 def local_file(path: str | Path) -> Path:
     """Return the file, downloading it from a URL if needed, or the index in a folder."""
     if str(path).startswith(('hf://', 'timm://')):
-        return local_file(download_from_hub(str(path)))
+        return download_from_hub(str(path))
     is_url = str(path).startswith(('http://', 'https://'))
     file = Path(path).expanduser()
     if not is_url and file.is_dir():

@@ -8,6 +8,8 @@ from typing import Any, TypeVar, cast
 import torch
 from torch import Tensor, nn
 
+from dpt.checkpoints.adapters import SCALE
+
 TARGETS = ('qkv', 'in_proj_weight', 'q_proj', 'k_proj', 'v_proj')
 """Projections to queries, keys and values in timm and in ``VisionTransformer``."""
 Model = TypeVar('Model', bound=nn.Module)
@@ -19,7 +21,7 @@ def add_lora(
 ) -> None:
     """Freeze a backbone and add adapters to its layers.
 
-    The adapters start without effect. Layers that are frozen already get none. ``settings`` are ``r``, the
+    The adapters start without effect. Layers that are already frozen get none. ``settings`` are ``r``, the
     rank (8); ``alpha``, the scale times the rank (16); and ``target``, the last parts of the names of linear
     or convolutional layers, or of a weight that is not in such a layer (default: :data:`TARGETS`).
 
@@ -54,6 +56,9 @@ def add_lora(
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')  # about target_parameters
         peft.inject_adapter_in_model(config, backbone)
+    for module in backbone.modules():
+        if hasattr(module, 'lora_A'):  # in checkpoints, so that loading can compare it
+            module.register_buffer(SCALE, torch.tensor(alpha / rank))
     _check_gradients(backbone, (1, in_channels, *(size or (SIDE, SIDE))))
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import http.server
+import json
 import threading
 from types import SimpleNamespace
 
@@ -122,7 +123,7 @@ def test_payload_from_the_web_is_refused(web, content):
 @pytest.fixture
 def hub(tmp_path, monkeypatch, content):
     """A stand-in for the hub: the repositories asked for, and a cache with files named after their hash."""
-    hub = SimpleNamespace(asked=[], error=None, stored=None)
+    hub = SimpleNamespace(asked=[], error=None, stored=None, name='model.safetensors')
 
     def snapshot_download(name, *, revision, allow_patterns):
         hub.asked.append((name, revision))
@@ -134,8 +135,8 @@ def hub(tmp_path, monkeypatch, content):
         hub.stored = tmp_path / hashlib.sha256(body).hexdigest()
         if not hub.stored.exists():
             hub.stored.write_bytes(body)
-        if not (folder / 'model.safetensors').is_symlink():
-            (folder / 'model.safetensors').symlink_to(hub.stored)
+        if not (folder / hub.name).is_symlink():
+            (folder / hub.name).symlink_to(hub.stored)
         return str(folder)
 
     monkeypatch.setattr(pytest.importorskip('huggingface_hub'), 'snapshot_download', snapshot_download)
@@ -146,6 +147,26 @@ def test_models_of_the_hub_are_read_by_name(hub):
     for name in ('timm://vit.tag', 'hf://me/vit@v1'):
         assert read_state_dict(name)['a'][0] == 1
     assert hub.asked == [('timm/vit.tag', None), ('me/vit', 'v1')]
+
+
+@pytest.mark.parametrize('sharded', [False, True])
+def test_other_files_in_the_cache_of_the_hub_are_not_read(hub, tmp_path, sharded) -> None:
+    folder = tmp_path / 'snapshot'
+    folder.mkdir()
+    torch.save({'a': torch.zeros(500)}, folder / 'pytorch_model.bin')
+    (folder / 'other.safetensors').write_bytes(save({'a': torch.zeros(500)}))
+    (folder / 'other.safetensors.index.json').write_text('{}')
+    if sharded:
+        hub.name = 'model-00001-of-00001.safetensors'
+        index = json.dumps({'weight_map': {'a': hub.name}})
+        (folder / 'model.safetensors.index.json').write_text(index)
+    assert read_state_dict('hf://me/vit')['a'][0] == 1
+
+
+def test_model_of_the_hub_without_safetensors_is_one_line(hub) -> None:
+    hub.name = 'other.safetensors'
+    with pytest.raises(ValueError, match='hf://me/vit has neither model.safetensors nor '):
+        read_state_dict('hf://me/vit')
 
 
 def test_altered_file_of_the_hub_is_deleted(hub):

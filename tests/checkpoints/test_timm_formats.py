@@ -100,7 +100,8 @@ def test_dinov3_of_hugging_face(tmp_path, name: str, gated: bool, biased: bool) 
 
 def meta_dinov3(ours: TimmBackbone) -> dict[str, torch.Tensor]:
     """Rename the weights as in Meta's DINOv3 files."""
-    theirs = {'mask_token': torch.zeros(1, 32), 'rope_embed.periods': torch.ones(4)}
+    periods = 100 ** (torch.arange(4) / 4)  # for heads of 16 channels
+    theirs = {'mask_token': torch.zeros(1, 32), 'rope_embed.periods': periods.bfloat16()}
     for key, tensor in ours.state_dict().items():
         key = key.removeprefix('model.').replace('reg_token', 'storage_tokens')
         for number in '12':
@@ -112,7 +113,7 @@ def meta_dinov3(ours: TimmBackbone) -> dict[str, torch.Tensor]:
         if query is None:
             query = value = torch.zeros(32)
         theirs[f'{stem}.qkv.bias'] = torch.cat([query, torch.full((32,), 7.0), value])
-        theirs[f'{stem}.qkv.bias_mask'] = torch.full((96,), float('nan'))
+        theirs[f'{stem}.qkv.bias_mask'] = torch.tensor([1.0, 0.0, 1.0]).repeat_interleave(32)
     return theirs
 
 
@@ -185,6 +186,25 @@ def test_trained_models_give_their_backbone(tmp_path) -> None:
     assert all(torch.equal(value, theirs.state_dict()[key]) for key, value in ours.state_dict().items())
 
 
+@pytest.mark.parametrize(
+    'name',
+    [
+        'vit_small_patch16_rope_ape_224',
+        'vit_small_patch16_rope_mixed_ape_224',
+        'vit_pe_lang_large_patch14_448',
+        'deit3_base_patch16_224',
+    ],
+)
+def test_files_of_timm_whose_keys_resemble_others_load(tmp_path, name: str) -> None:
+    arguments = dict(img_size=28 if '14' in name else 32, norm_taps='pe_lang' not in name)
+    whole = randomised(timm.create_model(name, img_size=arguments['img_size'], **VIT))
+    save_file(whole.state_dict(), tmp_path / 'timm.safetensors')
+    ours = backbone(name, **arguments)
+    load_backbone(ours, tmp_path / 'timm.safetensors')
+    state = whole.state_dict()
+    assert all(value.equal(state[key.removeprefix('model.')]) for key, value in ours.state_dict().items())
+
+
 def refused(module: TimmBackbone, path, *words: str) -> None:
     before = {key: value.clone() for key, value in module.state_dict().items()}
     with pytest.raises(ValueError, match=path.name) as caught:
@@ -208,6 +228,26 @@ class TestRefusals:
         torch.save(meta_dinov3(biased), path) if meta else save(biased, path)
         twin = backbone('vit_base_patch16_dinov3')
         refused(twin, path, 'blocks.0.attn.q_bias', "model_name='vit_base_patch16_dinov3_qkvb'")
+
+    @pytest.mark.parametrize('mask', [1.0, float('nan'), None])
+    def test_biases_of_keys_without_mask(self, tmp_path, mask: float | None) -> None:
+        name, path = 'vit_base_patch16_dinov3_qkvb', tmp_path / 'dinov3.pth'
+        state = meta_dinov3(randomised(backbone(name)))
+        for i in range(VIT['depth']):
+            if mask is None:
+                del state[f'blocks.{i}.attn.qkv.bias_mask']
+            else:
+                state[f'blocks.{i}.attn.qkv.bias_mask'][32:64] = mask
+        torch.save(state, path)
+        refused(backbone(name), path, 'blocks.0.attn.qkv.bias has a bias of k that is not zero')
+
+    @pytest.mark.parametrize('edit', [lambda x: 2 * x, lambda x: x[:2]])
+    def test_other_periods_of_the_rotary_embedding(self, tmp_path, edit) -> None:
+        path = tmp_path / 'dinov3.pth'
+        state = meta_dinov3(randomised(backbone('vit_base_patch16_dinov3')))
+        state['rope_embed.periods'] = edit(state['rope_embed.periods'])
+        torch.save(state, path)
+        refused(backbone('vit_base_patch16_dinov3'), path, 'the periods of its rotary position embedding')
 
     def test_missing_biases_name_the_model_without(self, tmp_path) -> None:
         path = save(backbone('vit_base_patch16_dinov3'), tmp_path / 'dinov3.pth')
@@ -319,6 +359,23 @@ def test_other_encoders_of_hugging_face(tmp_path, kind: str, name: str, act: str
     feature_map = tap if isinstance(tap, torch.Tensor) else tap[0]
     expected = tokens[:, -4:].transpose(1, 2).unflatten(2, (2, 2))
     torch.testing.assert_close(feature_map, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ('config', 'act'),
+    [
+        (dict(model_type='siglip', vision_config=dict(model_type='siglip_vision_model')), 'gelu_tanh'),
+        (dict(model_type='siglip2_vision_model'), 'gelu_tanh'),
+        (dict(model_type='clip_vision_model'), 'quick_gelu'),
+        (dict(model_type='clip', vision_config=dict(model_type='clip_vision_model')), 'quick_gelu'),
+    ],
+)
+def test_configs_without_activation_mean_that_of_their_type(tmp_path, config: dict, act: str) -> None:
+    module = backbone('vit_base_patch16_224', img_size=32)
+    path = save(module, tmp_path / 'pytorch_model.bin')
+    (tmp_path / 'config.json').write_text(json.dumps(config))
+    refused(module, path, f"act_layer='{act}'")
+    load_backbone(module, path.rename(tmp_path / 'another.pth'))  # no file of this config
 
 
 def test_masked_autoencoder_of_hugging_face_and_meta(tmp_path) -> None:

@@ -8,7 +8,7 @@ from tiny_models import BACKBONES, build, image, labels
 from torch import nn
 
 from dpt.checkpoints import load_backbone, load_model
-from dpt.checkpoints.adapters import ordinary_keys
+from dpt.checkpoints.adapters import BASE_SHA256, base_sha256, is_base, ordinary_keys
 from dpt.export import ExportedSegmentor
 from dpt.models.backbones import HybridVisionTransformer, TimmBackbone, VisionTransformer
 from dpt.models.lora import merged
@@ -60,7 +60,7 @@ def test_only_adapters_train_and_merge_into_ordinary_keys(name: str) -> None:
     before = copy.deepcopy(module.state_dict())
     assert maps(module.eval(), x)[-1].equal(maps(plain_like(plain, module).eval(), x)[-1])
     trained = {key for key, one in module.named_parameters() if one.requires_grad}
-    assert trained == {key for key in before if '.lora_' in key}
+    assert trained == {key for key in before if '.lora_' in key and not key.endswith('.lora_scale')}
     optimizer = torch.optim.Adam([one for one in module.parameters() if one.requires_grad], lr=0.1)
     for _ in range(2):  # the second matrix starts at zero, so that the first has no gradient yet
         optimizer.zero_grad()
@@ -150,6 +150,38 @@ def test_models_with_and_without_adapters_exchange_files(tmp_path) -> None:
     assert all(
         again.state_dict()[key].equal(value) for key, value in tuned.state_dict().items() if 'lora_' in key
     )
+
+
+@pytest.mark.parametrize('kind', ['vit', 'hybrid'])
+def test_adapters_of_another_scale_are_refused(tmp_path, kind: str) -> None:
+    tuned = build(backbone=dict(BACKBONES[kind], lora=dict(r=4, alpha=16)))
+    torch.save(tuned.state_dict(), tmp_path / 'tuned.pth')
+    other = build(backbone=dict(BACKBONES[kind], lora=dict(r=4, alpha=64)))
+    before = copy.deepcopy(other.state_dict())
+    with pytest.raises(ValueError, match=r'lora.alpha / lora.r = 4, the model has 16; .* to 4 \* lora.r'):
+        load_model(other, tmp_path / 'tuned.pth')
+    assert all(value.equal(before[key]) for key, value in other.state_dict().items())
+    load_model(build(backbone=dict(BACKBONES[kind], lora=dict(r=4, alpha=16))), tmp_path / 'tuned.pth')
+
+
+@pytest.mark.parametrize('fault', ['head', 'base'])
+def test_adapters_alone_that_do_not_fit_change_nothing(tmp_path, fault: str) -> None:
+    lora, weights = dict(r=2), tmp_path / 'pretrained.pth'
+    tuned = build(backbone=dict(BACKBONES['vit'], lora=lora))
+    base = {key: value for key, value in ordinary_keys(tuned.state_dict()).items() if is_base(key)}
+    torch.save({key.removeprefix('backbone.'): value for key, value in base.items()}, weights)
+    state = {key: value for key, value in ordinary_keys(tuned.state_dict()).items() if not is_base(key)}
+    if fault == 'head':
+        state['decode_head.conv_seg.weight'] = state['decode_head.conv_seg.weight'][1:]
+    sha256 = base_sha256(base) if fault == 'head' else 'other'
+    torch.save(dict(state_dict=state, meta={BASE_SHA256: sha256}), tmp_path / 'adapters.pth')
+    init = dict(type='Pretrained', checkpoint=str(weights))
+    model = build(backbone=dict(BACKBONES['vit'], lora=lora, init_cfg=init))
+    nn.init.zeros_(next(model.backbone.parameters()))
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(ValueError, match='nothing was loaded' if fault == 'head' else 'trained on'):
+        load_model(model, tmp_path / 'adapters.pth')
+    assert all(value.equal(before[key]) for key, value in model.state_dict().items())
 
 
 def test_exported_graphs_have_no_adapters() -> None:

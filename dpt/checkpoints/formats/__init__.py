@@ -3,26 +3,30 @@
 from collections.abc import Collection, Mapping
 from typing import TypeVar
 
-from .hugging_face import ACTIVATIONS
+from .hugging_face import ACTIVATIONS, HUGGING_FACE_FILES, default_activation
 from .mmseg import DPT, MMSEG_DPT
 from .table import Format, Report, convert, first
-from .timm import TIMM_FORMATS, timm_hints, unused_biases
+from .timm import PERIODS, TIMM, TIMM_FORMATS, timm_hints, unused_biases
 from .vit import FOREIGN_VITS, MMSEG_VIT, TIMM_HYBRID, TIMM_VIT, TRAINED_VIT, why_not
 
 __all__ = [
     'ACTIVATIONS',
     'BACKBONE_FORMATS',
     'DPT',
+    'HUGGING_FACE_FILES',
     'MMSEG_DPT',
     'MODEL_FORMATS',
     'OWN_BACKBONES',
     'OWN_MODELS',
+    'PERIODS',
+    'TIMM',
     'TIMM_FORMATS',
     'TIMM_VIT',
     'Format',
     'Report',
     'convert',
     'convert_known',
+    'default_activation',
     'first',
     'recognise',
     'timm_hints',

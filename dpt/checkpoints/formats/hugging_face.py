@@ -86,3 +86,15 @@ HUGGING_FACE_FORMATS = (
 
 ACTIVATIONS = {'gelu': 'GELU', 'quick_gelu': 'QuickGELU', 'gelu_pytorch_tanh': 'GELUTanh'}
 """Class in timm of the activation that ``config.json`` names."""
+
+HUGGING_FACE_FILES = ('model.safetensors', 'model.safetensors.index.json', 'pytorch_model.bin')
+"""Names of the weights to which a ``config.json`` in the same folder belongs."""
+
+
+def default_activation(model_type: object) -> str | None:
+    """Return the activation of an encoder whose ``config.json`` omits ``hidden_act``, None if unknown.
+
+    transformers omits values that equal its defaults.
+    """
+    defaults = {'siglip': 'gelu_pytorch_tanh', 'clip': 'quick_gelu'}
+    return next((name for kind, name in defaults.items() if str(model_type).startswith(kind)), None)

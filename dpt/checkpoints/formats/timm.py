@@ -11,8 +11,8 @@ from .hugging_face import HUGGING_FACE_FORMATS
 from .table import Format
 from .vit import CLASSIFIER, DECODER, HUGGING_FACE_QKV, MASK
 
-_FIXED = 'fixed values of the rotary position embedding'
 _LOCAL = 'norm of the local crops, used only in pretraining'
+PERIODS = 'model.rope.periods'
 
 _VIT = ('cls_token', 'pos_embed', 'patch_embed.proj.*', 'norm.*')
 _BLOCK = ('norm#.*', 'attn.qkv.weight', 'attn.proj.*', 'mlp.fc#.*')
@@ -32,14 +32,26 @@ def _fold_class_position(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _split_biases(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Split the biases of q, k and v; that of k is always masked, so that timm has none."""
+    """Split the biases of q, k and v, multiplied by their mask.
+
+    Raises:
+        ValueError: If the bias of k is not zero after masking: the models of timm have none.
+    """
     split: dict[str, Tensor] = {}
     for key, tensor in tensors.items():
         if key.endswith('.attn.qkv.bias') and tensor.ndim == 1 and len(tensor) % 3 == 0:
-            query, _, value = tensor.chunk(3)
+            mask = tensors.get(f'{key}_mask', torch.ones_like(tensor))
+            if mask.shape == tensor.shape:
+                tensor = torch.where(mask == 0, 0, tensor * mask)
+            query, bias, value = tensor.chunk(3)
             stem = key.removesuffix('qkv.bias')
+            if bias.any():
+                raise ValueError(
+                    f'{key.removeprefix("model.")} has a bias of k that is not zero, and no bias_mask that '
+                    'is zero there; the DINOv3 models of timm have no bias of k'
+                )
             split |= {f'{stem}q_bias': query, f'{stem}v_bias': value}
-        else:
+        elif not key.endswith('.attn.qkv.bias_mask'):
             split[key] = tensor
     return split
 
@@ -69,7 +81,9 @@ META_DINOV3 = Format(
     {
         **_SAME,
         'storage_tokens': 'model.reg_token',
+        'rope_embed.periods': PERIODS,
         'blocks.#.attn.qkv.bias': 'model.blocks.#.attn.qkv.bias',
+        'blocks.#.attn.qkv.bias_mask': 'model.blocks.#.attn.qkv.bias_mask',
         'blocks.#.ls#.gamma': 'model.blocks.#.gamma_#',
         'blocks.#.mlp.w1.*': 'model.blocks.#.mlp.fc1_g.*',
         'blocks.#.mlp.w2.*': 'model.blocks.#.mlp.fc1_x.*',
@@ -77,8 +91,6 @@ META_DINOV3 = Format(
     },
     {
         'mask_token': MASK,
-        'rope_embed.periods': _FIXED,
-        'blocks.#.attn.qkv.bias_mask': 'mask of the bias of k',
         'local_cls_norm.*': _LOCAL,
     },
     finish=_split_biases,
