@@ -127,8 +127,8 @@ class DPTNeck(BaseModule):
         if fused.shape[-2:] != (height, width):
             raise ValueError(
                 f'{type(self).__name__}.fusion_blocks.{i} changes the size of its map from {height}x{width} '
-                f'to {fused.shape[-2]}x{fused.shape[-1]}: fusion blocks keep the size, and the neck upsamples '
-                'their output by two, or they upsample by two themselves'
+                f'to {fused.shape[-2]}x{fused.shape[-1]}: fusion blocks keep the size, and the neck '
+                'upsamples their output by two, or they upsample by two themselves'
             )
         # The paper upsamples before the 1x1 projection of the block. The two commute, because bilinear
         # weights sum to one, and this order costs a quarter.
