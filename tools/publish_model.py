@@ -13,14 +13,14 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from mmengine.config import Config
 from torch import Tensor
 
 import dpt
 from dpt.apis import config_of, init_model
-from dpt.checkpoints import dataset_meta, read_checkpoint, read_meta
+from dpt.checkpoints import dataset_meta, load_backbone, read_checkpoint, read_meta
 from dpt.checkpoints.adapters import BASE_SHA256, base_sha256, has_adapters, is_base, ordinary_keys
 from dpt.checkpoints.formats import MODEL_FORMATS, recognise
 from dpt.checkpoints.meta import config_values, meta_of
@@ -68,7 +68,8 @@ def publish(checkpoint: str, dst: Path, adapters: bool = False) -> Published:
 
     Raises:
         FileNotFoundError: If the checkpoint does not exist.
-        ValueError: If the checkpoint cannot be read or is not a whole model, or ``dst`` is invalid.
+        ValueError: If the checkpoint cannot be read or is not a whole model, or ``dst`` is invalid, or the
+            weights under the adapters are not those of ``backbone.init_cfg``.
         FileExistsError: If the same model has already been published there.
         OSError: If the file cannot be written.
     """
@@ -80,7 +81,7 @@ def publish(checkpoint: str, dst: Path, adapters: bool = False) -> Published:
     if adapters:
         if not has_adapters(state_dict):
             raise ValueError(f'{checkpoint}: --adapters is set, but the model has no LoRA adapters')
-        kept[BASE_SHA256] = base_sha256(state_dict)
+        kept[BASE_SHA256] = checked_base(checkpoint)
         names = zip(state_dict, ordinary_keys(state_dict), strict=True)
         state_dict = {name: state_dict[name] for name, key in names if not is_base(key)}
     elif has_adapters(state_dict):
@@ -110,6 +111,29 @@ def whole_model(checkpoint: str, meta: Mapping[str, Any]) -> dict[str, Tensor]:
     except ValueError as error:
         raise ValueError(f'{checkpoint}: {error}') from None
     return candidates[-1]
+
+
+def checked_base(checkpoint: str) -> str:
+    """Return the SHA-256 of the weights under the LoRA adapters, which ``backbone.init_cfg`` must name.
+
+    Raises:
+        ValueError: If it names none or others, so that nobody could load the adapters.
+    """
+    model = init_model(config_of(checkpoint), checkpoint, device='cpu')
+    wanted = base_sha256(model.state_dict())
+    init = config_values(read_meta(checkpoint)['cfg'])['model']['backbone'].get('init_cfg') or {}
+    if init.get('type') != 'Pretrained':
+        raise ValueError(
+            f'{checkpoint}: --adapters needs the weights that the adapters were trained on in '
+            'model.backbone.init_cfg of the config, which has none: publish without --adapters'
+        )
+    load_backbone(cast(Any, model).backbone, init['checkpoint'])
+    if base_sha256(model.state_dict()) != wanted:
+        raise ValueError(
+            f'{checkpoint}: the adapters were not trained on the weights of model.backbone.init_cfg '
+            f'({init["checkpoint"]}), but on those of load_from, for example: publish without --adapters'
+        )
+    return wanted
 
 
 def without_adapters(checkpoint: str) -> tuple[dict[str, Tensor], str]:

@@ -114,6 +114,15 @@ def test_adapters_train_resume_and_are_published(call, written, tiny_config, tmp
     again = tmp_path / 'again'
     done(call('train', config, '--work-dir', again, '--cfg-options', *options))
     assert f'tensors from {small}' in next(again.glob('*/*.log')).read_text()
+    content = torch.load(checkpoint, weights_only=False)
+    content['state_dict']['backbone.model.cls_token'] += 1  # as load_from of a whole model may
+    torch.save(content, tmp_path / 'other.pth')
+    content['meta']['cfg'] = re.sub(r'init_cfg=dict\([^)]*\)', 'init_cfg=None', content['meta']['cfg'])
+    torch.save(content, tmp_path / 'unnamed.pth')
+    for name, words in (('other', 'were not trained on the weights of'), ('unnamed', 'which has none')):
+        options = (tmp_path / f'{name}.pth', tmp_path / 'x.safetensors', '--adapters')
+        status, _, error = call('publish_model', *options)
+        assert (status, error.count('\n'), words in error) == (1, 1, True), error
     torch.save({**torch.load(weights), 'cls_token': torch.ones(1, 1, 16)}, weights)
     status, _, error = call('test', config, small, '--work-dir', tmp_path / 'test')
     assert (status, 'without the weights they were trained on' in error) == (1, True)

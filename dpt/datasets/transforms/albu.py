@@ -20,8 +20,8 @@ class Albu(BaseTransform):
     """Apply transforms of albumentations 2 to the image and its labels together.
 
     The random numbers of albumentations are seeded from numpy's global state for each image, so that a
-    training can be reproduced and resumed. The image is RGB inside. Writes ``img``, ``gt_seg_map`` and
-    ``img_shape``. Needs the package albumentations, of the extra ``data``.
+    training can be reproduced and resumed. The image has 3 channels and is RGB inside. Writes ``img``,
+    every map in ``seg_fields`` and ``img_shape``. Needs the package albumentations, of the extra ``data``.
 
     Args:
         transforms: Configs such as ``dict(type='RandomBrightnessContrast', p=0.2)``, with the names and
@@ -45,7 +45,7 @@ class Albu(BaseTransform):
         keymap: Mapping[str, str] | None = None,
         update_pad_shape: bool = False,
     ) -> None:
-        os.environ.setdefault('NO_ALBUMENTATIONS_UPDATE', '1')  # no look for a newer version on the internet
+        os.environ.setdefault('NO_ALBUMENTATIONS_UPDATE', '1')  # do not check online for a newer version
         try:
             import albumentations
         except ImportError as error:
@@ -59,11 +59,19 @@ class Albu(BaseTransform):
 
     def transform(self, results: dict) -> dict:
         given = {theirs: results[ours] for ours, theirs in self.keymap.items() if ours in results}
+        shape = given['image'].shape
+        if len(shape) != 3 or shape[2] != 3:
+            channels = shape[2] if len(shape) == 3 else 1
+            raise ValueError(f'Albu needs RGB images: {results.get("img_path")} has {channels} channels')
+        others = [name for name in results.get('seg_fields', []) if name not in self.keymap]
+        if others:
+            given['masks'] = [results[name] for name in others]
         given['image'] = cv2.cvtColor(given['image'], cv2.COLOR_BGR2RGB)
         self.aug.set_random_seed(int(np.random.randint(MAX_SEED, dtype=np.int64)))
         found = self.aug(**given)
         found['image'] = cv2.cvtColor(found['image'], cv2.COLOR_RGB2BGR)
         results.update({ours: found[theirs] for ours, theirs in self.keymap.items() if theirs in given})
+        results.update(zip(others, found.get('masks', ()), strict=True))
         results['img_shape'] = results['img'].shape[:2]
         if self.update_pad_shape:
             results['pad_shape'] = results['img_shape']

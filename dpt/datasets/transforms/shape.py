@@ -99,7 +99,7 @@ class RandomCutOut(BaseTransform):
         n_holes: Number of holes, or (smallest, largest).
         cutout_shape: (width, height) of a hole in pixels, or a list of them to choose from.
         cutout_ratio: The same as shares of the sides of the image; excludes ``cutout_shape``.
-        fill_in: Value of the pixels in a hole, one per channel.
+        fill_in: Value of the pixels in a hole, one number or one per channel.
         seg_fill_in: Label of the pixels in a hole; None keeps the labels.
     """
 
@@ -110,7 +110,7 @@ class RandomCutOut(BaseTransform):
         cutout_shape: Sequence | None = None,
         cutout_ratio: Sequence | None = None,
         *,
-        fill_in: Sequence[float] = (0, 0, 0),
+        fill_in: float | Sequence[float] = 0,
         seg_fill_in: int | None = None,
     ) -> None:
         _check_probability(prob)
@@ -125,7 +125,7 @@ class RandomCutOut(BaseTransform):
         self.n_holes = holes
         self.with_ratio = cutout_ratio is not None
         self.candidates = [tuple(one) for one in ([given] if single else given)]
-        self.fill_in = tuple(fill_in)
+        self.fill_in = fill_in if isinstance(fill_in, (int, float)) else tuple(fill_in)
         self.seg_fill_in = seg_fill_in
 
     @cache_randomness
@@ -138,7 +138,12 @@ class RandomCutOut(BaseTransform):
         return [tuple(int(np.random.randint(0, bound)) for bound in bounds) for _ in range(count)]  # type: ignore[misc]
 
     def transform(self, results: dict) -> dict:
-        height, width = results['img'].shape[:2]
+        height, width, *channels = results['img'].shape
+        if isinstance(self.fill_in, tuple) and [len(self.fill_in)] != (channels or [1]):
+            raise ValueError(
+                f'RandomCutOut: fill_in={self.fill_in} must be one number or one per channel; '
+                f'{results.get("img_path")} has {(channels or [1])[0]} channels'
+            )
         names = ['img', *(results.get('seg_fields', []) if self.seg_fill_in is not None else [])]
         holes = self._draw(height, width)
         if holes:

@@ -165,7 +165,9 @@ class FocalLoss(PixelLoss):
         def loss(fine: Tensor, positive: Tensor, classes: slice) -> Tensor:
             share = alpha[classes, None, None]
             wrong = torch.where(positive, -fine, fine)  # logit of the other of the two
-            losses = torch.where(positive, share, 1 - share) * wrong.sigmoid() ** self.gamma
+            # sigmoid ** gamma has infinite gradients at confident logits if gamma < 1.
+            factor = torch.exp(self.gamma * F.logsigmoid(wrong))
+            losses = torch.where(positive, share, 1 - share) * factor
             losses = losses * F.softplus(wrong)
             return losses if weight is None else losses * weight[classes, None, None]
 

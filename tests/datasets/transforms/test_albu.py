@@ -44,6 +44,23 @@ def test_image_and_mask_move_together(sample) -> None:
 
 
 @pytest.mark.usefixtures('albumentations')
+@pytest.mark.parametrize('keymap', [None, dict(img='image')])
+def test_every_map_of_the_sample_moves(sample, keymap) -> None:
+    sample |= dict(gt_edge_map=sample['gt_seg_map'] % 2, gt_depth=sample['gt_seg_map'] / np.float32(3))
+    sample['seg_fields'] += ['gt_edge_map', 'gt_depth']
+    found = apply(sample, SHIFT, keymap=keymap)
+    for name in sample['seg_fields']:
+        np.testing.assert_array_equal(found[name][:, 3:], sample[name][:, :-3])
+
+
+@pytest.mark.usefixtures('albumentations')
+@pytest.mark.parametrize(('shape', 'channels'), [((20, 30, 4), 4), ((20, 30), 1)])
+def test_images_with_other_channels_are_refused(sample, shape, channels) -> None:
+    with pytest.raises(ValueError, match=f'Albu needs RGB images: a.jpg has {channels} channels'):
+        apply(dict(sample, img=np.zeros(shape, np.uint8)), SHIFT)
+
+
+@pytest.mark.usefixtures('albumentations')
 def test_image_is_rgb_inside(sample) -> None:
     found = apply(sample, dict(type='ToGray', p=1.0))
     assert abs(found['img'][..., 0].astype(int) - cv2.cvtColor(sample['img'], cv2.COLOR_BGR2GRAY)).max() <= 1

@@ -103,3 +103,16 @@ def test_shorter_side_is_chosen_at_random() -> None:
 def test_wrong_argument_raises(config: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         TRANSFORMS.build(config)
+
+
+@pytest.mark.parametrize('channels', [(), (1,), (4,)])
+def test_cutout_of_images_with_other_channels(channels) -> None:
+    config = dict(type='RandomCutOut', prob=1, n_holes=5, cutout_shape=(4, 4))
+    image = np.ones((8, 8, *channels), np.uint8)
+    for fill_in in (7, (7,) * (channels[0] if channels else 1)):
+        found = TRANSFORMS.build(dict(config, fill_in=fill_in))(dict(img=image))['img']
+        assert (found.shape, set(np.unique(found))) == (image.shape, {1, 7})
+    with pytest.raises(
+        ValueError, match=r'fill_in=\(0, 0, 0\) must be one number or one per channel; a.png has'
+    ):
+        TRANSFORMS.build(dict(config, fill_in=(0, 0, 0)))(dict(img=image, img_path='a.png'))

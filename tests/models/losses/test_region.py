@@ -85,7 +85,7 @@ def test_tversky_counts_both_kinds_of_errors(left_out, logits, target) -> None:
     same(dict(config, ignore_index=left_out), logits, target, expected)
 
 
-@pytest.mark.parametrize('gamma', [0.0, 1.5, 2.0])
+@pytest.mark.parametrize('gamma', [0.0, 0.5, 1.5, 2.0])
 def test_focal_equals_torchvision(gamma, logits, target) -> None:
     def expected(x):
         losses = sigmoid_focal_loss(x, positives(target), alpha=0.25, gamma=gamma)
@@ -94,6 +94,17 @@ def test_focal_equals_torchvision(gamma, logits, target) -> None:
     config = dict(type='FocalLoss', gamma=gamma, class_weight=WEIGHT, loss_weight=2.0)
     same(dict(config, alpha=0.25), logits, target, expected)
     same(dict(config, alpha=[0.25] * K), logits, target, expected)
+
+
+@pytest.mark.parametrize('gamma', [0.0, 0.5, 2.0])
+def test_focal_gradients_of_confident_logits_are_finite(gamma) -> None:
+    logits = torch.tensor([-300.0, 300.0]).reshape(1, 2, 1, 1).requires_grad_()
+    for label in (0, 1):
+        target = torch.full((1, 1, 1), label)
+        loss = MODELS.build(dict(type='FocalLoss', gamma=gamma))(logits, target)
+        (gradient,) = torch.autograd.grad(loss, logits)
+        assert loss.isfinite()
+        assert gradient.isfinite().all()
 
 
 def test_each_alpha_weighs_its_class(logits, target) -> None:
