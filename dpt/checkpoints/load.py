@@ -167,14 +167,16 @@ def _check_activation(module: Any, path: str | Path) -> None:
         name = config.get('hidden_act') or default_activation(config.get('model_type'))
     except (OSError, ValueError, AttributeError):
         return
-    wanted = ACTIVATIONS.get(name) if isinstance(name, str) else None
+    if not isinstance(name, str):
+        return
+    wanted = ACTIVATIONS.get(name)
     known = set(ACTIVATIONS.values())
     kinds = {type(one).__name__ for one in module.modules()} & known
     if wanted and kinds and wanted not in kinds:
         raise ValueError(
             f'{path}: according to its {file.name}, the activation is {name!r}, but {module.model_name} '
             f'uses {", ".join(sorted(kinds))}: set '
-            f" model.backbone.model_args=dict(act_layer='{name.replace('pytorch_', '')}')"
+            f"model.backbone.model_args=dict(act_layer='{name.replace('pytorch_', '')}')"
         )
 
 
