@@ -175,8 +175,8 @@ def _check_activation(module: Any, path: str | Path) -> None:
     if wanted and kinds and wanted not in kinds:
         raise ValueError(
             f'{path}: according to its {file.name}, the activation is {name!r}, but {module.model_name} '
-            f'uses {", ".join(sorted(kinds))}: set '
-            f"model.backbone.model_args=dict(act_layer='{name.replace('pytorch_', '')}')"
+            f'uses {", ".join(sorted(kinds))}: '
+            f"set model.backbone.model_args=dict(act_layer='{name.replace('pytorch_', '')}')"
         )
 
 
