@@ -176,7 +176,7 @@ def _check_activation(module: Any, path: str | Path) -> None:
         raise ValueError(
             f'{path}: according to its {file.name}, the activation is {name!r}, but {module.model_name} '
             f'uses {", ".join(sorted(kinds))}: '
-            f"set model.backbone.model_args=dict(act_layer='{name.replace('pytorch_', '')}')"
+            f"set model.backbone.model_args=dict(act_layer='{str(name).replace('pytorch_', '')}')"
         )
 
 

@@ -8,8 +8,6 @@ from typing import Any, TypeVar, cast
 import torch
 from torch import Tensor, nn
 
-from dpt.checkpoints.adapters import SCALE
-
 TARGETS = ('qkv', 'in_proj_weight', 'q_proj', 'k_proj', 'v_proj')
 """Projections to queries, keys and values in timm and in ``VisionTransformer``."""
 Model = TypeVar('Model', bound=nn.Module)
@@ -58,7 +56,7 @@ def add_lora(
         peft.inject_adapter_in_model(config, backbone)
     for module in backbone.modules():
         if hasattr(module, 'lora_A'):  # in checkpoints, so that loading can compare it
-            module.register_buffer(SCALE, torch.tensor(alpha / rank))
+            module.register_buffer('lora_scale', torch.tensor(alpha / rank))
     _check_gradients(backbone, (1, in_channels, *(size or (SIDE, SIDE))))
 
 
