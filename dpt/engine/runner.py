@@ -22,8 +22,7 @@ from mmengine.visualization import Visualizer
 from torch import nn
 from torch.utils.data import DataLoader
 
-from dpt.checkpoints import load_backbone, load_model, read_checkpoint, read_meta
-from dpt.checkpoints.adapters import BASE_SHA256
+from dpt.checkpoints import load_backbone, load_model, read_checkpoint
 from dpt.config.load import TRANSLATION
 from dpt.engine.checkpointing import CheckpointHook, write_pointer
 from dpt.engine.distributed import LAUNCHERS, start_processes, unwrapped
@@ -178,12 +177,14 @@ class Runner(_Runner):
         model = unwrapped(self.model)
         if is_sharded(model):
             return
-        adapters = not self._resume and self._load_from and BASE_SHA256 in read_meta(self._load_from)
-        if (self._resume or self._load_from) and not adapters:
-            # Skip weights that the checkpoint replaces; their files may be missing.
-            for part in (model, getattr(model, 'backbone', model)):
-                part.init_cfg = None
+        # Skip weights that the checkpoint replaces; their files may be missing.
+        replaced = (model, getattr(model, 'backbone', model)) if self._resume or self._load_from else ()
+        given = [getattr(part, 'init_cfg', None) for part in replaced]
+        for part in replaced:
+            part.init_cfg = None
         super()._init_model_weights()
+        for part, init_cfg in zip(replaced, given, strict=True):  # names the weights below LoRA adapters
+            part.init_cfg = init_cfg
 
     def load_or_resume(self) -> None:
         """Load ``load_from`` strictly, or resume; mmengine would load matching keys and ignore the rest."""
