@@ -135,10 +135,10 @@ class FiniteSteps:
         super().step(**kwargs)  # type: ignore[misc]
 
     def _decides_on_device(self, fault: Tensor) -> bool:
-        # The condition under which torch's GradScaler lets the optimiser skip the step.
-        # Sharded parameters do not mix with a plain flag.
+        # The condition under which torch's GradScaler lets the optimiser skip the step. Sharded parameters, of
+        # which all are DTensors, do not mix with a plain flag.
         optimizer = self.optimizer  # type: ignore[attr-defined]
-        sharded = any(isinstance(p, DTensor) for group in optimizer.param_groups for p in group['params'])
+        sharded = isinstance(optimizer.param_groups[0]['params'][0], DTensor)
         return fault.is_cuda and not sharded and getattr(optimizer, '_step_supports_amp_scaling', False)
 
     def _restore_where(self, fault: Tensor) -> None:
