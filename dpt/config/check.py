@@ -281,24 +281,16 @@ def _check_files(config: Config, resume: str | None) -> Iterator[Problem]:
     """Check that the files of weights exist, except URLs."""
     load_from = None if resume == 'auto' else resume or config.get('load_from')
     key = '--resume' if resume or config.get('resume') else 'load_from'
-    if load_from is not None and _absent(load_from):
-        yield key, f'{load_from} does not exist'
-    elif load_from is not None and Path(load_from).is_dir():
-        try:
-            local_file(load_from)
-        except ValueError as error:
-            yield key, str(error)
+    if reason := _unusable(load_from):
+        yield key, reason
     missing = []
     for key, part in walk(config.model, 'model'):
         path = part.get('checkpoint') if key.endswith('.init_cfg') else None
         starts_elsewhere = resume or load_from or config.get('resume')
         replaced = starts_elsewhere and key in ('model.init_cfg', 'model.backbone.init_cfg')
-        if _absent(path) and not replaced:
-            what = (
-                f'{path} does not exist; see the README for how to get the weights, or set {key}=None '
-                'to start from random weights'
-            )
-            missing.append((f'{key}.checkpoint', what))
+        if (reason := _unusable(path)) and not replaced:
+            remedy = f'see the README for how to get the weights, or set {key}=None for random weights'
+            missing.append((f'{key}.checkpoint', f'{reason}; {remedy}'))
     yield from missing
     if missing:  # report missing images at the same time; otherwise the data set reports them later
         yield from _check_folder(config)
@@ -316,5 +308,15 @@ def _check_folder(config: Config) -> Iterator[Problem]:
             return
 
 
-def _absent(path: Any) -> bool:
-    return isinstance(path, (str, Path)) and bool(path) and '://' not in str(path) and not Path(path).exists()
+def _unusable(path: Any) -> str | None:
+    """Return why a file or folder of weights cannot be read; ``None`` for URLs and anything but a path."""
+    if not isinstance(path, (str, Path)) or not path or '://' in str(path):
+        return None
+    if not Path(path).exists():
+        return f'{path} does not exist'
+    try:
+        if Path(path).is_dir():
+            local_file(path)
+    except ValueError as error:
+        return str(error)
+    return None

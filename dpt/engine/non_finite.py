@@ -135,8 +135,8 @@ class FiniteSteps:
         super().step(**kwargs)  # type: ignore[misc]
 
     def _decides_on_device(self, fault: Tensor) -> bool:
-        # The condition under which torch's GradScaler lets the optimiser skip the step. Sharded parameters, of
-        # which all are DTensors, do not mix with a plain flag.
+        # The condition under which torch's GradScaler lets the optimiser skip the step. A plain flag does not
+        # mix with sharded parameters, which are DTensors, all of them.
         optimizer = self.optimizer  # type: ignore[attr-defined]
         sharded = isinstance(optimizer.param_groups[0]['params'][0], DTensor)
         return fault.is_cuda and not sharded and getattr(optimizer, '_step_supports_amp_scaling', False)

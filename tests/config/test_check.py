@@ -234,6 +234,9 @@ def test_missing_weights_are_reported_for_training_only() -> None:
     ):
         check_config(config, 'train')
     check_config(config, 'test')
+    config.model.backbone.init_cfg.checkpoint = str(ROOT)
+    with pytest.raises(ValueError, match=r'init_cfg\.checkpoint: .* or a folder with one checkpoint'):
+        check_config(config, 'train')
     config.load_from = __file__  # replaces the weights
     check_config(config, 'train')
     config.load_from = None
