@@ -5,10 +5,15 @@ In a layer ``qkv`` with adapters the weight is ``qkv.base_layer.weight``, and th
 """
 
 import hashlib
+import math
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
 
 import torch
 from torch import Tensor
+
+from .formats import Report
 
 ADAPTER = '.lora_'
 SCALE = 'lora_scale'
@@ -42,3 +47,22 @@ def base_sha256(tensors: Mapping[str, Tensor]) -> str:
             digest.update(key.encode())
             digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+def keep_adapters(report: Report, expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> Report:
+    """Let adapters of the module keep their values if the file has none."""
+    if has_adapters(found):
+        return report
+    adapters = (key for key in expected if ADAPTER in key and key not in report.kept)
+    return replace(report, kept=(*report.kept, *adapters))
+
+
+def check_scale(path: str | Path, expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
+    """Raise ValueError if LoRA adapters were trained with another scale, which their shapes do not show."""
+    for key, tensor in found.items():
+        if key.endswith(f'.{SCALE}') and not math.isclose(tensor, expected[key], rel_tol=0.01):
+            raise ValueError(
+                f'{path}: its LoRA adapters were trained with lora.alpha / lora.r = {tensor.item():g}, the '
+                f'model has {expected[key].item():g}; nothing was loaded. Set model.backbone.lora.alpha to '
+                f'{tensor.item():g} * lora.r'
+            )

@@ -2,7 +2,6 @@
 
 import copy
 import functools
-import json
 import logging
 import math
 import re
@@ -15,29 +14,35 @@ import torch
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
-from .adapters import ADAPTER, BASE_SHA256, SCALE, base_sha256, has_adapters, is_base, ordinary_keys
+from .adapters import (
+    ADAPTER,
+    BASE_SHA256,
+    base_sha256,
+    check_scale,
+    has_adapters,
+    is_base,
+    keep_adapters,
+    ordinary_keys,
+)
 from .formats import (
-    ACTIVATIONS,
     BACKBONE_FORMATS,
-    HUGGING_FACE_FILES,
     MMSEG_DPT,
     MODEL_FORMATS,
     OWN_BACKBONES,
     OWN_MODELS,
-    PERIODS,
     TIMM,
     TIMM_FORMATS,
     Format,
     Report,
     convert,
     convert_known,
-    default_activation,
     first,
     timm_hints,
     unused_biases,
 )
 from .meta import read_meta
-from .read import local_file, unwrappings
+from .read import unwrappings
+from .timm_model import check_activation, fixed_periods
 
 
 def load_backbone(module: nn.Module, path: str | Path, *, logger: logging.Logger | None = None) -> Report:
@@ -64,18 +69,18 @@ def load_backbone(module: nn.Module, path: str | Path, *, logger: logging.Logger
         unused = tuple(f'model.{key}' for key in cast(Any, module).unused_keys)
         own = (*OWN_BACKBONES, TIMM)  # some models of timm have the keys that Meta uses for others
         found, report = _read_converted(path, expected, own, TIMM_FORMATS, unused=unused)
-        report = _keep_adapters(report, expected, found)
+        report = keep_adapters(report, expected, found)
         targets = {key for key in found if key not in expected and _under(key, unused)}
         found, report = _drop(found, report, targets, 'not used by the taps')
         found, report = _drop(
-            found, report, _fixed_periods(module, found, path), 'fixed values, those of the model'
+            found, report, fixed_periods(module, found, path), 'fixed values, those of the model'
         )
         found, report = _drop(found, report, unused_biases(found, expected), 'biases that are all zero')
         hints = functools.partial(timm_hints, cast(Any, module).model_name)
-        _check_activation(cast(Any, module), path)
+        check_activation(cast(Any, module), path)
         return _fill(module, path, found, report, hints, logger)
     found, report = _read_converted(path, expected, OWN_BACKBONES, BACKBONE_FORMATS)
-    report = _keep_adapters(report, expected, found)
+    report = keep_adapters(report, expected, found)
     norm = {'ln1.weight', 'ln1.bias'}
     if not norm & expected.keys():
         found, report = _drop(found, report, norm, 'the model has no final norm')
@@ -114,70 +119,13 @@ def load_model(
             raise ValueError(f'{path}: drop={prefix!r} matches no key in the file or the model')
     found, report = _drop(found, report, {key for key in found if _under(key, drop)}, 'on request')
     report = replace(report, kept=tuple(key for key in expected if _under(key, drop)))
-    report = _keep_adapters(report, expected, found)
+    report = keep_adapters(report, expected, found)
     hints = functools.partial(_hints, 'backbone.')
     if has_adapters(found) and not any(map(is_base, found)):
         report = replace(report, kept=(*report.kept, *filter(is_base, expected)))
         _check_fit(module, path, found, report, hints)
         _load_base(module, path, logger)
     return _fill(module, path, found, report, hints, logger)
-
-
-def _keep_adapters(report: Report, expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> Report:
-    """Let adapters of the module keep their values if the file has none."""
-    if has_adapters(found):
-        return report
-    adapters = (key for key in expected if ADAPTER in key and key not in report.kept)
-    return replace(report, kept=(*report.kept, *adapters))
-
-
-def _fixed_periods(module: Any, found: Mapping[str, Tensor], path: str | Path) -> set[str]:
-    """Return the key of the periods of Meta's DINOv3, which a model of timm computes.
-
-    Raises:
-        ValueError: If they are not those of the model. Meta rounds them to bfloat16.
-    """
-    own = getattr(getattr(module.model, 'rope', None), 'periods', None)
-    if PERIODS not in found or own is None:
-        return set()
-    own, theirs = own.float().cpu(), found[PERIODS].float()
-    if own.shape != theirs.shape or not torch.allclose(theirs, own, rtol=2**-7, atol=0):
-        raise ValueError(
-            f'{path}: the periods of its rotary position embedding are not those of {module.model_name}; '
-            f'nothing was loaded. In the file: {theirs.tolist()}; in the model: {own.tolist()}'
-        )
-    return {PERIODS}
-
-
-def _check_activation(module: Any, path: str | Path) -> None:
-    """Compare the activation with that of the ``config.json`` of a model of transformers.
-
-    Only files that ``save_pretrained`` of transformers writes have one, not others in the same folder.
-
-    Raises:
-        ValueError: If they differ. The keys fit nevertheless, and the features would be wrong.
-    """
-    weights = local_file(path)
-    if weights.name not in HUGGING_FACE_FILES:
-        return
-    file = weights.with_name('config.json')
-    try:
-        config = json.loads(file.read_bytes())
-        config = config.get('vision_config', config)
-        name = config.get('hidden_act') or default_activation(config.get('model_type'))
-    except (OSError, ValueError, AttributeError):
-        return
-    if not isinstance(name, str):
-        return
-    wanted = ACTIVATIONS.get(name)
-    known = set(ACTIVATIONS.values())
-    kinds = {type(one).__name__ for one in module.modules()} & known
-    if wanted and kinds and wanted not in kinds:
-        raise ValueError(
-            f'{path}: according to its {file.name}, the activation is {name!r}, but {module.model_name} '
-            f'uses {", ".join(sorted(kinds))}: '
-            f"set model.backbone.model_args=dict(act_layer='{str(name).replace('pytorch_', '')}')"
-        )
 
 
 def _load_base(module: nn.Module, path: str | Path, logger: logging.Logger | None) -> None:
@@ -318,20 +266,9 @@ def _check_fit(
         raise ValueError(
             f'{path} ({report.source} keys) does not fit the model; nothing was loaded.\n' + '\n'.join(lines)
         )
-    _check_scale(path, expected, found)
+    check_scale(path, expected, found)
     _check_finite(path, expected, found)
     return {**found, **filled, **kept}, bool(filled)
-
-
-def _check_scale(path: str | Path, expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
-    """Raise ValueError if LoRA adapters were trained with another scale, which their shapes do not show."""
-    for key, tensor in found.items():
-        if key.endswith(f'.{SCALE}') and not math.isclose(tensor, expected[key], rel_tol=0.01):
-            raise ValueError(
-                f'{path}: its LoRA adapters were trained with lora.alpha / lora.r = {tensor.item():g}, the '
-                f'model has {expected[key].item():g}; nothing was loaded. Set model.backbone.lora.alpha to '
-                f'{tensor.item():g} * lora.r'
-            )
 
 
 def _check_finite(path: str | Path, expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
