@@ -20,7 +20,7 @@ from torch import Tensor
 
 import dpt
 from dpt.apis import config_of, init_model
-from dpt.checkpoints import dataset_meta, load_backbone, read_checkpoint, read_meta
+from dpt.checkpoints import dataset_meta, load_backbone, read_checkpoint
 from dpt.checkpoints.adapters import BASE_SHA256, base_sha256, has_adapters, is_base, ordinary_keys
 from dpt.checkpoints.formats import MODEL_FORMATS, recognise
 from dpt.checkpoints.meta import config_values, meta_of
@@ -81,11 +81,11 @@ def publish(checkpoint: str, dst: Path, adapters: bool = False) -> Published:
     if adapters:
         if not has_adapters(state_dict):
             raise ValueError(f'{checkpoint}: --adapters is set, but the model has no LoRA adapters')
-        kept[BASE_SHA256] = checked_base(checkpoint)
+        kept[BASE_SHA256] = checked_base(checkpoint, meta)
         names = zip(state_dict, ordinary_keys(state_dict), strict=True)
         state_dict = {name: state_dict[name] for name, key in names if not is_base(key)}
     elif has_adapters(state_dict):
-        state_dict, kept['cfg'] = without_adapters(checkpoint)
+        state_dict, kept['cfg'] = without_adapters(checkpoint, meta)
     data = serialise(state_dict, kept, dst.suffix)
     target = dst.with_name(f'{dst.stem}-{hashlib.sha256(data).hexdigest()[:8]}{dst.suffix}')
     if target.exists():
@@ -113,7 +113,7 @@ def whole_model(checkpoint: str, meta: Mapping[str, Any]) -> dict[str, Tensor]:
     return candidates[-1]
 
 
-def checked_base(checkpoint: str) -> str:
+def checked_base(checkpoint: str, meta: Mapping[str, Any]) -> str:
     """Return the SHA-256 of the weights under the LoRA adapters, which ``backbone.init_cfg`` must name.
 
     Raises:
@@ -121,7 +121,7 @@ def checked_base(checkpoint: str) -> str:
     """
     model = init_model(config_of(checkpoint), checkpoint, device='cpu')
     wanted = base_sha256(model.state_dict())
-    init = config_values(read_meta(checkpoint)['cfg'])['model']['backbone'].get('init_cfg') or {}
+    init = config_values(meta['cfg'])['model']['backbone'].get('init_cfg') or {}
     if init.get('type') != 'Pretrained':
         raise ValueError(
             f'{checkpoint}: --adapters needs the weights that the adapters were trained on in '
@@ -136,14 +136,14 @@ def checked_base(checkpoint: str) -> str:
     return wanted
 
 
-def without_adapters(checkpoint: str) -> tuple[dict[str, Tensor], str]:
+def without_adapters(checkpoint: str, meta: Mapping[str, Any]) -> tuple[dict[str, Tensor], str]:
     """Return the weights of a model with its LoRA adapters merged, and the config without them.
 
     Raises:
         ValueError: If the checkpoint has no config, or none of plain data.
     """
     model = init_model(config_of(checkpoint), checkpoint, device='cpu')
-    values = config_values(read_meta(checkpoint)['cfg'])
+    values = config_values(meta['cfg'])
     values['model']['backbone'].pop('lora')
     return merged(model).state_dict(), Config(values).pretty_text
 
