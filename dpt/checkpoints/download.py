@@ -83,7 +83,7 @@ def download_from_hub(url: str) -> Path:
                 name, revision=revision or None, allow_patterns=[whole, index, shards, 'config.json']
             )
         )
-    except Exception as error:  # those of several packages: no network, no such model, no permission
+    except Exception as error:  # several packages raise it: the network, the name or a permission is missing
         cause = ' '.join(str(error).split())[:200]
         raise ValueError(
             f'{url}: download failed ({cause}); check the name and the network, or download '

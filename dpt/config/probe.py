@@ -178,21 +178,34 @@ def _run(
         yield str(len(steps) - 1), f'{name} is the last transform, but that must be PackSegInputs'
     if not training and moved_at is not None:
         yield str(moved_at), _explain_moved(type(steps[moved_at]).__name__)
-    # Users' preprocessors may scale images themselves.
-    plain = preprocessor.get('type') == 'SegDataPreProcessor'
-    largest = max(preprocessor.get('std') or [0]) if plain else 0
-    if 0 < largest < 1 and normalised_at is None and any(_spread(image) > WHITE / 2 for image, _ in views):
+    if preprocessor.get('type') == 'SegDataPreProcessor':  # those of users may scale images themselves
+        normalised = None if normalised_at is None else (normalised_at, type(steps[normalised_at]).__name__)
+        yield from _check_statistics(preprocessor.get('std') or [0], views, normalised)
+
+
+def _check_statistics(
+    std: Sequence[float], views: list[View], normalised: tuple[int, str] | None
+) -> Iterator[Problem]:
+    """Compare the preprocessor with the images of a pipeline.
+
+    Args:
+        std: Standard deviations by which the preprocessor divides.
+        views: The images that the pipeline returns.
+        normalised: Number and name of the step that normalises images, if any.
+    """
+    largest = max(std)
+    if 0 < largest < 1 and normalised is None and any(_spread(image) > WHITE / 2 for image, _ in views):
         yield (
             'model.data_preprocessor.std',
             f'{largest} is meant for images from 0 to 1, but the pipeline returns images from 0 to 255: '
             'multiply mean and std by 255',
         )
-    if normalised_at is not None and largest > 2:
+    if normalised is not None and largest > 2:
+        number, name = normalised
         yield (
-            str(normalised_at),
-            f'{type(steps[normalised_at]).__name__} normalises the image, and model.data_preprocessor would '
-            'do so again: remove it from the pipeline, or set mean=[0, 0, 0] and std=[1, 1, 1] of '
-            'model.data_preprocessor',
+            str(number),
+            f'{name} normalises the image, and model.data_preprocessor would do so again: remove it from the '
+            'pipeline, or set mean=[0, 0, 0] and std=[1, 1, 1] of model.data_preprocessor',
         )
 
 

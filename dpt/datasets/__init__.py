@@ -59,10 +59,10 @@ __all__ = [
     'RGB2Gray',
     'RandomCrop',
     'RandomCutOut',
+    'RandomResizeByRatio',
     'RandomRotate',
     'Rerange',
     'ResizeShortestEdge',
-    'RandomResizeByRatio',
     'ResizeToMultiple',
     'iSAIDDataset',
 ]

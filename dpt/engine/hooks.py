@@ -60,10 +60,8 @@ def check_class_names(checkpoint: str | Path, metainfo: Mapping) -> None:
     Raises:
         ValueError: If the names are the same in another order.
     """
-    trained = (dataset_meta(read_meta(checkpoint)) or {}).get('classes', ())
-    before, now = (
-        [name.strip().lower() for name in names] for names in (trained or (), metainfo.get('classes') or ())
-    )
+    trained = dataset_meta(read_meta(checkpoint)) or {}
+    before, now = ([name.strip().lower() for name in one.get('classes') or ()] for one in (trained, metainfo))
     if before == now or len(before) != len(now):
         return
     i = next(i for i, name in enumerate(before) if name != now[i])

@@ -27,16 +27,15 @@ def check_sharding(runner: Runner) -> None:
         ValueError: With the key that does not fit.
     """
     config = runner.cfg
-    options = config.fsdp
-    if not isinstance(options, Mapping) or (unknown := sorted(set(options) - set(KEYS))):
-        found = options if not isinstance(options, Mapping) else f'unknown keys {unknown}'
-        raise ValueError(f'fsdp must be a dict with any of {", ".join(KEYS)}; got {found}')
+    if not isinstance(config.fsdp, Mapping):
+        raise ValueError(f'fsdp must be a dict with any of {", ".join(KEYS)}; got {config.fsdp}')
+    if unknown := sorted(set(config.fsdp) - set(KEYS)):
+        raise ValueError(f'fsdp must be a dict with any of {", ".join(KEYS)}; got unknown keys {unknown}')
     if config.get('model_wrapper_cfg') is not None:
         raise ValueError('fsdp and model_wrapper_cfg exclude each other: remove one of them')
     if any(isinstance(hook, EMAHook) for hook in runner.hooks):
         raise ValueError('fsdp does not work with EMAHook, which copies the whole model: remove one of them')
-    wrapper = config.optim_wrapper
-    if str(wrapper.get('dtype')).endswith('float16') and 'bfloat16' not in str(wrapper.get('dtype')):
+    if str(config.optim_wrapper.get('dtype')).rpartition('.')[2] == 'float16':
         raise ValueError('fsdp does not work with optim_wrapper.dtype=float16: use bfloat16')
 
 

@@ -96,9 +96,8 @@ def read_lines(path: Path, earlier: Sequence[dict] = ()) -> list[dict]:
     """
     lines = path.read_text(encoding='utf-8', errors='replace').splitlines()
     found: list[dict] = []
-    ends = {
-        line['epoch']: line['step'] for line in earlier if 'epoch' in line
-    }  # last iteration of each epoch
+    # The last iteration of each epoch.
+    ends = {line['epoch']: line['step'] for line in earlier if 'epoch' in line}
     epoch = max(ends, default=None)
     for number, line in enumerate(lines, 1):
         if not line.strip():

@@ -150,7 +150,7 @@ def test_models_of_the_hub_are_read_by_name(hub):
 
 
 @pytest.mark.parametrize('sharded', [False, True])
-def test_other_files_in_the_cache_of_the_hub_are_not_read(hub, tmp_path, sharded) -> None:
+def test_other_files_in_the_hub_cache_are_not_read(hub, tmp_path, sharded) -> None:
     folder = tmp_path / 'snapshot'
     folder.mkdir()
     torch.save({'a': torch.zeros(500)}, folder / 'pytorch_model.bin')

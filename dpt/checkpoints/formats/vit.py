@@ -205,10 +205,6 @@ TRAINED_VIT = Format(
 )
 """The backbone in a complete model of this package or of MMSegmentation."""
 
-_DEIT3 = (
-    'without a class token position embedding, such as DeiT III; use TimmBackbone with a model such as '
-    "'deit3_base_patch16_224'"
-)
 _REFUSED = {
     r'dpt\..+': 'a complete DPT of Hugging Face; isl2dpt.py converts the files of the original DPT',
     r'(.+\.)?(blocks|layers)\.\d+\.attn\.rel_pos_[hw]': (
@@ -247,7 +243,10 @@ _REFUSED = {
     r'(.+\.)?([qk]_norm|norm_[qk])\.(weight|bias)': (
         'a ViT with norms of queries and keys; use TimmBackbone if timm has the model'
     ),
-    r'(.+\.)?blocks\.\d+\.gamma_[12]': f'a ViT {_DEIT3}',
+    r'(.+\.)?blocks\.\d+\.gamma_[12]': (
+        'a ViT without a class token position embedding, such as DeiT III; use TimmBackbone with a model '
+        "such as 'deit3_base_patch16_224'"
+    ),
 }
 """Descriptions of ViTs that VisionTransformer does not support, by a pattern of their keys."""
 

@@ -22,9 +22,9 @@ __all__ = [
     'RGB2Gray',
     'RandomCrop',
     'RandomCutOut',
+    'RandomResizeByRatio',
     'RandomRotate',
     'Rerange',
     'ResizeShortestEdge',
-    'RandomResizeByRatio',
     'ResizeToMultiple',
 ]

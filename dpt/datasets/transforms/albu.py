@@ -34,7 +34,8 @@ class Albu(BaseTransform):
 
     Raises:
         ImportError: If albumentations is not installed.
-        ValueError: If it has no such transform or argument, or a transform is no config.
+        ValueError: If it lacks a transform or an argument, or an item of ``transforms`` is not a dict with
+            ``type``.
     """
 
     foreign_arguments = ('transforms',)  # configs of another package

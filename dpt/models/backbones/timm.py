@@ -71,7 +71,7 @@ def _embed_rotation(rope: Any, original: Callable, grid: Sequence[int], no_aug: 
 class TimmBackbone(BaseModule):
     """Model of timm that returns the features of selected layers, before the final norm.
 
-    ViTs (DINOv2 (with or without registers), DINOv3, DeiT III, EVA-02, SigLIP, CLIP, ...) fit ``DPTNeck`` as
+    ViTs (DINOv2 with or without registers, DINOv3, DeiT III, EVA-02, SigLIP, CLIP, ...) fit ``DPTNeck`` as
     :class:`VisionTransformer` does. For pyramids (ConvNeXt, Swin, PVT, ResNet, ...) set the neck's
     ``identity_levels=(0, 1, 2, 3)``, ``readout_type='ignore'``, and ``post_process_channels`` to the
     ``channels`` of this module.

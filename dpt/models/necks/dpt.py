@@ -33,7 +33,7 @@ class FeatureFusionBlock(nn.Module):
 
     Args:
         channels: Channels of all maps.
-        norm: ``'BN'`` or ``None``.
+        norm: ``'BN'``, ``'GN'`` (32 groups) or ``None``.
         lateral: Whether the block has a lateral map; the coarsest block has none.
     """
 
