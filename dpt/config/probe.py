@@ -179,8 +179,8 @@ def _run(
     if not training and moved_at is not None:
         yield str(moved_at), _explain_moved(type(steps[moved_at]).__name__)
     if preprocessor.get('type') == 'SegDataPreProcessor':  # those of users may scale images themselves
-        normalised = None if normalised_at is None else (normalised_at, type(steps[normalised_at]).__name__)
-        yield from _check_statistics(preprocessor.get('std') or [0], views, normalised)
+        at = None if normalised_at is None else (normalised_at, type(steps[normalised_at]).__name__)
+        yield from _check_statistics(preprocessor.get('std') or [0], views, at)
 
 
 def _check_statistics(
