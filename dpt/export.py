@@ -227,7 +227,8 @@ def write(program: torch.export.ExportedProgram, path: Path, file_format: str, m
         import onnxscript  # noqa: F401  (required by torch.onnx.export)
         from google.protobuf.message import EncodeError
     except ImportError as error:
-        raise ValueError(f"--format onnx needs {error.name}: pip install -e '.[export]'") from None
+        install = "pip install 'dense-prediction-transformers[export]'"
+        raise ValueError(f'--format onnx needs {error.name}: {install}') from None
     with warnings.catch_warnings():
         warnings.simplefilter('ignore', FutureWarning)  # raised inside torch
         made = torch.onnx.export(

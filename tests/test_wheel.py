@@ -62,6 +62,12 @@ def test_configs_and_tools_are_in_it(installed: Path, repository: Path) -> None:
         assert {file.relative_to(shipped) for file in (shipped / kind).rglob('*.[ps][yh]')} == expected
 
 
+def test_the_distribution_has_its_own_name_and_types(installed: Path) -> None:
+    (metadata,) = installed.glob('*.dist-info/METADATA')
+    assert 'Name: dense-prediction-transformers\n' in metadata.read_text(encoding='utf-8')
+    assert (installed / 'dpt' / 'py.typed').is_file()
+
+
 def test_the_command_runs_its_own_tools_and_configs(installed: Path, tmp_path: Path) -> None:
     assert (installed / 'bin' / 'dpt').is_file()
     assert 'model_converters/vit2mmseg' in call('-m', 'dpt', '--help', cwd=tmp_path, path=installed)

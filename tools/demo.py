@@ -1,7 +1,7 @@
 """Serve a trained model as a web page that shows overlay, legend and class areas of an image.
 
-It requires pip install -e '.[demo]'. By default the page is reachable only from this machine (see --host). No
-data is sent to other servers.
+Requires gradio: pip install 'dense-prediction-transformers[demo]'. By default the page is reachable only from
+this machine (see --host). No data is sent to other servers.
 
 Exit status: 0 if successful, 1 on an error, 2 for invalid arguments.
 """
@@ -91,7 +91,8 @@ def main() -> int:
         try:
             import gradio
         except ImportError as error:
-            raise ValueError(f"the demo needs {error.name}: pip install -e '.[demo]'") from None
+            install = "pip install 'dense-prediction-transformers[demo]'"
+            raise ValueError(f'the demo needs {error.name}: {install}') from None
         predictor = Predictor(args.model, args.config, device=args.device, precision=args.precision)
         page = build_page(predictor, f'dpt: {os.path.basename(args.model)}')
         theme = gradio.themes.Default(font=FONTS, font_mono=('monospace',))

@@ -74,7 +74,8 @@ def download_from_hub(url: str) -> Path:
     try:
         from huggingface_hub import snapshot_download
     except ImportError:
-        raise ValueError(f"{url} needs huggingface_hub: pip install -e '.[foundation]'") from None
+        install = "pip install 'dense-prediction-transformers[hub]'"
+        raise ValueError(f'{url} needs huggingface_hub: {install}') from None
     whole, index, shards = 'model.safetensors', 'model.safetensors.index.json', 'model-*.safetensors'
     name, _, revision = url.replace('timm://', 'hf://timm/').removeprefix('hf://').partition('@')
     try:

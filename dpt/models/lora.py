@@ -44,7 +44,8 @@ def add_lora(
         import peft
     except (ImportError, RuntimeError) as error:
         raise ImportError(
-            f"lora needs peft: pip install -e '.[foundation]' ({str(error).splitlines()[0]})"
+            "lora needs peft: pip install 'dense-prediction-transformers[foundation]' "
+            f'({str(error).splitlines()[0]})'
         ) from error
     modules, parameters = _find(backbone, target)
     config = peft.LoraConfig(

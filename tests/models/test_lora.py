@@ -13,7 +13,7 @@ from dpt.export import ExportedSegmentor
 from dpt.models.backbones import HybridVisionTransformer, TimmBackbone, VisionTransformer
 from dpt.models.lora import merged
 
-pytest.importorskip('peft', reason="pip install -e '.[foundation]'")
+pytest.importorskip('peft', reason="pip install 'dense-prediction-transformers[foundation]'")
 
 VIT = dict(embed_dim=24, depth=4, num_heads=2)
 ALL = dict(out_indices=(0, 1, 2, 3))

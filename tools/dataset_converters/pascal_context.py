@@ -1,4 +1,6 @@
-"""Write the masks of Pascal Context from PASCAL in Detail; requires pycocotools (pip install -e '.[data]').
+"""Write the masks of Pascal Context from PASCAL in Detail.
+
+Requires pycocotools: pip install 'dense-prediction-transformers[data]'.
 
 Exit status: 0 if successful, 1 on an error, 2 for invalid arguments.
 

@@ -1,6 +1,6 @@
 """Add the masks of the Semantic Boundaries Dataset (SBD) to PASCAL VOC 2012.
 
-Requires scipy: pip install -e '.[data]'.
+Requires scipy: pip install 'dense-prediction-transformers[data]'.
 
 Exit status: 0 if successful, 1 on an error, 2 for invalid arguments.
 

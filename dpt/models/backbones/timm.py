@@ -25,7 +25,7 @@ def _import_timm() -> ModuleType:
         ImportError: If one of them is missing, or torchvision was built for another torch.
     """
     if importlib.util.find_spec('timm') is None:
-        raise ImportError("TimmBackbone needs timm: pip install -e '.[foundation]'")
+        raise ImportError("TimmBackbone needs timm: pip install 'dense-prediction-transformers[foundation]'")
     try:
         import timm
         import timm.models

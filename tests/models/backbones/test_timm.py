@@ -204,7 +204,7 @@ def test_wrong_arguments_are_errors(name: str, changes: dict, words: str) -> Non
 @pytest.mark.parametrize(
     ('hidden', 'words'),
     [
-        ('timm', "needs timm: pip install -e '.[foundation]'"),
+        ('timm', "needs timm: pip install 'dense-prediction-transformers[foundation]'"),
         ('torchvision', f'torchvision that fits torch {torch.__version__}'),
     ],
 )
