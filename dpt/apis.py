@@ -11,7 +11,6 @@ Example:
 
 import copy
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +32,8 @@ from dpt.datasets.bad_sample import name_sample
 from dpt.models import EncoderDecoder
 from dpt.palette import default_palette
 from dpt.registry import DATASETS, MODELS, TRANSFORMS
+from dpt.results import Segmentation
 from dpt.structures import SegDataSample
-from dpt.visualization import compose, draw_overlay, present_classes
 
 __all__ = ['PRECISIONS', 'Predictor', 'Segmentation', 'config_of', 'inference_model', 'init_model']
 
@@ -204,55 +203,6 @@ def predict(
     device = next(model.parameters()).device.type
     with torch.autocast(device, dtype=dtype, enabled=dtype != torch.float32):
         return model.test_step(batch)
-
-
-@dataclass(frozen=True, eq=False)
-class Segmentation:
-    """Predicted labels of one image.
-
-    Attributes:
-        name: Path of the image, or ``image N`` for the N-th array, counted from 0.
-        image: The image, BGR, uint8, of shape HxWx3.
-        labels: Class index of each pixel, of shape HxW: uint8 for up to 256 classes, otherwise int64.
-        classes: Names of the K classes.
-        palette: Colours of the classes, RGB, uint8, of shape Kx3.
-    """
-
-    name: str
-    image: np.ndarray
-    labels: np.ndarray
-    classes: tuple[str, ...]
-    palette: np.ndarray
-
-    def present(self) -> list[int]:
-        """Return the indices of the predicted classes, in ascending order."""
-        return present_classes(len(self.classes), self.labels)
-
-    def areas(self) -> dict[str, float]:
-        """Return the area of each predicted class in percent of the image, largest first."""
-        counts = np.bincount(self.labels.ravel(), minlength=len(self.classes))
-        order = sorted(self.present(), key=lambda k: (-counts[k], k))
-        return {self.classes[k]: 100 * float(counts[k]) / self.labels.size for k in order}
-
-    def overlay(self, opacity: float = 0.6, *, legend: bool | Sequence[int] = False) -> np.ndarray:
-        """Blend the class colours over the image.
-
-        Args:
-            opacity: Opacity of the colours: 0 shows only the image, 1 only the colours.
-            legend: Whether to add a title and a legend of the predicted classes (this also enlarges small
-                images), or the class indices to list in the legend.
-
-        Returns:
-            RGB picture, uint8. Without a legend, its shape is HxWx3.
-        """
-        if not 0 <= opacity <= 1:
-            raise ValueError(f'opacity must be from 0 to 1, not {opacity}')
-        rgb = cv2.cvtColor(self.image, cv2.COLOR_BGR2RGB)
-        picture = draw_overlay(rgb, self.labels, self.palette, opacity)
-        if legend is False:
-            return picture
-        shown = self.present() if legend is True else list(legend)
-        return compose([('prediction', picture)], [self.classes[k] for k in shown], self.palette[shown])
 
 
 class Predictor:

@@ -19,7 +19,7 @@ CORE = {
     'dpt.evaluation',
 }
 CORE |= {'dpt.export', 'dpt.hub', 'dpt.models', 'dpt.files', 'dpt.palette', 'dpt.registry', 'dpt.structures'}
-CORE |= {'dpt.evaluation', 'dpt.visualization'}
+CORE |= {'dpt.evaluation', 'dpt.loading', 'dpt.results', 'dpt.visualization', 'dpt.zoo'}
 RULES = {
     'registry.py': set(),
     'structures.py': set(),
@@ -39,7 +39,7 @@ RULES = {
     'models/tta.py': BASE | {'dpt.models.inference'},
     'datasets': BASE | {'dpt.palette'},
     'evaluation': BASE | {'dpt.files'},
-    'visualization': BASE | {'dpt.palette'},
+    'visualization': BASE | {'dpt.files', 'dpt.palette'},
     'checkpoints': {'dpt.files'},
     'config': {'dpt.registry', 'dpt.checkpoints'},
     'engine': BASE | {'dpt.config', 'dpt.checkpoints', 'dpt.files'},

@@ -4,12 +4,22 @@ import glob
 from collections.abc import Iterable
 from pathlib import Path
 
-import cv2
-import numpy as np
-
 from dpt.datasets.files import walk_files
 from dpt.datasets.segmentation import IMAGE_SUFFIXES
 from dpt.files import write_whole
+from dpt.visualization.files import write_labels, write_picture
+
+__all__ = [
+    'PICTURE_SUFFIXES',
+    'VIDEO_SUFFIXES',
+    'check_figure_file',
+    'check_picture_file',
+    'find_files',
+    'is_video',
+    'write_labels',
+    'write_lines',
+    'write_picture',
+]
 
 VIDEO_SUFFIXES = ('.avi', '.m4v', '.mkv', '.mov', '.mp4', '.mpeg', '.mpg', '.webm', '.wmv')
 PICTURE_SUFFIXES = ('.png', '.jpg', '.jpeg', '.webp')
@@ -57,22 +67,6 @@ def is_video(path: Path) -> bool:
 def write_lines(path: Path, lines: Iterable[str]) -> None:
     """Write lines to a text file, atomically."""
     write_whole(''.join(f'{line}\n' for line in lines).encode(), path)
-
-
-def write_labels(path: Path, labels: np.ndarray) -> None:
-    """Write labels of shape HxW atomically as a grey PNG, with 8 bits for uint8 and 16 bits otherwise."""
-    if labels.dtype != np.uint8:
-        labels = labels.astype(np.uint16)
-    write_whole(cv2.imencode('.png', labels)[1].tobytes(), path)
-
-
-def write_picture(path: str | Path, picture: np.ndarray) -> None:
-    """Write an RGB picture, uint8 of shape HxWx3, atomically in the format of the suffix."""
-    done, content = cv2.imencode(Path(path).suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
-    if not done:
-        height, width = picture.shape[:2]
-        raise ValueError(f'{path}: a picture of {height}x{width} cannot be written in this format; use .png')
-    write_whole(content.tobytes(), Path(path))
 
 
 def check_picture_file(path: str | Path, suffixes: Iterable[str] = PICTURE_SUFFIXES) -> None:

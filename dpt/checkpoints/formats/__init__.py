@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping
 from typing import TypeVar
 
 from .hugging_face import ACTIVATIONS, HUGGING_FACE_FILES, default_activation
+from .isl import LAYOUTS, is_isl, recognise_layout
 from .mmseg import DPT, MMSEG_DPT
 from .table import Format, Report, convert, first
 from .timm import PERIODS, TIMM, TIMM_FORMATS, timm_hints, unused_biases
@@ -37,7 +38,8 @@ T = TypeVar('T')
 CONVERTER = 'tools/model_converters/vit2mmseg.py'
 
 # The first format with a matching signature is used.
-MODEL_FORMATS = (MMSEG_DPT, DPT)
+ISL_FORMATS = tuple(layout.format() for layout in LAYOUTS)
+MODEL_FORMATS = (MMSEG_DPT, DPT, *ISL_FORMATS)
 BACKBONE_FORMATS = (TIMM_HYBRID, *FOREIGN_VITS, MMSEG_VIT, TRAINED_VIT)
 
 # For files whose keys are exactly those of the module, whatever its architecture.
@@ -54,7 +56,10 @@ def recognise(keys: Collection[str], formats: tuple[Format, ...]) -> Format:
     for candidate in formats:
         if candidate.fits(keys):
             return candidate
-    absent = {one.name: next(key for key in reversed(one.signature) if key not in keys) for one in formats}
+    if is_isl(keys) and formats is MODEL_FORMATS:
+        recognise_layout(keys)  # raises an error that says how they differ
+    named = [one for one in formats if one not in ISL_FORMATS]  # these have hundreds of signature keys
+    absent = {one.name: next(key for key in reversed(one.signature) if key not in keys) for one in named}
     looked_for = ', '.join(f'{name} ({key})' for name, key in absent.items())
     found = f'{len(keys)} keys, such as {", ".join(sorted(keys)[:5])}' if keys else 'no keys'
     bare = next((known.name for known in (*FOREIGN_VITS, MMSEG_VIT) if known.fits(keys)), None)

@@ -125,6 +125,11 @@ BASE = Layout(
 LAYOUTS = (LARGE, HYBRID, BASE)
 
 
+def is_isl(keys: Collection[str]) -> bool:
+    """Return whether the keys are those of a complete model of the original DPT, for any task."""
+    return {'scratch.output_conv.0.weight', 'pretrained.model.pos_embed'} <= set(keys)
+
+
 def recognise_layout(keys: Collection[str]) -> Layout:
     """Return the layout with exactly these keys.
 

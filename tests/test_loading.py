@@ -1,0 +1,157 @@
+"""``dpt.load`` recognises a file, says what it is, and loads it strictly."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import dpt
+from dpt.apis import Predictor
+from dpt.checkpoints import read_state_dict, save_weights
+from dpt.checkpoints.formats import Format, convert
+from dpt.checkpoints.formats.isl import BASE, KEYS, Layout
+from dpt.checkpoints.formats.mmseg import TO_MMSEG
+from dpt.config.load import load_config
+from dpt.loading import MMSEG_CONFIG
+from dpt.registry import MODELS
+
+WIDTHS = {
+    'model.backbone.img_size': 32,
+    'model.backbone.embed_dims': 16,
+    'model.backbone.num_heads': 2,
+    'model.neck.in_channels': 16,
+    'model.neck.channels': 8,
+    'model.neck.post_process_channels': (4, 8, 8, 8),
+    'model.decode_head.in_channels': 8,
+    'model.decode_head.channels': 8,
+    'test_dataloader.dataset.pipeline.1.scale': (64, 32),
+}
+AUXILIARY = {'model.auxiliary_heads.0.in_channels': 8, 'model.auxiliary_heads.0.channels': 8}
+
+
+@pytest.fixture
+def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The lines that ``dpt.load`` logs."""
+    lines: list[str] = []
+    monkeypatch.setattr('dpt.loading.print_log', lambda line, logger: lines.append(line))
+    return lines
+
+
+def small(config: str, options: dict) -> dict[str, torch.Tensor]:
+    """Random weights of a config at a small width."""
+    torch.manual_seed(0)
+    model = MODELS.build(load_config(config, options).model)
+    return {key: torch.rand_like(value.float()).to(value) for key, value in model.state_dict().items()}
+
+
+def of_mmseg() -> tuple[dict, dict, str]:
+    tensors, _ = convert(small(MMSEG_CONFIG, WIDTHS), TO_MMSEG)
+    return tensors, WIDTHS, "MMSegmentation's DPT, with dpt_vit-b16_512x512_160k_ade20k.py"
+
+
+def of_isl(layout: Layout) -> tuple[dict, dict, str]:
+    options = {**WIDTHS, **AUXILIARY}
+    base = {key: eval(value) for key, value in (one.split('=') for one in layout.options)}  # noqa: S307
+    back = Format('back', (), {ours: theirs for theirs, ours in KEYS.items() if isinstance(ours, str)})
+    tensors, _ = convert(small(layout.config, {**base, **options}), back)
+    dropped = dict.fromkeys(set(layout.keys()) - tensors.keys(), torch.zeros(1))
+    return (
+        {**tensors, **dropped},
+        options,
+        'original DPT, vitb16_384, with dpt_vit-l16_512x512_160k_ade20k.py',
+    )
+
+
+@pytest.mark.parametrize('made', [of_mmseg, lambda: of_isl(BASE)], ids=['MMSegmentation', 'isl-org'])
+def test_files_without_a_config_are_recognised_and_loaded(made, pictures, tmp_path, said) -> None:
+    tensors, options, what = made()
+    torch.save({'state_dict': tensors}, tmp_path / 'model.pth')
+    model = dpt.load(tmp_path / 'model.pth', device='cpu', cfg_options=options)
+    assert said == [f'{tmp_path}/model.pth: {what}; 150 classes, {size(model):.1f} M parameters']
+    result = model(pictures / 'a.png')
+    assert result.labels.shape == (97, 131)
+    assert set(result.areas()) <= set(model.classes)
+    assert torch.equal(
+        model.model.state_dict()['decode_head.conv_seg.bias'],
+        tensors.get('decode_head.conv_seg.bias', tensors.get('scratch.output_conv.4.bias')),
+    )
+    tensors.popitem()
+    torch.save({'state_dict': tensors}, tmp_path / 'model.pth')
+    with pytest.raises(ValueError, match='model.pth'):
+        dpt.load(tmp_path / 'model.pth', device='cpu', cfg_options=options)
+
+
+def size(model: Predictor) -> float:
+    return sum(one.numel() for one in model.model.parameters()) / 1e6
+
+
+def test_files_with_a_config_and_work_directories_load(
+    model_file: Path, tmp_path: Path, said: list[str]
+) -> None:
+    model = dpt.load(str(model_file), device='cpu')
+    assert 'tiny.safetensors: a checkpoint of dpt with its config; 6 classes, 0.' in said[0]
+    weights = read_state_dict(model_file)
+    save_weights(weights, dict(cfg=model.model.cfg.pretty_text), tmp_path / 'iter_4.pth')
+    (tmp_path / 'last_checkpoint').write_text('/elsewhere/iter_4.pth')
+    dpt.load(tmp_path, device='cpu')
+    assert 'a checkpoint of dpt' in said[1]
+    for name in ('best_mIoU_iter_2.pth', 'best_mIoU_iter_3.pth'):
+        (tmp_path / name).touch()
+    with pytest.raises(ValueError, match='several best checkpoints'):
+        dpt.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ('source', 'error', 'message'),
+    [
+        ('dpt_large-ade2k', FileNotFoundError, 'no such file, .* did you mean dpt_large-ade20k'),
+        ('gone.pth', FileNotFoundError, 'gone.pth: no such file'),
+    ],
+)
+def test_unknown_names_are_one_line(source: str, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message) as caught:
+        dpt.load(source)
+    assert '\n' not in str(caught.value)
+
+
+def test_other_models_are_refused_in_one_line(tmp_path: Path) -> None:
+    torch.save({'conv1.weight': torch.ones(2)}, tmp_path / 'resnet.pth')
+    with pytest.raises(ValueError, match=r'resnet.pth holds no config, and its 1 keys, such as conv1.weight'):
+        dpt.load(tmp_path / 'resnet.pth')
+    tensors, _, _ = of_mmseg()
+    tensors['decode_head.conv_seg.weight'] = tensors['decode_head.conv_seg.weight'][:19]
+    torch.save(tensors, tmp_path / 'other.pth')
+    with pytest.raises(ValueError, match='predicts 19 classes instead of the 150 of ADE20K'):
+        dpt.load(tmp_path / 'other.pth')
+
+
+def test_results_are_saved_and_summarised(model_file: Path, pictures: Path, tmp_path: Path) -> None:
+    import cv2
+
+    result = dpt.load(model_file, device='cpu')(pictures / 'a.png')
+    name, area = next(iter(result.areas().items()))
+    assert f'97x131, {len(result.present())} classes: {name} {area:.1f} %' in repr(result)
+    result.save(tmp_path / 'overlay.jpg', legend=False)
+    result.save_labels(tmp_path / 'labels.png')
+    assert cv2.imread(str(tmp_path / 'overlay.jpg')).shape == (97, 131, 3)
+    stored = cv2.imread(str(tmp_path / 'labels.png'), cv2.IMREAD_UNCHANGED)
+    assert np.array_equal(stored, result.labels)
+    for write, path in ((result.save_labels, 'labels.jpg'), (result.save, 'overlay.txt')):
+        with pytest.raises(ValueError, match=path):
+            write(tmp_path / path)
+    assert result._repr_png_().startswith(b'\x89PNG')
+
+
+def test_show_needs_a_display(model_file: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import matplotlib.pyplot as plt
+
+    result = dpt.load(model_file, device='cpu')(pictures / 'a.png')
+    plt.switch_backend('agg')
+    with pytest.raises(ValueError, match='no display'):
+        result.show()
+    shown: list[object] = []
+    monkeypatch.setattr(plt, 'get_backend', lambda: 'module://matplotlib_inline')
+    monkeypatch.setattr(plt, 'show', lambda: shown.append(plt.gcf().axes[0].images[0].get_array().shape))
+    result.show(legend=False)
+    assert shown == [(97, 131, 3)]
