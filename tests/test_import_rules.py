@@ -19,7 +19,7 @@ CORE = {
     'dpt.evaluation',
 }
 CORE |= {'dpt.export', 'dpt.hub', 'dpt.models', 'dpt.files', 'dpt.palette', 'dpt.registry', 'dpt.structures'}
-CORE |= {'dpt.evaluation', 'dpt.loading', 'dpt.results', 'dpt.visualization', 'dpt.zoo'}
+CORE |= {'dpt.evaluation', 'dpt.loading', 'dpt.model_card', 'dpt.results', 'dpt.visualization', 'dpt.zoo'}
 RULES = {
     'registry.py': set(),
     'structures.py': set(),

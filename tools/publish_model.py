@@ -1,7 +1,8 @@
 """Publish a checkpoint: keep weights, class names, colours, metric and config, and drop everything else.
 
 The name of the file ends in the first 8 hex digits of its SHA-256: name.safetensors becomes
-name-xxxxxxxx.safetensors. LoRA adapters are merged into the weights, so that the file is that of a model
+name-xxxxxxxx.safetensors. With --push, the model is uploaded to Hugging Face, with a model card made from the
+run. LoRA adapters are merged into the weights, so that the file is that of a model
 without them; --adapters instead keeps the adapters and leaves out the weights they were trained on.
 
 Exit status: 0 if successful, 1 on an error, 2 for invalid arguments.
@@ -18,19 +19,22 @@ from typing import Any, cast
 from mmengine.config import Config
 from torch import Tensor
 
-import dpt
-from dpt.apis import config_of, init_model
-from dpt.checkpoints import dataset_meta, load_backbone, read_checkpoint
+from dpt.apis import Predictor, config_of, init_model
+from dpt.checkpoints import load_backbone, read_checkpoint
 from dpt.checkpoints.adapters import BASE_SHA256, base_sha256, has_adapters, is_base, ordinary_keys
 from dpt.checkpoints.formats import MODEL_FORMATS, recognise
 from dpt.checkpoints.meta import config_values, meta_of
 from dpt.checkpoints.read import unwrappings
 from dpt.checkpoints.write import check_target, serialise
 from dpt.files import explain_os_error, write_whole
+from dpt.hub import kept_meta, model_files, push_files
 from dpt.models.lora import merged
+from dpt.visualization.files import encode_picture
 
 EXAMPLE = """example:
   python tools/publish_model.py work_dirs/mine/best_mIoU_iter_16000.pth published/dpt_mine.safetensors
+  python tools/publish_model.py work_dirs/mine/best_mIoU_iter_16000.pth published/dpt_mine.safetensors \\
+      --push me/dpt-mine --license apache-2.0 --pictures street.jpg park.jpg
 """
 
 
@@ -55,7 +59,22 @@ def parse_args() -> argparse.Namespace:
         help='write a small file: LoRA adapters, neck and head without the weights of the backbone, which '
         'model.backbone.init_cfg of the config must name when the file is loaded',
     )
-    return parser.parse_args()
+    parser.add_argument(
+        '--push', metavar='OWNER/NAME', help='also upload it to this repository of Hugging Face'
+    )
+    parser.add_argument('--license', help='with --push: licence of the weights, such as apache-2.0')
+    parser.add_argument(
+        '--pictures', nargs='+', metavar='IMAGE', default=[], help='with --push: show predictions of these'
+    )
+    parser.add_argument('--private', action='store_true', help='with --push: create a private repository')
+    args = parser.parse_args()
+    if args.push and not args.license:
+        parser.error('--push needs --license, such as apache-2.0, cc-by-nc-4.0 or other')
+    if args.push and args.adapters:
+        parser.error('--push cannot upload --adapters, which nobody could load without the other weights')
+    if not args.push and (args.license or args.pictures or args.private):
+        parser.error('--license, --pictures and --private need --push')
+    return args
 
 
 def publish(checkpoint: str, dst: Path, adapters: bool = False) -> Published:
@@ -148,21 +167,6 @@ def without_adapters(checkpoint: str, meta: Mapping[str, Any]) -> tuple[dict[str
     return merged(model).state_dict(), Config(values).pretty_text
 
 
-def kept_meta(meta: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the metadata that describes the model rather than the training run."""
-    kept: dict[str, Any] = {'dpt_version': dpt.__version__}
-    classes = dataset_meta(meta)
-    if classes:
-        names = {key: classes[key] for key in ('classes', 'palette') if key in classes}
-        kept['dataset_meta'] = {**names, 'classes': list(classes['classes'])}
-    for key in ('cfg', 'iter'):
-        if isinstance(meta.get(key), (str, int)):
-            kept[key] = meta[key]
-    if isinstance(meta.get('metric'), Mapping):
-        kept['metric'] = {key: value for key, value in meta['metric'].items() if isinstance(value, float)}
-    return kept
-
-
 def describe(state_dict: Mapping[str, Tensor], kept: Mapping[str, Any]) -> list[str]:
     """Return a line for each kind of content, even if the checkpoint lacks it."""
     size = sum(tensor.numel() * tensor.element_size() for tensor in state_dict.values())
@@ -191,10 +195,31 @@ def left_out(content: Mapping[str, Any], meta: Mapping[str, Any], kept: Mapping[
     return [*outer, *(f'meta.{key}' for key in meta if key not in kept and key not in ('CLASSES', 'PALETTE'))]
 
 
+def push(published: Path, repo_id: str, licence: str, pictures: list[str], private: bool) -> str:
+    """Upload a published model with its model card, and return the URL of the repository.
+
+    Raises:
+        FileNotFoundError: If a picture does not exist.
+        ValueError: If a picture cannot be read, the model has no config, or the upload fails.
+    """
+    content = read_checkpoint(published)
+    meta = kept_meta(meta_of(content, published))
+    tensors = content['state_dict']
+    shown = []
+    if pictures:
+        predictor = Predictor(published)
+        shown = [encode_picture('.png', result.overlay(legend=True)) for result in predictor.stream(pictures)]
+    files = model_files(repo_id, tensors, meta, licence, shown)
+    return push_files(repo_id, files, private=private)
+
+
 def main() -> int:
     args = parse_args()
+    url = None
     try:
         published = publish(args.checkpoint, Path(args.dst).expanduser(), args.adapters)
+        if args.push:
+            url = push(published.path, args.push, args.license, args.pictures, args.private)
     except (ValueError, OSError) as error:
         message = explain_os_error(error) if isinstance(error, OSError) else error
         print(f'publish_model: {message}', file=sys.stderr)
@@ -202,6 +227,8 @@ def main() -> int:
     print('\n  '.join(['kept', *published.kept]))
     print(f'dropped: {", ".join(published.dropped) or "nothing"}')
     print(f'written to {published.path}')
+    if url:
+        print(f'pushed to {url}')
     return 0
 
 

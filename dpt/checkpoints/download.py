@@ -16,6 +16,7 @@ from dpt.files import whole_file
 _TIMEOUT = 60  # seconds without data before a download fails
 _HASH = re.compile(r'-([0-9a-f]{8,64})(?=(?:\.pth)?\.\w+$)')
 """Prefix of the SHA-256 at the end of a file name, as in torch.hub."""
+_HUB_HASH = re.compile('[0-9a-f]{40}|[0-9a-f]{64}')
 _DATE = re.compile(r'(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])')
 
 
@@ -69,7 +70,7 @@ def download_from_hub(url: str) -> Path:
 
     Raises:
         ValueError: If huggingface_hub is missing, the download fails, the model has no safetensors, or a file
-            does not match the SHA-256 under which the hub stores it.
+            does not match the hash under which the hub stores it.
     """
     try:
         from huggingface_hub import snapshot_download
@@ -93,11 +94,11 @@ def download_from_hub(url: str) -> Path:
     found = next((folder / one for one in (whole, index) if (folder / one).is_file()), None)
     if found is None:
         raise ValueError(f'{url} has neither {whole} nor {index}: pass the path of another file of it')
-    for file in [found] if found.name == whole else sorted(folder.glob(shards)):
-        stored = file.resolve()  # named after its hash
-        if re.fullmatch('[0-9a-f]{64}', stored.name) and sha256(stored) != stored.name:
+    for file in [found] if found.name == whole else [found, *sorted(folder.glob(shards))]:
+        stored = file.resolve()  # named after its hash: SHA-256, or that of git for small files
+        if stored.name not in (sha256(stored), git_hash(stored)) and _HUB_HASH.fullmatch(stored.name):
             stored.unlink()
-            raise ValueError(f'{url}: {file.name} does not match its SHA-256 and was deleted: load it again')
+            raise ValueError(f'{url}: {file.name} does not match its hash and was deleted: load it again')
     return found
 
 
@@ -119,6 +120,15 @@ def _fetch(url: str, file: BinaryIO) -> str:
             'yourself and pass its path'
         ) from error
     return kind
+
+
+def git_hash(file: Path) -> str:
+    """Return the SHA-1 under which git stores a file as a hexadecimal string."""
+    digest = hashlib.sha1(f'blob {file.stat().st_size}\0'.encode(), usedforsecurity=False)
+    with file.open('rb') as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def sha256(*files: Path) -> str:
