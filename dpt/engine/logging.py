@@ -38,8 +38,9 @@ def peak_host_memory_mib() -> int:
 class LogProcessor(_LogProcessor):
     """mmengine's log processor with images/s, the share of time spent waiting for data, and a better ETA.
 
-    The ETA uses the average wall-clock time per iteration, including validation and checkpoints. On a CPU,
-    the memory is the peak resident memory of the process.
+    The ETA adds the average wall-clock time of an iteration, including checkpoints, and that of a validation,
+    each for those still to come. Until a validation has been timed, the line says how many the ETA leaves
+    out. On a CPU, the memory is the peak resident memory of the process.
 
     Attributes:
         read_losses: Function that fetches the losses from the GPU, set by :class:`RuntimeInfoHook`.
@@ -48,16 +49,25 @@ class LogProcessor(_LogProcessor):
     read_losses: Callable[[Runner], None] | None = None
     _began: tuple[float, int] | None = None
 
-    def _update_eta(self, runner: Runner) -> None:
-        now, iteration = time.time(), runner.iter + 1
+    def _update_eta(self, runner: Runner) -> int:
+        """Set ``eta`` in the message hub to the remaining seconds.
+
+        Returns:
+            The number of coming validations that it leaves out, because none has been timed.
+        """
+        hub, loop = runner.message_hub, getattr(runner, 'train_loop', None)
+        timed = getattr(loop, 'validation_seconds', [])
+        coming = loop.remaining_validations() if hasattr(loop, 'remaining_validations') else 0
+        now, iteration = time.time() - sum(timed), runner.iter + 1
         if self._began is None:
             # At the first call, after the first interval, keep mmengine's estimate.
             self._began = (now, iteration)
-            return
         began, first = self._began
         if iteration > first:
-            eta = (now - began) / (iteration - first) * (runner.max_iters - iteration)
-            runner.message_hub.update_info('eta', eta)
+            hub.update_info('eta', (now - began) / (iteration - first) * (runner.max_iters - iteration))
+        if timed and 'eta' in hub.runtime_info:
+            hub.update_info('eta', hub.get_info('eta') + sum(timed) / len(timed) * coming)
+        return 0 if timed else coming
 
     def _forget(self, runner: Runner) -> None:
         """Drop values that no log line averages over; a ``'global'`` window averages over all."""
@@ -76,12 +86,16 @@ class LogProcessor(_LogProcessor):
         if mode == 'train':
             if self.read_losses is not None:
                 self.read_losses(runner)
-            self._update_eta(runner)
+            left_out = self._update_eta(runner)
         tag, line = super().get_log_after_iter(runner, batch_idx, mode)
         if mode != 'train':
             return tag, line
         self._forget(runner)
         prefix = 'train/' if self.log_with_hierarchy else ''
+        if 'eta' in runner.message_hub.runtime_info:
+            tag['eta'] = runner.message_hub.get_info('eta')
+            if left_out:
+                line += f'  not in eta: {left_out} validation{"s" * (left_out > 1)}'
         seconds, waiting = tag.get(f'{prefix}time', 0.0), tag.get(f'{prefix}data_time', 0.0)
         if seconds:
             images = (runner.train_dataloader.batch_size or 1) * get_world_size()

@@ -1,6 +1,7 @@
 """Training loops, by iterations and by epochs."""
 
 import bisect
+import time
 from collections.abc import Iterator
 
 from mmengine.dist import get_rank, get_world_size
@@ -79,6 +80,7 @@ class TrainLoop(BaseLoop):
         self._epoch = self._iter = self._epoch_iter = 0
         self.place = self.batch_start = 0
         self.is_placed = False
+        self.validation_seconds: list[float] = []
         self.runner.visualizer.dataset_meta = self.dataloader.dataset.metainfo
 
     @property
@@ -228,20 +230,30 @@ class TrainLoop(BaseLoop):
             )
         hub.update_info(DATASET, images)
 
-    def _validate_if_due(self) -> None:
-        """Validate if a validation is due and has not run yet."""
-        runner, done = self.runner, self._finished
+    def remaining_validations(self) -> int:
+        """Return the number of validations that are still to come."""
+        return sum(map(self._is_validation_due, range(self._finished + 1, self.length + 1)))
+
+    def _is_validation_due(self, done: int) -> bool:
+        """Whether a validation is due after ``done`` iterations, or epochs."""
         interval = self.dynamic_intervals[bisect.bisect(self.dynamic_milestones, done + 1) - 1]
         due = done >= max(self.val_begin, 1) and (done % interval == 0 or done == self.length)
-        if runner.val_loop is None or not due or (self.by_epoch and self._epoch_iter):
+        return due and self.runner.val_loop is not None
+
+    def _validate_if_due(self) -> None:
+        """Validate if a validation is due and has not run yet."""
+        runner = self.runner
+        if not self._is_validation_due(self._finished) or (self.by_epoch and self._epoch_iter):
             return
         hub = runner.message_hub
         if hub.get_info(VALIDATED, -1) == self._iter:
             return
         hub.update_info(VALIDATED, self._iter)
+        began = time.time()
         try:
             with gathered(runner.model):
                 runner.val_loop.run()
+            self.validation_seconds.append(time.time() - began)
         except ValidationStopped:
             for hook in runner.hooks:
                 if isinstance(hook, EMAHook):  # put the training's weights back

@@ -57,6 +57,20 @@ def locked_work_dir(work_dir: str | Path, launcher: str = 'none') -> Iterator[No
         lock.release()
 
 
+def is_in_use(work_dir: str | Path) -> bool:
+    """Return whether a training of ``tools/train.py`` runs in a work directory."""
+    file = Path(work_dir, LOCK_NAME)
+    if not file.is_file():
+        return False
+    lock = FileLock(file)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return True
+    lock.release()
+    return False
+
+
 def _holder(folder: Path) -> dict:
     with contextlib.suppress(OSError, ValueError):
         return json.loads((folder / RUN_NAME).read_text())

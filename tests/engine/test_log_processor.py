@@ -6,6 +6,7 @@ import pytest
 from mmengine.logging import MessageHub
 
 from dpt.engine import LogProcessor
+from dpt.engine.loop import IterBasedTrainLoop
 
 
 @pytest.mark.parametrize(('window', 'kept'), [(10, 1000), (1200, 1200), ('global', 1500)])
@@ -25,3 +26,28 @@ def test_values_needed_for_averages_are_kept(
     assert len(hub.get_scalar('val/mIoU').data[0]) == 1500
     hub.update_scalar('train/loss', 1500)
     assert hub.get_scalar('train/loss').current() == 1500
+
+
+def test_time_left_includes_validations_once_one_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    line = '  eta: 0:00:00'
+    monkeypatch.setattr('mmengine.runner.LogProcessor.get_log_after_iter', lambda *_: ({}, line))
+    loop = object.__new__(IterBasedTrainLoop)
+    loop.length, loop.val_begin = 1000, 300
+    loop.dynamic_milestones, loop.dynamic_intervals = [0, 500], [100, 250]  # at 300, 400, 500, 750, 1000
+    loop.validation_seconds, loop._epoch = [], 0
+    hub = MessageHub('eta')
+    runner = SimpleNamespace(message_hub=hub, max_iters=1000, train_loop=loop, val_loop=object())
+    loop._runner = runner
+    processor = LogProcessor(by_epoch=False)
+
+    def log(iteration: int, seconds: float) -> tuple[float | None, str]:
+        monkeypatch.setattr('time.time', lambda: seconds)
+        runner.iter, loop._iter = iteration - 1, iteration - 1
+        tag, printed = processor.get_log_after_iter(runner, 0, 'train')
+        return tag.get('eta'), printed.partition(line)[2].split('  memory')[0]
+
+    assert log(50, 100.0) == (None, '')
+    assert log(100, 200.0) == (2 * 900, '  not in eta: 5 validations')
+    loop.validation_seconds.append(60.0)  # at 300
+    assert log(350, 760.0) == (2 * 650 + 4 * 60, '')
+    assert log(1000, 2060.0) == (60, '')  # the last one

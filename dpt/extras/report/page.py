@@ -1,6 +1,8 @@
 """Create a self-contained HTML report of a training."""
 
 import base64
+import datetime
+import html
 import io
 import json
 import re
@@ -62,6 +64,7 @@ def make_report(
     scores_file: str | Path | None = None,
     pictures: str | Path | None = None,
     number: int = 5,
+    refresh: int | None = None,
 ) -> str:
     """Return an HTML report of a training without external resources.
 
@@ -71,6 +74,7 @@ def make_report(
             it exists.
         pictures: Output folder of ``tools/test.py --show-dir``; None uses ``show`` in the work directory.
         number: Number of worst and of best images.
+        refresh: Seconds after which the browser reloads the page of a training that runs.
 
     Raises:
         FileNotFoundError: If the log, or a given file or folder, does not exist.
@@ -93,7 +97,8 @@ def make_report(
     page = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(PAGE)
     return page.render(
         title=run.name,
-        cards=_cards(run, scores),
+        refresh=refresh,
+        cards=_cards(run, scores, running=refresh is not None),
         facts=_facts(work_dir, run),
         curves=inline_figure(draw_curves([run])),
         scores_file=scores_file or 'scores.npz',
@@ -105,8 +110,19 @@ def make_report(
     )
 
 
-def _cards(run: RunLog, scores: Scores | None) -> list[tuple[str, str]]:
+def waiting_page(reason: str, refresh: int) -> str:
+    """Return a page that the browser reloads until the training has logged something."""
+    return (
+        f'<!DOCTYPE html><meta charset="utf-8"><meta http-equiv="refresh" content="{refresh}">'
+        f'<title>waiting</title><p>No log yet: {html.escape(reason)}</p>'
+    )
+
+
+def _cards(run: RunLog, scores: Scores | None, running: bool) -> list[tuple[str, str]]:
     cards = []
+    left = run.train[-1].get('eta') if running else None
+    if left is not None:
+        cards.append(('left, after the last line of the log', str(datetime.timedelta(seconds=int(left)))))
     if scores is not None:
         iou = segmentation_metrics(scores.confusion, left_out=scores.left_out)['IoU']
         cards.append(('mIoU of the test', f'{100 * np.nanmean(iou):.2f}'))
