@@ -94,10 +94,10 @@ def find_checkpoint(source: str | Path) -> str:
     if path.exists():
         return str(path)
     if name in ZOO:
-        if not ZOO[name].config:
-            raise ValueError(f'{name} cannot be loaded: {ZOO[name].note}')
+        if ZOO[name].missing:
+            raise ValueError(f'{name} cannot be loaded: {ZOO[name].missing}')
         return ZOO[name].source
-    near = difflib.get_close_matches(name, [key for key, one in ZOO.items() if one.config], n=3)
+    near = difflib.get_close_matches(name, [key for key, one in ZOO.items() if not one.missing], n=3)
     hint = (
         f': did you mean {" or ".join(near)}?' if near else '; dpt.zoo.ZOO contains the names of all models'
     )

@@ -106,6 +106,11 @@ def test_files_with_a_config_and_work_directories_load(
     ('source', 'error', 'message'),
     [
         ('dpt_large-ade2k', FileNotFoundError, 'no such file, .* did you mean dpt_large-ade20k'),
+        (
+            'smp-hub/dpt-large-ade20k',
+            ValueError,
+            'cannot be loaded: load dpt_large-ade20k',
+        ),
         ('gone.pth', FileNotFoundError, 'gone.pth: no such file'),
     ],
 )

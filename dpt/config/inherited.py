@@ -9,6 +9,7 @@ from unittest.mock import patch
 
 from mmengine.config import Config
 
+from dpt.config.mmseg.old import OLD_NAMES
 from dpt.config.parts import CONSUMED
 
 Key = tuple[str, ...]
@@ -109,7 +110,7 @@ def unused_overrides(path: str, files: Files) -> dict[str, tuple[Any, Any]]:
     return {
         name: (before[name], own[name])
         for name in names
-        if (name == 'data_root' or name not in CONSUMED)
+        if (name == 'data_root' or name not in {*CONSUMED, *OLD_NAMES})
         and name not in used
         and name in before
         and before[name] != own.get(name, before[name])

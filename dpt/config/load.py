@@ -106,8 +106,8 @@ def load_config(path: str, options: dict | None = None, work_dir: str | None = N
 
     The option ``data_root`` also replaces the value in every data set that uses the config's ``data_root``.
 
-    Configs of MMSegmentation 1.x are translated after the options are applied, so options use its names. The
-    key ``translated_from_mmseg`` lists the changes.
+    Configs of MMSegmentation 0.x and 1.x are translated after the options are applied, so options use its
+    names. The key ``translated_from_mmseg`` lists the changes.
 
     Args:
         path: Python config file, or the name of a config shipped with this package.

@@ -515,11 +515,6 @@ class TestLoading:
         with pytest.raises(ValueError, match='custom_imports: no_such_module_of_test cannot'):
             load_config(str(write(custom_imports=imports)))
 
-    def test_configs_of_mmsegmentation_0_are_rejected(self) -> None:
-        source = edited(data=dict(samples_per_gpu=2), lr_config=dict(policy='poly'))
-        with pytest.raises(ValueError, match=r'^lr_config: a key of MMSegmentation 0\.x'):
-            translate_mmseg_config(source)
-
 
 @pytest.mark.parametrize(
     ('scope', 'expected'), [('mmseg', True), (None, True), ('mmengine', True), ('dpt', False)]

@@ -17,6 +17,7 @@ from dpt import registry
 from dpt.config.load import load_config
 from dpt.config.parts import CONSUMED
 from dpt.registry import DATASETS, MODELS
+from dpt.zoo import ZOO
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 PAGES = sorted(
@@ -153,6 +154,16 @@ def test_the_messages_of_troubleshooting_are_those_of_the_code() -> None:
     code = '\n'.join(strings)
     for message in messages:
         assert all(part in code for part in message.split('…')), message
+
+
+def test_the_zoo_page_is_made_from_the_table() -> None:
+    from make_zoo import page
+
+    stored = (REPOSITORY / 'docs' / 'zoo.md').read_text(encoding='utf-8')
+    assert stored == page(), 'run python docs/make_zoo.py'
+    for name, one in ZOO.items():
+        assert not one.config or (REPOSITORY / 'configs' / one.config).is_file(), name
+        assert one.missing or one.checked, name
 
 
 def test_the_site_builds_and_names_every_tool(tmp_path: Path) -> None:

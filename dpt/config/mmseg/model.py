@@ -58,6 +58,7 @@ class _Model:
     def translated(self) -> dict:
         """Return the translated model."""
         self.model.expect('type', 'EncoderDecoder', default=None)
+        self.head.expect('type', 'DPTHead', default=None)
         if self.model.take('neck', None) is not None:
             raise ValueError(
                 "model.neck: MMSegmentation's DPT has no neck; its settings are in model.decode_head"
@@ -183,7 +184,6 @@ class _Model:
     def _decoder(self, width: int) -> dict:
         """Split MMSegmentation's head into neck, head and loss."""
         keys = self.head
-        keys.expect('type', 'DPTHead', default=None)
         keys.expect('embed_dims', width, default=768, why=', the embed_dims of the backbone')
         keys.expect('input_transform', 'multiple_select', default=None)
         keys.expect('in_index', (0, 1, 2, 3), default=-1)

@@ -1,4 +1,4 @@
-"""Translate configs of MMSegmentation 1.x.
+"""Translate configs of MMSegmentation 1.x, and of 0.x, which are first rewritten as those of 1.x.
 
 Data, schedule, hooks and evaluation have the same meaning in dpt, so they are only checked. The model is
 rewritten, because MMSegmentation's DPT head contains the neck and the loss. A value without an equivalent
@@ -10,12 +10,12 @@ import copy
 from mmengine.config import Config, ConfigDict
 
 from dpt.config.mmseg.model import translate_model
+from dpt.config.mmseg.old import OLD_KEYS, rewrite_old_config
 from dpt.config.mmseg.shared import check_shared, reduces_zero_label
 from dpt.config.walk import innermost_datasets, transforms_of, walk
 
 SCOPE = 'mmseg'
 _HEAD_KEYS = ('post_process_channels', 'readout_type', 'loss_decode', 'norm_cfg', 'in_index', 'embed_dims')
-_OLD_KEYS = ('lr_config', 'runner', 'optimizer_config', 'checkpoint_config', 'evaluation')
 
 
 def is_mmseg_config(config: Config) -> bool:
@@ -29,7 +29,7 @@ def is_mmseg_config(config: Config) -> bool:
 
 
 def translate_mmseg_config(config: Config) -> tuple[Config, list[str]]:
-    """Translate a merged config of MMSegmentation 1.x whose model is a DPT on a plain ViT.
+    """Translate a merged config of MMSegmentation 0.x or 1.x whose model is a DPT on a plain ViT.
 
     Args:
         config: The config, with ``--cfg-options`` already merged; it is not modified.
@@ -40,15 +40,13 @@ def translate_mmseg_config(config: Config) -> tuple[Config, list[str]]:
     Raises:
         ValueError: If a value has no equivalent; the message begins with its key.
     """
-    old = [key for key in _OLD_KEYS if key in config]
-    if old:
-        raise ValueError(
-            f'{old[0]}: a key of MMSegmentation 0.x, whose configs are not supported; use the 1.x config'
-        )
     if 'runner_type' in config:
         raise ValueError(f"runner_type={config.runner_type!r}: only mmengine's default runner is supported")
     try:
-        return _translate(copy.deepcopy(config))
+        config = copy.deepcopy(config)
+        lines = rewrite_old_config(config) if any(key in config for key in OLD_KEYS) else []
+        config, more = _translate(config)
+        return config, [*lines, *more]
     except (AttributeError, TypeError, KeyError, IndexError) as error:
         raise ValueError(
             f'the config of MMSegmentation cannot be translated ({type(error).__name__}: {error}): a key is '
