@@ -25,17 +25,18 @@ result.save('overlay.png')
 ```
 
 To fine-tune one of them, start a training with the config from its weights, which is the link in the table.
-For other classes than those of the file, [set the config up for your data](own_data.md) and drop the classifier
-with `model.init_cfg=dict(type='Pretrained', checkpoint=LINK, drop=['decode_head.conv_seg'])` instead:
+For other classes than those of the file, [set the config up for your data](own_data.md) and drop the
+classifier with
+`model.init_cfg=dict(type='Pretrained', checkpoint=LINK, drop=['decode_head.conv_seg'])` instead:
 
 ```bash
 python tools/train.py configs/dpt_vit-l16_512x512_160k_ade20k.py --cfg-options \\
     load_from=https://github.com/intel-isl/DPT/releases/download/1_0/dpt_large-ade20k-b12dca68.pt
 ```
 
-The figures are those of the authors. **None of these files was loaded or scored here**: where dpt is developed,
-nothing but packages can be downloaded. The last column says what was checked instead: the keys and the results
-of a model with random weights. Mind the licences: some forbid commercial use.
+The figures are those of the authors. **None of these files was loaded or scored here**: where dpt is
+developed, nothing but packages can be downloaded. The last column says what was checked instead: the keys and
+the results of a model with random weights. Mind the licences: some forbid commercial use.
 """
 
 
