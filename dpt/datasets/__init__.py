@@ -1,6 +1,6 @@
 """Data sets and pipeline transforms."""
 
-import mmcv.transforms  # noqa: F401 (registers Resize, RandomResize, RandomFlip, TestTimeAug)
+import mmcv.transforms  # noqa: F401 (registers RandomResize, TestTimeAug and others)
 
 from dpt.datasets.ade20k import ADE20KDataset
 from dpt.datasets.aerial import ISPRSDataset, LoveDADataset, PotsdamDataset, iSAIDDataset
@@ -20,19 +20,28 @@ from dpt.datasets.transforms import (
     CLAHE,
     AdjustGamma,
     Albu,
+    CenterCrop,
+    ColorAug,
+    KBCrop,
     LoadAnnotations,
     LoadDepthAnnotation,
     LoadImageFromFile,
+    NYUCrop,
     PackSegInputs,
+    Pad,
     PhotoMetricDistortion,
     RandomCrop,
     RandomCutOut,
+    RandomFlip,
     RandomResizeByRatio,
     RandomRotate,
     Rerange,
+    Resize,
     ResizeShortestEdge,
+    ResizeToBound,
     ResizeToMultiple,
     RGB2Gray,
+    ScaleDepth,
 )
 
 __all__ = [
@@ -44,15 +53,20 @@ __all__ = [
     'CLAHE',
     'COCOStuffDataset',
     'CamVidDataset',
+    'CenterCrop',
     'CityscapesDataset',
+    'ColorAug',
     'DarkZurichDataset',
     'ISPRSDataset',
+    'KBCrop',
     'LoadAnnotations',
     'LoadDepthAnnotation',
     'LoadImageFromFile',
     'LoveDADataset',
+    'NYUCrop',
     'NightDrivingDataset',
     'PackSegInputs',
+    'Pad',
     'PascalContextDataset',
     'PascalContextDataset59',
     'PascalVOCDataset',
@@ -61,10 +75,14 @@ __all__ = [
     'RGB2Gray',
     'RandomCrop',
     'RandomCutOut',
+    'RandomFlip',
     'RandomResizeByRatio',
     'RandomRotate',
     'Rerange',
+    'Resize',
     'ResizeShortestEdge',
+    'ResizeToBound',
     'ResizeToMultiple',
+    'ScaleDepth',
     'iSAIDDataset',
 ]
