@@ -4,6 +4,7 @@ import mmcv.transforms  # noqa: F401 (registers RandomResize, TestTimeAug and ot
 
 from dpt.datasets.ade20k import ADE20KDataset
 from dpt.datasets.aerial import ISPRSDataset, LoveDADataset, PotsdamDataset, iSAIDDataset
+from dpt.datasets.depth import BaseDepthDataset, KITTIDataset, NYUDataset
 from dpt.datasets.published import (
     BDD100KDataset,
     CamVidDataset,
@@ -45,6 +46,9 @@ from dpt.datasets.transforms import (
 )
 
 __all__ = [
+    'NYUDataset',
+    'KITTIDataset',
+    'BaseDepthDataset',
     'ADE20KDataset',
     'AdjustGamma',
     'Albu',
