@@ -3,6 +3,6 @@
 from dpt.models import backbones, heads, losses, necks  # noqa: F401  (registration)
 from dpt.models.preprocessor import SegDataPreProcessor
 from dpt.models.segmentor import EncoderDecoder
-from dpt.models.tta import SegTTAModel
+from dpt.models.tta import DepthTTAModel, SegTTAModel
 
-__all__ = ['EncoderDecoder', 'SegDataPreProcessor', 'SegTTAModel']
+__all__ = ['DepthTTAModel', 'EncoderDecoder', 'SegDataPreProcessor', 'SegTTAModel']

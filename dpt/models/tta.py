@@ -49,3 +49,31 @@ class SegTTAModel(BaseTTAModel):
     def merge_preds(self, data_samples_list: list) -> list:
         """Not used: ``test_step`` accumulates the scores."""
         raise NotImplementedError('SegTTAModel merges in test_step')
+
+
+@MODELS.register_module()
+class DepthTTAModel(BaseTTAModel):
+    """Average the predicted depth of several views (flips and scales) of an image at its original size."""
+
+    def test_step(self, data: dict) -> list[SegDataSample]:
+        """Predict from the views that ``TestTimeAug`` created.
+
+        Args:
+            data: ``inputs`` and ``data_samples``, each a list over views of lists over images.
+
+        Returns:
+            One sample per image, with ``pred_depth_map`` of shape 1xHxW.
+        """
+        totals: list[Tensor] = []
+        for inputs, data_samples in zip(data['inputs'], data['data_samples'], strict=True):
+            view = self.module.data_preprocessor(dict(inputs=inputs, data_samples=data_samples), False)
+            maps = [sample.pred_depth_map.data for sample in self.module.predict(**view)]
+            totals = [a + b for a, b in zip(totals, maps, strict=True)] if totals else maps
+        samples = self.module.data_preprocessor.cast_data(data['data_samples'][0])
+        for sample, total in zip(samples, totals, strict=True):
+            sample.pred_depth_map = PixelData(data=total / len(data['inputs']))
+        return samples
+
+    def merge_preds(self, data_samples_list: list) -> list:
+        """Not used: ``test_step`` averages."""
+        raise NotImplementedError('DepthTTAModel merges in test_step')
