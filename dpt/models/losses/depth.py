@@ -86,7 +86,7 @@ class SiLogLoss(DepthLoss):
         count = valid.sum(dim=1)
         mean = difference.sum(dim=1) / count.clamp(min=1)
         spread = torch.where(valid, difference - mean[:, None], 0).square().sum(dim=1)
-        spread = spread / (count - self.unbiased).clamp(min=1)
+        spread = spread / (count - int(self.unbiased)).clamp(min=1)
         if self.warm_up_iters:
             spread = torch.where(self.iterations < self.warm_up_iters, 0, spread)
             if self.training:
