@@ -4,6 +4,7 @@ Each transform takes and returns the dict of a sample. Random numbers come from 
 """
 
 from dpt.datasets.transforms.albu import Albu
+from dpt.datasets.transforms.depth import LoadDepthAnnotation
 from dpt.datasets.transforms.geometry import RandomCrop, RandomResizeByRatio, ResizeToMultiple
 from dpt.datasets.transforms.intensity import CLAHE, AdjustGamma, Rerange, RGB2Gray
 from dpt.datasets.transforms.loading import LoadAnnotations, LoadImageFromFile
@@ -16,6 +17,7 @@ __all__ = [
     'Albu',
     'CLAHE',
     'LoadAnnotations',
+    'LoadDepthAnnotation',
     'LoadImageFromFile',
     'PackSegInputs',
     'PhotoMetricDistortion',
