@@ -1,7 +1,7 @@
 """Losses of segmentation and depth."""
 
 from dpt.models.losses.cross_entropy import CrossEntropyLoss
-from dpt.models.losses.depth import GradientLogLoss, SiLogLoss
+from dpt.models.losses.depth import GradientLogLoss, ScaleShiftInvariantLoss, SiLogLoss
 from dpt.models.losses.hard_pixels import OhemCrossEntropy, OHEMPixelSampler
 from dpt.models.losses.region import DiceLoss, FocalLoss, LovaszLoss, TverskyLoss
 
@@ -13,6 +13,7 @@ __all__ = [
     'LovaszLoss',
     'OHEMPixelSampler',
     'OhemCrossEntropy',
+    'ScaleShiftInvariantLoss',
     'SiLogLoss',
     'TverskyLoss',
 ]

@@ -11,6 +11,9 @@ from torch import Tensor, nn
 
 from dpt.registry import MODELS
 
+SMALLEST_DEVIATION = 1e-6
+"""Predictions and targets that deviate less from their middle are constant."""
+
 
 class DepthLoss(nn.Module):
     """Base class of depth losses.
@@ -143,6 +146,110 @@ class GradientLogLoss(DepthLoss):
             sampled, mask = difference[..., ::stride, ::stride], valid[..., ::stride, ::stride]
             total = total + gradient_sums(sampled, mask, step=2).sum() / mask.sum().clamp(min=1)
         return self.loss_weight * total
+
+
+@MODELS.register_module()
+class ScaleShiftInvariantLoss(DepthLoss):
+    """Loss of relative depth: prediction and target are aligned in scale and shift, image by image.
+
+    The sum of a data term, half the mean of the errors of an image, and of a gradient term on several scales.
+    Source: MiDaS, Ranftl et al. 2020, arXiv 1907.01341, equations 5 to 11; the defaults are its final loss.
+
+    Args:
+        loss_weight: Factor of the loss.
+        alignment: ``'median'``: both are shifted by their median and divided by their mean absolute deviation
+            from it, and errors are absolute (equations 6 to 9, and Depth Anything). ``'least_squares'``: the
+            prediction is fitted to the target, and errors are squared (equation 5).
+        trim: Share of the largest errors of each image that the data term leaves out.
+        gradient_weight: Factor of the gradient term (equation 11); 0 leaves it out.
+        num_scales: Number of scales of the gradient term, each of half the size of the one before.
+        invert_target: Whether targets are depths, of which the reciprocal is compared with the prediction;
+            ``False`` if they are inverse depths already.
+        per_image: Whether to average each term over the images, of which those without valid pixels count as
+            zero, instead of over all valid pixels of the batch.
+        loss_name: Key of the loss in the log.
+    """
+
+    def __init__(
+        self,
+        loss_weight: float = 1.0,
+        *,
+        alignment: str = 'median',
+        trim: float = 0.2,
+        gradient_weight: float = 0.5,
+        num_scales: int = 4,
+        invert_target: bool = True,
+        per_image: bool = True,
+        loss_name: str = 'loss_ssi',
+    ) -> None:
+        super().__init__(loss_weight, loss_name)
+        if alignment not in ('median', 'least_squares'):
+            raise ValueError(f"alignment={alignment!r} must be 'median' or 'least_squares'")
+        if not 0 <= trim < 1:
+            raise ValueError(f'trim={trim} must be from 0 up to, but not including, 1')
+        self.alignment = alignment
+        self.trim = trim
+        self.gradient_weight = gradient_weight
+        self.num_scales = num_scales
+        self.invert_target = invert_target
+        self.per_image = per_image
+
+    def forward(self, pred: Tensor, target: Tensor, valid: Tensor) -> Tensor:
+        """Compute the loss, a float32 scalar."""
+        pred, target = torch.where(valid, pred.float(), 0), torch.where(valid, target.float(), 1)
+        if self.invert_target:
+            target = 1 / target
+        target = torch.where(valid, target, 0)
+        if self.alignment == 'median':
+            difference = _normalised(pred, valid) - _normalised(target, valid)
+            errors = difference.abs()
+        else:
+            difference = _fitted(pred, target, valid) - target
+            errors = difference.square()
+        count = valid.flatten(1).sum(dim=1)
+        total = self._mean(self._trimmed(errors, valid, count), 2 * count)
+        for scale in range(self.num_scales if self.gradient_weight else 0):
+            sampled, mask = (x[..., :: 2**scale, :: 2**scale] for x in (difference, valid))
+            sums = gradient_sums(sampled, mask, step=1)
+            total = total + self.gradient_weight * self._mean(sums, mask.flatten(1).sum(dim=1))
+        return self.loss_weight * total
+
+    def _trimmed(self, errors: Tensor, valid: Tensor, count: Tensor) -> Tensor:
+        """Return the sum of the errors of each image without the largest, of shape B."""
+        if not self.trim:
+            return torch.where(valid, errors, 0).flatten(1).sum(dim=1)
+        errors = torch.where(valid, errors, torch.inf).flatten(1).sort(dim=1).values
+        kept = (
+            torch.arange(errors.shape[1], device=errors.device) < ((1 - self.trim) * count)[:, None].floor()
+        )
+        return torch.where(kept, errors, 0).sum(dim=1)
+
+    def _mean(self, sums: Tensor, counts: Tensor) -> Tensor:
+        if self.per_image:
+            return (sums / counts.clamp(min=1)).mean()
+        return sums.sum() / counts.sum().clamp(min=1)
+
+
+def _normalised(x: Tensor, valid: Tensor) -> Tensor:
+    """Shift each image by the median of its valid pixels, and divide by their mean deviation from it."""
+    count = valid.sum(dim=(1, 2, 3), keepdim=True)  # Bx1x1x1
+    ordered = torch.where(valid, x, torch.inf).flatten(1).sort(dim=1).values
+    median = ordered.gather(1, ((count - 1) // 2).clamp(min=0).flatten(1))[..., None, None]
+    x = x - torch.where(count > 0, median, 0)
+    deviation = torch.where(valid, x.abs(), 0).sum(dim=(1, 2, 3), keepdim=True) / count.clamp(min=1)
+    # A constant image stays constant; dividing by almost zero would make its gradients huge.
+    return x / torch.where(deviation > SMALLEST_DEVIATION, deviation, 1)
+
+
+def _fitted(x: Tensor, target: Tensor, valid: Tensor) -> Tensor:
+    """Return the scaled and shifted images that fit the valid pixels of the target by least squares."""
+    dims, count = (1, 2, 3), valid.sum(dim=(1, 2, 3), keepdim=True).clamp(min=1)
+    middle, target_middle = (one.sum(dim=dims, keepdim=True) / count for one in (x, target))
+    x, centred = torch.where(valid, x - middle, 0), torch.where(valid, target - target_middle, 0)
+    variance = x.square().sum(dim=dims, keepdim=True) / count
+    covariance = (x * centred).sum(dim=dims, keepdim=True) / count
+    scale = covariance / torch.where(variance > SMALLEST_DEVIATION**2, variance, torch.inf)
+    return scale * x + target_middle
 
 
 def gradient_sums(x: Tensor, valid: Tensor, *, step: int) -> Tensor:
