@@ -65,18 +65,21 @@ def _from_archive(content: bytes, path: str) -> np.ndarray:
 
 
 def _decode_image(content: bytes, path: str) -> np.ndarray | None:
-    if content.startswith(_EXR):
-        os.environ.setdefault(_OPENEXR, '1')
-    try:
+    if not content.startswith(_EXR):
         return cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+    os.environ.setdefault(_OPENEXR, '1')
+    values, reason = None, ''
+    try:
+        values = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error as error:
-        if content.startswith(_EXR) and 'OpenEXR' in str(error):
-            raise BadSampleError(
-                f'depth {path} is an EXR file, which this OpenCV does not read: set the environment variable '
-                f'{_OPENEXR}=1 before the start, or convert the files to .npy',
-                'EXR not supported',
-            ) from error
-        raise
+        reason = f' ({" ".join(str(error).split())})'
+    if values is None:
+        raise BadSampleError(
+            f'depth {path} is an EXR file, which OpenCV {cv2.__version__} cannot read{reason}: convert the '
+            f'files to .npy, or use an OpenCV built with OpenEXR and the environment variable {_OPENEXR}=1',
+            'EXR not read',
+        )
+    return values
 
 
 def _one_channel(values: np.ndarray, path: str) -> np.ndarray:

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from dpt.datasets.files import walk_files
-from dpt.datasets.segmentation import IMAGE_SUFFIXES
+from dpt.datasets.pairs import IMAGE_SUFFIXES
 from dpt.files import write_whole
 
 VIDEO_SUFFIXES = ('.avi', '.m4v', '.mkv', '.mov', '.mp4', '.mpeg', '.mpg', '.webm', '.wmv')

@@ -23,6 +23,7 @@ META_KEYS = (
     'flip',
     'flip_direction',
     'reduce_zero_label',
+    'crop_box',
 )
 ALWAYS_PACKED = ('ori_shape', 'img_shape', 'flip', 'flip_direction', 'ignore_index')
 """What restoring a prediction to the original image, the loss and the padding need."""
