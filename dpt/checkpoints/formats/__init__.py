@@ -5,14 +5,23 @@ from typing import TypeVar
 
 from .hugging_face import ACTIVATIONS, HUGGING_FACE_FILES, default_activation
 from .mmseg import DPT, MMSEG_DPT
+from .published import (
+    HEADS,
+    PUBLISHED_ENCODERS,
+    PUBLISHED_MODELS,
+    PUBLISHED_TIMM_ENCODERS,
+    PUBLISHED_TIMM_MODELS,
+)
 from .table import Format, Report, convert, first
-from .timm import PERIODS, TIMM, TIMM_FORMATS, timm_hints, unused_biases
+from .timm import PERIODS, TIMM, timm_hints, unused_biases
+from .timm import TIMM_FORMATS as TIMM_ENCODERS
 from .vit import FOREIGN_VITS, MMSEG_VIT, TIMM_HYBRID, TIMM_VIT, TRAINED_VIT, why_not
 
 __all__ = [
     'ACTIVATIONS',
     'BACKBONE_FORMATS',
     'DPT',
+    'HEADS_ALONE',
     'HUGGING_FACE_FILES',
     'MMSEG_DPT',
     'MODEL_FORMATS',
@@ -21,6 +30,7 @@ __all__ = [
     'PERIODS',
     'TIMM',
     'TIMM_FORMATS',
+    'TIMM_MODELS',
     'TIMM_VIT',
     'Format',
     'Report',
@@ -37,8 +47,13 @@ T = TypeVar('T')
 CONVERTER = 'tools/model_converters/vit2mmseg.py'
 
 # The first format with a matching signature is used.
-MODEL_FORMATS = (MMSEG_DPT, DPT)
-BACKBONE_FORMATS = (TIMM_HYBRID, *FOREIGN_VITS, MMSEG_VIT, TRAINED_VIT)
+MODEL_FORMATS = (MMSEG_DPT, DPT, *PUBLISHED_MODELS)
+BACKBONE_FORMATS = (*PUBLISHED_ENCODERS, TIMM_HYBRID, *FOREIGN_VITS, MMSEG_VIT, TRAINED_VIT)
+TIMM_MODELS = PUBLISHED_TIMM_MODELS
+TIMM_FORMATS = (*PUBLISHED_TIMM_ENCODERS, *TIMM_ENCODERS)
+
+HEADS_ALONE = tuple(source.name for source in HEADS)
+"""Formats of files with a neck and a head, without an encoder."""
 
 # For files whose keys are exactly those of the module, whatever its architecture.
 OWN_MODELS = (DPT,)
