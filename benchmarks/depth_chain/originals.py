@@ -1,5 +1,6 @@
 """Models built by the code that their weights were published with, with random weights."""
 
+import functools
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from depth_chain.table import REFERENCES
@@ -41,9 +43,13 @@ def importing(name: str, *packages: str, folder: str = '.') -> Iterator[None]:
 def randomise(model: nn.Module, seed: int = 0) -> nn.Module:
     """Fill all parameters and statistics so that no two are alike and activations keep their scale."""
     generator = torch.Generator().manual_seed(seed)
+    tensors = model.state_dict()
     with torch.no_grad():
-        for name, tensor in model.state_dict().items():
+        for name, tensor in tensors.items():
             if not tensor.is_floating_point() or name.endswith(('periods', 'bias_mask')):
+                continue
+            if f'{name}_mask' in tensors:  # DINOv3 was published without biases of q, k and v
+                tensor.zero_()
                 continue
             noise = torch.randn(tensor.shape, generator=generator)
             if name.endswith('running_var'):
@@ -64,6 +70,7 @@ def isl_depth(encoder: str, **options: Any) -> tuple[nn.Module, Forward]:
         from dpt.models import DPTDepthModel
 
         model = DPTDepthModel(backbone=encoder, **options)
+    _standardise_as_timm_045(model)
     return model, lambda x: model(x)[:, None]
 
 
@@ -73,7 +80,24 @@ def isl_segmentation(encoder: str, num_classes: int) -> tuple[nn.Module, Forward
         from dpt.models import DPTSegmentationModel
 
         model = DPTSegmentationModel(num_classes, backbone=encoder)
+    _standardise_as_timm_045(model)
     return model, model
+
+
+def _standardise_as_timm_045(model: nn.Module) -> None:
+    """Standardise the filters of the stem as timm 0.4.5, which trained it: by the std plus 1e-5."""
+    for module in model.modules():
+        if type(module).__name__ == 'StdConv2dSame':
+            module.forward = functools.partial(_standardised_conv, module)
+
+
+def _standardised_conv(conv: Any, x: Tensor) -> Tensor:
+    from timm.layers import pad_same
+
+    std, mean = torch.std_mean(conv.weight, dim=[1, 2, 3], keepdim=True, unbiased=False)
+    weight = (conv.weight - mean) / (std + 1e-5)
+    x = pad_same(x, conv.kernel_size, conv.stride, conv.dilation)
+    return F.conv2d(x, weight, conv.bias, conv.stride, 0, conv.dilation, conv.groups)
 
 
 def depth_anything_v1(**options: Any) -> tuple[nn.Module, Forward]:

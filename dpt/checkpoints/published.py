@@ -5,6 +5,7 @@ metric depth model, is read from the ``config.json`` of transformers in the same
 the file; else it must be given as the variant.
 """
 
+import copy
 import math
 import re
 from collections.abc import Mapping
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from .formats import convert, first, recognise
 from .formats import published as sources
-from .published_hf import transformers_settings
+from .published_hf import resize_to, transformers_settings
 from .read import local_file, read_state_dict
 
 VARIANTS: dict[str, dict[str, str]] = {
@@ -37,7 +38,8 @@ VARIANTS: dict[str, dict[str, str]] = {
 
 _IMAGENET = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375])
 _HALF = dict(mean=[127.5, 127.5, 127.5], std=[127.5, 127.5, 127.5])
-_SCALES = {'nyu': (0.000305, 0.1378), 'kitti': (0.00006016, 0.00579)}  # run_monodepth.py of isl-org/DPT
+# Size (width, height), scale and shift, in run_monodepth.py of isl-org/DPT.
+_METRIC = {'nyu': ((640, 480), 0.000305, 0.1378), 'kitti': ((1216, 352), 0.00006016, 0.00579)}
 _DINO_TAPS = {12: (2, 5, 8, 11), 24: (4, 11, 17, 23), 40: (9, 19, 29, 39)}  # by number of layers
 _ISL_TAPS = {12: (2, 5, 8, 11), 24: (5, 11, 17, 23)}
 # The encoders of files with a head alone, in timm, by number of channels.
@@ -54,13 +56,26 @@ class Published:
         variant: What the keys do not tell, see :data:`VARIANTS`; ``''`` if there is only one.
         model: ``model`` of a config file that fits the file. Values of the training, such as the losses, are
             not in the file; they are the defaults.
+        pipeline: Test pipeline, which resizes images as the original does.
         classes: Class names of a segmentation model of transformers.
     """
 
     source: str
     variant: str
     model: dict[str, Any]
+    pipeline: tuple[dict[str, Any], ...]
     classes: tuple[str, ...] = ()
+
+    def config(self) -> dict[str, Any]:
+        """Return what inference needs of a config file."""
+        depth = self.model['type'] == 'DepthEstimator'
+        dataset: dict[str, Any] = dict(type='BaseDepthDataset' if depth else 'BaseSegDataset')
+        dataset['pipeline'] = [dict(step) for step in self.pipeline]
+        if self.classes:
+            dataset['metainfo'] = dict(classes=self.classes)
+        return dict(
+            default_scope='dpt', model=copy.deepcopy(self.model), test_dataloader=dict(dataset=dataset)
+        )
 
 
 def recognise_published(path: str | Path, variant: str | None = None) -> Published:
@@ -85,8 +100,11 @@ def recognise_published(path: str | Path, variant: str | None = None) -> Publish
         settings = _settings(one.name, variant, converted, path)
     except ValueError as error:
         raise ValueError(f'{path}: {error}') from None
-    classes = settings.pop('classes', ())
-    return Published(one.name, variant, _model(converted, settings), classes)
+    resize = settings.get('resize')
+    steps = (dict(type='LoadImageFromFile'), *([resize] if resize else []), dict(type='PackSegInputs'))
+    return Published(
+        one.name, variant, _model(converted, settings), steps, tuple(settings.get('classes', ()))
+    )
 
 
 def _variant(source: str, name: str, variant: str | None) -> str:
@@ -105,14 +123,12 @@ def _variant(source: str, name: str, variant: str | None) -> str:
     return variant or ''
 
 
-def _settings(
-    source: str, variant: str, tensors: Mapping[str, Tensor], path: str | Path
-) -> dict[str, dict[str, Any]]:
-    """Return what the shapes do not tell, by part of the model."""
+def _settings(source: str, variant: str, tensors: Mapping[str, Tensor], path: str | Path) -> dict[str, Any]:
+    """Return what the shapes do not tell: the settings of each part of the model, and the resizing."""
     if source.startswith('Hugging Face'):
         return transformers_settings(source, local_file(path).parent)
     if source in (sources.DINOV2_HEAD.name, sources.DINOV3_HEAD.name):
-        return _head_settings(source, variant, tensors)
+        return _head_settings(source, tensors)
     layers = _count(tensors, 'backbone.layers.')
     width = len(tensors['backbone.cls_token'][0, 0])
     backbone = dict(num_heads=width // 64)
@@ -120,13 +136,18 @@ def _settings(
         hybrid = 'backbone.stem.conv.weight' in tensors
         backbone |= dict(out_indices=(8, 11) if hybrid else _ISL_TAPS[layers], interpolate_mode='bilinear')
         head: dict[str, Any] = dict(channel_dropout=False, upsample_factor=2)
+        size: int | tuple[int, int] = 480
         if source == sources.ISL_DEPTH.name:
-            head = dict(output='relu', relative=True)
-        if variant in _SCALES:
-            scale, shift = _SCALES[variant]
+            size, head = 384, dict(output='relu', relative=True)
+        if variant in _METRIC:
+            size, scale, shift = _METRIC[variant]
             head = dict(output='reciprocal', scale=scale, shift=shift)
         return dict(
-            preprocessor=dict(**_HALF, size_divisor=32), backbone=backbone, decode_head=head, model=_BICUBIC
+            preprocessor=dict(**_HALF, size_divisor=32),
+            backbone=backbone,
+            decode_head=head,
+            model=dict(resize_mode='bicubic', align_corners=False),
+            resize=resize_to(size, 'minimal', 32),
         )
     taps = tuple(range(layers - 4, layers)) if variant == 'v1' else _DINO_TAPS[layers]
     backbone |= dict(out_indices=taps, norm_taps=True, output_cls_token=False, interpolate_offset=0.1)
@@ -137,16 +158,16 @@ def _settings(
         head |= dict(output='sigmoid', max_depth=20.0 if variant == 'v2-indoor' else 80.0)
     else:
         head |= dict(output='relu', relative=True)
-    neck = dict(odd_grids='lateral')
     return dict(
-        preprocessor=dict(**_IMAGENET, size_divisor=14), backbone=backbone, neck=neck, decode_head=head
+        preprocessor=dict(**_IMAGENET, size_divisor=14),
+        backbone=backbone,
+        neck=dict(odd_grids='lateral'),
+        decode_head=head,
+        resize=None if source == sources.UNIMATCH_V2.name else resize_to(518, 'lower_bound', 14),
     )
 
 
-_BICUBIC = dict(resize_mode='bicubic')
-
-
-def _head_settings(source: str, variant: str, tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Any]]:
+def _head_settings(source: str, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
     """Return the settings of a neck and head of DINOv2 or DINOv3, which come without the encoder."""
     width = tensors['neck.reassemble_blocks.projects.0.conv.weight'].shape[1]
     dinov2 = source == sources.DINOV2_HEAD.name
@@ -178,7 +199,7 @@ def _count(tensors: Mapping[str, Tensor], prefix: str) -> int:
     return max(numbers, default=-1) + 1
 
 
-def _model(tensors: Mapping[str, Tensor], settings: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+def _model(tensors: Mapping[str, Tensor], settings: Mapping[str, Any]) -> dict[str, Any]:
     """Build the config from the shapes of the converted tensors and the other settings."""
     depth = 'decode_head.conv_depth.weight' in tensors
     preprocessor = dict(settings['preprocessor'])
@@ -186,7 +207,7 @@ def _model(tensors: Mapping[str, Tensor], settings: Mapping[str, dict[str, Any]]
     backbone = dict(settings['backbone'])
     if 'backbone.pos_embed' in tensors:
         backbone = {**_vit(tensors), **backbone}
-    model = dict(
+    model: dict[str, Any] = dict(
         type='DepthEstimator' if depth else 'EncoderDecoder',
         data_preprocessor=dict(
             type='SegDataPreProcessor',
@@ -215,7 +236,7 @@ def _model(tensors: Mapping[str, Tensor], settings: Mapping[str, dict[str, Any]]
 def _vit(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
     width, channels, patch, _ = tensors['backbone.patch_embed.projection.weight'].shape
     grid = math.isqrt(tensors['backbone.pos_embed'].shape[1] - 1)
-    sizes = dict(
+    sizes: dict[str, Any] = dict(
         type='VisionTransformer',
         img_size=grid * patch,
         patch_size=patch,
@@ -246,15 +267,16 @@ def _neck(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
     reassemble = 'neck.reassemble_blocks'
     identity = tuple(i for i in range(4) if f'{reassemble}.projects.{i}.conv.weight' not in tensors)
     bias, norm = (f'neck.fusion_blocks.1.res_conv_unit1.conv1.{name}' for name in ('conv.bias', 'bn.weight'))
-    sizes = dict(
+    sizes: dict[str, Any] = dict(
         type='DPTNeck',
         in_channels=tensors[f'{reassemble}.projects.3.conv.weight'].shape[1],
         channels=len(tensors['neck.convs.0.conv.weight']),
         post_process_channels=tuple(tensors[f'neck.convs.{i}.conv.weight'].shape[1] for i in range(4)),
         readout_type='project' if f'{reassemble}.readout_projects.3.0.weight' in tensors else 'ignore',
         norm='BN' if norm in tensors else None,
-        residual_bias=bias in tensors,
     )
+    if bias in tensors:
+        sizes['residual_bias'] = True
     if f'{reassemble}.batchnorm_layers.0.weight' in tensors:
         sizes['tap_norm'] = 'BN'
     return sizes | (dict(identity_levels=identity) if identity else {})
@@ -266,11 +288,10 @@ def _head(tensors: Mapping[str, Tensor], depth: bool) -> dict[str, Any]:
         norm = 'BN' if 'decode_head.project.bn.weight' in tensors else None
         classes = len(tensors['decode_head.conv_seg.weight'])
         return dict(type='DPTHead', in_channels=channels, num_classes=classes, norm=norm)
-    sizes = dict(
-        type='DepthHead',
-        in_channels=channels,
-        hidden_channels=len(tensors['decode_head.conv2.weight']),
-        project='decode_head.project.conv.weight' in tensors,
-    )
-    outputs = len(tensors['decode_head.conv_depth.weight'])
+    sizes: dict[str, Any] = dict(type='DepthHead', in_channels=channels)
+    hidden, outputs = (len(tensors[f'decode_head.{name}.weight']) for name in ('conv2', 'conv_depth'))
+    if hidden != 32:
+        sizes['hidden_channels'] = hidden
+    if 'decode_head.project.conv.weight' in tensors:
+        sizes['project'] = True
     return sizes | (dict(num_bins=outputs) if outputs > 1 else {})

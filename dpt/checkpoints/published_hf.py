@@ -10,6 +10,13 @@ CONFIG, PREPROCESSOR = 'config.json', 'preprocessor_config.json'
 FACTORS = [4, 2, 1, 0.5]
 
 
+def resize_to(size: int | tuple[int, int], method: str, divisor: int) -> dict[str, Any]:
+    """Return the transform that resizes to about this size, one side or (width, height)."""
+    return dict(
+        type='ResizeToBound', scale=size, method=method, size_divisor=divisor, interpolation='bicubic'
+    )
+
+
 def transformers_settings(source: str, folder: Path) -> dict[str, Any]:
     """Return the settings that the shapes of the weights do not tell, by part of the model.
 
@@ -29,8 +36,13 @@ def transformers_settings(source: str, folder: Path) -> dict[str, Any]:
         patch = encoder.get('patch_size', 14)
     else:
         backbone, patch = _vit(config), config.get('patch_size', 16)
-    settings: dict[str, Any] = dict(preprocessor=_preprocessor(folder, patch), backbone=backbone)
-    head: dict[str, Any] = dict(in_index=3 - config.get('head_in_index', -1) % 4)
+    values = _read(folder / PREPROCESSOR) if (folder / PREPROCESSOR).exists() else {}
+    side = 384 if patch == 16 else 518
+    settings: dict[str, Any] = dict(
+        preprocessor=_preprocessor(values, patch), backbone=backbone, resize=_resize(values, side)
+    )
+    index = 3 - config.get('head_in_index', -1) % 4
+    head: dict[str, Any] = dict(in_index=index) if index else {}
     if source == sources.HF_DEPTH_ANYTHING.name:
         head['upsample_factor'] = config.get('patch_size', 14) / 8
         settings['neck'] = dict(odd_grids='lateral')
@@ -74,7 +86,7 @@ def _vit(config: dict[str, Any]) -> dict[str, Any]:
         norm_eps=config.get('layer_norm_eps', 1e-12),
         interpolate_mode='bilinear',
     )
-    return backbone | (dict(weight_eps=1e-8) if hybrid else {})
+    return backbone | (dict(weight_eps=1e-8, eps_in_variance=True) if hybrid else {})
 
 
 def _dinov2(config: dict[str, Any], *, normed: bool) -> dict[str, Any]:
@@ -92,9 +104,20 @@ def _dinov2(config: dict[str, Any], *, normed: bool) -> dict[str, Any]:
     )
 
 
-def _preprocessor(folder: Path, patch: int) -> dict[str, Any]:
+def _resize(values: dict[str, Any], side: int) -> dict[str, Any] | None:
+    """Return the transform of the images."""
+    if not values.get('do_resize', True):
+        return None
+    size = values.get('size') or {}
+    size = dict(height=size, width=size) if isinstance(size, int) else size
+    scale = (size.get('width', side), size.get('height', side))
+    if values.get('keep_aspect_ratio'):
+        return resize_to(scale, 'minimal', values.get('ensure_multiple_of', 1))
+    return dict(type='Resize', scale=scale, interpolation='bicubic')
+
+
+def _preprocessor(values: dict[str, Any], patch: int) -> dict[str, Any]:
     """Return mean and std of the pixels (0 to 255), and the divisor of the sides of images."""
-    values = _read(folder / PREPROCESSOR) if (folder / PREPROCESSOR).exists() else {}
     usual = dict(image_mean=[0.5] * 3, image_std=[0.5] * 3)
     if patch == 14:  # DINOv2
         usual = dict(image_mean=[0.485, 0.456, 0.406], image_std=[0.229, 0.224, 0.225])
