@@ -26,10 +26,14 @@ class SegDataSample(BaseDataElement):
     - ``gt_sem_seg.data``: labels of shape 1xHxW, uint8 or int64, at the network's input size.
     - ``pred_sem_seg.data``: predicted labels of shape 1xHxW, at the original image size.
     - ``seg_logits.data``: float logits of shape KxHxW at the original image size, if requested.
+    - ``gt_depth_map.data``: depth of shape 1xHxW, float32, in the unit of the data set (metres in published
+      ones) at the network's input size; 0 where nothing was measured.
+    - ``pred_depth_map.data``: predicted depth of shape 1xHxW, float32, at the original image size.
 
     Metainfo written by ``PackSegInputs``, with sizes as (height, width): ``img_path``, ``seg_map_path``,
-    ``ori_shape`` (as read from disk), ``img_shape`` (after the transforms), ``pad_shape``, ``scale_factor``
-    (width, height), ``flip``, ``flip_direction``, ``reduce_zero_label``, ``ignore_index``.
+    ``depth_map_path``, ``ori_shape`` (as read from disk), ``img_shape`` (after the transforms),
+    ``pad_shape``, ``scale_factor`` (width, height), ``flip``, ``flip_direction``, ``reduce_zero_label``,
+    ``ignore_index``.
     """
 
     def pin_memory(self) -> 'SegDataSample':
@@ -47,3 +51,5 @@ class SegDataSample(BaseDataElement):
     gt_sem_seg = _pixel_data('_gt_sem_seg')
     pred_sem_seg = _pixel_data('_pred_sem_seg')
     seg_logits = _pixel_data('_seg_logits')
+    gt_depth_map = _pixel_data('_gt_depth_map')
+    pred_depth_map = _pixel_data('_pred_depth_map')

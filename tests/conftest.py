@@ -68,6 +68,12 @@ def ade_sample_root() -> Path:
 
 
 @pytest.fixture(scope='session')
+def depth_samples_root() -> Path:
+    """Real images with depth: NYUv2, KITTI and Middlebury."""
+    return _shared('data/depth_samples')
+
+
+@pytest.fixture(scope='session')
 def vit_small_weights() -> Path:
     """Pretrained ViT-S/14 in timm's keys."""
     return _shared('weights/vit_small_patch14_timm_fp16.pth')

@@ -36,6 +36,7 @@ RULES = {
     'models/preprocessor.py': BASE,
     'models/dense.py': BASE | {'dpt.models.inference'},
     'models/segmentor.py': BASE | {'dpt.models.dense', 'dpt.models.inference', 'dpt.models.layers'},
+    'models/depth_estimator.py': BASE | {'dpt.models.dense', 'dpt.models.layers'},
     'models/tta.py': BASE | {'dpt.models.inference'},
     'datasets': BASE | {'dpt.palette'},
     'evaluation': BASE | {'dpt.files'},

@@ -26,12 +26,15 @@ from .adapters import (
 )
 from .formats import (
     BACKBONE_FORMATS,
+    DPT,
+    HEADS_ALONE,
     MMSEG_DPT,
     MODEL_FORMATS,
     OWN_BACKBONES,
     OWN_MODELS,
     TIMM,
     TIMM_FORMATS,
+    TIMM_MODELS,
     Format,
     Report,
     convert,
@@ -90,11 +93,12 @@ def load_backbone(module: nn.Module, path: str | Path, *, logger: logging.Logger
 def load_model(
     module: nn.Module, path: str | Path, *, drop: tuple[str, ...] = (), logger: logging.Logger | None = None
 ) -> Report:
-    """Load a checkpoint of this package or of MMSegmentation's DPT into a complete model.
+    """Load a checkpoint of this package or of another source of complete DPT models into a model.
 
     A file with the keys of the model, apart from ``drop``, loads into any model. Checkpoints of
     MMSegmentation 1.2.0 and later have no bias in the patch projection; if the model has one, it is set to
-    zero, which gives the same results.
+    zero, which gives the same results. :mod:`dpt.checkpoints.formats.published` lists the other sources. The
+    depth heads of DINOv2 and DINOv3 come without an encoder: that of ``backbone.init_cfg`` is loaded first.
 
     LoRA adapters of the model that the file lacks keep their values. A file of ``publish_model.py
     --adapters`` has no weights of the backbone: those of its ``init_cfg`` are loaded first.
@@ -113,7 +117,9 @@ def load_model(
     if isinstance(drop, str):
         raise ValueError(f'drop={drop!r} must be a tuple of key prefixes, such as ({drop!r},)')
     expected = ordinary_keys(module.state_dict())
-    found, report = _read_converted(path, expected, OWN_MODELS, MODEL_FORMATS, drop)
+    timm = getattr(getattr(module, 'backbone', None), 'checkpoint_keys', None) == 'timm'
+    formats = (MMSEG_DPT, DPT, *TIMM_MODELS) if timm else MODEL_FORMATS
+    found, report = _read_converted(path, expected, OWN_MODELS, formats, drop)
     for prefix in drop:
         if not any(_under(key, (prefix,)) for key in (*expected, *found)):
             raise ValueError(f'{path}: drop={prefix!r} matches no key in the file or the model')
@@ -125,7 +131,27 @@ def load_model(
         report = replace(report, kept=(*report.kept, *filter(is_base, expected)))
         _check_fit(module, path, found, report, hints)
         _load_base(module, path, logger)
+    elif report.source in HEADS_ALONE and not _under('backbone', drop):
+        report = replace(report, kept=(*report.kept, *filter(is_base, expected)))
+        _check_fit(module, path, found, report, hints)
+        _load_encoder(module, path, logger)
     return _fill(module, path, found, report, hints, logger)
+
+
+def _load_encoder(module: nn.Module, path: str | Path, logger: logging.Logger | None) -> None:
+    """Load the weights of the backbone, which a file with a head alone lacks, from its ``init_cfg``.
+
+    Raises:
+        ValueError: If the config does not name them.
+    """
+    backbone = cast(Any, module).backbone
+    init = getattr(backbone, 'init_cfg', None) or {}
+    if init.get('type') != 'Pretrained':
+        raise ValueError(
+            f'{path} has a neck and a head without an encoder: set model.backbone.init_cfg='
+            "dict(type='Pretrained', checkpoint=PATH) to the encoder it was trained on; nothing was loaded"
+        )
+    load_backbone(backbone, init['checkpoint'], logger=logger)
 
 
 def _load_base(module: nn.Module, path: str | Path, logger: logging.Logger | None) -> None:

@@ -122,7 +122,6 @@ NOT_INCLUDED = (
     'BaseCDDataset',
     'CascadeEncoderDecoder',
     'FPNHead',
-    'LoadDepthAnnotation',
     'LoadSingleRSImageFromFile',
     'MixVisionTransformer',
     'MultimodalEncoderDecoder',

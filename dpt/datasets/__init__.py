@@ -1,9 +1,10 @@
 """Data sets and pipeline transforms."""
 
-import mmcv.transforms  # noqa: F401 (registers Resize, RandomResize, RandomFlip, TestTimeAug)
+import mmcv.transforms  # noqa: F401 (registers RandomResize, TestTimeAug and others)
 
 from dpt.datasets.ade20k import ADE20KDataset
 from dpt.datasets.aerial import ISPRSDataset, LoveDADataset, PotsdamDataset, iSAIDDataset
+from dpt.datasets.depth import BaseDepthDataset, KITTIDataset, NYUDataset
 from dpt.datasets.published import (
     BDD100KDataset,
     CamVidDataset,
@@ -20,21 +21,34 @@ from dpt.datasets.transforms import (
     CLAHE,
     AdjustGamma,
     Albu,
+    CenterCrop,
+    ColorAug,
+    KBCrop,
     LoadAnnotations,
+    LoadDepthAnnotation,
     LoadImageFromFile,
+    NYUCrop,
     PackSegInputs,
+    Pad,
     PhotoMetricDistortion,
     RandomCrop,
     RandomCutOut,
+    RandomFlip,
     RandomResizeByRatio,
     RandomRotate,
     Rerange,
+    Resize,
     ResizeShortestEdge,
+    ResizeToBound,
     ResizeToMultiple,
     RGB2Gray,
+    ScaleDepth,
 )
 
 __all__ = [
+    'NYUDataset',
+    'KITTIDataset',
+    'BaseDepthDataset',
     'ADE20KDataset',
     'AdjustGamma',
     'Albu',
@@ -43,14 +57,20 @@ __all__ = [
     'CLAHE',
     'COCOStuffDataset',
     'CamVidDataset',
+    'CenterCrop',
     'CityscapesDataset',
+    'ColorAug',
     'DarkZurichDataset',
     'ISPRSDataset',
+    'KBCrop',
     'LoadAnnotations',
+    'LoadDepthAnnotation',
     'LoadImageFromFile',
     'LoveDADataset',
+    'NYUCrop',
     'NightDrivingDataset',
     'PackSegInputs',
+    'Pad',
     'PascalContextDataset',
     'PascalContextDataset59',
     'PascalVOCDataset',
@@ -59,10 +79,14 @@ __all__ = [
     'RGB2Gray',
     'RandomCrop',
     'RandomCutOut',
+    'RandomFlip',
     'RandomResizeByRatio',
     'RandomRotate',
     'Rerange',
+    'Resize',
     'ResizeShortestEdge',
+    'ResizeToBound',
     'ResizeToMultiple',
+    'ScaleDepth',
     'iSAIDDataset',
 ]

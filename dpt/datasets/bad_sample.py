@@ -42,7 +42,7 @@ def read_file(path: str, what: str, backend_args: dict | None = None) -> bytes:
 
     Args:
         path: Path or URL that mmengine's file backends support.
-        what: ``'image'`` or ``'mask'``, for the error message.
+        what: ``'image'``, ``'mask'`` or ``'depth'``, for the error message.
         backend_args: Arguments of mmengine's file backend.
 
     Raises:
@@ -85,7 +85,8 @@ def name_sample(error: Exception, sample: dict) -> BadSampleError:
     if isinstance(error, cv2.error) and 'inv_scale_' in message:  # OpenCV checks the new size
         return BadSampleError(f'image {path}: {TOO_NARROW}', 'image too narrow')
     kind = getattr(error, 'kind', 'file missing' if isinstance(error, FileNotFoundError) else 'other')
-    named = any(sample.get(key) and str(sample[key]) in message for key in ('img_path', 'seg_map_path'))
+    paths = (sample.get(key) for key in ('img_path', 'seg_map_path', 'depth_map_path'))
+    named = any(file and str(file) in message for file in paths)
     return BadSampleError(message if named else f'image {path}: {message}', kind)
 
 

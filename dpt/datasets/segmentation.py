@@ -5,31 +5,25 @@ import os.path as osp
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
-from typing import Any
 
 import numpy as np
 from mmengine import fileio
-from mmengine.dataset import BaseDataset, Compose
 from mmengine.logging import print_log
 
-from dpt.datasets.bad_sample import FILE_ERRORS, BadSampleCount, name_sample
-from dpt.datasets.files import list_files
+from dpt.datasets.bad_sample import FILE_ERRORS, name_sample
 from dpt.datasets.labels import explain_one_class
-from dpt.datasets.text import explain_absent, text_lines
-from dpt.datasets.transforms.geometry import fuse
-from dpt.datasets.transforms.loading import LoadAnnotations, LoadImageFromFile
+from dpt.datasets.pairs import PairDataset
+from dpt.datasets.text import text_lines
+from dpt.datasets.transforms.loading import LoadAnnotations
 from dpt.palette import default_palette
-from dpt.registry import DATASETS, TRANSFORMS
+from dpt.registry import DATASETS
 from dpt.structures import IGNORE_INDEX
 
-IMAGE_SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.ppm', '.tif', '.tiff', '.webp')
 MASKS_LOOKED_AT = 16
-PREFIX_KEYS = ('img_path', 'seg_map_path')
 
 
 @DATASETS.register_module()
-class BaseSegDataset(BaseDataset):
+class BaseSegDataset(PairDataset):
     """Images and masks with matching names in two folders and their subfolders.
 
     Set the classes with ``metainfo=dict(classes=..., palette=...)``, or in ``METAINFO`` of a subclass. The
@@ -75,7 +69,9 @@ class BaseSegDataset(BaseDataset):
     """
 
     METAINFO: dict = {}
-    _bad_samples: BadSampleCount | None
+    annotation = 'mask'
+    annotation_key = 'seg_map_path'
+    suffix_argument = 'seg_map_suffix'
 
     def __init__(
         self,
@@ -98,37 +94,28 @@ class BaseSegDataset(BaseDataset):
         reduce_zero_label: bool = False,
         backend_args: Mapping | None = None,
     ) -> None:
-        self.img_suffix = img_suffix
         self.seg_map_suffix = seg_map_suffix
         self.ignore_index = ignore_index
         self.reduce_zero_label = reduce_zero_label
-        self.backend_args = dict(backend_args) if backend_args else None
-        if max_bad_samples < 0 or (max_bad_samples and test_mode):
-            raise ValueError(
-                f'max_bad_samples={max_bad_samples}: must be 0 or more, and 0 in test mode, which evaluates '
-                'every image'
-            )
-        self.max_bad_samples, self._bad_samples = max_bad_samples, None
         self.allow_unlabelled = allow_unlabelled
         self._cat_ids: dict[int, list[int]] = {}
+        self._own_palette = 'palette' in (metainfo or {})
         super().__init__(
-            ann_file=ann_file,
+            ann_file,
+            img_suffix,
+            annotation_suffix=seg_map_suffix,
             metainfo=self._read_metainfo(metainfo),
             data_root=data_root,
-            data_prefix=_known_prefixes(data_prefix),
+            data_prefix=data_prefix,
             indices=indices,
             serialize_data=serialize_data,
+            pipeline=pipeline,
             test_mode=test_mode,
-            lazy_init=True,
+            lazy_init=lazy_init,
             max_refetch=max_refetch,
+            max_bad_samples=max_bad_samples,
+            backend_args=backend_args,
         )
-        self._complete_metainfo(own_palette='palette' in (metainfo or {}))
-        # Built with the registry of dpt, whose names take precedence even without a default scope.
-        self.pipeline = Compose(
-            fuse([TRANSFORMS.build(t) if isinstance(t, Mapping) else t for t in pipeline or ()])
-        )
-        if not lazy_init:
-            self.full_init()
 
     @classmethod
     def get_label_map(cls, new_classes: Sequence[str]) -> dict[int, int] | None:
@@ -151,29 +138,12 @@ class BaseSegDataset(BaseDataset):
     def load_data_list(self) -> list[dict]:
         """List the folders, check that all files exist, and return one dict per sample."""
         images, masks = self.data_prefix['img_path'], self.data_prefix.get('seg_map_path')
-        stems = self._find_images(images)
+        stems = self.find_images(images)
         if not self.test_mode:
-            self._require_masks(stems, masks)
+            self.require_annotations(stems, masks)
         return [self._describe(stem, images, masks) for stem in stems]
 
-    def full_init(self) -> None:
-        """List the samples if ``lazy_init`` postponed it."""
-        starts = not self._fully_initialized
-        super().full_init()
-        if starts and not self.test_mode:
-            self._look_at_first()
-            self._look_at_labels()
-        if self.max_bad_samples and self._bad_samples is None:
-            self._bad_samples = BadSampleCount(len(self), self.max_bad_samples)
-
-    def _look_at_first(self) -> None:
-        """Load the first image once, before workers start, so that a warning about it appears once."""
-        loading = next((one for one in self.pipeline.transforms if isinstance(one, LoadImageFromFile)), None)
-        if loading is not None and len(self):
-            with suppress(*FILE_ERRORS):  # reported when the sample is used
-                loading.transform(self.get_data_info(0))
-
-    def _look_at_labels(self) -> None:
+    def look_at_annotations(self) -> None:
         """Warn if the first masks that are looked at have one class only; usually one mask is enough."""
         load = next((one for one in self.pipeline.transforms if isinstance(one, LoadAnnotations)), None)
         if load is None:
@@ -193,17 +163,6 @@ class BaseSegDataset(BaseDataset):
             path, name = self.get_data_info(0)['seg_map_path'], self._metainfo['classes'][label]
             text = explain_one_class(len(indices), path, label, name, self.reduce_zero_label)
             print_log(text, 'current', logging.WARNING)
-
-    def prepare_data(self, idx: int) -> Any:
-        """Return the transformed sample, or None if it is bad and skipped; errors name its file."""
-        try:
-            return super().prepare_data(idx)
-        except (*FILE_ERRORS, ValueError) as error:
-            bad = name_sample(error, self.get_data_info(idx))
-            if self._bad_samples is None or not isinstance(error, FILE_ERRORS):
-                raise bad from error
-            self._bad_samples.add(idx, bad)
-            return None
 
     def get_cat_ids(self, idx: int) -> list[int]:
         """Return the labels of the classes in the mask of a sample, which ``ClassBalancedDataset`` counts.
@@ -259,7 +218,7 @@ class BaseSegDataset(BaseDataset):
             found['classes'] = type(classes)(map(str, classes))
         return found
 
-    def _complete_metainfo(self, own_palette: bool) -> None:
+    def complete_metainfo(self) -> None:
         classes = self._metainfo.get('classes')
         if classes and isinstance(classes, str):  # mmengine did not find this file
             raise ValueError(
@@ -288,7 +247,9 @@ class BaseSegDataset(BaseDataset):
             )
         self._check_ignore_index(len(classes))
         self._metainfo.update(
-            palette=_fit_palette(self._metainfo.get('palette'), len(classes), self.label_map, own_palette),
+            palette=_fit_palette(
+                self._metainfo.get('palette'), len(classes), self.label_map, self._own_palette
+            ),
             label_map=self.label_map,
             reduce_zero_label=self.reduce_zero_label,
             ignore_index=self.ignore_index,
@@ -312,93 +273,6 @@ class BaseSegDataset(BaseDataset):
                 'pixels without a class must be above those and below 65536'
                 + (', such as 65535 with 16-bit masks' if highest >= IGNORE_INDEX else '')
             )
-
-    def _list_files(self, folder: str) -> list[str]:
-        """Return the sorted files of a folder and its subfolders, relative to it."""
-        if not folder:
-            raise ValueError(f'{type(self).__name__} has no folder: set data_root or data_prefix')
-        if not fileio.isdir(folder, backend_args=self.backend_args):
-            raise FileNotFoundError(self.explain_missing(folder))
-        return list_files(folder, self.backend_args)
-
-    def explain_missing(self, folder: str) -> str:
-        """Return the error message for a folder of images or masks that does not exist."""
-        return (
-            f'folder {osp.abspath(folder)} does not exist: {type(self).__name__} has '
-            f'data_root={self.data_root!r} and looks for data_prefix={dict(self.data_prefix)}'
-        )
-
-    def _find_images(self, folder: str) -> list[str]:
-        """Return the image names of the split file, or of the folder if there is none, without suffix."""
-        files = self._list_files(folder)
-        end = len(self.img_suffix)
-        stems = [name[: len(name) - end] for name in files if name.endswith(self.img_suffix)]
-        if not stems:
-            present = Counter(osp.splitext(name)[1] or name for name in files).most_common(5)
-            there = ', '.join(f'{count} {suffix}' for suffix, count in present) or 'no files'
-            where = f'no image in {osp.abspath(folder)} ends in {self.img_suffix!r}'
-            raise ValueError(f'{where}, found {there}: set img_suffix')
-        if self.ann_file:
-            return self._read_split(set(stems), folder)
-        others = [name for name in files if name.lower().endswith(IMAGE_SUFFIXES)]
-        others = [name for name in others if not name.endswith(self.img_suffix)]
-        if others and folder != self.data_prefix.get('seg_map_path'):
-            print_log(
-                f'{len(others)} of {len(others) + len(stems)} images in {osp.abspath(folder)} are not used, '
-                f'such as {others[0]}: they do not end in img_suffix={self.img_suffix!r}',
-                'current',
-                logging.WARNING,
-            )
-        return stems
-
-    def _read_split(self, present: set[str], folder: str) -> list[str]:
-        if not fileio.isfile(self.ann_file, backend_args=self.backend_args):
-            raise FileNotFoundError(f'split file {osp.abspath(self.ann_file)} does not exist')
-        content = fileio.get(self.ann_file, backend_args=self.backend_args)
-        lines = text_lines(content, f'split file {osp.abspath(self.ann_file)}')
-        names = [line.removesuffix(self.img_suffix) for line in lines]
-        if not names:
-            raise ValueError(f'split file {osp.abspath(self.ann_file)} lists no images')
-        absent = [name for name in names if name not in present]
-        if absent:
-            raise FileNotFoundError(
-                f'{len(absent)} of {len(names)} names in the split file {osp.abspath(self.ann_file)} have no '
-                f'image in {osp.abspath(folder)}: {_first(absent, self.img_suffix)}'
-                f'{explain_absent(absent[0], present)}'
-            )
-        return names
-
-    def _require_masks(self, stems: Sequence[str], folder: str | None) -> None:
-        if folder is None:
-            raise ValueError(
-                f"{type(self).__name__} has no data_prefix['seg_map_path']: set it, or set test_mode=True if "
-                'there are no masks'
-            )
-        present = set(self._list_files(folder))
-        absent = [stem for stem in stems if stem + self.seg_map_suffix not in present]
-        if absent:
-            raise FileNotFoundError(
-                f'{len(absent)} of {len(stems)} images have no mask in {osp.abspath(folder)}: '
-                f'{_first(absent, self.seg_map_suffix)}'
-                f'{explain_absent(absent[0] + self.seg_map_suffix, present)}; set seg_map_suffix if masks '
-                'have another suffix, or test_mode=True if there are no masks'
-            )
-
-
-def _known_prefixes(given: Mapping[str, str | None] | None) -> dict[str, str]:
-    if given is None:
-        return dict.fromkeys(PREFIX_KEYS, '')
-    unknown = sorted(set(given) - set(PREFIX_KEYS))
-    if unknown:
-        raise ValueError(f'data_prefix has the unknown keys {unknown}; the valid keys are {PREFIX_KEYS}')
-    wrong = {key: folder for key, folder in given.items() if isinstance(folder, (int, float))}
-    if wrong:
-        raise ValueError(f'data_prefix={wrong} must name folders by strings, not numbers')
-    return {'img_path': '', **{key: folder for key, folder in given.items() if folder is not None}}
-
-
-def _first(stems: Sequence[str], suffix: str) -> str:
-    return ', '.join(stem + suffix for stem in stems[:3]) + (', ...' if len(stems) > 3 else '')
 
 
 def _read_colour(colour: Sequence[int] | str) -> list[int]:

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from dpt.datasets.files import walk_files
-from dpt.datasets.segmentation import IMAGE_SUFFIXES
+from dpt.datasets.pairs import IMAGE_SUFFIXES
 from dpt.files import write_whole
 from dpt.visualization.files import write_labels, write_picture
 

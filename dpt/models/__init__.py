@@ -1,8 +1,9 @@
 """Modules that configs build under ``model``."""
 
 from dpt.models import backbones, heads, losses, necks  # noqa: F401  (registration)
+from dpt.models.depth_estimator import DepthEstimator
 from dpt.models.preprocessor import SegDataPreProcessor
 from dpt.models.segmentor import EncoderDecoder
-from dpt.models.tta import SegTTAModel
+from dpt.models.tta import DepthTTAModel, SegTTAModel
 
-__all__ = ['EncoderDecoder', 'SegDataPreProcessor', 'SegTTAModel']
+__all__ = ['DepthEstimator', 'DepthTTAModel', 'EncoderDecoder', 'SegDataPreProcessor', 'SegTTAModel']

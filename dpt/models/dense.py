@@ -1,9 +1,12 @@
 """Base class of dense predictors: builds the parts and runs whole-image or sliding-window inference."""
 
 import logging
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import torch
+from mmengine.config import Config
 from mmengine.logging import print_log
 from mmengine.model import BaseModel
 from mmengine.registry import DefaultScope
@@ -43,7 +46,16 @@ class DensePredictor(BaseModel):
         init_cfg: ``dict(type='Pretrained', checkpoint=PATH)`` loads the whole model, strictly.
     """
 
+    cfg: Config  # dpt.apis.init_model sets cfg and dataset_meta
+    dataset_meta: dict
     decode_head: Any
+    ground_truth: str
+    """Field of the data samples that the loss needs."""
+    output: str
+    """What the heads return, for error messages."""
+    resize_mode: str = 'bilinear'
+    align_corners: bool = False
+    """Interpolation of the head's output to the original image."""
 
     def __init__(
         self,
@@ -77,6 +89,63 @@ class DensePredictor(BaseModel):
         """Extract feature maps, finest first, from images of shape BxCxHxW."""
         return self.neck(self.backbone(inputs))
 
+    def forward(
+        self, inputs: Tensor, data_samples: list[SegDataSample] | None = None, mode: str = 'tensor'
+    ) -> Tensor | dict[str, Tensor] | list[SegDataSample]:
+        """Run the model on preprocessed images of shape BxCxHxW.
+
+        Args:
+            inputs: Normalised and padded images.
+            data_samples: One for each image; required for ``'loss'``.
+            mode: ``'tensor'`` returns the output of ``decode_head`` at its own resolution (logits, or depth),
+                ``'loss'`` a dict of losses, and ``'predict'`` data samples with predictions.
+        """
+        if mode == 'tensor':
+            return self.run_head(self.decode_head, 'decode_head', self.extract_feat(inputs))
+        if mode == 'loss':
+            if data_samples is None:
+                raise ValueError(f"mode='loss' needs data_samples with {self.ground_truth}")
+            return self.loss(inputs, data_samples)
+        if mode == 'predict':
+            return self.predict(inputs, data_samples)
+        raise ValueError(f"mode={mode!r} must be 'tensor', 'loss' or 'predict'")
+
+    def run_head(self, head: nn.Module, name: str, maps: Sequence[Tensor]) -> Tensor:
+        """Return the output of ``model.<name>``; raise ValueError if its shape is wrong."""
+        output = head(maps)
+        if not isinstance(output, Tensor) or output.dim() != 4:
+            found = f'shape {tuple(output.shape)}' if isinstance(output, Tensor) else type(output).__name__
+            raise ValueError(f'model.{name} must return {self.output}, got {found}')
+        return output
+
+    def loss(self, inputs: Tensor, data_samples: list[SegDataSample]) -> dict[str, Tensor]:
+        """Compute the losses."""
+        raise NotImplementedError
+
+    def predict(self, inputs: Tensor, data_samples: list[SegDataSample] | None = None) -> list[SegDataSample]:
+        """Return the data samples with predictions at the size of the original images."""
+        raise NotImplementedError
+
+    def _losses(self, inputs: Tensor, target: Tensor) -> dict[str, Tensor]:
+        raise NotImplementedError
+
+    def compile_losses(self, **options: Any) -> None:
+        """Compile the forward pass and the losses with ``torch.compile``.
+
+        The rest of a training step is not compiled: image sizes before padding and the learning rate change
+        from step to step, and each change would trigger a recompilation.
+
+        Args:
+            **options: Keyword arguments of ``torch.compile``.
+        """
+        self._losses = torch.compile(self._losses, **options)  # type: ignore[method-assign]
+
+    def __getstate__(self) -> dict:
+        """Drop the compiled losses; in a copy they would still be bound to this model."""
+        state = super().__getstate__()
+        state.pop('_losses', None)
+        return state
+
     def _logits(self, inputs: Tensor) -> Tensor:
         return self.forward(inputs, mode='tensor')
 
@@ -98,7 +167,9 @@ class DensePredictor(BaseModel):
         input_shape = (inputs.shape[-2], inputs.shape[-1])
         logits = self._logits(inputs).split(1) if self.test_cfg['mode'] == 'whole' else None
         for i, sample in enumerate(data_samples):
-            geometry = Geometry.of(sample.metainfo, input_shape)
+            geometry = Geometry.of(
+                sample.metainfo, input_shape, mode=self.resize_mode, align_corners=self.align_corners
+            )
             if logits is not None:
                 size = max(input_shape, geometry.ori_shape, key=lambda size: size[0] * size[1])
                 yield i, slice(0, geometry.ori_shape[0]), logits[i], geometry.restore, size
@@ -108,7 +179,13 @@ class DensePredictor(BaseModel):
 
     def _strips(self, image: Tensor, geometry: Geometry) -> Iterator[tuple[slice, Tensor, Restore, Size]]:
         height, first = geometry.ori_shape[0], 0
-        windows = sliding_strips(self._logits, image, self.test_cfg['crop_size'], self.test_cfg['stride'])
+        windows = sliding_strips(
+            self._logits,
+            image,
+            self.test_cfg['crop_size'],
+            self.test_cfg['stride'],
+            align_corners=self.align_corners,
+        )
         for top, strip in windows:
             last = restorable_rows(top + strip.shape[-2], geometry)
             if last == first:  # only padding, or less than one row of the original
@@ -154,3 +231,38 @@ def _checked_test_cfg(test_cfg: dict) -> dict:
             'otherwise pixels between the windows get no prediction'
         )
     return dict(test_cfg, mode=mode)
+
+
+def stacked(strips: Sequence[tuple[int, Tensor]]) -> Tensor:
+    """Concatenate (first row, strip) pairs by row."""
+    return torch.cat([strip for _, strip in sorted(strips, key=lambda pair: pair[0])], dim=-2)
+
+
+def build_losses(name: str, config: dict | list[dict]) -> nn.ModuleList:
+    configs = config if isinstance(config, (list, tuple, nn.ModuleList)) else [config]
+    if not len(configs):
+        raise ValueError(f'model.{name} is an empty list: give at least one loss or remove the key')
+    losses = nn.ModuleList(build_part(name, one) for one in configs)
+    names = [loss_name(loss) for loss in losses]
+    if len(set(names)) < len(names):
+        raise ValueError(f'model.{name}: losses share a name ({", ".join(names)}); give each a loss_name')
+    wrong = [one for one in names if 'loss' not in one]
+    if wrong:  # mmengine sums the entries whose key contains 'loss'
+        raise ValueError(
+            f"model.{name}: loss_name={wrong[0]!r} must contain 'loss', otherwise mmengine does not sum it"
+        )
+    return losses
+
+
+def loss_name(loss: nn.Module) -> str:
+    """Return ``loss.loss_name``, or derive a name from the class: ``loss_dice`` for ``DiceLoss``."""
+    words = re.findall(r'[A-Z]+(?![a-z])|[A-Z]?[a-z0-9]+', type(loss).__name__.removesuffix('Loss'))
+    return getattr(loss, 'loss_name', None) or '_'.join(['loss', *words]).lower()
+
+
+def checked_loss(loss: nn.Module, value: Any) -> Tensor:
+    """Return the value of a loss; raise ValueError if it is not a scalar tensor."""
+    if not isinstance(value, Tensor) or value.numel() != 1:
+        found = f'a tensor of shape {tuple(value.shape)}' if isinstance(value, Tensor) else type(value)
+        raise ValueError(f'{type(loss).__name__} must return a scalar tensor, but returned {found}')
+    return value

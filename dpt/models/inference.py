@@ -27,20 +27,26 @@ class Geometry:
         img_shape: Size of the image inside that input.
         ori_shape: Size of the image on disk.
         flip_direction: ``'horizontal'``, ``'vertical'`` or ``'diagonal'`` if the input was flipped.
+        mode: Interpolation of the resizing back.
+        align_corners: Of the resizing back.
     """
 
     input_shape: Size
     img_shape: Size
     ori_shape: Size
     flip_direction: str | None = None
+    mode: str = 'bilinear'
+    align_corners: bool = False
 
     @classmethod
-    def of(cls, meta: Mapping, input_shape: Size) -> 'Geometry':
+    def of(
+        cls, meta: Mapping, input_shape: Size, *, mode: str = 'bilinear', align_corners: bool = False
+    ) -> 'Geometry':
         """Read the geometry from the metainfo of a sample."""
         img_shape = tuple(meta.get('img_shape', input_shape)[:2])
         ori_shape = tuple(meta.get('ori_shape', img_shape)[:2])
         flip_direction = meta.get('flip_direction') if meta.get('flip') else None
-        return cls(input_shape, img_shape, ori_shape, flip_direction)
+        return cls(input_shape, img_shape, ori_shape, flip_direction, mode, align_corners)
 
     @property
     def flip_dims(self) -> tuple[int, ...]:
@@ -56,10 +62,24 @@ class Geometry:
         Returns:
             Float32 tensor of shape 1xKxHxW.
         """
-        x = resize(logits.float(), self.input_shape)[..., : self.img_shape[0], : self.img_shape[1]]
+        x = self._resize(logits.float(), self.input_shape)[..., : self.img_shape[0], : self.img_shape[1]]
         if self.flip_dims:
             x = x.flip(self.flip_dims)
-        return resize(x, self.ori_shape)
+        return self._resize(x, self.ori_shape)
+
+    def _resize(self, x: Tensor, size: Size) -> Tensor:
+        return resize(x, size, mode=self.mode, align_corners=self.align_corners)
+
+    def source_rows(self, first: int, last: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the two source rows of each row of a bilinear resize back, and the weight of the second."""
+        size_in, size_out = self.img_shape[0], self.ori_shape[0]
+        rows = torch.arange(first, last, dtype=torch.float32, device=device)
+        if self.align_corners:
+            source = rows * ((size_in - 1) / max(size_out - 1, 1))
+        else:
+            source = ((rows + 0.5) * (size_in / size_out) - 0.5).clamp_(min=0)
+        lower = source.long().clamp_(max=size_in - 1)
+        return lower, (lower + 1).clamp_(max=size_in - 1), source - lower
 
     def restore_strip(self, strip: Tensor, top: int, first: int, last: int) -> Tensor:
         """Compute rows ``first`` to ``last`` of :meth:`restore`, counted before a vertical flip is undone.
@@ -74,28 +94,17 @@ class Geometry:
         x = strip.float()[..., : self.img_shape[1]]
         if -1 in self.flip_dims:
             x = x.flip(-1)
-        lower, upper, weight = _source_rows(first, last, self.img_shape[0], self.ori_shape[0], x.device)
-        x = resize(x, (x.shape[-2], self.ori_shape[1]))
+        lower, upper, weight = self.source_rows(first, last, x.device)
+        x = self._resize(x, (x.shape[-2], self.ori_shape[1]))
         x = x[..., lower - top, :].lerp_(x[..., upper - top, :], weight[:, None])
         return x.flip(-2) if -2 in self.flip_dims else x
 
 
-def _source_rows(
-    first: int, last: int, size_in: int, size_out: int, device: torch.device
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the two source rows of each row of a bilinear resize, and the weight of the second."""
-    rows = torch.arange(first, last, dtype=torch.float32, device=device)
-    source = ((rows + 0.5) * (size_in / size_out) - 0.5).clamp_(min=0)
-    lower = source.long().clamp_(max=size_in - 1)
-    return lower, (lower + 1).clamp_(max=size_in - 1), source - lower
-
-
 def restorable_rows(bottom: int, geometry: Geometry) -> int:
     """Return how many rows of the original image can be computed from input rows above ``bottom``."""
-    size_in, size_out = geometry.img_shape[0], geometry.ori_shape[0]
-    if bottom >= size_in:
-        return size_out
-    _, upper, _ = _source_rows(0, size_out, size_in, size_out, torch.device('cpu'))
+    if bottom >= geometry.img_shape[0]:
+        return geometry.ori_shape[0]
+    _, upper, _ = geometry.source_rows(0, geometry.ori_shape[0], torch.device('cpu'))
     return int((upper < bottom).sum())
 
 
@@ -106,7 +115,12 @@ def window_starts(length: int, crop: int, stride: int) -> list[int]:
 
 
 def sliding_strips(
-    model: Callable[[Tensor], Tensor], image: Tensor, crop_size: Size, stride: Size
+    model: Callable[[Tensor], Tensor],
+    image: Tensor,
+    crop_size: Size,
+    stride: Size,
+    *,
+    align_corners: bool = False,
 ) -> Iterator[tuple[int, Tensor]]:
     """Yield the averaged logits of overlapping windows, strip by strip from top to bottom.
 
@@ -118,6 +132,7 @@ def sliding_strips(
         image: Tensor of shape 1xCxHxW.
         crop_size: Window (height, width), clipped to the size of the image.
         stride: Step (vertical, horizontal), at most ``crop_size``.
+        align_corners: Of resizing the logits of a window to its size.
 
     Yields:
         The first row of a strip and its logits of shape 1xKxrxW. The next iteration overwrites the logits.
@@ -141,7 +156,7 @@ def sliding_strips(
     for top, next_top in zip(tops, [*tops[1:], height], strict=True):
         for left in lefts:
             window = image[..., top : top + crop[0], left : left + crop[1]]
-            logits = resize(model(window).float(), crop)
+            logits = resize(model(window).float(), crop, align_corners=align_corners)
             if strip is None:
                 strip = logits.new_zeros(*logits.shape[:2], 1 + crop[0], width)
             strip[..., 1:, left : left + crop[1]] += logits

@@ -112,10 +112,10 @@ def sizes_differ(size: Sequence, other: Sequence) -> bool:
     return symbolic or tuple(size) != tuple(other)
 
 
-def resize(x: Tensor, size: Sequence) -> Tensor:
-    """Resize BxCxHxW maps to ``size`` (height, width), bilinear with align_corners=False."""
+def resize(x: Tensor, size: Sequence, *, mode: str = 'bilinear', align_corners: bool = False) -> Tensor:
+    """Resize BxCxHxW maps to ``size`` (height, width)."""
     if sizes_differ(x.shape[-2:], size):
-        x = F.interpolate(x, size=tuple(size), mode='bilinear', align_corners=False)
+        x = F.interpolate(x, size=tuple(size), mode=mode, align_corners=align_corners)
     return x
 
 

@@ -94,21 +94,30 @@ class SegDataPreProcessor(BaseDataPreprocessor):
     def _record(self, sample: SegDataSample, image: Tensor, target: tuple[int, int], training: bool) -> None:
         shape = (image.shape[-2], image.shape[-1])
         sample.set_metainfo(dict(img_shape=shape, pad_shape=target))
-        # Only the loss needs padded labels; the metric uses labels of the original size.
-        if training and 'gt_sem_seg' in sample:
-            label = sample.gt_sem_seg.data
-            if tuple(label.shape[-2:]) != shape:
+        if not training:  # the metrics use maps of the original size; only the losses need padded ones
+            return
+        for name, what in (('gt_sem_seg', 'label'), ('gt_depth_map', 'depth map')):
+            pixels = sample.get(name)
+            if pixels is None:
+                continue
+            found = tuple(pixels.data.shape[-2:])
+            if found != shape:
                 raise ValueError(
-                    f'label of {tuple(label.shape[-2:])} does not fit the image of {shape} '
+                    f'{what} of {found} does not fit the image of {shape} '
                     f'({sample.metainfo.get("img_path")}): apply the same transforms to both'
                 )
-            value = self.seg_pad_val
-            if value is None:
-                value = sample.metainfo.get('ignore_index', IGNORE_INDEX)
-            if value > torch.iinfo(label.dtype).max:  # padding would wrap around to the number of a class
-                label = label.long()
-            del sample.gt_sem_seg.data
-            sample.gt_sem_seg.data = self._pad(label, target, value)
+            data, value = pixels.data, 0
+            if name == 'gt_sem_seg':
+                value = self._void(sample)
+                if value > torch.iinfo(data.dtype).max:  # would wrap around to the number of a class
+                    data = data.long()
+            del pixels.data
+            pixels.data = self._pad(data, target, value)
+
+    def _void(self, sample: SegDataSample) -> int:
+        if self.seg_pad_val is not None:
+            return self.seg_pad_val
+        return sample.metainfo.get('ignore_index', IGNORE_INDEX)
 
     def forward(self, data: dict, training: bool = False) -> dict:
         """Prepare a batch.
@@ -116,7 +125,7 @@ class SegDataPreProcessor(BaseDataPreprocessor):
         Args:
             data: ``inputs``, a list of uint8 images of shape CxHxW (or one tensor of shape BxCxHxW), and
                 optionally ``data_samples``, a list of :class:`SegDataSample`.
-            training: Whether to pad for training, labels included.
+            training: Whether to pad for training, labels and depth (with 0) included.
 
         Returns:
             ``inputs`` of shape BxCxHxW, float32, and ``data_samples`` with ``img_shape`` and ``pad_shape`` in

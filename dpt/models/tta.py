@@ -9,12 +9,11 @@ from dpt.registry import MODELS
 from dpt.structures import SegDataSample
 
 
-@MODELS.register_module()
-class SegTTAModel(BaseTTAModel):
-    """Average the softmax scores of several views (scales and flips) of an image at its original size.
+class _AveragingTTAModel(BaseTTAModel):
+    """Average what a model predicts for several views of an image, at its original size.
 
-    The model predicts one view at a time and adds its scores to a single map, so memory use is independent of
-    the number of views.
+    The model predicts one view at a time, which is added to a single map, so memory use is independent of the
+    number of views.
     """
 
     def test_step(self, data: dict) -> list[SegDataSample]:
@@ -24,15 +23,14 @@ class SegTTAModel(BaseTTAModel):
             data: ``inputs`` and ``data_samples``, each a list over views of lists over images.
 
         Returns:
-            One sample per image, with ``pred_sem_seg`` of shape 1xHxW.
+            One sample per image, with the prediction of shape 1xHxW.
         """
         totals: dict[int, Tensor] = {}
         for inputs, data_samples in zip(data['inputs'], data['data_samples'], strict=True):
             self._add_view(totals, inputs, data_samples)
         samples = self.module.data_preprocessor.cast_data(data['data_samples'][0])
         for i, sample in enumerate(samples):
-            size = (totals[i].shape[-2], totals[i].shape[-1])
-            sample.pred_sem_seg = PixelData(data=label_map(totals[i], lambda x: x, size))
+            self._put(sample, totals[i], len(data['inputs']))
         return samples
 
     def _add_view(self, totals: dict[int, Tensor], inputs: list[Tensor], data_samples: list) -> None:
@@ -44,8 +42,39 @@ class SegTTAModel(BaseTTAModel):
                 meta = view['data_samples'][i].metainfo
                 height = Geometry.of(meta, (shape[-2], shape[-1])).ori_shape[0]
                 totals[i] = scores.new_zeros(1, scores.shape[1], height, scores.shape[-1])
-            totals[i][..., rows, :] += scores.softmax(dim=1)
+            totals[i][..., rows, :] += self._averaged(scores)
 
     def merge_preds(self, data_samples_list: list) -> list:
-        """Not used: ``test_step`` accumulates the scores."""
-        raise NotImplementedError('SegTTAModel merges in test_step')
+        """Not used: ``test_step`` accumulates the predictions."""
+        raise NotImplementedError(f'{type(self).__name__} merges in test_step')
+
+    def _averaged(self, output: Tensor) -> Tensor:
+        """Return what is averaged, from the model's output of shape 1xKxHxW."""
+        raise NotImplementedError
+
+    def _put(self, sample: SegDataSample, total: Tensor, views: int) -> None:
+        """Store the prediction that follows from the sum over the views, of shape 1xKxHxW."""
+        raise NotImplementedError
+
+
+@MODELS.register_module()
+class SegTTAModel(_AveragingTTAModel):
+    """Average the softmax scores of several views (scales and flips) of an image at its original size."""
+
+    def _averaged(self, output: Tensor) -> Tensor:
+        return output.softmax(dim=1)
+
+    def _put(self, sample: SegDataSample, total: Tensor, views: int) -> None:
+        size = (total.shape[-2], total.shape[-1])
+        sample.pred_sem_seg = PixelData(data=label_map(total, lambda x: x, size))
+
+
+@MODELS.register_module()
+class DepthTTAModel(_AveragingTTAModel):
+    """Average the depth of several views of an image at its original size: the image and its mirror image."""
+
+    def _averaged(self, output: Tensor) -> Tensor:
+        return output
+
+    def _put(self, sample: SegDataSample, total: Tensor, views: int) -> None:
+        sample.pred_depth_map = PixelData(data=total[0] / views)

@@ -203,7 +203,7 @@ def test_names_in_two_unicode_forms_are_shown(make_root):
 
 def test_images_with_another_suffix_are_told(make_root, monkeypatch):
     lines = []
-    monkeypatch.setattr('dpt.datasets.segmentation.print_log', lambda line, *_: lines.append(line))
+    monkeypatch.setattr('dpt.datasets.pairs.print_log', lambda line, *_: lines.append(line))
     root = make_root('a', 'b', 'c')
     (root / 'images' / 'c.jpg').rename(root / 'images' / 'c.JPG')
     assert len(build(root)) == 2

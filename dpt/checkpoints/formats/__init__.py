@@ -4,16 +4,24 @@ from collections.abc import Collection, Mapping
 from typing import TypeVar
 
 from .hugging_face import ACTIVATIONS, HUGGING_FACE_FILES, default_activation
-from .isl import LAYOUTS, is_isl, recognise_layout
 from .mmseg import DPT, MMSEG_DPT
+from .published import (
+    HEADS,
+    PUBLISHED_ENCODERS,
+    PUBLISHED_MODELS,
+    PUBLISHED_TIMM_ENCODERS,
+    PUBLISHED_TIMM_MODELS,
+)
 from .table import Format, Report, convert, first
-from .timm import PERIODS, TIMM, TIMM_FORMATS, timm_hints, unused_biases
+from .timm import PERIODS, TIMM, timm_hints, unused_biases
+from .timm import TIMM_FORMATS as TIMM_ENCODERS
 from .vit import FOREIGN_VITS, MMSEG_VIT, TIMM_HYBRID, TIMM_VIT, TRAINED_VIT, why_not
 
 __all__ = [
     'ACTIVATIONS',
     'BACKBONE_FORMATS',
     'DPT',
+    'HEADS_ALONE',
     'HUGGING_FACE_FILES',
     'MMSEG_DPT',
     'MODEL_FORMATS',
@@ -22,6 +30,7 @@ __all__ = [
     'PERIODS',
     'TIMM',
     'TIMM_FORMATS',
+    'TIMM_MODELS',
     'TIMM_VIT',
     'Format',
     'Report',
@@ -38,9 +47,13 @@ T = TypeVar('T')
 CONVERTER = 'tools/model_converters/vit2mmseg.py'
 
 # The first format with a matching signature is used.
-ISL_FORMATS = tuple(layout.format() for layout in LAYOUTS)
-MODEL_FORMATS = (MMSEG_DPT, DPT, *ISL_FORMATS)
-BACKBONE_FORMATS = (TIMM_HYBRID, *FOREIGN_VITS, MMSEG_VIT, TRAINED_VIT)
+MODEL_FORMATS = (MMSEG_DPT, DPT, *PUBLISHED_MODELS)
+BACKBONE_FORMATS = (*PUBLISHED_ENCODERS, TIMM_HYBRID, *FOREIGN_VITS, MMSEG_VIT, TRAINED_VIT)
+TIMM_MODELS = PUBLISHED_TIMM_MODELS
+TIMM_FORMATS = (*PUBLISHED_TIMM_ENCODERS, *TIMM_ENCODERS)
+
+HEADS_ALONE = tuple(source.name for source in HEADS)
+"""Formats of files with a neck and a head, without an encoder."""
 
 # For files whose keys are exactly those of the module, whatever its architecture.
 OWN_MODELS = (DPT,)
@@ -56,10 +69,7 @@ def recognise(keys: Collection[str], formats: tuple[Format, ...]) -> Format:
     for candidate in formats:
         if candidate.fits(keys):
             return candidate
-    if is_isl(keys) and formats is MODEL_FORMATS:
-        recognise_layout(keys)  # raises an error that says how they differ
-    named = [one for one in formats if one not in ISL_FORMATS]  # these have hundreds of signature keys
-    absent = {one.name: next(key for key in reversed(one.signature) if key not in keys) for one in named}
+    absent = {one.name: next(key for key in reversed(one.signature) if key not in keys) for one in formats}
     looked_for = ', '.join(f'{name} ({key})' for name, key in absent.items())
     found = f'{len(keys)} keys, such as {", ".join(sorted(keys)[:5])}' if keys else 'no keys'
     bare = next((known.name for known in (*FOREIGN_VITS, MMSEG_VIT) if known.fits(keys)), None)

@@ -14,35 +14,52 @@ from .vit import TIMM_HYBRID
 _STATISTICS = ('weight', 'bias', 'running_mean', 'running_var', 'num_batches_tracked')
 
 
-def _keys() -> dict[str, str]:
-    keys = {f'pretrained.model.{theirs}': f'backbone.{ours}' for theirs, ours in TIMM_HYBRID.keys.items()}
+UNUSED_NORM = 'final norm, which the original computes but does not use'
+UNUSED_LATERAL = 'never called: the coarsest fusion block has no lateral input'
+
+
+def scratch_keys(prefix: str = '') -> dict[str, str]:
+    """Return the table of the convolutions and fusion blocks in ``scratch``, also in Depth Anything."""
+    keys = {}
     for k in (1, 2, 3, 4):
-        level, block = k - 1, 4 - k  # dpt numbers fusion blocks from the coarsest
-        reassemble, unit = 'neck.reassemble_blocks', f'neck.fusion_blocks.{block}.res_conv_unit#.conv#'
+        level, block = k - 1, f'neck.fusion_blocks.{4 - k}'  # dpt numbers fusion blocks from the coarsest
         keys |= {
-            f'pretrained.act_postprocess{k}.0.project.0.*': f'{reassemble}.readout_projects.{level}.0.*',
-            f'pretrained.act_postprocess{k}.3.*': f'{reassemble}.projects.{level}.conv.*',
-            f'pretrained.act_postprocess{k}.4.*': f'{reassemble}.resize_layers.{level}.*',
-            f'scratch.layer{k}_rn.weight': f'neck.convs.{level}.conv.weight',
-            f'scratch.refinenet{k}.out_conv.*': f'neck.fusion_blocks.{block}.project.conv.*',
-            f'scratch.refinenet{k}.resConfUnit#.conv#.weight': f'{unit}.conv.weight',
-            f'scratch.refinenet{k}.resConfUnit#.bn#.*': f'{unit}.bn.*',
-        }
-    for theirs, ours in (('scratch.output_conv', 'decode_head'), ('auxlayer', 'auxiliary_heads.0')):
-        keys |= {
-            f'{theirs}.0.weight': f'{ours}.project.conv.weight',
-            f'{theirs}.1.*': f'{ours}.project.bn.*',
-            f'{theirs}.4.*': f'{ours}.conv_seg.*',
+            f'{prefix}scratch.layer{k}_rn.weight': f'neck.convs.{level}.conv.weight',
+            f'{prefix}scratch.refinenet{k}.out_conv.*': f'{block}.project.conv.*',
+            f'{prefix}scratch.refinenet{k}.resConfUnit#.conv#.*': f'{block}.res_conv_unit#.conv#.conv.*',
+            f'{prefix}scratch.refinenet{k}.resConfUnit#.bn#.*': f'{block}.res_conv_unit#.conv#.bn.*',
         }
     return keys
 
 
-KEYS = _keys()
-DROPPED = {
-    'pretrained.model.norm.*': 'final norm, which the original computes but does not use',
-    **{f'pretrained.model.{key}': reason for key, reason in TIMM_HYBRID.dropped.items()},
-    'scratch.refinenet4.resConfUnit1.**': 'never called: the coarsest fusion block has no lateral input',
+def _neck() -> dict[str, str]:
+    keys = scratch_keys()
+    for k in (1, 2, 3, 4):
+        level, reassemble = k - 1, 'neck.reassemble_blocks'
+        keys |= {
+            f'pretrained.act_postprocess{k}.0.project.0.*': f'{reassemble}.readout_projects.{level}.0.*',
+            f'pretrained.act_postprocess{k}.3.*': f'{reassemble}.projects.{level}.conv.*',
+            f'pretrained.act_postprocess{k}.4.*': f'{reassemble}.resize_layers.{level}.*',
+        }
+    return keys
+
+
+NECK = _neck()
+SEGMENTATION_HEADS = {
+    f'{theirs}.{key}': f'{ours}.{target}'
+    for theirs, ours in (('scratch.output_conv', 'decode_head'), ('auxlayer', 'auxiliary_heads.0'))
+    for key, target in (('0.weight', 'project.conv.weight'), ('1.*', 'project.bn.*'), ('4.*', 'conv_seg.*'))
 }
+UNUSED = {
+    'pretrained.model.norm.*': UNUSED_NORM,
+    'scratch.refinenet4.resConfUnit1.**': UNUSED_LATERAL,
+}
+KEYS = {
+    **{f'pretrained.model.{theirs}': f'backbone.{ours}' for theirs, ours in TIMM_HYBRID.keys.items()},
+    **NECK,
+    **SEGMENTATION_HEADS,
+}
+DROPPED = {**UNUSED, **{f'pretrained.model.{key}': reason for key, reason in TIMM_HYBRID.dropped.items()}}
 
 
 @dataclass(frozen=True)

@@ -153,6 +153,13 @@ DEIT3 = Format(  # of Meta
 TIMM = Format('timm', (), {'**': 'model.**'})
 """Any model of timm; which keys of a file are unused depends on the module."""
 
+
+def _hf_dinov2(prefix: str) -> Format:
+    signature = (_POSITIONS, 'encoder.layer.0.norm1.weight')
+    return _hugging_face('Hugging Face DINOv2', prefix, 'encoder.layer', _HF_DINOV2, signature=signature)
+
+
+HF_DINOV2 = _hf_dinov2('')
 TIMM_FORMATS = (
     *(
         _hugging_face(
@@ -165,16 +172,8 @@ TIMM_FORMATS = (
         )
         for prefix in ('', 'dinov2_with_registers.')
     ),
-    *(
-        _hugging_face(
-            'Hugging Face DINOv2',
-            prefix,
-            'encoder.layer',
-            _HF_DINOV2,
-            signature=(_POSITIONS, 'encoder.layer.0.norm1.weight'),
-        )
-        for prefix in ('', 'dinov2.')
-    ),
+    HF_DINOV2,
+    _hf_dinov2('dinov2.'),
     _hugging_face(
         'Hugging Face DINOv3, gated',
         '',

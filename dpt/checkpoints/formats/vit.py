@@ -179,12 +179,14 @@ def _hugging_face(name: str, prefix: str, layer: str, norm: str, norm_eps: float
 
 
 _HF_VIT, _HF_DINOV2 = 'Hugging Face ViT', 'Hugging Face DINOv2'
+HF_VIT = _hugging_face(_HF_VIT, '', 'encoder.layer', 'layernorm_before', 1e-12)
+HF_DINOV2 = _hugging_face(_HF_DINOV2, '', 'encoder.layer', 'norm1', 1e-6)
 HUGGING_FACE = (
-    _hugging_face(_HF_VIT, '', 'encoder.layer', 'layernorm_before', 1e-12),
+    HF_VIT,
     _hugging_face(_HF_VIT, '', 'layers', 'layernorm_before', 1e-12),
     _hugging_face(_HF_VIT, 'vit.', 'encoder.layer', 'layernorm_before', 1e-12),
     _hugging_face(_HF_VIT, 'vit.', 'layers', 'layernorm_before', 1e-12),
-    _hugging_face(_HF_DINOV2, '', 'encoder.layer', 'norm1', 1e-6),
+    HF_DINOV2,
     _hugging_face(_HF_DINOV2, 'dinov2.', 'encoder.layer', 'norm1', 1e-6),
 )
 """``ViTModel``, ``ViTForImageClassification``, ``ViTMAEForPreTraining``, ``Dinov2Model`` and similar."""
@@ -206,7 +208,6 @@ TRAINED_VIT = Format(
 """The backbone in a complete model of this package or of MMSegmentation."""
 
 _REFUSED = {
-    r'dpt\..+': 'a complete DPT of Hugging Face; isl2dpt.py converts the files of the original DPT',
     r'(.+\.)?(blocks|layers)\.\d+\.attn\.rel_pos_[hw]': (
         'the image encoder of SAM or a similar model, with windowed attention and relative positions; use '
         "TimmBackbone with a model such as 'samvit_base_patch16'"

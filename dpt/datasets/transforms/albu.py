@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 from mmcv.transforms import BaseTransform
 
+from dpt.datasets.transforms.maps import DEPTH
 from dpt.registry import TRANSFORMS
 from dpt.structures import IGNORE_INDEX
 
@@ -27,7 +28,7 @@ class Albu(BaseTransform):
         transforms: Configs such as ``dict(type='RandomBrightnessContrast', p=0.2)``, with the names and
             arguments of albumentations; ``OneOf`` and others take ``transforms`` in turn. If a transform
             creates pixels, they are labelled ``fill_mask=255`` unless set otherwise; the default of
-            albumentations is 0, the label of a class.
+            albumentations is 0, the label of a class. The depth of new pixels is 0.
         keymap: Name in albumentations of each key of the sample; None means ``dict(img='image',
             gt_seg_map='mask')``.
         update_pad_shape: Whether to write ``pad_shape``, too.
@@ -59,20 +60,25 @@ class Albu(BaseTransform):
         self.aug = albumentations.Compose([_build(one, albumentations) for one in transforms])
 
     def transform(self, results: dict) -> dict:
-        given = {theirs: results[ours] for ours, theirs in self.keymap.items() if ours in results}
+        # Negated, so that the pixels that a transform creates, which get the label of void, become 0 below.
+        depth = {DEPTH: -results[DEPTH]} if DEPTH in results else {}
+        sources = {**results, **depth}
+        given = {theirs: sources[ours] for ours, theirs in self.keymap.items() if ours in results}
         shape = given['image'].shape
         if len(shape) != 3 or shape[2] != 3:
             channels = shape[2] if len(shape) == 3 else 1
             raise ValueError(f'Albu needs RGB images: {results.get("img_path")} has {channels} channels')
         others = [name for name in results.get('seg_fields', []) if name not in self.keymap]
         if others:
-            given['masks'] = [results[name] for name in others]
+            given['masks'] = [sources[name] for name in others]
         given['image'] = cv2.cvtColor(given['image'], cv2.COLOR_BGR2RGB)
         self.aug.set_random_seed(int(np.random.randint(MAX_SEED, dtype=np.int64)))
         found = self.aug(**given)
         found['image'] = cv2.cvtColor(found['image'], cv2.COLOR_RGB2BGR)
         results.update({ours: found[theirs] for ours, theirs in self.keymap.items() if theirs in given})
         results.update(zip(others, found.get('masks', ()), strict=True))
+        if DEPTH in results:
+            results[DEPTH] = np.maximum(-results[DEPTH], 0)
         results['img_shape'] = results['img'].shape[:2]
         if self.update_pad_shape:
             results['pad_shape'] = results['img_shape']

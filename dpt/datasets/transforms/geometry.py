@@ -6,11 +6,13 @@ from typing import Any
 
 import cv2
 import mmcv
+import mmcv.transforms
 import numpy as np
-from mmcv.transforms import BaseTransform, RandomFlip, RandomResize, Resize
+from mmcv.transforms import BaseTransform, RandomResize
 from mmcv.transforms.utils import cache_randomness
 
 from dpt.datasets.bad_sample import TOO_NARROW, BadSampleError
+from dpt.datasets.transforms.maps import RandomFlip, Resize
 from dpt.registry import TRANSFORMS
 from dpt.structures import IGNORE_INDEX
 
@@ -289,6 +291,11 @@ def _stretch_rows(labels: np.ndarray, width: int, right: int) -> np.ndarray:
     return cv2.resize(labels[:, :columns], None, fx=fx, fy=1, interpolation=cv2.INTER_NEAREST)[:, :right]
 
 
+RESIZES = (Resize, mmcv.transforms.Resize)
+FUSED = ((RandomResize, RandomResizeByRatio), (RandomCrop,), (RandomFlip, mmcv.transforms.RandomFlip))
+"""Classes of the three steps that :class:`ResizeCropFlip` replaces."""
+
+
 class ResizeCropFlip(BaseTransform):
     """``RandomResize`` or ``RandomResizeByRatio``, ``RandomCrop`` and ``RandomFlip`` in one faster step.
 
@@ -301,7 +308,7 @@ class ResizeCropFlip(BaseTransform):
         flip: mmcv's transform, without ``swap_seg_labels``.
     """
 
-    def __init__(self, resize: RandomResize, crop: RandomCrop, flip: RandomFlip) -> None:
+    def __init__(self, resize: RandomResize, crop: RandomCrop, flip: mmcv.transforms.RandomFlip) -> None:
         self.resize = resize
         self.crop = crop
         self.flip = flip
@@ -310,12 +317,11 @@ class ResizeCropFlip(BaseTransform):
     @staticmethod
     def fits(steps: Sequence[Callable]) -> bool:
         """Return whether this class can replace the steps."""
-        kinds = [type(step) for step in steps]
-        if kinds[1:] != [RandomCrop, RandomFlip] or kinds[0] not in (RandomResize, RandomResizeByRatio):
+        if len(steps) != 3 or not all(type(step) in kinds for step, kinds in zip(steps, FUSED, strict=True)):
             return False
         resize: Any = steps[0]
         flip: Any = steps[2]
-        plain = type(resize.resize) is Resize and resize.resize.backend == 'cv2'
+        plain = type(resize.resize) in RESIZES and resize.resize.backend == 'cv2'
         return plain and resize.resize.interpolation == 'bilinear' and flip.swap_seg_labels is None
 
     def transform(self, results: dict) -> dict:
@@ -368,7 +374,7 @@ class ResizeCropFlip(BaseTransform):
         return f'{type(self).__name__}({self.resize}, {self.crop}, {self.flip})'
 
 
-def _flip_chances(flip: RandomFlip) -> tuple[list[str | None], np.ndarray]:
+def _flip_chances(flip: mmcv.transforms.RandomFlip) -> tuple[list[str | None], np.ndarray]:
     """Return mmcv's flip directions (None for no flip) and their cumulative probabilities."""
     directions = [flip.direction] if isinstance(flip.direction, str) else list(flip.direction)
     chances = flip.prob if isinstance(flip.prob, list) else [flip.prob / len(directions)] * len(directions)

@@ -15,6 +15,7 @@ from dpt.structures import SegDataSample
 META_KEYS = (
     'img_path',
     'seg_map_path',
+    'depth_map_path',
     'ori_shape',
     'img_shape',
     'pad_shape',
@@ -22,6 +23,7 @@ META_KEYS = (
     'flip',
     'flip_direction',
     'reduce_zero_label',
+    'crop_box',
 )
 ALWAYS_PACKED = ('ori_shape', 'img_shape', 'flip', 'flip_direction', 'ignore_index')
 """What restoring a prediction to the original image, the loss and the padding need."""
@@ -33,8 +35,9 @@ class PackSegInputs(BaseTransform):
 
     Returns ``inputs``, a contiguous tensor of shape CxHxW with the dtype of the image (C = 1 for a grey
     image), and ``data_samples``, a :class:`~dpt.structures.SegDataSample`. If the sample has labels, its
-    ``gt_sem_seg.data`` has shape 1xHxW and dtype uint8, or int64 if the labels do not fit. The size of the
-    labels may differ from that of the image, because test pipelines do not resize labels.
+    ``gt_sem_seg.data`` has shape 1xHxW and dtype uint8, or int64 if the labels do not fit; if it has depth,
+    its ``gt_depth_map.data`` has shape 1xHxW and dtype float32. The size of either may differ from that of
+    the image, because test pipelines resize neither.
 
     Args:
         meta_keys: Keys to copy to the metainfo, if the sample has them, in addition to ``ALWAYS_PACKED``.
@@ -58,7 +61,11 @@ class PackSegInputs(BaseTransform):
                 sample.set_field(results[key], key, field_type='metainfo')
         if 'gt_seg_map' in results:
             check_packed_labels(results)
-            sample.gt_sem_seg = PixelData(data=_labels_to_tensor(results['gt_seg_map'], results))
+            labels = _map_to_tensor(results['gt_seg_map'], 'labels', results.get('seg_map_path'))
+            sample.gt_sem_seg = PixelData(data=labels if labels.dtype == torch.uint8 else labels.long())
+        if 'gt_depth_map' in results:
+            depth = _map_to_tensor(results['gt_depth_map'], 'depth', results.get('depth_map_path'))
+            sample.gt_depth_map = PixelData(data=depth.float())
         packed['data_samples'] = sample
         return packed
 
@@ -83,12 +90,8 @@ def _own(pixels: np.ndarray) -> np.ndarray:
     return pixels.copy() if flipped else np.ascontiguousarray(pixels)
 
 
-def _labels_to_tensor(labels: np.ndarray, results: dict) -> torch.Tensor:
-    if labels.ndim != 2:
-        raise ValueError(
-            f'labels of {results.get("seg_map_path", "the sample")} have shape {labels.shape}: '
-            'HxW was expected'
-        )
-    if labels.dtype != np.uint8:
-        labels = labels.astype(np.int64)
-    return torch.from_numpy(_own(labels))[None]
+def _map_to_tensor(pixels: np.ndarray, what: str, path: str | None) -> torch.Tensor:
+    """Return a map of shape HxW as a tensor of shape 1xHxW."""
+    if pixels.ndim != 2:
+        raise ValueError(f'{what} of {path or "the sample"} have shape {pixels.shape}: HxW was expected')
+    return torch.from_numpy(_own(pixels))[None]

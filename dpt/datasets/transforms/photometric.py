@@ -160,3 +160,67 @@ class PhotoMetricDistortion(BaseTransform):
             f'contrast_range={self.contrast_range}, saturation_range={self.saturation_range}, '
             f'hue_delta={self.hue_delta})'
         )
+
+
+@TRANSFORMS.register_module()
+class ColorAug(BaseTransform):
+    """Change gamma, brightness and colours of a uint8 image, as recipes for depth do.
+
+    Each value v of 0 to 255 becomes ``v ** gamma * brightness * colour``, clipped and rounded. The formula of
+    the Monocular-Depth-Estimation-Toolbox and DINOv3, in which gamma changes the brightness strongly, because
+    it is not applied to values from 0 to 1. Draws one number for ``prob``, then gamma, the brightness and a
+    colour factor for each channel.
+
+    Args:
+        prob: Probability of changing the image.
+        gamma_range: Smallest and largest exponent.
+        brightness_range: Smallest and largest factor of all channels.
+        color_range: Smallest and largest factor of one channel.
+    """
+
+    def __init__(
+        self,
+        prob: float,
+        gamma_range: Sequence[float] = (0.9, 1.1),
+        brightness_range: Sequence[float] = (0.9, 1.1),
+        color_range: Sequence[float] = (0.9, 1.1),
+    ) -> None:
+        if not 0 <= prob <= 1:
+            raise ValueError(f'prob={prob} must be from 0 to 1')
+        ranges = dict(gamma_range=gamma_range, brightness_range=brightness_range, color_range=color_range)
+        for name, bounds in ranges.items():
+            if len(bounds) != 2 or not 0 < bounds[0] <= bounds[1]:
+                raise ValueError(f'{name} must be (smallest, largest), both above 0, not {bounds!r}')
+        self.prob = prob
+        self.gamma_range = tuple(gamma_range)
+        self.brightness_range = tuple(brightness_range)
+        self.color_range = tuple(color_range)
+
+    @cache_randomness
+    def _draw(self, channels: int) -> tuple[float, np.ndarray] | None:
+        """Return gamma and the factor of each channel, or None to keep the image."""
+        if np.random.rand() >= self.prob:
+            return None
+        gamma = np.random.uniform(*self.gamma_range)
+        brightness = np.random.uniform(*self.brightness_range)
+        return gamma, brightness * np.random.uniform(*self.color_range, size=channels)
+
+    def transform(self, results: dict) -> dict:
+        image = results['img']
+        if image.dtype != np.uint8 or image.ndim != 3:
+            raise ValueError(
+                f'{results.get("img_path", "the image")} is {image.dtype} of shape {image.shape}: ColorAug '
+                'requires uint8 of shape HxWxC'
+            )
+        drawn = self._draw(image.shape[2])
+        if drawn is not None:
+            gamma, factors = drawn
+            table = np.rint(np.clip(VALUES[:, None] ** gamma * factors, 0, 255)).astype(np.uint8)
+            results['img'] = cv2.LUT(np.ascontiguousarray(image), table[None])
+        return results
+
+    def __repr__(self) -> str:
+        return (
+            f'{type(self).__name__}(prob={self.prob}, gamma_range={self.gamma_range}, '
+            f'brightness_range={self.brightness_range}, color_range={self.color_range})'
+        )

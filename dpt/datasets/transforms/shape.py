@@ -1,12 +1,14 @@
 """Rotate, cut out and resize by the shorter side, image and label maps together."""
 
+import math
 from collections.abc import Sequence
 
 import mmcv
 import numpy as np
-from mmcv.transforms import BaseTransform, Resize
+from mmcv.transforms import BaseTransform
 from mmcv.transforms.utils import cache_randomness
 
+from dpt.datasets.transforms.maps import Resize, fill_value
 from dpt.registry import TRANSFORMS
 from dpt.structures import IGNORE_INDEX
 
@@ -27,7 +29,8 @@ class RandomRotate(BaseTransform):
         degree: Range (smallest, largest) of the angle in degrees, clockwise; one number means both ways.
         pad_val: Value of new pixels of the image, one or one per channel. MMSegmentation gives a single value
             to the first channel only.
-        seg_pad_val: Label of new pixels; None takes the ``ignore_index`` of the data set.
+        seg_pad_val: Label of new pixels; None takes the ``ignore_index`` of the data set. New pixels of depth
+            are 0.
         center: (x, y) of the fixed point in pixels; None means the centre of the image.
         auto_bound: Whether to enlarge the image so that it contains all of the rotated image.
     """
@@ -75,7 +78,8 @@ class RandomRotate(BaseTransform):
             labels = results[name]
             # OpenCV does not rotate int32; float64 holds every label exactly.
             wide = labels if labels.dtype == np.uint8 else labels.astype(np.float64)
-            turned = mmcv.imrotate(wide, border_value=label, interpolation='nearest', **options)
+            border = fill_value(name, label)
+            turned = mmcv.imrotate(wide, border_value=border, interpolation='nearest', **options)
             results[name] = turned.astype(labels.dtype)
         results['img_shape'] = results['img'].shape[:2]
         return results
@@ -100,7 +104,7 @@ class RandomCutOut(BaseTransform):
         cutout_shape: (width, height) of a hole in pixels, or a list of them to choose from.
         cutout_ratio: The same as shares of the sides of the image; excludes ``cutout_shape``.
         fill_in: Value of the pixels in a hole, one number or one per channel.
-        seg_fill_in: Label of the pixels in a hole; None keeps the labels.
+        seg_fill_in: Label of the pixels in a hole, whose depth becomes 0; None keeps labels and depth.
     """
 
     def __init__(
@@ -153,7 +157,7 @@ class RandomCutOut(BaseTransform):
             if self.with_ratio:
                 across, down = int(across * width), int(down * height)
             for name in names:
-                value = self.fill_in if name == 'img' else self.seg_fill_in
+                value = self.fill_in if name == 'img' else fill_value(name, self.seg_fill_in or 0)
                 results[name][top : top + down, left : left + across] = value
         return results
 
@@ -169,7 +173,7 @@ class RandomCutOut(BaseTransform):
 class ResizeShortestEdge(BaseTransform):
     """Resize the shorter side of the image and its labels to ``scale``, keeping the aspect ratio.
 
-    Writes what mmcv's ``Resize`` writes, with which it resizes.
+    Writes what ``Resize`` writes, with which it resizes.
 
     Args:
         scale: Length of the shorter side in pixels; of several, the smallest.
@@ -192,3 +196,61 @@ class ResizeShortestEdge(BaseTransform):
 
     def __repr__(self) -> str:
         return f'{type(self).__name__}(scale={self.scale}, max_size={self.max_size})'
+
+
+@TRANSFORMS.register_module()
+class ResizeToBound(BaseTransform):
+    """Resize to about a given size, keeping the aspect ratio, with sides that are multiples of a number.
+
+    The resizing of MiDaS, DPT and Depth Anything (class ``Resize`` of ``midas/transforms.py``). Writes what
+    ``Resize`` writes.
+
+    Args:
+        scale: (width, height), or one number for both.
+        method: ``'lower_bound'``: no side is shorter than ``scale`` (Depth Anything); ``'upper_bound'``: none
+            is longer; ``'minimal'``: the side that changes less gets its length (MiDaS, DPT).
+        size_divisor: Sides are rounded to the nearest multiple of this, within the bound.
+        interpolation: Interpolation mode of the image, as in mmcv.
+    """
+
+    def __init__(
+        self,
+        scale: int | Sequence[int],
+        method: str = 'lower_bound',
+        size_divisor: int = 1,
+        *,
+        interpolation: str = 'bicubic',
+    ) -> None:
+        if method not in ('lower_bound', 'upper_bound', 'minimal'):
+            raise ValueError(f"method={method!r} must be 'lower_bound', 'upper_bound' or 'minimal'")
+        self.scale = (scale, scale) if isinstance(scale, int) else (scale[0], scale[1])
+        self.method = method
+        self.size_divisor = size_divisor
+        self.interpolation = interpolation
+
+    def transform(self, results: dict) -> dict:
+        height, width = results['img'].shape[:2]
+        factors = (self.scale[0] / width, self.scale[1] / height)
+        if self.method == 'minimal':
+            factor = min(factors[::-1], key=lambda factor: abs(1 - factor))
+        else:
+            factor = max(factors) if self.method == 'lower_bound' else min(factors)
+        sides = tuple(
+            self._round(factor * side, bound) for side, bound in zip((width, height), self.scale, strict=True)
+        )
+        return Resize(scale=sides, interpolation=self.interpolation).transform(results)
+
+    def _round(self, length: float, bound: int) -> int:
+        divisor = self.size_divisor
+        rounded = round(length / divisor) * divisor
+        if self.method == 'lower_bound' and rounded < bound:
+            rounded = math.ceil(length / divisor) * divisor
+        if self.method == 'upper_bound' and rounded > bound:
+            rounded = math.floor(length / divisor) * divisor
+        return max(rounded, divisor)
+
+    def __repr__(self) -> str:
+        return (
+            f'{type(self).__name__}(scale={self.scale}, method={self.method!r}, '
+            f'size_divisor={self.size_divisor}, interpolation={self.interpolation!r})'
+        )

@@ -63,6 +63,8 @@ class VisionTransformer(BaseModule):
             without the norm, fine levels start with almost no signal. The published DPT does not normalise
             taps.
         interpolate_mode: Interpolation of the position embedding: ``'bicubic'`` or ``'bilinear'``.
+        interpolate_offset: Added to the patch grid in the scale of that interpolation: 0.1 in the original
+            DINOv2 without registers and in Depth Anything, whose weights were trained so.
         output_cls_token: Whether to return (map, class token) pairs instead of maps.
         frozen_stages: Number of leading layers to freeze together with the embeddings; 0 freezes only the
             embeddings, -1 nothing.
@@ -101,6 +103,7 @@ class VisionTransformer(BaseModule):
         final_norm: bool = False,
         norm_taps: bool = False,
         interpolate_mode: str = 'bicubic',
+        interpolate_offset: float = 0.0,
         output_cls_token: bool = True,
         frozen_stages: int = -1,
         with_cp: bool = False,
@@ -115,6 +118,7 @@ class VisionTransformer(BaseModule):
         self.embed_dims = embed_dims
         self.out_indices = tuple(out_indices)
         self.interpolate_mode = interpolate_mode
+        self.interpolate_offset = interpolate_offset
         self.output_cls_token = output_cls_token
         self.norm_taps = norm_taps
         self.frozen_stages = frozen_stages
@@ -218,7 +222,9 @@ class VisionTransformer(BaseModule):
     def _embed(self, x: Tensor) -> tuple[Tensor, tuple[int, int]]:
         x, grid = self.patch_embed(x)
         x = torch.cat([self.cls_token.expand(x.shape[0], -1, -1), x], dim=1)
-        x = x + resize_pos_embed(self.pos_embed, self.native_grid, grid, self.interpolate_mode, 1)
+        x = x + resize_pos_embed(
+            self.pos_embed, self.native_grid, grid, self.interpolate_mode, 1, offset=self.interpolate_offset
+        )
         return self.drop_after_pos(x), grid
 
     def _tap(self, x: Tensor, grid: tuple[int, int]) -> Tensor | tuple[Tensor, Tensor]:

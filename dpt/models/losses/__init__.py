@@ -1,6 +1,7 @@
-"""Segmentation losses."""
+"""Losses of segmentation and depth."""
 
 from dpt.models.losses.cross_entropy import CrossEntropyLoss
+from dpt.models.losses.depth import GradientLogLoss, ScaleShiftInvariantLoss, SiLogLoss
 from dpt.models.losses.hard_pixels import OhemCrossEntropy, OHEMPixelSampler
 from dpt.models.losses.region import DiceLoss, FocalLoss, LovaszLoss, TverskyLoss
 
@@ -8,8 +9,11 @@ __all__ = [
     'CrossEntropyLoss',
     'DiceLoss',
     'FocalLoss',
+    'GradientLogLoss',
     'LovaszLoss',
     'OHEMPixelSampler',
     'OhemCrossEntropy',
+    'ScaleShiftInvariantLoss',
+    'SiLogLoss',
     'TverskyLoss',
 ]

@@ -19,6 +19,7 @@ class ReassembleBlocks(nn.Module):
         readout_type: How to use the class token: ``'ignore'`` it, ``'add'`` it to each patch token, or
             concatenate it to each patch token and ``'project'`` the result with a linear layer and GELU.
         identity_levels: Levels (0 is the finest) whose tap already is a map and is returned unchanged.
+        norm: ``'BN'`` for batch normalisation of the taps after the readout, or ``None``.
     """
 
     def __init__(
@@ -28,10 +29,13 @@ class ReassembleBlocks(nn.Module):
         *,
         readout_type: str,
         identity_levels: Sequence[int] = (),
+        norm: str | None = None,
     ) -> None:
         super().__init__()
         if readout_type not in READOUTS:
             raise ValueError(f'readout_type={readout_type!r} must be one of {READOUTS}')
+        if norm not in (None, 'BN'):
+            raise ValueError(f"tap_norm={norm!r} must be 'BN' or None")
         self.readout_type = readout_type
         self.identity_levels = frozenset(identity_levels)
         if not self.identity_levels <= set(range(4)):
@@ -52,6 +56,7 @@ class ReassembleBlocks(nn.Module):
             self.readout_projects = self._levels(
                 lambda _: nn.Sequential(nn.Linear(2 * in_channels, in_channels), nn.GELU())
             )
+        self.batchnorm_layers = self._levels(lambda _: nn.BatchNorm2d(in_channels)) if norm else None
 
     def _levels(self, build: Callable[[int], nn.Module]) -> nn.ModuleList:
         return nn.ModuleList(nn.Identity() if i in self.identity_levels else build(i) for i in range(4))
@@ -82,8 +87,12 @@ class ReassembleBlocks(nn.Module):
                     'stem to identity_levels'
                 )
         return [
-            tap
-            if level in self.identity_levels
-            else self.resize_layers[level](self.projects[level](self._read_out(tap, level)))
+            tap if level in self.identity_levels else self._reassemble(tap, level)
             for level, tap in enumerate(taps)
         ]
+
+    def _reassemble(self, tap: Tensor | tuple[Tensor, Tensor], level: int) -> Tensor:
+        x = self._read_out(tap, level)
+        if self.batchnorm_layers is not None:
+            x = self.batchnorm_layers[level](x)
+        return self.resize_layers[level](self.projects[level](x))

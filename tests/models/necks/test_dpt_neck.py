@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from dpt.models.necks import DPTNeck, FeatureFusionBlock
-from dpt.models.necks.dpt import upsample_by_two
+from dpt.models.necks.dpt import upsample
 
 SMALL = dict(in_channels=12, channels=8, post_process_channels=(4, 6, 8, 12))
 HYBRID = dict(SMALL, identity_levels=(0, 1))
@@ -73,7 +73,7 @@ def test_fusion_blocks_that_change_the_size_are_named() -> None:
 
 class Upsampling(FeatureFusionBlock):
     def forward(self, path: torch.Tensor, lateral: torch.Tensor | None = None) -> torch.Tensor:
-        return upsample_by_two(super().forward(path, lateral))
+        return upsample(super().forward(path, lateral))
 
 
 class UpsamplingNeck(DPTNeck):
