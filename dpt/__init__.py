@@ -13,12 +13,13 @@ from dpt import registry as _registry  # noqa: F401  (creates the scope 'dpt')
 if TYPE_CHECKING:
     from dpt.apis import Predictor, inference_model, init_model
     from dpt.loading import load
-    from dpt.results import Segmentation
+    from dpt.results import Depth, Segmentation
 
-__all__ = ['Predictor', 'Segmentation', 'inference_model', 'init_model', 'load']
+__all__ = ['Depth', 'Predictor', 'Segmentation', 'inference_model', 'init_model', 'load']
 __version__ = '0.1.0'
 
 _PLACES = {
+    'Depth': 'dpt.results',
     'Predictor': 'dpt.apis',
     'Segmentation': 'dpt.results',
     'inference_model': 'dpt.apis',

@@ -30,15 +30,16 @@ from dpt.config.names import name_config_types, name_types
 from dpt.config.walk import first_test_dataset, walk, without_annotations
 from dpt.datasets.bad_sample import name_sample
 from dpt.hub import kept_meta, model_files, push_files, save_files
-from dpt.models import EncoderDecoder
+from dpt.models import DepthEstimator
+from dpt.models.dense import DensePredictor
 from dpt.models.lora import merged
 from dpt.palette import default_palette
 from dpt.registry import DATASETS, MODELS, TRANSFORMS
-from dpt.results import Segmentation
+from dpt.results import Depth, Result, Segmentation
 from dpt.structures import SegDataSample
 from dpt.visualization.files import encode_picture
 
-__all__ = ['PRECISIONS', 'Predictor', 'Segmentation', 'config_of', 'inference_model', 'init_model']
+__all__ = ['PRECISIONS', 'Depth', 'Predictor', 'Segmentation', 'config_of', 'inference_model', 'init_model']
 
 PASS_CONFIG = 'Predictor(checkpoint, config=...) or --config FILE'
 PRECISIONS = {'fp32': torch.float32, 'bf16': torch.bfloat16, 'fp16': torch.float16}
@@ -52,7 +53,7 @@ def init_model(
     checkpoint: str | Path | None = None,
     device: str | torch.device | None = None,
     cfg_options: dict | None = None,
-) -> EncoderDecoder:
+) -> DensePredictor:
     """Build a model for inference.
 
     Args:
@@ -63,7 +64,8 @@ def init_model(
         cfg_options: Overrides of the config, by dotted key.
 
     Returns:
-        The model in evaluation mode, with ``cfg`` and ``dataset_meta`` (``classes``, ``palette``) set.
+        The model in evaluation mode, with ``cfg`` and ``dataset_meta`` (``classes``, ``palette``; empty for
+        depth) set.
 
     Raises:
         FileNotFoundError: If the config or the checkpoint does not exist.
@@ -83,7 +85,9 @@ def init_model(
     if checkpoint is not None:
         load_model(model, checkpoint)
         meta = dataset_meta(read_meta(checkpoint))
-    if meta is None:
+    if meta is None and isinstance(model, DepthEstimator):
+        meta = {}
+    elif meta is None:
         dataset = first_test_dataset(config)
         meta = dict(dataset.get('metainfo') or DATASETS.get(dataset['type']).METAINFO)
     model.cfg, model.dataset_meta = config, meta
@@ -92,7 +96,7 @@ def init_model(
 
 
 def inference_model(
-    model: EncoderDecoder, images: Image | Sequence[Image]
+    model: DensePredictor, images: Image | Sequence[Image]
 ) -> SegDataSample | list[SegDataSample]:
     """Predict one or several images in the same way as ``tools/test.py``.
 
@@ -101,8 +105,8 @@ def inference_model(
         images: Path, BGR uint8 array of shape HxWx3 as OpenCV reads it, or PIL image; or a list of these.
 
     Returns:
-        A sample with ``pred_sem_seg.data`` of shape 1xHxW at the image's size, or a list of samples if
-        ``images`` is a list.
+        A sample with ``pred_sem_seg.data``, or ``pred_depth_map.data``, of shape 1xHxW at the image size; or
+        a list of samples if ``images`` is a list.
 
     Raises:
         FileNotFoundError: If an image does not exist.
@@ -189,7 +193,7 @@ class Preparation:
 
 @torch.no_grad()
 def predict(
-    model: EncoderDecoder, prepared: Sequence[dict[str, Any]], dtype: torch.dtype | None = None
+    model: DensePredictor, prepared: Sequence[dict[str, Any]], dtype: torch.dtype | None = None
 ) -> list[SegDataSample]:
     """Predict a batch of prepared images of the same size.
 
@@ -233,7 +237,8 @@ class Predictor:
     Example:
         >>> predictor = Predictor('model.safetensors')
         >>> result = predictor('street.jpg')
-        >>> result.labels, result.areas(), result.overlay(0.5)
+        >>> result.labels, result.areas(), result.overlay(0.5)  # of a segmentor
+        >>> result.depth, result.overlay(legend=True)  # of a depth estimator
         >>> for result in predictor.stream(Path('photos').glob('*.jpg')): ...
     """
 
@@ -261,8 +266,9 @@ class Predictor:
         self.batch_size = batch_size
         self.model = init_model(config or config_of(checkpoint), checkpoint, device, cfg_options)
         self.prepare = Preparation(self.model.cfg)
-        self.classes = tuple(self.model.dataset_meta['classes'])
-        count = self.model.decode_head.num_classes
+        of_depth = isinstance(self.model, DepthEstimator)
+        self.classes = () if of_depth else tuple(self.model.dataset_meta['classes'])
+        count = 0 if of_depth else self.model.decode_head.num_classes
         if len(self.classes) != count:
             named = len(self.classes)
             raise ValueError(
@@ -271,7 +277,7 @@ class Predictor:
         palette = self.model.dataset_meta.get('palette')
         self.palette = np.asarray(palette, np.uint8) if palette else default_palette(count)
 
-    def __call__(self, images: Image | Sequence[Image]) -> Segmentation | list[Segmentation]:
+    def __call__(self, images: Image | Sequence[Image]) -> Result | list[Result]:
         """Predict one or several images.
 
         Args:
@@ -334,14 +340,15 @@ class Predictor:
         values = self.model.cfg.to_dict()
         values['model']['backbone'].pop('lora', None)  # merged below
         meta = kept_meta(read_meta(self.checkpoint))
-        names = dict(classes=list(self.classes), palette=self.palette.tolist())
-        meta |= dict(cfg=Config(values).pretty_text, dataset_meta=names)
+        meta['cfg'] = Config(values).pretty_text
+        if self.classes:
+            meta['dataset_meta'] = dict(classes=list(self.classes), palette=self.palette.tolist())
         shown = [encode_picture('.png', one.overlay(legend=True)) for one in self.stream(pictures)]
         return model_files(repo_id, merged(self.model).state_dict(), meta, licence, shown)
 
     def stream(
         self, images: Iterable[Image], on_error: Callable[[str, Exception], None] | None = None
-    ) -> Iterator[Segmentation]:
+    ) -> Iterator[Result]:
         """Yield the results in order, each as soon as its batch is done.
 
         Args:
@@ -374,7 +381,7 @@ class Predictor:
         self,
         batch: list[tuple[str, np.ndarray, dict[str, Any]]],
         on_error: Callable[[str, Exception], None] | None,
-    ) -> Iterator[Segmentation]:
+    ) -> Iterator[Result]:
         try:
             samples = predict(self.model, [prepared for _, _, prepared in batch], self.dtype)
         except (RuntimeError, MemoryError) as error:
@@ -393,8 +400,15 @@ class Predictor:
             on_error(name, ValueError(f'image {name} of {height}x{width} needs too much memory: {reason}'))
             return
         for (name, pixels, _), sample in zip(batch, samples, strict=True):
-            labels = sample.pred_sem_seg.data[0].cpu().numpy()
-            yield Segmentation(name, pixels, labels, self.classes, self.palette)
+            if 'crop_box' in sample.metainfo:  # the prediction has the size of this window
+                top, bottom, left, right = sample.crop_box
+                pixels = pixels[top:bottom, left:right]
+            if isinstance(self.model, DepthEstimator):
+                depth = sample.pred_depth_map.data[0].float().cpu().numpy()
+                yield Depth(name, pixels, depth, self.model.relative)
+            else:
+                labels = sample.pred_sem_seg.data[0].cpu().numpy()
+                yield Segmentation(name, pixels, labels, self.classes, self.palette)
 
 
 def _out_of_memory(error: Exception) -> bool:
@@ -457,7 +471,7 @@ def _inference_config(config: Config, has_classes: bool) -> Config:
     _check_registered(kept['pipeline'], 'test_dataloader.dataset.pipeline', TRANSFORMS)
     if dataset.get('metainfo'):
         kept['metainfo'] = dict(dataset['metainfo'])
-    elif not has_classes:
+    elif not has_classes and not issubclass(MODELS.get(model['type']), DepthEstimator):
         kept['type'] = dataset['type']
         _check_registered(dict(type=dataset['type']), 'test_dataloader.dataset', DATASETS)
     test_cfg = dict(fp16=bool((config.get('test_cfg') or {}).get('fp16')))

@@ -1,21 +1,21 @@
 """Load a model for inference from any published file or checkpoint by one line."""
 
 import difflib
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
 from mmengine.logging import print_log
-from torch import Tensor
 
 from dpt.apis import PASS_CONFIG, Predictor, config_of
 from dpt.checkpoints import read_checkpoint, read_state_dict
-from dpt.checkpoints.formats import MMSEG_DPT
-from dpt.checkpoints.formats.isl import is_isl, recognise_layout
+from dpt.checkpoints.formats import DPT, MMSEG_DPT
+from dpt.checkpoints.formats.published import PUBLISHED_MODELS
 from dpt.checkpoints.meta import meta_of
+from dpt.checkpoints.published import recognise_published
 from dpt.config.load import load_config
-from dpt.config.options import OptionText
 from dpt.zoo import ZOO
 
 REMOTE = ('http://', 'https://', 'hf://', 'timm://')
@@ -24,6 +24,8 @@ POINTER = 'last_checkpoint'
 MMSEG_CONFIG = 'dpt_vit-b16_512x512_160k_ade20k.py'
 """Config of the only DPT that MMSegmentation has published, a ViT-B/16 for the 150 classes of ADE20K."""
 ADE20K_CLASSES = 150
+CLASSES_OF = {150: 'ADE20KDataset', 19: 'CityscapesDataset', 21: 'PascalVOCDataset'}
+"""Data set of published segmentation models without a config, by the number of classes."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ def load(
     source: str | Path,
     config: str | Path | Config | None = None,
     *,
+    variant: str | None = None,
     device: Any = None,
     precision: str | None = None,
     batch_size: int = 1,
@@ -48,10 +51,13 @@ def load(
     The weights are loaded strictly. No code of the file runs.
 
     Args:
-        source: A checkpoint of dpt or MMSegmentation, a file of :mod:`dpt.zoo` or of ``publish_model.py``, by
-            path, URL or ``hf://OWNER/NAME``; a work directory, for its best or else its newest checkpoint; or
-            a name of :data:`dpt.zoo.ZOO`, such as ``'dpt_large-ade20k'``.
+        source: A checkpoint of dpt or MMSegmentation, a file of ``publish_model.py``, of the original DPT,
+            MiDaS 3.0, Depth Anything or transformers, by path, URL or ``hf://OWNER/NAME``; a work directory,
+            for its best or else its newest checkpoint; or a name of :data:`dpt.zoo.ZOO`, such as
+            ``'dpt_large-ade20k'`` or ``'depth-anything-v2-small'``.
         config: Config of the model, or path of a config file, if the file contains none.
+        variant: What neither keys nor name of a published file tell, such as the range of metric depth: a key
+            of :data:`dpt.checkpoints.published.VARIANTS`.
         device: Device of the model; ``None`` for the GPU if there is one.
         precision: ``'fp32'``, ``'bf16'`` or ``'fp16'`` (autocast); ``None`` follows the config's test loop.
         batch_size: Maximum number of images in a batch.
@@ -69,12 +75,13 @@ def load(
         >>> result.save('overlay.png')
     """
     checkpoint = find_checkpoint(source)
-    found = Recognised('', config) if config else recognise_model(checkpoint)  # type: ignore[arg-type]
+    found = Recognised('', config) if config else recognise_model(checkpoint, variant)  # type: ignore[arg-type]
     options: dict[str, Any] = dict(device=device, precision=precision, batch_size=batch_size)
     model = Predictor(checkpoint, found.config, **options, cfg_options=cfg_options)
     size = sum(parameter.numel() for parameter in model.model.parameters()) / 1e6
     what = found.what or 'the model of the given config'
-    print_log(f'{source}: {what}; {len(model.classes)} classes, {size:.1f} M parameters', 'current')
+    task = f'{len(model.classes)} classes' if model.classes else 'depth'
+    print_log(f'{source}: {what}; {task}, {size:.1f} M parameters', 'current')
     return model
 
 
@@ -98,9 +105,7 @@ def find_checkpoint(source: str | Path) -> str:
             raise ValueError(f'{name} cannot be loaded: {ZOO[name].missing}')
         return ZOO[name].source
     near = difflib.get_close_matches(name, [key for key, one in ZOO.items() if not one.missing], n=3)
-    hint = (
-        f': did you mean {" or ".join(near)}?' if near else '; dpt.zoo.ZOO contains the names of all models'
-    )
+    hint = f': did you mean {" or ".join(near)}?' if near else '; dpt.zoo.ZOO contains their names'
     raise FileNotFoundError(f'{name}: no such file, and no published model of this name{hint}')
 
 
@@ -118,8 +123,12 @@ def _checkpoint_of_work_dir(folder: Path) -> Path | None:
     return folder / newest.name  # the folder may have been moved
 
 
-def recognise_model(checkpoint: str | Path) -> Recognised:
+def recognise_model(checkpoint: str | Path, variant: str | None = None) -> Recognised:
     """Recognise a complete model by its config or its keys.
+
+    Args:
+        checkpoint: As for :func:`load`.
+        variant: As for :func:`load`.
 
     Raises:
         FileNotFoundError: If the file does not exist.
@@ -132,38 +141,32 @@ def recognise_model(checkpoint: str | Path) -> Recognised:
         return Recognised(f'a checkpoint of {producer} with its config', config_of(checkpoint))
     del content
     tensors = read_state_dict(checkpoint)
-    if is_isl(tensors):
-        return _of_isl(checkpoint, tensors)
     if MMSEG_DPT.fits(tensors):
-        return _of_mmseg(checkpoint, tensors)
-    some = ', '.join(sorted(tensors)[:3])
-    raise ValueError(
-        f'{checkpoint} holds no config, and its {len(tensors)} keys, such as {some}, '
-        f'are not those of a known model: pass its config with dpt.load(checkpoint, config) or {PASS_CONFIG}'
-    )
-
-
-def _of_isl(checkpoint: str | Path, tensors: dict[str, Tensor]) -> Recognised:
-    try:
-        layout = recognise_layout(tensors)
-    except ValueError as error:
-        raise ValueError(f'{checkpoint}: {error}') from None
-    _check_classes(checkpoint, tensors['scratch.output_conv.4.weight'], layout.config)
-    options = dict(option.split('=', 1) for option in layout.options)
-    config = load_config(layout.config, {key: OptionText(value) for key, value in options.items()})
-    return Recognised(f'original DPT, {layout.name}, with {Path(layout.config).name}', config)
-
-
-def _of_mmseg(checkpoint: str | Path, tensors: dict[str, Tensor]) -> Recognised:
-    _check_classes(checkpoint, tensors['decode_head.conv_seg.weight'], MMSEG_CONFIG)
-    return Recognised(f"MMSegmentation's DPT, with {MMSEG_CONFIG}", load_config(MMSEG_CONFIG))
-
-
-def _check_classes(checkpoint: str | Path, classifier: Tensor, config: str) -> None:
-    """Refuse another number of classes: neither their names nor the test pipeline would be known."""
-    if len(classifier) != ADE20K_CLASSES:
+        _check_classes(checkpoint, len(tensors['decode_head.conv_seg.weight']), MMSEG_CONFIG)
+        return Recognised(f"MMSegmentation's DPT, with {MMSEG_CONFIG}", load_config(MMSEG_CONFIG))
+    if DPT.fits(tensors) or not any(one.fits(tensors) for one in PUBLISHED_MODELS):
+        some = ', '.join(sorted(tensors)[:3])
         raise ValueError(
-            f'{checkpoint} predicts {len(classifier)} classes instead of the {ADE20K_CLASSES} of ADE20K, and '
-            f'holds no config: pass a config like {Path(config).name} with your classes and test pipeline, '
-            'dpt.load(checkpoint, config)'
+            f'{checkpoint} holds no config, and its {len(tensors)} keys, such as {some}, are not those of a '
+            f'known model: pass its config with dpt.load(checkpoint, config) or {PASS_CONFIG}'
+        )
+    found = recognise_published(checkpoint, variant)
+    config = Config(found.config())
+    classes = config.model.decode_head.get('num_classes')
+    if classes and not found.classes:
+        dataset = config.test_dataloader.dataset
+        dataset.type = CLASSES_OF.get(classes, 'ADE20KDataset')
+        _check_classes(checkpoint, classes, MMSEG_CONFIG, CLASSES_OF)
+    return Recognised(', '.join(filter(None, (found.source, found.variant))), config)
+
+
+def _check_classes(
+    checkpoint: str | Path, classes: int, config: str, known: Collection[int] = (ADE20K_CLASSES,)
+) -> None:
+    """Refuse another number of classes: neither their names nor the test pipeline would be known."""
+    if classes not in known:
+        expected = ' or '.join(map(str, known))
+        raise ValueError(
+            f'{checkpoint} predicts {classes} classes instead of {expected}, and holds no config: pass one '
+            f'like {config} with your classes and test pipeline, dpt.load(checkpoint, config)'
         )

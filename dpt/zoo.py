@@ -35,7 +35,8 @@ class Published:
     missing: str = ''
 
 
-_NO_DEPTH = 'depth models are not supported yet'
+_SAME_CODE = 'equal to the original code, with random weights'
+_SAME_HF = "equal to transformers' model, with random weights"
 _EQUAL = "equal to transformers' model and to the original's formulas, with random weights"
 _SCORES = 'DPT paper, table 4; the original resizes the shorter side to about 480 and upsamples bicubically'
 
@@ -69,7 +70,8 @@ SEGMENTATION = {
         'Apache-2.0',
         'the weights of dpt_large-ade20k for transformers',
         'model card',
-        missing='load dpt_large-ade20k, which has the same weights',
+        'dpt_vit-l16_512x512_160k_ade20k.py',
+        _SAME_HF,
     ),
     'smp-hub/dpt-large-ade20k': Published(
         f'{_HUB}/smp-hub/dpt-large-ade20k',
@@ -85,13 +87,15 @@ SEGMENTATION = {
         'images: 90.8; COCO, 1/32: 63.3',
         'README of UniMatch V2; single scale, Cityscapes in windows',
         'dpt_dinov2-b14_518x518_152k_ade20k.py',
-        missing='its residual units have biases, which DPTNeck lacks',
+        checked=_SAME_CODE,
+        missing='there are many files: download one, and load its path',
     ),
 }
 
 
 def _isl(name: str, file: str, figures: str, reference: str) -> tuple[str, Published]:
-    return name, Published(f'{_ISL}/{file}', 'MIT', figures, reference, missing=_NO_DEPTH)
+    config = f'{name.replace("-", "_")}.py'
+    return name, Published(f'{_ISL}/{file}', 'MIT', figures, reference, config, _SAME_CODE)
 
 
 _ZERO_SHOT = (
@@ -140,7 +144,8 @@ def _depth() -> dict[str, Published]:
         ]
     )
     for name, figures in (('dpt_large_384', _LARGE), ('dpt_hybrid_384', _HYBRID)):
-        found[name] = Published(f'{_MIDAS}/v3/{name}.pt', 'MIT', figures, readme, missing=_NO_DEPTH)
+        config = f'{name.replace("384", "midas")}.py'
+        found[name] = Published(f'{_MIDAS}/v3/{name}.pt', 'MIT', figures, readme, config, _SAME_CODE)
     for name, values in _MIDAS_31.items():
         text = _ZERO_SHOT.format(*values).replace('zero-shot', 'trained on KITTI and NYU, too')
         source = f'{_MIDAS}/v3_1/{name}.pt'
@@ -156,7 +161,8 @@ def _depth_anything() -> dict[str, Published]:
             'Apache-2.0',
             f'zero-shot, aligned: KITTI AbsRel {kitti:.3f}, d1 {kitti_d1}; NYU {nyu:.3f}, {nyu_d1}',
             'README of Depth Anything',
-            missing=_NO_DEPTH,
+            f'depth_anything_v1_{size[0]}.py',
+            _SAME_CODE,
         )
     for size, accuracy in _V2.items():
         owner = f'{_HUB}/depth-anything/Depth-Anything-V2'
@@ -167,7 +173,8 @@ def _depth_anything() -> dict[str, Published]:
             licence,
             f'DA-2K: {accuracy} % of the pairs in the right order',
             'Depth Anything V2 paper, table 3',
-            missing=_NO_DEPTH,
+            f'depth_anything_v2_{size[0]}.py',
+            _SAME_CODE,
         )
         for data, place in (('Hypersim', 'indoor'), ('VKITTI', 'outdoor')):
             found[f'depth-anything-v2-metric-{place}-{size}'] = Published(
@@ -175,7 +182,8 @@ def _depth_anything() -> dict[str, Published]:
                 licence,
                 'not reported',
                 'metric_depth of Depth Anything V2',
-                missing=_NO_DEPTH,
+                f'depth_anything_v2_{size[0]}_{place}.py',
+                _SAME_CODE,
             )
     found['depth-anything-metric'] = Published(
         f'{_HUB}/spaces/LiheYoung/Depth-Anything',
@@ -196,14 +204,14 @@ def _dinov2() -> dict[str, Published]:
                 'Apache-2.0',
                 f'frozen encoder, {data.upper()}: RMSE {error}',
                 'DINOv2 paper, table 11',
-                missing=_NO_DEPTH,
+                checked='equal to the original formulas, with random weights',
             )
     found['dinov3_vit7b16_dd'] = Published(
         'https://ai.meta.com/resources/models-and-libraries/dinov3-downloads/',
         'DINOv3 License',
         'trained on SYNTHMIX',
         'README of DINOv3',
-        missing=_NO_DEPTH,
+        missing='its download asks for consent: download the head, and load its path',
     )
     return found
 
@@ -225,11 +233,14 @@ def _transformers() -> dict[str, Published]:
         for data in ('nyu', 'kitti'):
             names[f'facebook/dpt-dinov2-{size}-{data}'] = f'dinov2_vit{size[0]}14_{data}_dpt'
     licences = {'Intel/dpt-large': 'Apache-2.0', 'Intel/dpt-hybrid-midas': 'Apache-2.0'}
-    one = Published('', 'as the original', '', 'model card', missing=_NO_DEPTH)
+    one = Published('', 'as the original', '', 'model card', checked=_SAME_HF)
     return {
         name: replace(
             one,
             source=f'hf://{name}',
+            missing=f'load {original}: transformers gives its gated layers other keys'
+            if 'giant' in name
+            else '',
             licence=licences.get(name, one.licence),
             figures=f'the weights of {original} for transformers',
         )

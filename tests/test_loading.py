@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -10,7 +11,8 @@ import dpt
 from dpt.apis import Predictor
 from dpt.checkpoints import read_state_dict, save_weights
 from dpt.checkpoints.formats import Format, convert
-from dpt.checkpoints.formats.isl import BASE, KEYS, Layout
+from dpt.checkpoints.formats import published as sources
+from dpt.checkpoints.formats.isl import BASE, KEYS
 from dpt.checkpoints.formats.mmseg import TO_MMSEG
 from dpt.config.load import load_config
 from dpt.loading import MMSEG_CONFIG
@@ -18,16 +20,16 @@ from dpt.registry import MODELS
 
 WIDTHS = {
     'model.backbone.img_size': 32,
-    'model.backbone.embed_dims': 16,
-    'model.backbone.num_heads': 2,
-    'model.neck.in_channels': 16,
+    'model.backbone.embed_dims': 64,
+    'model.backbone.num_heads': 1,
+    'model.neck.in_channels': 64,
     'model.neck.channels': 8,
     'model.neck.post_process_channels': (4, 8, 8, 8),
     'model.decode_head.in_channels': 8,
-    'model.decode_head.channels': 8,
-    'test_dataloader.dataset.pipeline.1.scale': (64, 32),
 }
+HEAD = {'model.decode_head.channels': 8}
 AUXILIARY = {'model.auxiliary_heads.0.in_channels': 8, 'model.auxiliary_heads.0.channels': 8}
+SCALE = 'test_dataloader.dataset.pipeline.1.scale'
 
 
 @pytest.fixture
@@ -46,24 +48,20 @@ def small(config: str, options: dict) -> dict[str, torch.Tensor]:
 
 
 def of_mmseg() -> tuple[dict, dict, str]:
-    tensors, _ = convert(small(MMSEG_CONFIG, WIDTHS), TO_MMSEG)
-    return tensors, WIDTHS, "MMSegmentation's DPT, with dpt_vit-b16_512x512_160k_ade20k.py"
+    tensors, _ = convert(small(MMSEG_CONFIG, {**WIDTHS, **HEAD}), TO_MMSEG)
+    what = "MMSegmentation's DPT, with dpt_vit-b16_512x512_160k_ade20k.py"
+    return tensors, {**WIDTHS, **HEAD, SCALE: (64, 32)}, what
 
 
-def of_isl(layout: Layout) -> tuple[dict, dict, str]:
-    options = {**WIDTHS, **AUXILIARY}
-    base = {key: eval(value) for key, value in (one.split('=') for one in layout.options)}  # noqa: S307
+def of_isl() -> tuple[dict, dict, str]:
+    base = {key: eval(value) for key, value in (one.split('=') for one in BASE.options)}  # noqa: S307
     back = Format('back', (), {ours: theirs for theirs, ours in KEYS.items() if isinstance(ours, str)})
-    tensors, _ = convert(small(layout.config, {**base, **options}), back)
-    dropped = dict.fromkeys(set(layout.keys()) - tensors.keys(), torch.zeros(1))
-    return (
-        {**tensors, **dropped},
-        options,
-        'original DPT, vitb16_384, with dpt_vit-l16_512x512_160k_ade20k.py',
-    )
+    tensors, _ = convert(small(BASE.config, {**base, **WIDTHS, **HEAD, **AUXILIARY}), back)
+    dropped = dict.fromkeys(set(BASE.keys()) - tensors.keys(), torch.zeros(1))
+    return {**tensors, **dropped}, {SCALE: 64}, 'original DPT, segmentation'
 
 
-@pytest.mark.parametrize('made', [of_mmseg, lambda: of_isl(BASE)], ids=['MMSegmentation', 'isl-org'])
+@pytest.mark.parametrize('made', [of_mmseg, of_isl], ids=['MMSegmentation', 'isl-org'])
 def test_files_without_a_config_are_recognised_and_loaded(made, pictures, tmp_path, said) -> None:
     tensors, options, what = made()
     torch.save({'state_dict': tensors}, tmp_path / 'model.pth')
@@ -76,10 +74,53 @@ def test_files_without_a_config_are_recognised_and_loaded(made, pictures, tmp_pa
         model.model.state_dict()['decode_head.conv_seg.bias'],
         tensors.get('decode_head.conv_seg.bias', tensors.get('scratch.output_conv.4.bias')),
     )
-    tensors.popitem()
+    del tensors[next(key for key in tensors if key.endswith('fc1.bias') or key.endswith('0.0.bias'))]
     torch.save({'state_dict': tensors}, tmp_path / 'model.pth')
     with pytest.raises(ValueError, match='model.pth'):
         dpt.load(tmp_path / 'model.pth', device='cpu', cfg_options=options)
+
+
+@pytest.fixture(scope='module')
+def depth_anything() -> dict[str, torch.Tensor]:
+    """Weights under the keys of Depth Anything."""
+    keys = sources.DEPTH_ANYTHING.model(sources.DEPTH_ANYTHING.encoder).keys
+    back = Format('back', (), {ours: theirs for theirs, ours in keys.items() if isinstance(ours, str)})
+    options = {**WIDTHS, 'model.backbone.img_size': 28, 'model.decode_head.hidden_channels': 4}
+    return convert(small('depth_anything_v2_s.py', options), back)[0]
+
+
+@pytest.mark.parametrize(
+    ('name', 'variant', 'relative'),
+    [
+        ('depth_anything_v2_vits.pth', None, True),
+        ('depth_anything_v2_metric_hypersim_vits.pth', None, False),
+        ('mine.pth', 'v2-outdoor', False),
+    ],
+)
+def test_depth_anything_gives_depth(
+    depth_anything, name: str, variant: str | None, relative: bool, pictures, tmp_path, said
+) -> None:
+    torch.save(depth_anything, tmp_path / name)
+    model = dpt.load(tmp_path / name, variant=variant, device='cpu', cfg_options={SCALE: 56})
+    found = variant or ('v2' if relative else 'v2-indoor')
+    assert said[0].startswith(f'{tmp_path / name}: Depth Anything, {found}; depth, ')
+    result = model(pictures / 'a.png')
+    assert (result.depth.shape, result.relative) == ((97, 131), relative)
+    result.save_depth(tmp_path / 'depth.npy')
+    assert np.array_equal(np.load(tmp_path / 'depth.npy'), result.depth)
+    result.save(tmp_path / 'depth.jpg')
+    if relative:
+        assert repr(result).endswith('97x131, relative)')
+        with pytest.raises(ValueError, match='relative depth has no distances'):
+            result.distances()
+        with pytest.raises(ValueError, match='depth.png: a PNG holds'):
+            result.save_depth(tmp_path / 'depth.png')
+    else:
+        assert result.distances()['farthest'] == result.depth.max()
+        if variant is None:  # below 65 m
+            result.save_depth(tmp_path / 'depth.png')
+            stored = cv2.imread(str(tmp_path / 'depth.png'), cv2.IMREAD_UNCHANGED)
+            assert np.abs(stored / 1000 - result.depth).max() <= 0.0005001
 
 
 def size(model: Predictor) -> float:
@@ -105,6 +146,7 @@ def test_files_with_a_config_and_work_directories_load(
 @pytest.mark.parametrize(
     ('source', 'error', 'message'),
     [
+        ('depth-anything-v3-small', FileNotFoundError, 'did you mean depth-anything'),
         ('dpt_large-ade2k', FileNotFoundError, 'no such file, .* did you mean dpt_large-ade20k'),
         (
             'smp-hub/dpt-large-ade20k',
@@ -127,13 +169,11 @@ def test_other_models_are_refused_in_one_line(tmp_path: Path) -> None:
     tensors, _, _ = of_mmseg()
     tensors['decode_head.conv_seg.weight'] = tensors['decode_head.conv_seg.weight'][:19]
     torch.save(tensors, tmp_path / 'other.pth')
-    with pytest.raises(ValueError, match='predicts 19 classes instead of the 150 of ADE20K'):
+    with pytest.raises(ValueError, match='predicts 19 classes instead of 150, and holds'):
         dpt.load(tmp_path / 'other.pth')
 
 
 def test_results_are_saved_and_summarised(model_file: Path, pictures: Path, tmp_path: Path) -> None:
-    import cv2
-
     result = dpt.load(model_file, device='cpu')(pictures / 'a.png')
     name, area = next(iter(result.areas().items()))
     assert f'97x131, {len(result.present())} classes: {name} {area:.1f} %' in repr(result)

@@ -82,7 +82,9 @@ def download_from_hub(url: str) -> Path:
     try:
         folder = Path(
             snapshot_download(
-                name, revision=revision or None, allow_patterns=[whole, index, shards, 'config.json']
+                name,
+                revision=revision or None,
+                allow_patterns=[whole, index, shards, 'config.json', 'preprocessor_config.json'],
             )
         )
     except Exception as error:  # several packages raise it: the network, the name or a permission is missing
