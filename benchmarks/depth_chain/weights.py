@@ -1,8 +1,228 @@
-"""Weights of published models, compared with the code that they were published with."""
+"""Weights of published models: the file of the original model, recognised and loaded, gives its output."""
 
-from depth_chain.table import Row
+import contextlib
+import io
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from depth_chain import originals, transformers_models
+from depth_chain.originals import Forward
+from depth_chain.table import REFERENCES, Row
+from dpt.checkpoints import load_backbone, load_model
+from dpt.checkpoints.published import recognise_published
+from dpt.registry import MODELS
+
+LIMIT = 1e-5
+"""Of the largest output."""
+
+Size = tuple[int, int]
+SMALL = dict(features=64, out_channels=[48, 96, 192, 384])  # the ViT-S of Depth Anything
+
+
+@dataclass(frozen=True)
+class Case:
+    """A published model and the sizes of the images.
+
+    Args:
+        name: Name of the row.
+        build: Returns the original model, and its forward pass to the output of our head.
+        file: Name of the file of its weights, which tells the variant.
+        sizes: (height, width) of the images: square, on an odd patch grid, not square.
+        reference: Name of the clone; ``''`` for transformers.
+        head: Whether the file has the neck and head alone; the encoder comes in a second file.
+        gain: Factor of the weights of the last convolution, for a range of depth that varies.
+        note: Printed below the row.
+    """
+
+    name: str
+    build: Callable[[], tuple[nn.Module, Forward]]
+    file: str
+    sizes: tuple[Size, ...]
+    reference: str = ''
+    head: str = ''
+    gain: float = 1.0
+    note: str = ''
+
+
+PATCH_14 = ((112, 112), (70, 70), (56, 98))
+PATCH_16 = ((128, 128), (64, 160))  # the original DPT needs multiples of 32
+
+
+def _dinov3() -> tuple[nn.Module, Forward]:
+    return originals.dinov3_depther(
+        backbone_out_layers=[2, 5, 8, 11],
+        n_output_channels=256,
+        use_backbone_norm=True,
+        use_batchnorm=True,
+        max_depth=100.0,
+        channels=64,
+        post_process_channels=[96] * 4,
+    )
+
+
+CASES = (
+    Case(
+        'original DPT, ViT-B/16, MiDaS',
+        lambda: originals.isl_depth('vitb16_384'),
+        'dpt_large_384.pt',
+        PATCH_16,
+        'dpt',
+        note='DPT-Large differs in its sizes only',
+    ),
+    Case(
+        'original DPT-Hybrid, MiDaS',
+        lambda: originals.isl_depth('vitb_rn50_384'),
+        'dpt_hybrid_384.pt',
+        PATCH_16,
+        'dpt',
+    ),
+    *(
+        Case(
+            f'original DPT-Hybrid, {name}',
+            lambda scale=scale, shift=shift: originals.isl_depth(
+                'vitb_rn50_384', scale=scale, shift=shift, invert=True
+            ),
+            f'dpt_hybrid_{name}.pt',
+            ((64, 96),),
+            'dpt',
+            gain=2000.0,
+        )
+        for name, scale, shift in (('nyu', 0.000305, 0.1378), ('kitti', 0.00006016, 0.00579))
+    ),
+    Case(
+        'original DPT-Hybrid, segmentation',
+        lambda: originals.isl_segmentation('vitb_rn50_384', 7),
+        'dpt_hybrid-ade20k.pt',
+        ((64, 96),),
+        'dpt',
+    ),
+    Case(
+        'Depth Anything V1, ViT-S',
+        lambda: originals.depth_anything_v1(encoder='vits', **SMALL),
+        'depth_anything_vits14.pth',
+        PATCH_14,
+        'depth-anything',
+    ),
+    Case(
+        'Depth Anything V2, ViT-S',
+        lambda: originals.depth_anything_v2(encoder='vits', **SMALL),
+        'depth_anything_v2_vits.pth',
+        (*PATCH_14, (518, 518)),
+        'depth-anything-v2',
+    ),
+    *(
+        Case(
+            f'Depth Anything V2, ViT-S, metric, {name}',
+            lambda max_depth=max_depth: originals.depth_anything_v2(
+                'metric_depth', encoder='vits', max_depth=max_depth, **SMALL
+            ),
+            f'depth_anything_v2_metric_{name}_vits.pth',
+            PATCH_14[1:],
+            'depth-anything-v2',
+        )
+        for name, max_depth in (('hypersim', 20.0), ('vkitti', 80.0))
+    ),
+    Case(
+        'UniMatch V2, ViT-S, segmentation',
+        lambda: originals.unimatch_v2(encoder_size='small', nclass=7, **SMALL),
+        'best.pth',
+        PATCH_14,
+        'unimatch-v2',
+    ),
+    Case(
+        'DINOv2 depth head, ViT-S/14',
+        lambda: originals.dinov2_depther('vit_small'),
+        'dinov2_vits14_nyu_dpt_head.pth',
+        PATCH_14,
+        'dinov2',
+        head='decode_head',
+        note='without the clamp to the range, which belongs to the evaluation',
+    ),
+    Case(
+        'DINOv3 depth head, ViT-S/16',
+        _dinov3,
+        'dinov3_vits16_synthmix_dpt_head.pth',
+        PATCH_16,
+        'dinov3',
+        head='decoder',
+        note='published for ViT-7B',
+    ),
+    *(
+        Case(f'transformers {name}', build, 'model.safetensors', sizes, note=note)
+        for name, build, sizes, note in transformers_models.CASES
+    ),
+)
+
+
+def saved(model: nn.Module, folder: Path, case: Case) -> tuple[Path, Path | None]:
+    """Save the weights as published; return the files of the model, and of its encoder if separate."""
+    if not case.reference:
+        with contextlib.redirect_stderr(io.StringIO()):
+            model.save_pretrained(folder)
+        return folder / case.file, None
+    tensors = model.state_dict()
+    if not case.head:
+        torch.save(tensors, folder / case.file)
+        return folder / case.file, None
+    encoder = 'encoder.backbone.' if case.head == 'decoder' else 'backbone.'
+    prefix = 'decoder.' if case.head == 'decoder' else ''
+    head = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(f'{case.head}.')}
+    parts = {k.removeprefix(encoder): v for k, v in tensors.items() if k.startswith(encoder)}
+    torch.save(head, folder / case.file)
+    torch.save(parts, folder / 'encoder.pth')
+    return folder / case.file, folder / 'encoder.pth'
+
+
+@torch.no_grad()
+def rows_of(case: Case) -> list[Row]:
+    """Compare one model at all its sizes."""
+    if case.reference and case.reference not in REFERENCES:
+        return [Row(case.name, None, LIMIT, f'needs --reference {case.reference}=PATH')]
+    model, forward = case.build()
+    originals.randomise(model)
+    last = [one for one in model.modules() if isinstance(one, nn.Conv2d)][-1]
+    last.weight.mul_(case.gain)
+    if last.out_channels == 1:
+        last.bias.fill_(case.gain / 4)  # so that ReLU does not return zeros alone
+    with tempfile.TemporaryDirectory(prefix='weights-') as folder:
+        file, encoder = saved(model, Path(folder), case)
+        config: dict[str, Any] = recognise_published(file).model
+        if encoder is not None:
+            config['backbone']['init_cfg']['checkpoint'] = str(encoder)
+        ours = MODELS.build(config).eval()
+        report = load_model(ours, file)
+        alone = MODELS.build({**config['backbone'], 'init_cfg': None}).eval()
+        load_backbone(alone, encoder or file)
+    rows, image = [], torch.empty(0)
+    for height, width in case.sizes:
+        image = torch.randn(1, 3, height, width, generator=torch.Generator().manual_seed(1))
+        rows.append(Row(f'{case.name}, {height}x{width}', difference(forward(image), ours(image)), LIMIT))
+    taps = zip(_maps(ours.backbone(image)), _maps(alone(image)), strict=True)
+    worst = max(float((one - other).abs().max()) for one, other in taps)
+    count = f'{len(report.mapped)} tensors loaded, {len(report.dropped)} dropped by the table'
+    return [
+        *rows,
+        Row(f'{case.name}, encoder alone', worst, 0.0, '; '.join(filter(None, [count, case.note]))),
+    ]
+
+
+def difference(theirs: Tensor, ours: Tensor) -> float:
+    """Return the largest difference over the largest output; NaN if the shapes differ or all is 0."""
+    if theirs.shape != ours.shape or not theirs.any():
+        return float('nan')
+    return float((theirs - ours).abs().max() / theirs.abs().max())
+
+
+def _maps(taps: Sequence) -> list[Tensor]:
+    return [tap if isinstance(tap, Tensor) else tap[0] for tap in taps]
 
 
 def rows() -> list[Row]:
-    """Return one row per source and image size."""
-    return []
+    """Return the rows of all models."""
+    return [row for case in CASES for row in rows_of(case)]

@@ -13,6 +13,7 @@ from mmengine.runner import Runner
 
 from dpt.checkpoints.read import local_file
 from dpt.config.assertions import failed_assertion
+from dpt.config.depth import check_depth
 from dpt.config.facts import (
     argument,
     check_channels,
@@ -199,6 +200,7 @@ def _check_data(config: Config, task: str) -> Iterator[Problem]:
                 yield from check_pipeline(steps, f'{key}.pipeline', built, preprocessor, training)
     yield from check_same_classes(classes)
     yield from check_same_labels(datasets)
+    yield from check_depth(config, datasets)
     if task == 'test':
         steps, problems = _build_pipeline(config.get('tta_pipeline'), 'tta_pipeline')
         yield from problems

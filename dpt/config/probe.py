@@ -17,6 +17,7 @@ import numpy as np
 from mmengine.dataset import BaseDataset
 
 from dpt.config.parts import Problem, is_own
+from dpt.config.probe_depth import check_depth_step, check_packed_depth, depth_sample, has_depth
 
 SIZES = ((97, 131), (131, 97), (97, 131), (131, 97), (1211, 1607))
 """Heights and widths that few sizes and divisors of a config fit; the last is larger than usual crops."""
@@ -46,14 +47,16 @@ def check_pipeline(
     Args:
         steps: The transforms.
         key: Dotted key of the pipeline.
-        dataset: The data set, built without reading files; only those with labels of dpt are checked.
+        dataset: The data set, built without reading files; only those with labels or depth of dpt are
+            checked.
         preprocessor: Config of the preprocessor.
         training: Whether the pipeline is used for training; otherwise its geometry must be restorable.
     """
-    if not hasattr(dataset, 'ignore_index') or not steps:
+    depth = has_depth(dataset)
+    if not (hasattr(dataset, 'ignore_index') or depth) or not steps:
         return
     found: dict[str, str] = {}
-    if not training:
+    if not training or depth:
         steps = [_certain(step) for step in steps]
     # Users' classes may load or pack images without transforms.
     own = is_own(type(dataset)) and preprocessor.get('type') == 'SegDataPreProcessor'
@@ -106,23 +109,25 @@ def _rectangle(size: tuple[int, int]) -> np.ndarray:
 def _sample(folder: Path, size: tuple[int, int], dataset: Any) -> dict:
     """Write an image and its mask; return the sample that the data set would give to the pipeline."""
     white = _rectangle(size)
+    image = str(folder / 'image.png')
+    cv2.imwrite(image, np.repeat(white[..., None], 3, axis=2).astype(np.uint8) * WHITE)
+    common = dict(img_path=image, seg_fields=[], sample_idx=0)
+    if has_depth(dataset):
+        return {**common, **depth_sample(folder, white, dataset)}
     labels = [0, 1]
     if dataset.label_map:
         labels = [old for new in labels for old, renamed in dataset.label_map.items() if renamed == new]
     mask = np.where(white, labels[1], labels[0]).astype(np.uint16) + bool(dataset.reduce_zero_label)
-    image, annotation = str(folder / 'image.png'), str(folder / 'mask.png')
-    cv2.imwrite(image, np.repeat(white[..., None], 3, axis=2).astype(np.uint8) * WHITE)
+    annotation = str(folder / 'mask.png')
     cv2.imwrite(annotation, mask)
     return dict(
-        img_path=image,
+        common,
         seg_map_path=annotation,
         label_map=dataset.label_map,
         reduce_zero_label=dataset.reduce_zero_label,
         num_classes=len(dataset.metainfo['classes']),
         ignore_index=dataset.ignore_index,
         allow_unlabelled=True,
-        seg_fields=[],
-        sample_idx=0,
     )
 
 
@@ -135,12 +140,13 @@ def _run(
     own: bool,
 ) -> Iterator[Problem]:
     """Yield problems with the number of the step that causes them, or the key of the preprocessor."""
-    classes, void = results['num_classes'], results['ignore_index']
+    classes, void = results.get('num_classes', 0), results.get('ignore_index')
+    with_depth, original = 'depth_map_path' in results, white
     moved_at = normalised_at = None
     views: list[View] = []
     loaded = None
     for number, step in enumerate(steps):
-        had_labels, name = 'gt_seg_map' in results, type(step).__name__
+        before, had_labels, name = dict(results), 'gt_seg_map' in results, type(step).__name__
         results = _after(step, results, check=own and is_own(type(step)))
         if results is None:
             yield (
@@ -152,6 +158,11 @@ def _run(
         if not views:
             continue
         loaded = views[0][0] if loaded is None else loaded
+        if views[0][1].get('crop_box'):  # becomes the original image
+            top, bottom, left, right = views[0][1]['crop_box']
+            white = original[top:bottom, left:right]
+        if with_depth and training:
+            yield from check_depth_step(number, name, before, results, results.get('img'))
         if max(_shift(_unflipped(*view), white) for view in views) <= MAX_SHIFT:
             moved_at = None
         elif moved_at is None:
@@ -176,6 +187,10 @@ def _run(
             )
     if own and is_own(type(steps[-1])) and 'inputs' not in results:
         yield str(len(steps) - 1), f'{name} is the last transform, but that must be PackSegInputs'
+    if with_depth and 'inputs' in results:
+        samples = results['data_samples']
+        for sample in samples if isinstance(samples, (list, tuple)) else [samples]:
+            yield from check_packed_depth(len(steps) - 1, sample, white, training)
     if not training and moved_at is not None:
         yield str(moved_at), _explain_moved(type(steps[moved_at]).__name__)
     if preprocessor.get('type') == 'SegDataPreProcessor':  # those of users may scale images themselves

@@ -1,7 +1,6 @@
 """IoU, Dice and F-score of semantic segmentation, with memory independent of the number of images."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import cv2
@@ -20,6 +19,7 @@ from dpt.evaluation.confusion import (
     size_text,
 )
 from dpt.evaluation.scores import Scores, check_scores_file, image_scores
+from dpt.evaluation.written import WrittenFiles, check_count
 from dpt.registry import METRICS
 from dpt.structures import IGNORE_INDEX
 
@@ -95,7 +95,7 @@ class IoUMetric(BaseMetric):
     def _reset(self) -> None:
         self._confusion: Tensor | None = None
         self._num_samples = 0
-        self._written: dict[str, str] = {}  # file name -> image path
+        self._written = WrittenFiles()
         self._images: list[str] = []
         self._image_scores: list[Tensor] = []
 
@@ -161,14 +161,10 @@ class IoUMetric(BaseMetric):
             self._num_samples += 1
 
     def _write(self, prediction: Tensor, path: str | None) -> None:
-        if path is None:
-            raise ValueError('the sample has no img_path, which is needed to name the output file')
-        file = Path(str(self.output_dir), f'{Path(path).stem}.png')
-        _check_same_image(file.name, self._written.setdefault(file.name, path), path)
+        file = self._written.add(str(self.output_dir), path, '.png')
         fits = len(self.classes) + self.label_offset <= 256
         labels = prediction.cpu().numpy().astype(np.int64) + self.label_offset
         _, png = cv2.imencode('.png', labels.astype(np.uint8 if fits else np.uint16))
-        file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(png.tobytes())
 
     def evaluate(self, size: int) -> dict[str, float]:
@@ -183,28 +179,15 @@ class IoUMetric(BaseMetric):
         """
         try:
             if self.output_dir is not None:
-                self._check_written()
+                self._written.check_processes(self.output_dir)
             confusion, num_samples = self._summed()
-            # Writing a prediction twice does no harm.
-            if num_samples < size or (num_samples > size and not self.format_only):
-                raise ValueError(
-                    f'{num_samples} samples were processed but the dataset has {size}: some were counted '
-                    f'twice (the sampler pads) or lost. Set in the dataloader '
-                    f"sampler=dict(type='DefaultSampler', shuffle=False, round_up=False)"
-                )
+            check_count(num_samples, size, self.format_only)
             scores = self.compute_metrics([confusion])
             if self.scores_file is not None and not self.format_only:
                 self._save_scores(self.scores_file, confusion)
         finally:
             self._reset()
         return {f'{self.prefix}/{name}' if self.prefix else name: value for name, value in scores.items()}
-
-    def _check_written(self) -> None:
-        seen: dict[str, str] = {}
-        for written in all_gather_object(self._written):
-            for name, path in written.items():
-                _check_same_image(name, seen.setdefault(name, path), path)
-        print_log(f'wrote {len(seen)} predictions to {self.output_dir}', logger='current')
 
     def _save_scores(self, path: str, confusion: Tensor) -> None:
         own = torch.stack(self._image_scores).cpu() if self._image_scores else torch.zeros(0, 2)
@@ -258,8 +241,3 @@ def _label_map(sample: dict, key: str) -> Tensor:
     if data.ndim != 3 or data.shape[0] != 1:
         raise ValueError(f'{key}.data must have shape 1xHxW, not {size_text(data)}')
     return data[0]
-
-
-def _check_same_image(name: str, first: str, second: str) -> None:
-    if first != second:
-        raise ValueError(f'{first} and {second} would both be written to {name}; run one folder at a time')

@@ -75,6 +75,40 @@ class Scores:
         return scores
 
 
+@dataclass
+class DepthScores:
+    """The depth scores of each image of an evaluation.
+
+    Args:
+        names: Names of the S scores.
+        images: Paths of the N images.
+        values: Scores of shape NxS; NaN for an image without a valid pixel.
+    """
+
+    names: list[str]
+    images: list[str]
+    values: np.ndarray
+
+    def save(self, path: str | Path) -> None:
+        """Write a ``.npz`` file atomically."""
+        with whole_file(Path(path)) as file:
+            names, images = np.array(self.names), np.array(self.images, dtype=str)
+            np.savez_compressed(file, names=names, images=images, values=self.values)
+
+    @classmethod
+    def load(cls, path: str | Path) -> 'DepthScores':
+        """Read a file written by :meth:`save`.
+
+        Raises:
+            ValueError: If the file was not written by :meth:`save`.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                return cls(file['names'].tolist(), file['images'].tolist(), file['values'])
+        except Exception as error:  # numpy raises various exceptions for damaged files
+            raise ValueError(f'{path}: not a file of depth scores ({error})') from error
+
+
 def image_scores(confusion: Tensor, left_out: int | None = None) -> Tensor:
     """Return the accuracy and mean IoU of an image in percent, on the device of its confusion matrix.
 

@@ -4,12 +4,8 @@ A source has a table for its neck and heads, and tables for its encoder: one for
 hybrid, one for TimmBackbone. Together they give the formats of the whole file and of its encoder alone.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
-
-import torch
-from torch import Tensor
 
 from . import isl, timm, vit
 from .table import Changed, Format
@@ -31,7 +27,6 @@ class Source:
         encoder: Format of the encoder without the prefix, for VisionTransformer and its hybrid; None if the
             file has no encoder.
         timm_encoder: The same for TimmBackbone; None if it has no counterpart.
-        finish: As in :class:`Format`.
     """
 
     name: str
@@ -41,13 +36,12 @@ class Source:
     prefix: str = ''
     encoder: Format | None = None
     timm_encoder: Format | None = None
-    finish: Callable[[Mapping[str, Any]], dict[str, Any]] = dict
 
     def model(self, encoder: Format | None) -> Format:
         """Return the format of the whole file for a model with this encoder."""
         keys, dropped = self._encoder_tables(encoder, 'backbone.')
         dropped |= self.dropped
-        return Format(self.name, self.signature, {**keys, **self.keys}, dropped, finish=self.finish)
+        return Format(self.name, self.signature, {**keys, **self.keys}, dropped)
 
     def backbone(self, encoder: Format) -> Format:
         """Return the format that takes only the encoder of the file."""
@@ -213,32 +207,6 @@ HF_DEPTH_ANYTHING = Source(
 )
 
 
-def _fold_batch_norms(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Fold the batch norm of each tap of DINOv3's head into the 1x1 convolution that follows.
-
-    Raises:
-        ValueError: If a statistic is missing or does not fit the convolution.
-    """
-    folded = {key: tensor for key, tensor in tensors.items() if '.batchnorm_layers.' not in key}
-    for i in range(4):
-        norm, conv = (f'neck.reassemble_blocks.{name}.{i}' for name in ('batchnorm_layers', 'projects'))
-        if f'{norm}.weight' not in tensors:
-            continue
-        names = (f'{norm}.weight', f'{norm}.bias', f'{norm}.running_mean', f'{norm}.running_var')
-        needed = (*names, f'{conv}.conv.weight', f'{conv}.conv.bias')
-        if lacking := [key for key in needed if key not in tensors]:
-            raise ValueError(f'the file lacks {", ".join(lacking)}')
-        gain, shift, mean, variance, weight, bias = (tensors[key].double() for key in needed)
-        if weight.ndim != 4 or weight.shape[1] != len(gain):
-            raise ValueError(f'{norm} has {len(gain)} channels, {conv} does not take as many')
-        gain = gain / torch.sqrt(variance + 1e-5)
-        bias = bias + weight[:, :, 0, 0] @ (shift - gain * mean)
-        dtype = tensors[names[0]].dtype
-        folded[f'{conv}.conv.weight'] = (weight * gain[:, None, None]).to(dtype)
-        folded[f'{conv}.conv.bias'] = bias.to(dtype)
-    return folded
-
-
 def _dino_head(prefix: str) -> dict[str, str]:
     return {
         f'{prefix}reassemble_blocks.**': 'neck.reassemble_blocks.**',
@@ -258,7 +226,6 @@ DINOV3_HEAD = Source(
     "DINOv3's depth head",
     ('reassemble_blocks.projects.0.conv.weight', 'conv_depth.head.0.weight'),
     _dino_head(''),
-    finish=_fold_batch_norms,
 )
 
 SOURCES = (

@@ -33,8 +33,11 @@ class WSConv2d(nn.Conv2d):
         out_channels: Channels of the output.
         kernel_size: Side of the kernel.
         stride: Stride in both directions.
-        weight_eps: Epsilon added to the standard deviation of each filter.
+        weight_eps: Epsilon added to the standard deviation of each filter, or to its variance if the
+            attribute ``eps_in_variance`` is true.
     """
+
+    eps_in_variance = False
 
     def __init__(
         self, in_channels: int, out_channels: int, *, kernel_size: int, stride: int = 1, weight_eps: float
@@ -47,7 +50,8 @@ class WSConv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         std, mean = torch.std_mean(self.weight, dim=(1, 2, 3), keepdim=True, correction=0)
-        weight = (self.weight - mean) / (std + self.weight_eps)
+        std = torch.sqrt(std * std + self.weight_eps) if self.eps_in_variance else std + self.weight_eps
+        weight = (self.weight - mean) / std
         return F.conv2d(pad_same(x, self.kernel_size[0], self.stride[0]), weight, stride=self.stride)
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from dpt.models.backbones.resnet_stem import ResNetStage, RootBlock
+from dpt.models.backbones.resnet_stem import ResNetStage, RootBlock, WSConv2d
 from dpt.models.backbones.vit import VisionTransformer
 from dpt.models.layers import image_size, pad_to_multiple
 from dpt.models.lora import add_lora
@@ -30,7 +30,9 @@ class HybridVisionTransformer(VisionTransformer):
         stage_channels: Channels of the three stages at strides 4, 8 and 16.
         stage_depths: Number of blocks in each of the three stages.
         weight_eps: Epsilon added to the standard deviation in weight standardisation: 1e-5 in timm 0.4.5,
-            which trained DPT-Hybrid. Current timm adds 1e-8 to the variance instead.
+            which trained DPT-Hybrid.
+        eps_in_variance: Whether ``weight_eps`` is added to the variance instead. Current timm and
+            transformers add 1e-8 to it.
         out_indices: 0-based, ascending indices of the transformer layers whose output is returned.
         vit: Other arguments of :class:`VisionTransformer` except ``patch_size``. ``frozen_stages`` counts
             transformer layers; 0 or more freezes the stem. ``with_cp`` also checkpoints the three stages.
@@ -50,6 +52,7 @@ class HybridVisionTransformer(VisionTransformer):
         stage_channels: Sequence[int] = (256, 512, 1024),
         stage_depths: Sequence[int] = (3, 4, 9),
         weight_eps: float = 1e-5,
+        eps_in_variance: bool = False,
         out_indices: Sequence[int] = (8, 11),
         **vit: Any,
     ) -> None:
@@ -82,6 +85,9 @@ class HybridVisionTransformer(VisionTransformer):
             )
             for i in range(3)
         )
+        for module in self.modules():
+            if isinstance(module, WSConv2d):
+                module.eps_in_variance = eps_in_variance
         self._freeze()
         if lora is not None:
             add_lora(self, lora, in_channels=in_channels, size=None)

@@ -1,0 +1,35 @@
+# DPT-Large for depth (arXiv 2103.13413), vitl16_384 of isl-org/DPT and MiDaS 3.0, without norms in the neck,
+# as MiDaS: inverse depth up to an unknown scale and shift. Input sides must be multiples of 32.
+model = dict(
+    type='DepthEstimator',
+    data_preprocessor=dict(
+        type='SegDataPreProcessor',
+        mean=[127.5, 127.5, 127.5],
+        std=[127.5, 127.5, 127.5],
+        bgr_to_rgb=True,
+        test_cfg=dict(size_divisor=32),
+    ),
+    backbone=dict(
+        type='VisionTransformer',
+        img_size=384,
+        patch_size=16,
+        embed_dims=1024,
+        num_layers=24,
+        num_heads=16,
+        out_indices=(5, 11, 17, 23),
+        interpolate_mode='bilinear',
+    ),
+    neck=dict(
+        type='DPTNeck',
+        in_channels=1024,
+        channels=256,
+        post_process_channels=(256, 512, 1024, 1024),
+        readout_type='project',
+        norm=None,
+        residual_bias=True,
+    ),
+    decode_head=dict(type='DepthHead', in_channels=256, output='relu', relative=True),
+    loss=dict(type='ScaleShiftInvariantLoss'),
+    resize_mode='bicubic',
+    align_corners=False,
+)

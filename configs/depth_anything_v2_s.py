@@ -1,0 +1,8 @@
+# Depth Anything V2 with ViT-S/14 (arXiv 2406.09414), relative: larger is nearer. Loads
+# depth_anything_v2_vits.pth of github.com/DepthAnything/Depth-Anything-V2 (Apache-2.0).
+_base_ = [
+    '_base_/models/depth_anything_v2-s.py',
+    '_base_/datasets/depth_folder_518x518.py',
+    '_base_/default_runtime.py',
+]
+test_evaluator = dict(inverse=True, alignment='least_squares_disparity')

@@ -1,0 +1,297 @@
+"""Recognise published depth and segmentation models, and build the config of the model.
+
+The keys and shapes of a file tell its source and its sizes. What they do not tell, such as the range of a
+metric depth model, is read from the ``config.json`` of transformers in the same folder, or from the name of
+the file; else it must be given as the variant.
+"""
+
+import copy
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from .formats import convert, first, recognise
+from .formats import published as sources
+from .published_hf import resize_to, transformers_settings
+from .read import local_file, read_state_dict
+
+VARIANTS: dict[str, dict[str, str]] = {
+    sources.ISL_DEPTH.name: {
+        'midas': r'dpt_(large|hybrid)[-_](midas|384)',
+        'nyu': r'dpt_hybrid_nyu',
+        'kitti': r'dpt_hybrid_kitti',
+    },
+    sources.DEPTH_ANYTHING.name: {
+        'v1': r'depth_anything_vit[sbl]14',
+        'v2': r'depth_anything_v2_vit[sblg]',
+        'v2-indoor': r'depth_anything_v2_metric_hypersim_',
+        'v2-outdoor': r'depth_anything_v2_metric_vkitti_',
+    },
+    sources.DINOV2_HEAD.name: {'nyu': r'_nyu_dpt_head', 'kitti': r'_kitti_dpt_head'},
+}
+"""Variants of the sources whose files have the same keys, with a pattern of the names of published files."""
+
+_IMAGENET = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375])
+_HALF = dict(mean=[127.5, 127.5, 127.5], std=[127.5, 127.5, 127.5])
+# Size (width, height), scale and shift, in run_monodepth.py of isl-org/DPT.
+_METRIC = {'nyu': ((640, 480), 0.000305, 0.1378), 'kitti': ((1216, 352), 0.00006016, 0.00579)}
+_DINO_TAPS = {12: (2, 5, 8, 11), 24: (4, 11, 17, 23), 40: (9, 19, 29, 39)}  # by number of layers
+_ISL_TAPS = {12: (2, 5, 8, 11), 24: (5, 11, 17, 23)}
+# The encoders of files with a head alone, in timm, by number of channels.
+_DINOV2 = {384: 'small', 768: 'base', 1024: 'large', 1536: 'giant'}
+_DINOV3 = {384: 'vit_small', 768: 'vit_base', 1024: 'vit_large', 4096: 'vit_7b'}
+
+
+@dataclass(frozen=True)
+class Published:
+    """A recognised file.
+
+    Args:
+        source: Name of its format.
+        variant: What the keys do not tell, see :data:`VARIANTS`; ``''`` if there is only one.
+        model: ``model`` of a config file that fits the file. Values of the training, such as the losses, are
+            not in the file; they are the defaults.
+        pipeline: Test pipeline, which resizes images as the original does.
+        classes: Class names of a segmentation model of transformers.
+    """
+
+    source: str
+    variant: str
+    model: dict[str, Any]
+    pipeline: tuple[dict[str, Any], ...]
+    classes: tuple[str, ...] = ()
+
+    def config(self) -> dict[str, Any]:
+        """Return what inference needs of a config file."""
+        depth = self.model['type'] == 'DepthEstimator'
+        dataset: dict[str, Any] = dict(type='BaseDepthDataset' if depth else 'BaseSegDataset')
+        dataset['pipeline'] = [dict(step) for step in self.pipeline]
+        if self.classes:
+            dataset['metainfo'] = dict(classes=self.classes)
+        return dict(
+            default_scope='dpt', model=copy.deepcopy(self.model), test_dataloader=dict(dataset=dataset)
+        )
+
+
+def recognise_published(path: str | Path, variant: str | None = None) -> Published:
+    """Recognise a published model from its keys, and build the config of a model that fits it.
+
+    Args:
+        path: As for :func:`dpt.checkpoints.load_model`.
+        variant: What the keys do not tell, see :data:`VARIANTS`. ``None`` reads it from the name of the file.
+
+    Raises:
+        FileNotFoundError: If the file does not exist.
+        ValueError: If it cannot be read or is no published model; if several models of its source have these
+            keys and the name of the file does not tell which it is; or if dpt does not support the model.
+    """
+    tensors = read_state_dict(path)
+    try:
+        one = recognise(tensors, sources.PUBLISHED_MODELS)
+        converted, report = convert(tensors, one)
+        if report.unmapped:
+            raise ValueError(f'not in the table of {one.name} keys: {first(report.unmapped)}')
+        variant = _variant(one.name, Path(str(path)).name, variant)
+        settings = _settings(one.name, variant, converted, path)
+    except ValueError as error:
+        raise ValueError(f'{path}: {error}') from None
+    resize = settings.get('resize')
+    steps = (dict(type='LoadImageFromFile'), *([resize] if resize else []), dict(type='PackSegInputs'))
+    return Published(
+        one.name, variant, _model(converted, settings), steps, tuple(settings.get('classes', ()))
+    )
+
+
+def _variant(source: str, name: str, variant: str | None) -> str:
+    """Return the variant that was asked for, or else that of the file's name."""
+    known = VARIANTS.get(source, {})
+    if variant is None and known:
+        found = [one for one, pattern in known.items() if re.search(pattern, name)]
+        if len(found) == 1:
+            return found[0]
+        raise ValueError(
+            f'{source}: the keys fit several models, and the name of the file does not tell which: rename it '
+            f'as it was published, or give the variant, one of {", ".join(known)}'
+        )
+    if (variant or '') not in (known or {'': ''}):
+        raise ValueError(f'variant={variant!r} of {source} must be one of {", ".join(known) or None}')
+    return variant or ''
+
+
+def _settings(source: str, variant: str, tensors: Mapping[str, Tensor], path: str | Path) -> dict[str, Any]:
+    """Return what the shapes do not tell: the settings of each part of the model, and the resizing."""
+    if source.startswith('Hugging Face'):
+        return transformers_settings(source, local_file(path).parent)
+    if source in (sources.DINOV2_HEAD.name, sources.DINOV3_HEAD.name):
+        return _head_settings(source, tensors)
+    layers = _count(tensors, 'backbone.layers.')
+    width = len(tensors['backbone.cls_token'][0, 0])
+    backbone = dict(num_heads=width // 64)
+    if source in (sources.ISL_DEPTH.name, sources.ISL_SEGMENTATION.name):
+        hybrid = 'backbone.stem.conv.weight' in tensors
+        backbone |= dict(out_indices=(8, 11) if hybrid else _ISL_TAPS[layers], interpolate_mode='bilinear')
+        head: dict[str, Any] = dict(channel_dropout=False, upsample_factor=2)
+        size: int | tuple[int, int] = 480
+        if source == sources.ISL_DEPTH.name:
+            size, head = 384, dict(output='relu', relative=True)
+        if variant in _METRIC:
+            size, scale, shift = _METRIC[variant]
+            head = dict(output='reciprocal', scale=scale, shift=shift)
+        return dict(
+            preprocessor=dict(**_HALF, size_divisor=32),
+            backbone=backbone,
+            decode_head=head,
+            model=dict(resize_mode='bicubic', align_corners=False),
+            resize=resize_to(size, 'minimal', 32),
+        )
+    taps = tuple(range(layers - 4, layers)) if variant == 'v1' else _DINO_TAPS[layers]
+    backbone |= dict(out_indices=taps, norm_taps=True, output_cls_token=False, interpolate_offset=0.1)
+    head = dict(upsample_factor=1.75)
+    if source == sources.UNIMATCH_V2.name:
+        head |= dict(dropout_ratio=0.0)
+    elif variant in ('v2-indoor', 'v2-outdoor'):
+        head |= dict(output='sigmoid', max_depth=20.0 if variant == 'v2-indoor' else 80.0)
+    else:
+        head |= dict(output='relu', relative=True)
+    return dict(
+        preprocessor=dict(**_IMAGENET, size_divisor=14),
+        backbone=backbone,
+        neck=dict(odd_grids='lateral'),
+        decode_head=head,
+        resize=None if source == sources.UNIMATCH_V2.name else resize_to(518, 'lower_bound', 14),
+    )
+
+
+def _head_settings(source: str, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Return the settings of a neck and head of DINOv2 or DINOv3, which come without the encoder."""
+    width = tensors['neck.reassemble_blocks.projects.0.conv.weight'].shape[1]
+    dinov2 = source == sources.DINOV2_HEAD.name
+    sizes = _DINOV2 if dinov2 else _DINOV3
+    if width not in sizes:
+        raise ValueError(f'no encoder of {source} has {width} channels; known: {sizes}')
+    if not dinov2 and 'decode_head.project.conv.weight' not in tensors:
+        raise ValueError('the CHMv2 head of DINOv3 is not supported: its bins are spaced in another way')
+    layers = 40 if width in (1536, 4096) else 24 if width == 1024 else 12
+    name = f'vit_{sizes[width]}_patch14_dinov2' if dinov2 else f'{sizes[width]}_patch16_dinov3'
+    tag = 'lvd142m' if dinov2 else 'lvd1689m'
+    backbone = dict(
+        type='TimmBackbone',
+        model_name=name,
+        out_indices=_DINO_TAPS[layers],
+        norm_taps=not dinov2,
+        init_cfg=dict(type='Pretrained', checkpoint=f'timm://{name}.{tag}'),
+    )
+    head: dict[str, Any] = dict(output='relu', min_depth=1e-3)
+    if not dinov2:
+        head = dict(output='linear_bins', min_depth=1e-3, max_depth=100.0)
+    return dict(
+        preprocessor=dict(**_IMAGENET, size_divisor=14 if dinov2 else 16), backbone=backbone, decode_head=head
+    )
+
+
+def _count(tensors: Mapping[str, Tensor], prefix: str) -> int:
+    numbers = [int(key.removeprefix(prefix).split('.')[0]) for key in tensors if key.startswith(prefix)]
+    return max(numbers, default=-1) + 1
+
+
+def _model(tensors: Mapping[str, Tensor], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Build the config from the shapes of the converted tensors and the other settings."""
+    depth = 'decode_head.conv_depth.weight' in tensors
+    preprocessor = dict(settings['preprocessor'])
+    divisor = preprocessor.pop('size_divisor')
+    backbone = dict(settings['backbone'])
+    if 'backbone.pos_embed' in tensors:
+        backbone = {**_vit(tensors), **backbone}
+    model: dict[str, Any] = dict(
+        type='DepthEstimator' if depth else 'EncoderDecoder',
+        data_preprocessor=dict(
+            type='SegDataPreProcessor',
+            **preprocessor,
+            bgr_to_rgb=True,
+            test_cfg=dict(size_divisor=divisor),
+        ),
+        backbone=backbone,
+        neck={**_neck(tensors), **settings.get('neck', {})},
+        decode_head={**_head(tensors, depth), **settings['decode_head']},
+        **(settings.get('model', {}) if depth else {}),
+    )
+    if 'auxiliary_heads.0.conv_seg.weight' in tensors:
+        model['auxiliary_heads'] = [
+            dict(
+                type='FCNHead',
+                in_channels=len(tensors['auxiliary_heads.0.project.conv.weight']),
+                num_classes=len(tensors['auxiliary_heads.0.conv_seg.weight']),
+                in_index=1,
+                channel_dropout=False,
+            )
+        ]
+    return model
+
+
+def _vit(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    width, channels, patch, _ = tensors['backbone.patch_embed.projection.weight'].shape
+    grid = math.isqrt(tensors['backbone.pos_embed'].shape[1] - 1)
+    sizes: dict[str, Any] = dict(
+        type='VisionTransformer',
+        img_size=grid * patch,
+        patch_size=patch,
+        embed_dims=width,
+        num_layers=_count(tensors, 'backbone.layers.'),
+    )
+    if 'backbone.stem.conv.weight' in tensors:
+        last = [f'backbone.stages.{i}.blocks.0.conv3.weight' for i in range(3)]
+        del sizes['patch_size']
+        sizes |= dict(
+            type='HybridVisionTransformer',
+            img_size=grid * 16,
+            stem_channels=len(tensors['backbone.stem.conv.weight']),
+            stage_channels=tuple(len(tensors[key]) for key in last),
+            stage_depths=tuple(_count(tensors, f'backbone.stages.{i}.blocks.') for i in range(3)),
+        )
+    hidden = len(tensors['backbone.layers.0.ffn.layers.0.0.weight'])
+    if hidden != 4 * width:
+        sizes['mlp_ratio'] = hidden / width
+    if 'backbone.layers.0.attn.attn.in_proj_bias' not in tensors:
+        sizes['qkv_bias'] = False
+    if 'backbone.layers.0.ls1.gamma' in tensors:
+        sizes['layer_scale_init'] = 1e-5
+    return sizes
+
+
+def _neck(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    reassemble = 'neck.reassemble_blocks'
+    identity = tuple(i for i in range(4) if f'{reassemble}.projects.{i}.conv.weight' not in tensors)
+    bias, norm = (f'neck.fusion_blocks.1.res_conv_unit1.conv1.{name}' for name in ('conv.bias', 'bn.weight'))
+    sizes: dict[str, Any] = dict(
+        type='DPTNeck',
+        in_channels=tensors[f'{reassemble}.projects.3.conv.weight'].shape[1],
+        channels=len(tensors['neck.convs.0.conv.weight']),
+        post_process_channels=tuple(tensors[f'neck.convs.{i}.conv.weight'].shape[1] for i in range(4)),
+        readout_type='project' if f'{reassemble}.readout_projects.3.0.weight' in tensors else 'ignore',
+        norm='BN' if norm in tensors else None,
+    )
+    if bias in tensors:
+        sizes['residual_bias'] = True
+    if f'{reassemble}.batchnorm_layers.0.weight' in tensors:
+        sizes['tap_norm'] = 'BN'
+    return sizes | (dict(identity_levels=identity) if identity else {})
+
+
+def _head(tensors: Mapping[str, Tensor], depth: bool) -> dict[str, Any]:
+    channels = len(tensors['neck.convs.0.conv.weight'])
+    if not depth:
+        norm = 'BN' if 'decode_head.project.bn.weight' in tensors else None
+        classes = len(tensors['decode_head.conv_seg.weight'])
+        return dict(type='DPTHead', in_channels=channels, num_classes=classes, norm=norm)
+    sizes: dict[str, Any] = dict(type='DepthHead', in_channels=channels)
+    hidden, outputs = (len(tensors[f'decode_head.{name}.weight']) for name in ('conv2', 'conv_depth'))
+    if hidden != 32:
+        sizes['hidden_channels'] = hidden
+    if 'decode_head.project.conv.weight' in tensors:
+        sizes['project'] = True
+    return sizes | (dict(num_bins=outputs) if outputs > 1 else {})
