@@ -2,16 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 
-from dpt.files import write_whole
 from dpt.visualization import DepthScale, compose, draw_overlay, present_classes
-from dpt.visualization.files import encode_picture, show_picture, write_labels, write_picture
+from dpt.visualization.files import encode_picture, show_picture, write_depth, write_labels, write_picture
 
 
 class Pictured:
@@ -150,24 +148,23 @@ class Depth(Pictured):
         values = np.percentile(self.depth, (0, 50, 100))
         return dict(zip(('nearest', 'median', 'farthest'), map(float, values), strict=True))
 
-    def save_depth(self, path: str | Path) -> None:
-        """Write the depth of each pixel: float32 as ``.npy``, or thousandths as a 16-bit ``.png``.
+    def save_depth(self, path: str | Path, factor: float = 1000) -> None:
+        """Write the depth of each pixel: float32 as ``.npy``, or 16-bit whole numbers as ``.png``.
+
+        Args:
+            path: File that ends in ``.npy`` or ``.png``.
+            factor: Number in a PNG for one unit of depth, such as 1000 for millimetres.
 
         Raises:
-            ValueError: If the name has another suffix, or the depth is relative or above 65.535 for a PNG.
+            ValueError: If the name has another suffix, or a PNG cannot hold the depth.
             OSError: If the file cannot be written.
         """
         suffix = Path(path).suffix.lower()
-        if suffix == '.npy':
-            buffer = BytesIO()
-            np.save(buffer, self.depth.astype(np.float32))
-            write_whole(buffer.getvalue(), Path(path))
-        elif suffix != '.png':
+        if suffix not in ('.npy', '.png'):
             raise ValueError(f'{path}: depth is written as .npy or .png')
-        elif self.relative or self.depth.max() > 65.535:
-            raise ValueError(f'{path}: a PNG holds 0 to 65.535 metres: give a name that ends in .npy')
-        else:
-            write_labels(Path(path), np.round(1000 * self.depth).astype(np.uint16))
+        if suffix == '.png' and self.relative:
+            raise ValueError(f'{path}: relative depth has no unit for a PNG: give a name that ends in .npy')
+        write_depth(Path(path).with_suffix(''), self.depth, factor if suffix == '.png' else None)
 
     def scale(self) -> DepthScale:
         """Return the colours for the range of this image, to draw others in the same colours."""

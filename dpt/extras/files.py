@@ -7,7 +7,7 @@ from pathlib import Path
 from dpt.datasets.files import walk_files
 from dpt.datasets.pairs import IMAGE_SUFFIXES
 from dpt.files import write_whole
-from dpt.visualization.files import write_labels, write_picture
+from dpt.visualization.files import write_depth, write_labels, write_picture
 
 __all__ = [
     'PICTURE_SUFFIXES',
@@ -16,6 +16,7 @@ __all__ = [
     'check_picture_file',
     'find_files',
     'is_video',
+    'write_depth',
     'write_labels',
     'write_lines',
     'write_picture',

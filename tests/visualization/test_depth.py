@@ -32,14 +32,16 @@ def is_red(colour):
 @pytest.mark.parametrize(('depth', 'relative'), [(ramp(), False), (1 / ramp(), True)])
 def test_near_is_red_and_far_blue(depth, relative):
     picture = DepthScale.of(depth, relative=relative).draw(depth)
-    assert is_red(picture[0, 5]) and not is_red(picture[0, -5])
+    assert is_red(picture[0, 5])
+    assert not is_red(picture[0, -5])
 
 
 def test_pixels_without_depth_are_dark():
     depth = ramp()
     depth[0, :4] = 0, -1, np.nan, np.inf
     picture = DepthScale.of(depth).draw(depth)
-    assert (picture[0, :4] == UNMEASURED).all() and not (picture[1] == UNMEASURED).all(axis=-1).any()
+    assert (picture[0, :4] == UNMEASURED).all()
+    assert not (picture[1] == UNMEASURED).all(axis=-1).any()
 
 
 @pytest.mark.parametrize(
@@ -53,7 +55,8 @@ def test_pixels_without_depth_are_dark():
 def test_scale_bar_has_round_numbers(near, far, labels):
     ticks = DepthScale(near, far).bar().ticks
     assert [label for _, label in ticks] == labels
-    assert ticks[0][0] == 0 and ticks[-1][0] == pytest.approx(1)
+    assert ticks[0][0] == 0
+    assert ticks[-1][0] == pytest.approx(1)
     assert [place for place, _ in ticks] == sorted(place for place, _ in ticks)
 
 
@@ -65,7 +68,8 @@ def test_constant_and_empty_maps_have_a_scale():
 def test_errors_are_blue_where_too_near():
     truth = ramp()
     picture, error = draw_depth_errors(np.where(np.arange(128) < 64, 0.9, 1.1) * truth, truth)
-    assert not is_red(picture[0, 0]) and is_red(picture[0, -1])
+    assert not is_red(picture[0, 0])
+    assert is_red(picture[0, -1])
     assert error == pytest.approx(0.1, rel=1e-4)
 
 
@@ -79,7 +83,9 @@ def test_sparse_truth_becomes_visible():
     truth = np.zeros((20, 20), np.float32)
     truth[5, 5], truth[5, 6] = 7, 3
     grown = thickened(truth)
-    assert (grown > 0).sum() == 12 and grown[5, 4] == pytest.approx(7) and grown[5, 6] == pytest.approx(3)
+    assert (grown > 0).sum() == 12
+    assert grown[5, 4] == pytest.approx(7)
+    assert grown[5, 6] == pytest.approx(3)
     np.testing.assert_array_equal(thickened(ramp()), ramp())
 
 
