@@ -55,7 +55,8 @@ class LogProcessor(_LogProcessor):
         Returns:
             The number of coming validations that it leaves out, because none has been timed.
         """
-        hub, loop = runner.message_hub, getattr(runner, 'train_loop', None)
+        hub = runner.message_hub
+        loop: Any = getattr(runner, 'train_loop', None)
         timed = getattr(loop, 'validation_seconds', [])
         coming = loop.remaining_validations() if hasattr(loop, 'remaining_validations') else 0
         now, iteration = time.time() - sum(timed), runner.iter + 1
