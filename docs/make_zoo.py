@@ -44,7 +44,7 @@ def row(name: str, one: Published) -> str:
     """Return the line of a table."""
     link = one.source.replace('hf://', 'https://huggingface.co/')
     state = one.checked if not one.missing else f'not loaded: {one.missing}'
-    config = f'`{one.config}`' if one.config else ''
+    config = one.config.replace('_', '_<wbr>')  # where a browser may break the line
     return f'| [`{name}`]({link}) | {one.licence} | {one.figures} ({one.reference}) | {config} | {state} |'
 
 

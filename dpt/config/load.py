@@ -14,6 +14,7 @@ from mmengine.utils import import_modules_from_strings
 import dpt
 from dpt.config.inherited import read_files, unused_overrides
 from dpt.config.mmseg import is_mmseg_config, is_mmseg_module, translate_mmseg_config
+from dpt.config.mmseg.old import OLD_NAMES
 from dpt.config.names import name_config_types
 from dpt.config.options import typed_options
 from dpt.config.parts import CONSUMED, near
@@ -154,7 +155,7 @@ def load_config(path: str, options: dict | None = None, work_dir: str | None = N
 def _check_option(option: str, config: Config) -> None:
     """Reject an option whose key is unknown or is read only while the config file is parsed."""
     key = option.split('.')[0]
-    if key in CONSUMED:
+    if key in CONSUMED or (key in OLD_NAMES and key in config):
         return
     if key in config:
         raise ValueError(

@@ -69,7 +69,7 @@ def old(**changes: Any) -> dict:
             test_cfg=dict(mode='whole'),
         ),
         data=dict(
-            samples_per_gpu=2,
+            samples_per_gpu=4,
             workers_per_gpu=3,
             train=dict(type='RepeatDataset', times=5, dataset=dataset('train', TRAIN, split='train.txt')),
             val=dataset('val', TEST),
@@ -97,7 +97,7 @@ def old(**changes: Any) -> dict:
 
 def loaded(folder: Path, **changes: Any) -> Config:
     (folder / 'old.py').write_text(Config(old(**changes)).pretty_text)
-    return load_config(str(folder / 'old.py'))
+    return load_config(str(folder / 'old.py'), {'data.samples_per_gpu': 2})
 
 
 def test_data_model_and_hooks_have_their_new_places(tmp_path: Path) -> None:

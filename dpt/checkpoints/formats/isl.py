@@ -20,7 +20,7 @@ UNUSED_LATERAL = 'never called: the coarsest fusion block has no lateral input'
 
 def scratch_keys(prefix: str = '') -> dict[str, str]:
     """Return the table of the convolutions and fusion blocks in ``scratch``, also in Depth Anything."""
-    keys = {}
+    keys: dict[str, str] = {}
     for k in (1, 2, 3, 4):
         level, block = k - 1, f'neck.fusion_blocks.{4 - k}'  # dpt numbers fusion blocks from the coarsest
         keys |= {
@@ -140,11 +140,6 @@ BASE = Layout(
     ),
 )
 LAYOUTS = (LARGE, HYBRID, BASE)
-
-
-def is_isl(keys: Collection[str]) -> bool:
-    """Return whether the keys are those of a complete model of the original DPT, for any task."""
-    return {'scratch.output_conv.0.weight', 'pretrained.model.pos_embed'} <= set(keys)
 
 
 def recognise_layout(keys: Collection[str]) -> Layout:
