@@ -70,7 +70,7 @@ def isl_depth(encoder: str, **options: Any) -> tuple[nn.Module, Forward]:
         from dpt.models import DPTDepthModel
 
         model = DPTDepthModel(backbone=encoder, **options)
-    _standardise_as_timm_045(model)
+    standardise_as_timm_045(model)
     return model, lambda x: model(x)[:, None]
 
 
@@ -80,11 +80,11 @@ def isl_segmentation(encoder: str, num_classes: int) -> tuple[nn.Module, Forward
         from dpt.models import DPTSegmentationModel
 
         model = DPTSegmentationModel(num_classes, backbone=encoder)
-    _standardise_as_timm_045(model)
+    standardise_as_timm_045(model)
     return model, model
 
 
-def _standardise_as_timm_045(model: nn.Module) -> None:
+def standardise_as_timm_045(model: nn.Module) -> None:
     """Standardise the filters of the stem as timm 0.4.5, which trained it: by the std plus 1e-5."""
     for module in model.modules():
         if type(module).__name__ == 'StdConv2dSame':

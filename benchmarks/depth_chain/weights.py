@@ -189,7 +189,7 @@ def rows_of(case: Case) -> list[Row]:
     last = [one for one in model.modules() if isinstance(one, nn.Conv2d)][-1]
     last.weight.mul_(case.gain)
     if last.out_channels == 1:
-        last.bias.fill_(case.gain / 4)  # so that ReLU does not return zeros alone
+        last.bias.fill_(case.gain)  # so that ReLU does not return zeros alone
     with tempfile.TemporaryDirectory(prefix='weights-') as folder:
         file, encoder = saved(model, Path(folder), case)
         config: dict[str, Any] = recognise_published(file).model

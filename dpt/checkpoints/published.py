@@ -141,7 +141,7 @@ def _settings(source: str, variant: str, tensors: Mapping[str, Tensor], path: st
             size, head = 384, dict(output='relu', relative=True)
         if variant in _METRIC:
             size, scale, shift = _METRIC[variant]
-            head = dict(output='reciprocal', scale=scale, shift=shift)
+            head = dict(output='reciprocal', relative=False, scale=scale, shift=shift)
         return dict(
             preprocessor=dict(**_HALF, size_divisor=32),
             backbone=backbone,
@@ -155,7 +155,8 @@ def _settings(source: str, variant: str, tensors: Mapping[str, Tensor], path: st
     if source == sources.UNIMATCH_V2.name:
         head |= dict(dropout_ratio=0.0)
     elif variant in ('v2-indoor', 'v2-outdoor'):
-        head |= dict(output='sigmoid', max_depth=20.0 if variant == 'v2-indoor' else 80.0)
+        largest = 20.0 if variant == 'v2-indoor' else 80.0
+        head |= dict(output='sigmoid', max_depth=largest, relative=False)
     else:
         head |= dict(output='relu', relative=True)
     return dict(

@@ -164,6 +164,7 @@ def _depth(encoder: Encoder, neck: DPTNeck, head: DepthHead) -> tuple[sources.So
                 "readout_type='ignore'": neck.reassemble_blocks.readout_type != 'ignore',
                 'norm=None and residual_bias=True': unit.bn is not None or unit.conv.bias is None,
                 "odd_grids='lateral'": neck.odd_grids != 'lateral',
+                'a whole number for max_depth': (head.max_depth or 0) % 1 != 0,
             }
         )
         metric = head.output == 'sigmoid'
@@ -176,7 +177,7 @@ def _depth(encoder: Encoder, neck: DPTNeck, head: DepthHead) -> tuple[sources.So
             **_neck_values(encoder, neck),
             head_hidden_size=hidden,
             depth_estimation_type='metric' if metric else 'relative',
-            max_depth=head.max_depth if metric else 1,
+            max_depth=int(head.max_depth or 1) if metric else 1,
         )
     refuse(
         wrong

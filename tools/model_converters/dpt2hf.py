@@ -59,6 +59,7 @@ def largest_difference(model: torch.nn.Module, folder: Path, size: int) -> float
     """
     import transformers
 
+    transformers.utils.logging.disable_progress_bar()
     name = json.loads((folder / 'config.json').read_text())['architectures'][0]
     theirs = getattr(transformers, name).from_pretrained(folder).eval()
     image = torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(0))
