@@ -1,9 +1,12 @@
-"""Segment an image with an exported model, using only numpy, OpenCV and onnxruntime.
+"""Predict an image with an exported model, using only numpy, OpenCV and onnxruntime.
+
+A segmentor writes class indices; a depth model writes a 16-bit PNG in millimetres, or .npy (float32).
 
 Exit status: 0 if successful, 1 on an error, 2 for invalid arguments.
 
 Example:
     python serve_onnx.py dpt_mine.onnx photo.jpg labels.png
+    python serve_onnx.py dpt_depth.onnx photo.jpg depth.npy
 """
 
 import json
@@ -25,13 +28,48 @@ def resized(image: np.ndarray, scale: list[int] | None, keep_ratio: bool) -> np.
     return cv2.resize(image, scale, interpolation=cv2.INTER_LINEAR)
 
 
-def segment(session: onnxruntime.InferenceSession, image: np.ndarray) -> np.ndarray:
-    """Return the HxW class indices of a BGR image of shape HxWx3."""
+def run(session: onnxruntime.InferenceSession, image: np.ndarray) -> np.ndarray:
+    """Return the output for a BGR image of shape HxWx3: KxHxW, at the size of the resized image."""
     props = session.get_modelmeta().custom_metadata_map
     scale, keep_ratio = json.loads(props['scale']), json.loads(props['keep_ratio'])
-    logits = session.run(None, {'image': resized(image, scale, keep_ratio)[None]})[0][0]
-    planes = [cv2.resize(plane, image.shape[1::-1], interpolation=cv2.INTER_LINEAR) for plane in logits]
+    return session.run(None, {'image': resized(image, scale, keep_ratio)[None]})[0][0]
+
+
+def segment(session: onnxruntime.InferenceSession, image: np.ndarray) -> np.ndarray:
+    """Return the HxW class indices of a BGR image of shape HxWx3."""
+    size = image.shape[1::-1]
+    planes = [cv2.resize(one, size, interpolation=cv2.INTER_LINEAR) for one in run(session, image)]
     return np.argmax(planes, axis=0)
+
+
+def depth_of(session: onnxruntime.InferenceSession, image: np.ndarray) -> np.ndarray:
+    """Return the HxW depth, float32, of a BGR image of shape HxWx3."""
+    depth = run(session, image)[0]
+    props = session.get_modelmeta().custom_metadata_map
+    if not json.loads(props['align_corners']):
+        cubic = json.loads(props['resize_mode']) == 'bicubic'
+        return cv2.resize(
+            depth, image.shape[1::-1], interpolation=cv2.INTER_CUBIC if cubic else cv2.INTER_LINEAR
+        )
+    for axis in (0, 1):  # OpenCV has no interpolation with the corners aligned
+        places = np.linspace(0, depth.shape[axis] - 1, image.shape[axis], dtype=np.float32)
+        lower = np.minimum(places.astype(int), max(depth.shape[axis] - 2, 0))
+        weight = np.expand_dims(places - lower, 1 - axis)
+        upper = np.minimum(lower + 1, depth.shape[axis] - 1)
+        depth = depth.take(lower, axis) * (1 - weight) + depth.take(upper, axis) * weight
+    return depth
+
+
+def write_depth(target: str, depth: np.ndarray, relative: bool) -> None:
+    """Write and describe depth."""
+    if target.endswith('.npy'):
+        np.save(target, depth)
+    elif relative or depth.max() > 65.535:
+        sys.exit(f'error: {target}: 16 bits hold up to 65.535 m and no relative depth; name it .npy')
+    else:
+        cv2.imwrite(target, np.rint(1000 * depth).astype(np.uint16))
+    low, middle, high = np.percentile(depth, (0, 50, 100))
+    print(f'{"inverse depth" if relative else "depth"}: {low:.3g} to {high:.3g}, median {middle:.3g}')
 
 
 if __name__ == '__main__':
@@ -46,8 +84,12 @@ if __name__ == '__main__':
         session = onnxruntime.InferenceSession(model, providers=['CPUExecutionProvider'])
     except Exception as error:  # onnxruntime's errors share no base class
         sys.exit(f'error: {model} cannot be loaded: {error}')
+    meta = session.get_modelmeta().custom_metadata_map
+    if 'classes' not in meta:
+        write_depth(target, depth_of(session, image), json.loads(meta['relative']))
+        sys.exit(0)
     labels = segment(session, image)
-    classes = json.loads(session.get_modelmeta().custom_metadata_map['classes'])
+    classes = json.loads(meta['classes'])
     cv2.imwrite(target, labels.astype(np.uint8 if len(classes) <= 256 else np.uint16))
     for index, count in zip(*np.unique(labels, return_counts=True), strict=True):
         print(f'{classes[index]}: {100 * count / labels.size:.1f} %')
