@@ -42,8 +42,7 @@ class Case:
         reference: Name of the clone; ``''`` for transformers.
         head: Whether the file has the neck and head alone; the encoder comes in a second file.
         gain: Factor of the weights of the last convolution.
-        bias: Of the last convolution of depth models, before that factor: far enough above 0 that ReLU and
-            the reciprocal do not magnify rounding.
+        dtype: Precision of both models. The reciprocal of small numbers magnifies rounding.
         note: Printed below the row.
     """
 
@@ -54,7 +53,7 @@ class Case:
     reference: str = ''
     head: str = ''
     gain: float = 1.0
-    bias: float = 1.0
+    dtype: torch.dtype = torch.float32
     note: str = ''
 
 
@@ -100,7 +99,8 @@ CASES = (
             ((64, 96),),
             'dpt',
             gain=2000.0,
-            bias=4.0,
+            dtype=torch.float64,
+            note='in float64: the reciprocal of small numbers magnifies rounding',
         )
         for name, scale, shift in (('nyu', 0.000305, 0.1378), ('kitti', 0.00006016, 0.00579))
     ),
@@ -198,7 +198,7 @@ def rows_of(case: Case) -> list[Row]:
     last = [one for one in model.modules() if isinstance(one, nn.Conv2d)][-1]
     last.weight.mul_(case.gain)
     if last.out_channels == 1:
-        last.bias.fill_(case.gain * case.bias)
+        last.bias.fill_(case.gain)  # so that ReLU does not return zeros alone
     with tempfile.TemporaryDirectory(prefix='weights-') as folder:
         file, encoder = saved(model, Path(folder), case)
         config: dict[str, Any] = recognise_published(file).model
@@ -208,9 +208,11 @@ def rows_of(case: Case) -> list[Row]:
         report = load_model(ours, file)
         alone = MODELS.build({**config['backbone'], 'init_cfg': None}).eval()
         load_backbone(alone, encoder or file)
+    for one in (model, ours, alone):
+        one.to(case.dtype)
     rows, image = [], torch.empty(0)
     for height, width in case.sizes:
-        image = torch.randn(1, 3, height, width, generator=torch.Generator().manual_seed(1))
+        image = torch.randn(1, 3, height, width, generator=torch.Generator().manual_seed(1)).to(case.dtype)
         rows.append(Row(f'{case.name}, {height}x{width}', difference(forward(image), ours(image)), LIMIT))
     taps = zip(_maps(ours.backbone(image)), _maps(alone(image)), strict=True)
     worst = max(float((one - other).abs().max()) for one, other in taps)
