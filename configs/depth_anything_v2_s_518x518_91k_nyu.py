@@ -8,7 +8,6 @@ _base_ = [
     '_base_/depth_runtime.py',
 ]
 max_iters = 90840
-resize = dict(type='ResizeToBound', scale=518, method='lower_bound', size_divisor=14, interpolation='bicubic')
 model = dict(
     backbone=dict(init_cfg=dict(type='Pretrained', checkpoint='pretrain/depth_anything_v2_vits.pth')),
     decode_head=dict(output='sigmoid', max_depth=10.0, relative=False),
@@ -19,19 +18,22 @@ model = dict(
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadDepthAnnotation'),
-    resize,
+    dict(type='ResizeToBound', scale=518, method='lower_bound', size_divisor=14, interpolation='bicubic'),
     dict(type='RandomCrop', crop_size=(518, 518)),
     dict(type='RandomFlip', prob=0.5),
     dict(type='PackSegInputs'),
 ]
 test_pipeline = [
     dict(type='LoadImageFromFile'),
-    resize,
+    dict(type='ResizeToBound', scale=518, method='lower_bound', size_divisor=14, interpolation='bicubic'),
     dict(type='LoadDepthAnnotation'),
     dict(type='PackSegInputs'),
 ]
-views = _base_.tta_pipeline[-1]
-tta_pipeline = [dict(type='LoadImageFromFile'), resize, views]
+tta_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='ResizeToBound', scale=518, method='lower_bound', size_divisor=14, interpolation='bicubic'),
+    _base_.tta_pipeline[-1],  # with and without flip
+]
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader

@@ -11,11 +11,10 @@ model = dict(
     # ViT-B/16 pretrained at 224 px; see configs/dpt_vit-b16_512x512_160k_ade20k.py.
     backbone=dict(init_cfg=dict(type='Pretrained', checkpoint='pretrain/vit-b16_p16_224-80ecf9dd.pth')),
 )
-cycle, down, up = _base_.param_scheduler
 param_scheduler = [
-    dict(cycle, total_steps=max_iters),
-    dict(down, end=round(0.3 * max_iters)),
-    dict(up, begin=round(0.3 * max_iters), end=max_iters),
+    dict(_base_.param_scheduler[0], total_steps=max_iters),
+    dict(_base_.param_scheduler[1], end=10426),
+    dict(_base_.param_scheduler[2], begin=10426, end=max_iters),
 ]
 train_cfg = dict(max_iters=max_iters, val_interval=max_iters // 24)
 default_hooks = dict(checkpoint=dict(interval=max_iters // 24))
