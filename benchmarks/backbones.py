@@ -27,7 +27,7 @@ from torch import Tensor, nn  # noqa: E402
 
 from dpt.checkpoints import load_backbone  # noqa: E402
 from dpt.engine.optim import LearningRateDecayOptimizerConstructor  # noqa: E402
-from dpt.export import ExportedSegmentor, trace  # noqa: E402
+from dpt.export import ExportedModel, trace  # noqa: E402
 from dpt.models import EncoderDecoder  # noqa: E402
 from dpt.models.backbones import TimmBackbone  # noqa: E402
 from dpt.models.lora import merged  # noqa: E402
@@ -155,7 +155,7 @@ class Checks:
         return f'{len(adapters)} adapters'
 
     def export(self) -> str:
-        graph, size, done = ExportedSegmentor(self.segmentor().eval()).eval(), self.pixels, 'fixed size'
+        graph, size, done = ExportedModel(self.segmentor().eval()).eval(), self.pixels, 'fixed size'
         if self.name in ANY_SIZE:
             try:
                 program, size, done = trace(graph, size, dynamic=True), (128, 96), 'any size'

@@ -11,7 +11,6 @@ Example:
 
 import copy
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,18 +24,20 @@ from mmengine.runner.amp import autocast
 
 from dpt.checkpoints import dataset_meta, load_model, read_meta
 from dpt.checkpoints.meta import config_values
+from dpt.checkpoints.published import is_published, recognise_published
 from dpt.config.load import load_config
 from dpt.config.mmseg import is_mmseg_config, translate_mmseg_config
 from dpt.config.names import name_config_types, name_types
 from dpt.config.walk import first_test_dataset, walk, without_annotations
 from dpt.datasets.bad_sample import name_sample
-from dpt.models import EncoderDecoder
+from dpt.models import DepthEstimator
+from dpt.models.dense import DensePredictor
 from dpt.palette import default_palette
 from dpt.registry import DATASETS, MODELS, TRANSFORMS
+from dpt.results import Depth, Result, Segmentation
 from dpt.structures import SegDataSample
-from dpt.visualization import compose, draw_overlay, present_classes
 
-__all__ = ['PRECISIONS', 'Predictor', 'Segmentation', 'config_of', 'inference_model', 'init_model']
+__all__ = ['PRECISIONS', 'Depth', 'Predictor', 'Segmentation', 'config_of', 'inference_model', 'init_model']
 
 PASS_CONFIG = 'Predictor(checkpoint, config=...) or --config FILE'
 PRECISIONS = {'fp32': torch.float32, 'bf16': torch.bfloat16, 'fp16': torch.float16}
@@ -50,7 +51,7 @@ def init_model(
     checkpoint: str | Path | None = None,
     device: str | torch.device | None = None,
     cfg_options: dict | None = None,
-) -> EncoderDecoder:
+) -> DensePredictor:
     """Build a model for inference.
 
     Args:
@@ -61,7 +62,8 @@ def init_model(
         cfg_options: Overrides of the config, by dotted key.
 
     Returns:
-        The model in evaluation mode, with ``cfg`` and ``dataset_meta`` (``classes``, ``palette``) set.
+        The model in evaluation mode, with ``cfg`` and ``dataset_meta`` (``classes``, ``palette``; empty for
+        depth) set.
 
     Raises:
         FileNotFoundError: If the config or the checkpoint does not exist.
@@ -81,7 +83,9 @@ def init_model(
     if checkpoint is not None:
         load_model(model, checkpoint)
         meta = dataset_meta(read_meta(checkpoint))
-    if meta is None:
+    if meta is None and isinstance(model, DepthEstimator):
+        meta = {}
+    elif meta is None:
         dataset = first_test_dataset(config)
         meta = dict(dataset.get('metainfo') or DATASETS.get(dataset['type']).METAINFO)
     model.cfg, model.dataset_meta = config, meta
@@ -90,7 +94,7 @@ def init_model(
 
 
 def inference_model(
-    model: EncoderDecoder, images: Image | Sequence[Image]
+    model: DensePredictor, images: Image | Sequence[Image]
 ) -> SegDataSample | list[SegDataSample]:
     """Predict one or several images in the same way as ``tools/test.py``.
 
@@ -99,8 +103,8 @@ def inference_model(
         images: Path, BGR uint8 array of shape HxWx3 as OpenCV reads it, or PIL image; or a list of these.
 
     Returns:
-        A sample with ``pred_sem_seg.data`` of shape 1xHxW at the image's size, or a list of samples if
-        ``images`` is a list.
+        A sample with ``pred_sem_seg.data``, or ``pred_depth_map.data``, of shape 1xHxW at the image size; or
+        a list of samples if ``images`` is a list.
 
     Raises:
         FileNotFoundError: If an image does not exist.
@@ -187,7 +191,7 @@ class Preparation:
 
 @torch.no_grad()
 def predict(
-    model: EncoderDecoder, prepared: Sequence[dict[str, Any]], dtype: torch.dtype | None = None
+    model: DensePredictor, prepared: Sequence[dict[str, Any]], dtype: torch.dtype | None = None
 ) -> list[SegDataSample]:
     """Predict a batch of prepared images of the same size.
 
@@ -204,55 +208,6 @@ def predict(
     device = next(model.parameters()).device.type
     with torch.autocast(device, dtype=dtype, enabled=dtype != torch.float32):
         return model.test_step(batch)
-
-
-@dataclass(frozen=True, eq=False)
-class Segmentation:
-    """Predicted labels of one image.
-
-    Attributes:
-        name: Path of the image, or ``image N`` for the N-th array, counted from 0.
-        image: The image, BGR, uint8, of shape HxWx3.
-        labels: Class index of each pixel, of shape HxW: uint8 for up to 256 classes, otherwise int64.
-        classes: Names of the K classes.
-        palette: Colours of the classes, RGB, uint8, of shape Kx3.
-    """
-
-    name: str
-    image: np.ndarray
-    labels: np.ndarray
-    classes: tuple[str, ...]
-    palette: np.ndarray
-
-    def present(self) -> list[int]:
-        """Return the indices of the predicted classes, in ascending order."""
-        return present_classes(len(self.classes), self.labels)
-
-    def areas(self) -> dict[str, float]:
-        """Return the area of each predicted class in percent of the image, largest first."""
-        counts = np.bincount(self.labels.ravel(), minlength=len(self.classes))
-        order = sorted(self.present(), key=lambda k: (-counts[k], k))
-        return {self.classes[k]: 100 * float(counts[k]) / self.labels.size for k in order}
-
-    def overlay(self, opacity: float = 0.6, *, legend: bool | Sequence[int] = False) -> np.ndarray:
-        """Blend the class colours over the image.
-
-        Args:
-            opacity: Opacity of the colours: 0 shows only the image, 1 only the colours.
-            legend: Whether to add a title and a legend of the predicted classes (this also enlarges small
-                images), or the class indices to list in the legend.
-
-        Returns:
-            RGB picture, uint8. Without a legend, its shape is HxWx3.
-        """
-        if not 0 <= opacity <= 1:
-            raise ValueError(f'opacity must be from 0 to 1, not {opacity}')
-        rgb = cv2.cvtColor(self.image, cv2.COLOR_BGR2RGB)
-        picture = draw_overlay(rgb, self.labels, self.palette, opacity)
-        if legend is False:
-            return picture
-        shown = self.present() if legend is True else list(legend)
-        return compose([('prediction', picture)], [self.classes[k] for k in shown], self.palette[shown])
 
 
 class Predictor:
@@ -280,7 +235,8 @@ class Predictor:
     Example:
         >>> predictor = Predictor('model.safetensors')
         >>> result = predictor('street.jpg')
-        >>> result.labels, result.areas(), result.overlay(0.5)
+        >>> result.labels, result.areas(), result.overlay(0.5)  # of a segmentor
+        >>> result.depth, result.overlay(legend=True)  # of a depth estimator
         >>> for result in predictor.stream(Path('photos').glob('*.jpg')): ...
     """
 
@@ -307,8 +263,9 @@ class Predictor:
         self.batch_size = batch_size
         self.model = init_model(config or config_of(checkpoint), checkpoint, device, cfg_options)
         self.prepare = Preparation(self.model.cfg)
-        self.classes = tuple(self.model.dataset_meta['classes'])
-        count = self.model.decode_head.num_classes
+        of_depth = isinstance(self.model, DepthEstimator)
+        self.classes = () if of_depth else tuple(self.model.dataset_meta['classes'])
+        count = 0 if of_depth else self.model.decode_head.num_classes
         if len(self.classes) != count:
             named = len(self.classes)
             raise ValueError(
@@ -317,7 +274,7 @@ class Predictor:
         palette = self.model.dataset_meta.get('palette')
         self.palette = np.asarray(palette, np.uint8) if palette else default_palette(count)
 
-    def __call__(self, images: Image | Sequence[Image]) -> Segmentation | list[Segmentation]:
+    def __call__(self, images: Image | Sequence[Image]) -> Result | list[Result]:
         """Predict one or several images.
 
         Args:
@@ -337,7 +294,7 @@ class Predictor:
 
     def stream(
         self, images: Iterable[Image], on_error: Callable[[str, Exception], None] | None = None
-    ) -> Iterator[Segmentation]:
+    ) -> Iterator[Result]:
         """Yield the results in order, each as soon as its batch is done.
 
         Args:
@@ -370,7 +327,7 @@ class Predictor:
         self,
         batch: list[tuple[str, np.ndarray, dict[str, Any]]],
         on_error: Callable[[str, Exception], None] | None,
-    ) -> Iterator[Segmentation]:
+    ) -> Iterator[Result]:
         try:
             samples = predict(self.model, [prepared for _, _, prepared in batch], self.dtype)
         except (RuntimeError, MemoryError) as error:
@@ -389,8 +346,15 @@ class Predictor:
             on_error(name, ValueError(f'image {name} of {height}x{width} needs too much memory: {reason}'))
             return
         for (name, pixels, _), sample in zip(batch, samples, strict=True):
-            labels = sample.pred_sem_seg.data[0].cpu().numpy()
-            yield Segmentation(name, pixels, labels, self.classes, self.palette)
+            if 'crop_box' in sample.metainfo:  # the prediction has the size of this window
+                top, bottom, left, right = sample.crop_box
+                pixels = pixels[top:bottom, left:right]
+            if isinstance(self.model, DepthEstimator):
+                depth = sample.pred_depth_map.data[0].float().cpu().numpy()
+                yield Depth(name, pixels, depth, self.model.relative)
+            else:
+                labels = sample.pred_sem_seg.data[0].cpu().numpy()
+                yield Segmentation(name, pixels, labels, self.classes, self.palette)
 
 
 def _out_of_memory(error: Exception) -> bool:
@@ -405,9 +369,12 @@ def config_of(checkpoint: str | Path) -> Config:
     The registry imports any dotted name in a config. Because checkpoints may be untrusted, this function
     accepts only names that are already registered.
 
+    Files of other repositories that dpt recognises, such as Depth Anything, have a config of their own, see
+    :func:`dpt.checkpoints.published.recognise_published`.
+
     Args:
         checkpoint: Path or URL of a published model, or of a training checkpoint of dpt or MMSegmentation
-            1.x.
+            1.x, or a file of another repository.
 
     Raises:
         FileNotFoundError: If the file does not exist.
@@ -416,6 +383,8 @@ def config_of(checkpoint: str | Path) -> Config:
     meta = read_meta(checkpoint)
     text = meta.get('cfg')
     if not isinstance(text, str):
+        if is_published(checkpoint):
+            return Config(recognise_published(checkpoint).config())
         raise ValueError(
             f'{checkpoint} holds no config: pass it with {PASS_CONFIG}, or use a checkpoint of '
             'tools/train.py or tools/publish_model.py'
@@ -453,7 +422,7 @@ def _inference_config(config: Config, has_classes: bool) -> Config:
     _check_registered(kept['pipeline'], 'test_dataloader.dataset.pipeline', TRANSFORMS)
     if dataset.get('metainfo'):
         kept['metainfo'] = dict(dataset['metainfo'])
-    elif not has_classes:
+    elif not has_classes and not issubclass(MODELS.get(model['type']), DepthEstimator):
         kept['type'] = dataset['type']
         _check_registered(dict(type=dataset['type']), 'test_dataloader.dataset', DATASETS)
     test_cfg = dict(fp16=bool((config.get('test_cfg') or {}).get('fp16')))

@@ -1,10 +1,10 @@
 """Export a trained model as a single graph, to ONNX or to torch.export's format.
 
 The graph reorders the channels of an image, normalises and pads it, runs the network, and upsamples and crops
-the logits. Its input ``image`` is uint8, BxHxWx3, in BGR as OpenCV reads it. Its output ``logits`` is
-float32, BxKxHxW, at the size of the input. The caller resizes the image to the test scale before the call and
-the logits to the original size after it, both bilinearly, and takes the argmax. The metadata of the file
-holds the parameters for this.
+its output. The input ``image`` is uint8, BxHxWx3, in BGR as OpenCV reads it. The output, float32 at the size
+of the input, is ``logits`` of shape BxKxHxW, or ``depth`` of shape Bx1xHxW. The caller resizes the image to
+the test scale before the call and the output to the original size after it; labels are the argmax of the
+logits. The metadata of the file holds the parameters for this.
 """
 
 import copy
@@ -22,10 +22,13 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 import dpt
+from dpt.config.walk import without_annotations
 from dpt.files import write_whole
-from dpt.models import EncoderDecoder, SegDataPreProcessor
+from dpt.models import DepthEstimator, SegDataPreProcessor
+from dpt.models.dense import DensePredictor
 from dpt.models.layers import resize
 from dpt.models.lora import merged
+from dpt.registry import TRANSFORMS
 
 FORMATS = {'onnx': '.onnx', 'torch_export': '.pt2'}
 OPSET = 18  # the first opset whose Resize has an antialias attribute
@@ -36,12 +39,12 @@ _METADATA_FILE = 'dpt.json'
 Runner = Callable[[np.ndarray], np.ndarray]
 
 
-class ExportedSegmentor(nn.Module):
-    """Segmentor with built-in preprocessing, from uint8 images to logits.
+class ExportedModel(nn.Module):
+    """Model with built-in preprocessing, from uint8 images to logits or depth.
 
     Args:
-        model: A segmentor in evaluation mode with ``test_cfg.mode='whole'``; it is not modified. LoRA
-            adapters are merged into the weights of a copy.
+        model: A segmentor or depth estimator in evaluation mode with ``test_cfg.mode='whole'``; it is not
+            modified. LoRA adapters are merged into the weights of a copy.
         half: Whether the network computes in float16. The types of input and output do not change.
 
     Raises:
@@ -52,7 +55,7 @@ class ExportedSegmentor(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, model: EncoderDecoder, *, half: bool = False) -> None:
+    def __init__(self, model: DensePredictor, *, half: bool = False) -> None:
         super().__init__()
         model = merged(model)
         if model.test_cfg['mode'] != 'whole':
@@ -85,13 +88,18 @@ class ExportedSegmentor(nn.Module):
         x = (x.float() - self.mean) / self.std
         height, width = x.shape[-2:]
         x = F.pad(x, (0, -width % self.divisor, 0, -height % self.divisor), value=self.pad_val)
-        logits = resize(self.model(x.to(self.dtype), mode='tensor').float(), x.shape[-2:])
+        output = resize(
+            self.model(x.to(self.dtype), mode='tensor').float(),
+            x.shape[-2:],
+            mode=self.model.resize_mode,
+            align_corners=self.model.align_corners,
+        )
         if self.divisor == 1:
-            return logits
+            return output
         # A slice would specialise the graph to sizes that need padding, or to sizes that need none.
-        rows = torch.arange(height, device=logits.device)
-        columns = torch.arange(width, device=logits.device)
-        return logits.index_select(2, rows).index_select(3, columns)
+        rows = torch.arange(height, device=output.device)
+        columns = torch.arange(width, device=output.device)
+        return output.index_select(2, rows).index_select(3, columns)
 
 
 class _Float32(nn.Module):
@@ -105,7 +113,7 @@ class _Float32(nn.Module):
         return self.norm(x.float()).to(x.dtype)
 
 
-def _in_half(model: EncoderDecoder) -> EncoderDecoder:
+def _in_half(model: DensePredictor) -> DensePredictor:
     """Return a copy in float16 that keeps BatchNorm and GroupNorm in float32.
 
     Running statistics can exceed the range of float16: a variance above 65504 would become infinite.
@@ -117,7 +125,7 @@ def _in_half(model: EncoderDecoder) -> EncoderDecoder:
     return half
 
 
-def describe(model: EncoderDecoder, pipeline: list[dict]) -> dict[str, Any]:
+def describe(model: DensePredictor, pipeline: list[dict]) -> dict[str, Any]:
     """Return the metadata that a caller of the graph needs, as plain values.
 
     Args:
@@ -128,35 +136,59 @@ def describe(model: EncoderDecoder, pipeline: list[dict]) -> dict[str, Any]:
         ValueError: If the pipeline has steps other than loading an image and resizing it to a scale.
     """
     resizes = []
-    for step in pipeline:
-        if step['type'] == 'Resize' and step.get('scale') is not None:
+    for step in without_annotations(pipeline):
+        if step['type'] == 'ResizeToBound' or (step['type'] == 'Resize' and step.get('scale') is not None):
             resizes.append(step)
-        elif step['type'] not in ('LoadImageFromFile', 'LoadAnnotations', 'PackSegInputs'):
+        elif step['type'] not in ('LoadImageFromFile', 'PackSegInputs'):
             raise ValueError(
                 f'the test pipeline uses {step["type"]}, which is not part of the graph: '
-                'only Resize with a scale can be exported'
+                'only Resize with a scale, or ResizeToBound, can be exported'
             )
     if len(resizes) > 1:
         raise ValueError(f'the test pipeline has {len(resizes)} Resize steps: at most one can be exported')
     preprocessor = model.data_preprocessor
-    meta = model.dataset_meta
     return dict(
         dpt_version=dpt.__version__,
         input='image: uint8, BxHxWx3, BGR, resized to scale; normalised and padded inside',
-        output='logits: float32, BxKxHxW; resize to the original image (bilinear), then argmax',
-        scale=[int(length) for length in resizes[0]['scale']] if resizes else None,  # (width, height)
-        keep_ratio=bool(resizes[0].get('keep_ratio', False)) if resizes else True,
+        **_describe_resizing(resizes[0] if resizes else None),
         mean=preprocessor.mean.flatten().tolist(),
         std=preprocessor.std.flatten().tolist(),
         bgr_to_rgb=preprocessor.bgr_to_rgb,
         size_divisor=preprocessor.test_padding[1] or 1,
+        resize_mode=model.resize_mode,
+        align_corners=model.align_corners,
+        **_describe_output(model),
+    )
+
+
+def _describe_resizing(step: dict | None) -> dict[str, Any]:
+    """Return how an image is resized before the graph; ``bound`` holds the arguments of ``ResizeToBound``."""
+    if step is None:
+        return dict(scale=None, keep_ratio=True, bound=None, interpolation='bilinear')
+    transform = TRANSFORMS.build(dict(step))
+    scale = [int(length) for length in transform.scale]  # (width, height)
+    if step['type'] == 'Resize':
+        bound, keep_ratio = None, bool(transform.keep_ratio)
+    else:
+        bound, keep_ratio = dict(method=transform.method, size_divisor=transform.size_divisor), True
+    return dict(scale=scale, keep_ratio=keep_ratio, bound=bound, interpolation=transform.interpolation)
+
+
+def _describe_output(model: DensePredictor) -> dict[str, Any]:
+    if isinstance(model, DepthEstimator):
+        what = 'inverse depth up to an unknown scale and shift' if model.relative else 'depth'
+        resized = 'resize to the original image (resize_mode, align_corners)'
+        return dict(output=f'depth: float32, Bx1xHxW, {what}; {resized}', relative=model.relative)
+    meta = model.dataset_meta
+    return dict(
+        output='logits: float32, BxKxHxW; resize to the original image (bilinear), then argmax',
         classes=list(meta['classes']),
         palette=[[int(value) for value in colour] for colour in meta['palette']],
     )
 
 
 @torch.no_grad()
-def trace(graph: ExportedSegmentor, size: tuple[int, int], *, dynamic: bool) -> torch.export.ExportedProgram:
+def trace(graph: ExportedModel, size: tuple[int, int], *, dynamic: bool) -> torch.export.ExportedProgram:
     """Trace the graph.
 
     Args:
@@ -199,7 +231,7 @@ def trace(graph: ExportedSegmentor, size: tuple[int, int], *, dynamic: bool) -> 
         ) from error
 
 
-def _patch_size(graph: ExportedSegmentor) -> int:
+def _patch_size(graph: ExportedModel) -> int:
     """Return the patch size; for a backbone without patches, the padding divisor, or 32 if there is none."""
     embedding = getattr(graph.model.backbone, 'patch_embed', None)
     if embedding is not None:
@@ -235,7 +267,7 @@ def write(program: torch.export.ExportedProgram, path: Path, file_format: str, m
             dynamo=True,
             opset_version=OPSET,
             input_names=['image'],
-            output_names=['logits'],
+            output_names=[meta.get('output', 'logits').partition(':')[0]],
             verbose=False,
         )
     assert made is not None
@@ -258,7 +290,7 @@ def _too_large(path: Path, size: int) -> str:
 
 
 def load(path: Path, file_format: str) -> Runner:
-    """Return a function that maps images to logits by running the file on the CPU (onnxruntime or torch)."""
+    """Return a function that runs the file on images on the CPU (by onnxruntime or torch)."""
     if file_format == 'onnx':
         import onnxruntime
 
@@ -273,6 +305,12 @@ def load(path: Path, file_format: str) -> Runner:
             return module(torch.from_numpy(image)).numpy()
 
     return run
+
+
+def depth_from(output: np.ndarray, size: tuple[int, int], model: DensePredictor) -> np.ndarray:
+    """Resize 1x1xhxw depth to ``size`` (height, width) as the model does; return a map of shape HxW."""
+    mode, corners = model.resize_mode, model.align_corners
+    return resize(torch.from_numpy(output), size, mode=mode, align_corners=corners)[0, 0].numpy()
 
 
 def labels_from(logits: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -33,7 +33,8 @@ class SegDataSample(BaseDataElement):
     Metainfo written by ``PackSegInputs``, with sizes as (height, width): ``img_path``, ``seg_map_path``,
     ``depth_map_path``, ``ori_shape`` (as read from disk), ``img_shape`` (after the transforms),
     ``pad_shape``, ``scale_factor`` (width, height), ``flip``, ``flip_direction``, ``reduce_zero_label``,
-    ``ignore_index``.
+    ``ignore_index``. ``relative_depth``, written by models, says whether ``pred_depth_map`` is inverse depth
+    up to an unknown scale and shift.
     """
 
     def pin_memory(self) -> 'SegDataSample':

@@ -9,7 +9,7 @@ import torch
 
 from dpt.apis import Predictor, init_model
 from dpt.config.walk import first_test_dataset
-from dpt.export import ExportedSegmentor, describe, labels_from, trace, write
+from dpt.export import ExportedModel, describe, labels_from, trace, write
 from dpt.models import SegDataPreProcessor
 from dpt.models.backbones import TimmBackbone
 
@@ -24,7 +24,7 @@ def predictor(model_file: Path) -> Predictor:
 def test_the_graph_predicts_as_the_model(model_file: Path, pictures: Path, divisor: int | None) -> None:
     options = {'model.data_preprocessor.test_cfg.size_divisor': divisor}
     predictor = Predictor(model_file, device='cpu', cfg_options=options)
-    graph = ExportedSegmentor(predictor.model).eval()
+    graph = ExportedModel(predictor.model).eval()
     for name in ('a.png', 'c.png'):
         result = predictor(pictures / name)
         image = predictor.prepare(pictures / name)['inputs'].permute(1, 2, 0)[None]
@@ -36,7 +36,7 @@ def test_the_graph_predicts_as_the_model(model_file: Path, pictures: Path, divis
 
 
 def test_half_precision_leaves_the_model_as_it_was(predictor: Predictor) -> None:
-    graph = ExportedSegmentor(predictor.model, half=True)
+    graph = ExportedModel(predictor.model, half=True)
     norms = {name for name, part in predictor.model.named_modules() if isinstance(part, torch.nn.BatchNorm2d)}
     for name, _ in predictor.model.named_parameters():
         owner, _, last = name.rpartition('.')
@@ -58,7 +58,7 @@ def test_half_precision_holds_activations_whose_variance_it_does_not(
     assert project.bn.running_var.max() > torch.finfo(torch.float16).max
     expected = predictor(pictures / 'a.png').labels
     image = predictor.prepare(pictures / 'a.png')['inputs'].permute(1, 2, 0)[None]
-    labels = labels_from(ExportedSegmentor(predictor.model, half=True).eval()(image).numpy(), expected.shape)
+    labels = labels_from(ExportedModel(predictor.model, half=True).eval()(image).numpy(), expected.shape)
     assert len(np.unique(expected)) > 1
     assert (labels == expected).mean() > 0.97
 
@@ -75,7 +75,7 @@ def test_what_the_caller_must_know_is_described(predictor: Predictor) -> None:
 def test_what_a_graph_cannot_hold_is_refused(model_file: Path, predictor: Predictor) -> None:
     slide = {'model.test_cfg': dict(mode='slide', crop_size=(64, 64), stride=(32, 32))}
     with pytest.raises(ValueError, match=r"model.test_cfg.mode='slide' cannot be exported"):
-        ExportedSegmentor(Predictor(model_file, device='cpu', cfg_options=slide).model)
+        ExportedModel(Predictor(model_file, device='cpu', cfg_options=slide).model)
     with pytest.raises(ValueError, match='ResizeToMultiple'):
         describe(predictor.model, [dict(type='ResizeToMultiple')])
 
@@ -110,7 +110,7 @@ def test_a_hybrid_is_traced_for_any_size(repository: Path) -> None:
         'model.auxiliary_heads': None,
     }
     config = repository / 'configs' / 'dpt_hybrid_512x512_160k_ade20k.py'
-    graph = ExportedSegmentor(init_model(str(config), device='cpu', cfg_options=options)).eval()
+    graph = ExportedModel(init_model(str(config), device='cpu', cfg_options=options)).eval()
     traced = trace(graph, (64, 96), dynamic=True).module()
     for size in ((64, 96), (75, 101)):
         image = torch.randint(0, 256, (1, *size, 3), dtype=torch.uint8)
@@ -119,6 +119,8 @@ def test_a_hybrid_is_traced_for_any_size(repository: Path) -> None:
 
 class Plain(torch.nn.Module):
     """A segmentor around a backbone that has no ``patch_embed``."""
+
+    resize_mode, align_corners = 'bilinear', False
 
     def __init__(self, divisor: int | None) -> None:
         super().__init__()
@@ -134,7 +136,7 @@ class Plain(torch.nn.Module):
 @torch.no_grad()
 @pytest.mark.parametrize(('divisor', 'smallest'), [(48, 192), (8, 64), (None, 128)])
 def test_a_backbone_without_patches_is_traced_for_any_size(divisor: int | None, smallest: int) -> None:
-    graph = ExportedSegmentor(Plain(divisor)).eval()
+    graph = ExportedModel(Plain(divisor)).eval()
     program = trace(graph, (256, 288), dynamic=True)
     assert {int(limits.lower) for limits in program.range_constraints.values()} >= {smallest}
     for size in ((smallest, 256), (201, 333)):
@@ -144,7 +146,7 @@ def test_a_backbone_without_patches_is_traced_for_any_size(divisor: int | None, 
 
 def test_a_model_too_large_for_onnx_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr('dpt.export.MAX_ONNX_BYTES', 4 * (6 * 3 * 64 + 6) - 1)
-    program = trace(ExportedSegmentor(Plain(8)), (64, 64), dynamic=False)
+    program = trace(ExportedModel(Plain(8)), (64, 64), dynamic=False)
     with pytest.raises(ValueError, match=r'big.onnx: the model with .* GiB.*use --format torch_export'):
         write(program, tmp_path / 'big.onnx', 'onnx', {})
     assert not list(tmp_path.iterdir())
@@ -159,7 +161,7 @@ def test_what_protobuf_cannot_encode_is_refused(tmp_path: Path, monkeypatch: pyt
         raise message.EncodeError('Failed to serialize proto')
 
     monkeypatch.setattr(onnx.checker, 'check_model', fail)
-    program = trace(ExportedSegmentor(Plain(8)), (64, 64), dynamic=False)
+    program = trace(ExportedModel(Plain(8)), (64, 64), dynamic=False)
     with pytest.raises(ValueError, match='use --format torch_export'):
         write(program, tmp_path / 'big.onnx', 'onnx', {})
     assert not list(tmp_path.iterdir())
@@ -170,7 +172,7 @@ def test_a_graph_that_fits_one_size_only_is_refused() -> None:
     model = Plain(8)
     model.backbone.forward = lambda x: x[:, :1, ::8, ::8] / float(x.shape[-1])  # type: ignore[method-assign]
     with pytest.raises(ValueError, match='cannot trace this model: .*; try --no-dynamic --size') as caught:
-        trace(ExportedSegmentor(model), (64, 64), dynamic=True)
+        trace(ExportedModel(model), (64, 64), dynamic=True)
     assert '\n' not in str(caught.value)
 
 
@@ -182,7 +184,7 @@ def test_dinov3_is_traced_for_any_size() -> None:
     model = Plain(16)
     model.backbone = TimmBackbone(name, (0,), model_args=tiny, output_cls_token=False).eval()
     model.forward = lambda inputs, mode: model.backbone(inputs)[0]  # type: ignore[method-assign]
-    graph = ExportedSegmentor(model).eval()
+    graph = ExportedModel(model).eval()
     traced = trace(graph, (128, 160), dynamic=True).module()
     for size in ((128, 160), (75, 201)):
         image = torch.randint(0, 256, (2, *size, 3), dtype=torch.uint8)

@@ -19,7 +19,7 @@ CORE = {
     'dpt.evaluation',
 }
 CORE |= {'dpt.export', 'dpt.hub', 'dpt.models', 'dpt.files', 'dpt.palette', 'dpt.registry', 'dpt.structures'}
-CORE |= {'dpt.evaluation', 'dpt.visualization'}
+CORE |= {'dpt.evaluation', 'dpt.results', 'dpt.visualization'}
 RULES = {
     'registry.py': set(),
     'structures.py': set(),

@@ -1,4 +1,4 @@
-"""Compare training logs in a table; optionally plot loss, learning rate, mIoU and speed.
+"""Compare training logs in a table; optionally plot loss, learning rate, score and speed.
 
 The sessions of a resumed training are joined. The table shows the mean loss of the last ten log lines and the
 median speed.

@@ -1,4 +1,4 @@
-"""Draw samples and labels as the network receives them, after augmentation and preprocessing.
+"""Draw samples and labels or depth as the network receives them, after augmentation and preprocessing.
 
 For the training split, these are the first samples of a run with that seed; for the other splits, they are
 spread evenly over the data set. Red, green and blue are the channels in the network's order.
@@ -71,7 +71,7 @@ def main() -> None:
         sheet = browse(
             (dataset[draw] for draw in draws(dataset, args.split, args.number, args.seed)),
             MODELS.build(config.model.data_preprocessor),
-            meta['classes'],
+            meta.get('classes') or (),
             meta.get('palette'),
             training=args.split == 'train',
         )

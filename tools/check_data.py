@@ -1,4 +1,4 @@
-"""Read all images and masks of a config before training; report statistics and faults.
+"""Read all images, masks and depth files of a config before training; report statistics and faults.
 
 Exit status: 0 if no faults were found, 1 if there are faults or on an error, 2 for invalid arguments.
 

@@ -1,4 +1,4 @@
-"""Serve a trained model as a web page that shows overlay, legend and class areas of an image.
+"""Serve a trained model as a web page that shows overlay, legend and class areas of an image, or its depth.
 
 It requires pip install -e '.[demo]'. By default the page is reachable only from this machine (see --host). No
 data is sent to other servers.
@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dpt.apis import PRECISIONS, Predictor, Segmentation
+from dpt.apis import PRECISIONS, Depth, Predictor
 from dpt.cli import one_line_errors
+from dpt.results import Result, Segmentation
 
 if TYPE_CHECKING:
     import gradio
@@ -39,6 +40,24 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def table_of(result: Result) -> str:
+    """Return an HTML table: class colours, names and areas, largest first; or the range of depth."""
+    if isinstance(result, Depth):
+        return depth_table(result)
+    return area_table(result)
+
+
+def depth_table(result: Depth) -> str:
+    """Return an HTML table of the nearest, the median and the farthest depth; empty if it is relative."""
+    if result.relative:
+        return ''
+    values = dict(
+        zip(('nearest', 'median', 'farthest'), np.percentile(result.depth, (0, 50, 100)), strict=True)
+    )
+    rows = ''.join(f'<tr><td>{name}</td><td>{value:.2f} m</td></tr>' for name, value in values.items())
+    return f'<table style="width:100%">{rows}</table>'
+
+
 def area_table(result: Segmentation) -> str:
     """Return an HTML table of class colours, names and areas, largest first."""
     rows = []
@@ -54,15 +73,17 @@ def build_page(predictor: Predictor, title: str) -> 'gradio.Blocks':
     """Build the page. Importing gradio here lets --help work without it."""
     import gradio
 
-    def draw(result: Segmentation | None, opacity: float) -> np.ndarray | None:
-        return None if result is None else result.overlay(opacity)
+    of_depth = not predictor.classes
+
+    def draw(result: Result | None, opacity: float) -> np.ndarray | None:
+        return None if result is None else result.overlay(opacity, legend=of_depth)
 
     def segment(image: np.ndarray | None, opacity: float) -> tuple[Any, np.ndarray | None, str]:
         if image is None:
             return None, None, ''
         result = predictor(np.ascontiguousarray(image[..., ::-1]))  # gradio's arrays are RGB
-        assert isinstance(result, Segmentation)
-        return result, draw(result, opacity), area_table(result)
+        assert isinstance(result, Result)
+        return result, draw(result, opacity), table_of(result)
 
     with gradio.Blocks(title=title, analytics_enabled=False) as page:
         gradio.Markdown(f'# {title}')
@@ -72,12 +93,14 @@ def build_page(predictor: Predictor, title: str) -> 'gradio.Blocks':
                 image = gradio.Image(
                     label='image', type='numpy', image_mode='RGB', sources=['upload', 'clipboard']
                 )
-                opacity = gradio.Slider(0, 1, 0.6, step=0.05, label='opacity of the classes')
+                opacity = gradio.Slider(
+                    0, 1, 1 if of_depth else 0.6, step=0.05, label='opacity of the colours'
+                )
             with gradio.Column():
                 overlay = gradio.Image(
                     label='overlay', interactive=False, format='png', buttons=['download', 'fullscreen']
                 )
-                table = gradio.HTML(label='areas')
+                table = gradio.HTML(label='depth' if of_depth else 'areas')
         image.change(segment, [image, opacity], [last, overlay, table], api_name='segment')
         opacity.release(draw, [last, opacity], overlay)
     return page

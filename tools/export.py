@@ -1,23 +1,24 @@
 """Export a trained model to ONNX or torch.export and compare it with PyTorch on images.
 
-The graph takes uint8 images, BxHxWx3 in BGR, resized to the test scale, and returns float32 logits, BxKxHxW.
-It includes normalisation and padding; its metadata holds test scale, class names and palette.
+The graph takes uint8 images, BxHxWx3 in BGR, resized to the test scale, and returns float32 logits, BxKxHxW,
+or depth, Bx1xHxW. It includes normalisation and padding; its metadata holds test scale, classes and palette.
 tools/serve_onnx.py shows how to run it without torch.
 
-Exit status: 0 if the labels agree, 1 if they differ (nothing is written) or on an error, 2 for invalid
+Exit status: 0 if labels or depths agree, 1 if they differ (nothing is written) or on an error, 2 for invalid
 arguments.
 """
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from dpt.apis import Predictor
+from dpt.apis import Depth, Predictor
 from dpt.cli import add_config_options, one_line_errors
 from dpt.config.walk import first_test_dataset
-from dpt.export import FORMATS, ExportedSegmentor, describe, labels_from, load, trace, write
+from dpt.export import FORMATS, ExportedModel, depth_from, describe, labels_from, load, trace, write
 from dpt.extras.files import find_files, is_video
 
 EXAMPLE = """example:
@@ -25,6 +26,10 @@ EXAMPLE = """example:
   python tools/export.py configs/mine.py work_dirs/mine/iter_16000.pth --format torch_export --fp16 \\
       --no-dynamic --size 480 640 --out dpt_mine.pt2 --check photo.jpg
 """
+
+
+CLOSE = 0.01
+"""Depth agrees if it differs by at most this share; relative depth, by this share of its range."""
 
 
 def parse_args() -> argparse.Namespace:
@@ -57,7 +62,8 @@ def parse_args() -> argparse.Namespace:
         type=float,
         default=None,
         metavar='PER_CENT',
-        help='percentage of labels that must equal those of PyTorch (default: 99.9; 99 with --fp16)',
+        help='percentage of pixels whose label equals that of PyTorch, or whose depth does within 1 %% '
+        '(default: 99.9; 99 with --fp16)',
     )
     add_config_options(parser)
     args = parser.parse_args()
@@ -80,20 +86,25 @@ def network_input(predictor: Predictor, path: Path) -> np.ndarray:
     return predictor.prepare(path)['inputs'].permute(1, 2, 0)[None].numpy()
 
 
-def agreement(predictor: Predictor, run: object, path: Path) -> tuple[int, int]:
-    """Return the number of pixels with the same label as in PyTorch, and of all pixels."""
-    expected = predictor(path).labels  # type: ignore[union-attr]
-    labels = labels_from(run(network_input(predictor, path)), expected.shape)  # type: ignore[operator]
-    return int((labels == expected).sum()), expected.size
+def agreement(predictor: Predictor, run: Callable, path: Path) -> tuple[int, int]:
+    """Return the number of pixels with the same label or depth as in PyTorch, and of all pixels."""
+    expected = predictor(path)
+    output = run(network_input(predictor, path))
+    if isinstance(expected, Depth):
+        depth = depth_from(output, expected.depth.shape, predictor.model)
+        scale = np.ptp(expected.depth) if expected.relative else np.abs(expected.depth)
+        return int((np.abs(depth - expected.depth) <= CLOSE * scale).sum()), depth.size
+    labels = labels_from(output, expected.labels.shape)  # type: ignore[union-attr]
+    return int((labels == expected.labels).sum()), labels.size  # type: ignore[union-attr]
 
 
 def check(predictor: Predictor, file: Path, file_format: str, images: list[Path]) -> float:
     """Print the agreement for each image; return the total agreement in percent."""
-    run = load(file, file_format)
+    run, what = load(file, file_format), 'labels' if predictor.classes else 'depths'
     equal = total = 0
     for path in images:
         same, pixels = agreement(predictor, run, path)
-        print(f'{path}: {100 * same / pixels:.4f} % of {pixels} labels agree', flush=True)
+        print(f'{path}: {100 * same / pixels:.4f} % of {pixels} {what} agree', flush=True)
         equal, total = equal + same, total + pixels
     return 100 * equal / total
 
@@ -124,13 +135,14 @@ def export(args: argparse.Namespace) -> bool:
                     'use --check images of that size, or export with --dynamic'
                 )
         meta['size'] = [int(length) for length in size]
-    program = trace(ExportedSegmentor(predictor.model, half=args.fp16), size, dynamic=args.dynamic)
+    program = trace(ExportedModel(predictor.model, half=args.fp16), size, dynamic=args.dynamic)
     partial = target.with_name(f'.{target.stem}.unchecked{target.suffix}')
     try:
         write(program, partial, args.format, meta)
         share = check(predictor, partial, args.format, images)
         passed = share >= args.min_agreement
-        print(f'agreement: {share:.4f} % of labels on {len(images)} images (minimum {args.min_agreement} %)')
+        what = 'labels' if predictor.classes else 'depths'
+        print(f'agreement: {share:.4f} % of {what} on {len(images)} images (minimum {args.min_agreement} %)')
         if passed:
             partial.replace(target)
             print(f'written to {target} ({target.stat().st_size / 2**20:.1f} MiB)')
@@ -143,7 +155,7 @@ def main() -> int:
     with one_line_errors():
         if export(parse_args()):
             return 0
-    print('error: the exported model predicts other labels than PyTorch; nothing written', file=sys.stderr)
+    print('error: the exported model predicts other values than PyTorch; nothing written', file=sys.stderr)
     return 1
 
 

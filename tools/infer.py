@@ -3,6 +3,10 @@
 MODEL is a single file that contains config, class names and colours. --out writes label maps as PNG files of
 class indices, --show-dir writes overlays. A video yields a folder of label maps and an MP4 video of overlays.
 
+With a depth model, --out writes .npy files (float32, in the unit of the training data) or, with
+--depth-scale-factor, 16-bit PNG files; --show-dir writes depth in colours above a scale bar. All frames of a
+video have the colours of the first.
+
 Exit status: 0 if all inputs were predicted, 1 on an error, 2 for invalid arguments, 3 if some inputs could
 not be read and were skipped.
 """
@@ -19,9 +23,11 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from dpt.apis import PRECISIONS, Predictor, Segmentation
+from dpt.apis import PRECISIONS, Depth, Predictor
 from dpt.cli import add_config_options, one_line_errors
-from dpt.extras.files import find_files, is_video, write_labels, write_picture
+from dpt.extras.files import find_files, is_video, write_depth, write_labels, write_picture
+from dpt.results import Result
+from dpt.visualization import DepthScale
 
 EXAMPLE = """example:
   python tools/infer.py dpt_mine.safetensors photos/ 'more/**/*.jpg' --show-dir overlays --out labels
@@ -47,9 +53,15 @@ def parse_args() -> argparse.Namespace:
         '--show-dir', type=Path, metavar='DIR', help='write overlays: PNG pictures, MP4 videos'
     )
     parser.add_argument(
-        '--opacity', type=float, default=0.6, help='opacity of the class colours, 0 to 1 (default 0.6)'
+        '--opacity', type=float, help='opacity of the colours, 0 to 1 (default: classes 0.6, depth 1)'
     )
     parser.add_argument('--legend', action='store_true', help='draw a legend below each overlay')
+    parser.add_argument(
+        '--depth-scale-factor',
+        type=float,
+        metavar='FACTOR',
+        help='write depth as 16-bit PNG files of depth times this: 1000 for millimetres, 256 for KITTI',
+    )
     parser.add_argument(
         '--batch-size', type=int, default=1, help='most images of one size per batch (default 1)'
     )
@@ -62,8 +74,10 @@ def parse_args() -> argparse.Namespace:
     args = parser.parse_args()
     if not args.out and not args.show_dir:
         parser.error('nothing would be written: give --out, --show-dir or both')
-    if not 0 <= args.opacity <= 1:
+    if args.opacity is not None and not 0 <= args.opacity <= 1:
         parser.error(f'--opacity {args.opacity}: from 0 to 1')
+    if args.depth_scale_factor is not None and args.depth_scale_factor <= 0:
+        parser.error(f'--depth-scale-factor {args.depth_scale_factor}: above 0')
     if args.max_frames is not None and args.max_frames < 1:
         parser.error(f'--max-frames {args.max_frames}: 1 or more')
     return args
@@ -97,7 +111,7 @@ def name_results(inputs: list[str], folders: list[Path]) -> dict[Path | int, Pat
         sources[name] = source
     files = {source.resolve() for source in names if isinstance(source, Path)}
     for target in (
-        folder / f'{name}{end}' for folder in folders for name in sources for end in ('.png', '.mp4')
+        folder / f'{name}{end}' for folder in folders for name in sources for end in ('.png', '.npy', '.mp4')
     ):
         if target.resolve() in files:
             raise ValueError(f'the result {target} would overwrite an input: choose another folder')
@@ -214,14 +228,28 @@ class Job:
             self.progress.advance(bar)
 
         for result in self.predictor.stream(images, on_error=failed):
-            name = f'{self.names[Path(result.name)]}.png'
+            name = str(self.names[Path(result.name)])
             if self.args.out:
-                write_labels(self.args.out / name, result.labels)
+                self.write(self.args.out / name, result)
             if self.args.show_dir:
-                picture = result.overlay(self.args.opacity, legend=self.args.legend)
-                write_picture(self.args.show_dir / name, picture)
+                write_picture(self.args.show_dir / f'{name}.png', self.draw(result))
             self.done += 1
             self.progress.advance(bar)
+
+    def write(self, target: Path, result: Result) -> None:
+        """Write labels or depth to a path without suffix."""
+        if isinstance(result, Depth):
+            write_depth(target, result.depth, self.args.depth_scale_factor)
+        else:
+            write_labels(target.with_name(f'{target.name}.png'), result.labels)
+
+    def draw(self, result: Result, scale: DepthScale | None = None, every_class: bool = False) -> np.ndarray:
+        """Return the picture of a result, with a constant range of depth or a legend of all classes."""
+        opacity = {} if self.args.opacity is None else dict(opacity=self.args.opacity)
+        if isinstance(result, Depth):
+            return result.overlay(**opacity, legend=True, scale=scale)
+        legend = range(len(result.classes)) if every_class else True
+        return result.overlay(**opacity, legend=legend if self.args.legend else False)
 
     def run_video(self, source: Path | int) -> None:
         try:
@@ -247,19 +275,21 @@ class Job:
         else:
             self.done += 1
 
-    def write_video(self, results: Iterator[Segmentation], video: Video, name: Path, bar: int) -> int:
+    def write_video(self, results: Iterator[Result], video: Video, name: Path, bar: int) -> int:
         """Write the results of a video; return the number of frames."""
         args, count, keep, file = self.args, 0, False, None
-        # List all classes to keep the height of the legend constant.
-        legend = range(len(self.predictor.classes)) if args.legend else False
+        scale: DepthScale | None = None
         if args.show_dir:
             file = VideoFile(args.show_dir / f'{name}.mp4', video.fps)
         try:
             for result in results:
                 if args.out:
-                    write_labels(args.out / name / f'{count:06}.png', result.labels)
+                    self.write(args.out / name / f'{count:06}', result)
                 if file:
-                    file.write(result.overlay(args.opacity, legend=legend))
+                    if isinstance(result, Depth):
+                        scale = scale or result.scale()
+                    # Listing all classes keeps the height of the legend constant.
+                    file.write(self.draw(result, scale, every_class=True))
                 count += 1
                 self.progress.advance(bar)  # type: ignore[arg-type]
             keep = True
@@ -278,8 +308,9 @@ class Job:
             parts.append(f'{self.frames} video frames')
         parts.append(f'{seconds:.1f} s')
         if self.done:
-            parts += [f'labels in {self.args.out}'] if self.args.out else []
-            parts += [f'overlays in {self.args.show_dir}'] if self.args.show_dir else []
+            what, drawn = ('labels', 'overlays') if self.predictor.classes else ('depth', 'pictures')
+            parts += [f'{what} in {self.args.out}'] if self.args.out else []
+            parts += [f'{drawn} in {self.args.show_dir}'] if self.args.show_dir else []
         lines = ['; '.join(parts)]
         if self.unreadable:
             lines.append(f'not read ({len(self.unreadable)}): {", ".join(self.unreadable)}')

@@ -3,6 +3,9 @@
 It writes OUT/images/{training,validation}/*.jpg, OUT/annotations/{training,validation}/*.png and meta.json.
 As in ADE20K, label 0 means 'no label' and classes start at 1. The same arguments yield the same files.
 
+With --depth, it also writes OUT/depth/{training,validation}/*.png: 16-bit PNG files of depth in units of
+1/256 m, as in KITTI. Objects stand on sloping ground, 3 to 20 m away; sky and sun have no depth (0).
+
 Exit status: 0 if successful, 1 on an error, 2 for invalid arguments.
 
 Example:
@@ -28,6 +31,13 @@ SPLITS = ('training', 'validation')
 FORMAT = 1
 """Increased when the pictures change, so that older data sets are rewritten."""
 
+DEPTH_FACTOR = 256
+"""Number in the depth files for a metre."""
+CAMERA = 5 / 3
+"""Height of the camera in metres times its focal length in heights of the image."""
+RISE = 1 / 12
+"""Heights of the image by which flat ground would end above the horizon that is drawn: it is a slope."""
+
 Colour = tuple[float, float, float]
 
 
@@ -45,7 +55,10 @@ def smooth_noise(rng: Generator, height: int, width: int, cell: int) -> np.ndarr
 
 
 class Scene:
-    """An image and its label map, which are painted with the same shapes."""
+    """An image, its label map and its depth, which are painted with the same shapes.
+
+    The camera looks at the horizon over rising ground. Depth is in metres, 0 where there is none.
+    """
 
     def __init__(self, rng: Generator, height: int, width: int) -> None:
         self.rng = rng
@@ -53,12 +66,25 @@ class Scene:
         self.horizon = int(height * rng.uniform(0.42, 0.6))
         self.image = np.zeros((height, width, 3), np.float32)
         self.label = np.zeros((height, width), np.uint8)
+        self.depth = np.zeros((height, width), np.float32)
 
-    def paint(self, mask: np.ndarray, texture: np.ndarray | Colour, label: int) -> None:
-        """Paint the pixels of an HxW mask with a colour or an HxWx3 texture, and set their label."""
+    def paint(
+        self,
+        mask: np.ndarray,
+        texture: np.ndarray | Colour,
+        label: int,
+        depth: np.ndarray | float = 0.0,
+    ) -> None:
+        """Paint the pixels of an HxW mask with a colour or HxWx3 texture; set their label and depth."""
         inside = mask.astype(bool)
         self.image[inside] = np.broadcast_to(np.asarray(texture, np.float32), self.image.shape)[inside]
         self.label[inside] = label
+        self.depth[inside] = np.broadcast_to(np.asarray(depth, np.float32), self.depth.shape)[inside]
+
+    def depth_of_ground(self, row: np.ndarray | float) -> np.ndarray:
+        """Return the depth in metres of the ground seen in a row: 20 m at the horizon, less below it."""
+        below = np.maximum(np.asarray(row, np.float32) - self.horizon, 0)
+        return CAMERA * self.height / (below + RISE * self.height)
 
     def polygon(self, points: list[tuple[float, float]]) -> np.ndarray:
         """Return the mask of a polygon with the given (x, y) corners."""
@@ -91,7 +117,7 @@ def draw_background(scene: Scene) -> None:
     hill = scene.horizon + rng.uniform(0, 5) * np.sin(x / rng.uniform(12, 30) + phase)
     below = np.arange(scene.height)[:, None] >= hill[None]
     ground = scene.textured(hsv(rng, (20, 150), (20, 160), (70, 180)), 18, int(rng.integers(4, 14)))
-    scene.paint(below, ground, GROUND)
+    scene.paint(below, ground, GROUND, scene.depth_of_ground(np.arange(scene.height)[:, None]))
 
 
 def draw_sun(scene: Scene) -> None:
@@ -108,32 +134,34 @@ def draw_house(scene: Scene, x: float) -> None:
     rng = scene.rng
     width, walls, roof = rng.uniform(28, 50), rng.uniform(18, 32), rng.uniform(8, 18)
     base = scene.horizon + rng.uniform(4, 14)
+    depth = scene.depth_of_ground(base)
     left, right, top = x - width / 2, x + width / 2, base - walls
     colour = hsv(rng, (0, 360), (20, 170), (110, 230))
-    scene.paint(scene.rectangle(left, top, right, base), scene.textured(colour, 8, 5), HOUSE)
+    scene.paint(scene.rectangle(left, top, right, base), scene.textured(colour, 8, 5), HOUSE, depth)
     eaves = rng.uniform(2, 5)
     gable = [(left - eaves, top), (right + eaves, top), (x + rng.uniform(-8, 8), top - roof)]
-    scene.paint(scene.polygon(gable), scene.textured(hsv(rng, (0, 360), (30, 180), (60, 170)), 14, 3), HOUSE)
+    tiles = scene.textured(hsv(rng, (0, 360), (30, 180), (60, 170)), 14, 3)
+    scene.paint(scene.polygon(gable), tiles, HOUSE, depth)
     glass = hsv(rng, (180, 240), (10, 120), (30, 230))
     for column in np.arange(left + 4, right - 7, 11):
-        scene.paint(scene.rectangle(column, top + 4, column + 6, top + 11), glass, HOUSE)
-    scene.paint(
-        scene.rectangle(x - 3, base - 11, x + 3, base), hsv(rng, (0, 360), (40, 200), (40, 120)), HOUSE
-    )
+        scene.paint(scene.rectangle(column, top + 4, column + 6, top + 11), glass, HOUSE, depth)
+    door = hsv(rng, (0, 360), (40, 200), (40, 120))
+    scene.paint(scene.rectangle(x - 3, base - 11, x + 3, base), door, HOUSE, depth)
 
 
 def draw_tree(scene: Scene, x: float) -> None:
     """Draw a trunk and a ragged crown in colours from green to autumn red."""
     rng = scene.rng
     base = scene.horizon + rng.uniform(2, 18)
+    depth = scene.depth_of_ground(base)
     height, radius = rng.uniform(30, 55), rng.uniform(9, 17)
     trunk = scene.rectangle(x - 2.5, base - height * 0.5, x + 2.5, base)
-    scene.paint(trunk, scene.textured(hsv(rng, (10, 40), (60, 150), (40, 100)), 12, 2), TREE)
+    scene.paint(trunk, scene.textured(hsv(rng, (10, 40), (60, 150), (40, 100)), 12, 2), TREE, depth)
     leaves = scene.textured(hsv(rng, (15, 150), (70, 200), (60, 170)), 45, 3)
     for _ in range(6):
         dx, dy = rng.uniform(-0.6, 0.6, 2) * radius
         size = radius * rng.uniform(0.55, 0.9)
-        scene.paint(scene.ellipse(x + dx, base - height * 0.7 + dy, size, size), leaves, TREE)
+        scene.paint(scene.ellipse(x + dx, base - height * 0.7 + dy, size, size), leaves, TREE, depth)
 
 
 def draw_car(scene: Scene, x: float) -> None:
@@ -142,18 +170,19 @@ def draw_car(scene: Scene, x: float) -> None:
     length = rng.uniform(34, 58)
     height = length * rng.uniform(0.2, 0.26)
     base = rng.uniform(scene.horizon + 14, scene.height - 4)
+    depth = scene.depth_of_ground(base)
     left, right, middle = x - length / 2, x + length / 2, base - height
     body = scene.textured(hsv(rng, (0, 360), (30, 230), (60, 240)), 6, 12)
     cabin = [(left + length * 0.18, middle), (right - length * 0.15, middle)]
     cabin += [(right - length * 0.3, middle - height * 0.85), (left + length * 0.3, middle - height * 0.85)]
-    scene.paint(scene.polygon(cabin), body, CAR)
-    scene.paint(scene.rectangle(left, middle, right, base), body, CAR)
+    scene.paint(scene.polygon(cabin), body, CAR, depth)
+    scene.paint(scene.rectangle(left, middle, right, base), body, CAR, depth)
     glass = hsv(rng, (180, 240), (10, 80), (40, 220))
     panes = scene.rectangle(left + length * 0.32, middle - height * 0.7, right - length * 0.32, middle - 1)
-    scene.paint(panes, glass, CAR)
+    scene.paint(panes, glass, CAR, depth)
     for wheel in (left + length * 0.22, right - length * 0.22):
-        scene.paint(scene.ellipse(wheel, base, height * 0.4, height * 0.4), (30, 30, 30), CAR)
-        scene.paint(scene.ellipse(wheel, base, height * 0.16, height * 0.16), (150, 150, 150), CAR)
+        scene.paint(scene.ellipse(wheel, base, height * 0.4, height * 0.4), (30, 30, 30), CAR, depth)
+        scene.paint(scene.ellipse(wheel, base, height * 0.16, height * 0.16), (150, 150, 150), CAR, depth)
 
 
 def unlabel_some_borders(scene: Scene) -> None:
@@ -163,11 +192,12 @@ def unlabel_some_borders(scene: Scene) -> None:
     scene.label[borders & (smooth_noise(scene.rng, scene.height, scene.width, 20) > 0)] = 0
 
 
-def make_scene(rng: Generator, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+def make_scene(rng: Generator, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Draw a scene whose height and width differ by up to 10 % from ``size`` (height, width).
 
     Returns:
-        A BGR image of shape HxWx3 and its labels of shape HxW, both uint8.
+        A BGR image of shape HxWx3 and its labels of shape HxW, both uint8, and its depth in metres of shape
+        HxW, float32.
     """
     height, width = (round(side * rng.uniform(0.9, 1.1)) for side in size)
     scene = Scene(rng, height, width)
@@ -184,17 +214,25 @@ def make_scene(rng: Generator, size: tuple[int, int]) -> tuple[np.ndarray, np.nd
     image = cv2.GaussianBlur(scene.image * light, (3, 3), 0) + rng.normal(
         0, rng.uniform(2, 7), scene.image.shape
     )
-    return np.clip(np.round(image), 0, 255).astype(np.uint8), scene.label
+    return np.clip(np.round(image), 0, 255).astype(np.uint8), scene.label, scene.depth
 
 
-def describe(train: int, val: int, size: tuple[int, int], seed: int) -> dict:
+def describe(train: int, val: int, size: tuple[int, int], seed: int, depth: bool) -> dict:
     """Return the content of ``meta.json``: data set metadata and the arguments of this tool."""
+    made_by = {'format': FORMAT, 'train': train, 'val': val, 'size': list(size), 'seed': seed}
     return {
         'classes': list(CLASSES),
         'palette': [list(colour) for colour in PALETTE],
         'reduce_zero_label': True,
-        'made_by': {'format': FORMAT, 'train': train, 'val': val, 'size': list(size), 'seed': seed},
+        **({'depth_rescale_factor': 1 / DEPTH_FACTOR} if depth else {}),
+        'made_by': made_by,
     }
+
+
+def kinds_of(meta: dict) -> dict[str, str]:
+    """Return the folders that ``meta`` describes, with the suffix of their files."""
+    kinds = {'images': '.jpg', 'annotations': '.png'}
+    return {**kinds, 'depth': '.png'} if 'depth_rescale_factor' in meta else kinds
 
 
 def is_complete(out: Path, meta: dict) -> bool:
@@ -206,7 +244,7 @@ def is_complete(out: Path, meta: dict) -> bool:
     return all(
         len(list((out / kind / split).glob(f'*{suffix}'))) == count
         for split, count in zip(SPLITS, counts, strict=True)
-        for kind, suffix in (('images', '.jpg'), ('annotations', '.png'))
+        for kind, suffix in kinds_of(meta).items()
     )
 
 
@@ -216,19 +254,24 @@ def write(out: Path, meta: dict) -> None:
     for split_index, (split, count) in enumerate(
         zip(SPLITS, (made_by['train'], made_by['val']), strict=True)
     ):
-        for kind in ('images', 'annotations'):
+        for kind in kinds_of(meta):
             (out / kind / split).mkdir(parents=True)
         for index in range(count):
             # One generator per image makes each image independent of the number of images.
             rng = np.random.default_rng([made_by['seed'], split_index, index])
-            image, label = make_scene(rng, tuple(made_by['size']))
+            image, label, depth = make_scene(rng, tuple(made_by['size']))
             name = f'{split}_{index + 1:04d}'
             cv2.imwrite(str(out / 'images' / split / f'{name}.jpg'), image, [cv2.IMWRITE_JPEG_QUALITY, 90])
             cv2.imwrite(str(out / 'annotations' / split / f'{name}.png'), label)
+            if 'depth' in kinds_of(meta):
+                stored = np.rint(depth * DEPTH_FACTOR).astype(np.uint16)
+                cv2.imwrite(str(out / 'depth' / split / f'{name}.png'), stored)
     (out / 'meta.json').write_text(json.dumps(meta, indent=2) + '\n', encoding='utf-8')
 
 
-def make_data(out: Path, *, train: int, val: int, size: tuple[int, int], seed: int) -> bool:
+def make_data(
+    out: Path, *, train: int, val: int, size: tuple[int, int], seed: int, depth: bool = False
+) -> bool:
     """Write the data set atomically, replacing an older one written by this tool.
 
     Returns:
@@ -237,7 +280,7 @@ def make_data(out: Path, *, train: int, val: int, size: tuple[int, int], seed: i
     Raises:
         ValueError: If ``out`` contains files that this tool did not write.
     """
-    meta = describe(train, val, size, seed)
+    meta = describe(train, val, size, seed, depth)
     if is_complete(out, meta):
         return False
     if out.exists() and any(out.iterdir()) and not (out / 'meta.json').is_file():
@@ -265,6 +308,7 @@ def parse_args() -> argparse.Namespace:
         '--size', type=int, nargs=2, default=(120, 160), metavar=('HEIGHT', 'WIDTH'), help='mean image size'
     )
     parser.add_argument('--seed', type=int, default=0)
+    parser.add_argument('--depth', action='store_true', help='also write the true depth')
     args = parser.parse_args()
     if min(args.size) < 80 or min(args.train, args.val) < 1:
         parser.error('--size must be at least 80 80, --train and --val at least 1')
@@ -274,14 +318,21 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     try:
-        made = make_data(args.out, train=args.train, val=args.val, size=tuple(args.size), seed=args.seed)
+        made = make_data(
+            args.out,
+            train=args.train,
+            val=args.val,
+            size=tuple(args.size),
+            seed=args.seed,
+            depth=args.depth,
+        )
     except (ValueError, OSError) as error:
         message = explain_os_error(error) if isinstance(error, OSError) else error
         raise SystemExit(f'error: {message}') from None
     done = 'wrote' if made else 'already there:'
-    print(
-        f'{done} {args.train} training and {args.val} validation images, {len(CLASSES)} classes: {args.out}'
-    )
+    also = ', depth' if args.depth else ''
+    counts = f'{args.train} training and {args.val} validation images, {len(CLASSES)} classes{also}'
+    print(f'{done} {counts}: {args.out}')
 
 
 if __name__ == '__main__':

@@ -5,6 +5,8 @@ from typing import Any
 
 from mmengine.config import Config
 
+ANNOTATION_STEPS = ('LoadAnnotations', 'LoadDepthAnnotation', 'ScaleDepth')
+"""Transforms that load annotations, or need them."""
 DATALOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 
 
@@ -57,7 +59,7 @@ def transforms_of(pipeline: list) -> list[dict]:
 
 
 def without_annotations(pipeline: list) -> list:
-    """Return a pipeline without ``LoadAnnotations``, including those inside ``TestTimeAug``."""
+    """Return a pipeline without the ``ANNOTATION_STEPS``, including those inside ``TestTimeAug``."""
     kept: list = []
     for transform in pipeline:
         if isinstance(transform, (list, tuple)):
@@ -66,6 +68,6 @@ def without_annotations(pipeline: list) -> list:
                 kept.append(views)
         elif transform['type'] == 'TestTimeAug':
             kept.append(dict(transform, transforms=without_annotations(transform['transforms'])))
-        elif transform['type'] != 'LoadAnnotations':
+        elif transform['type'] not in ANNOTATION_STEPS:
             kept.append(transform)
     return kept

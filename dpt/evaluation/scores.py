@@ -55,6 +55,8 @@ class Scores:
         """
         try:
             with np.load(path, allow_pickle=False) as file:
+                if 'names' in file.files:
+                    raise ValueError('it contains scores of depth, which has no classes')
                 scores = cls(
                     file['classes'].tolist(),
                     file['confusion'],
@@ -107,6 +109,25 @@ class DepthScores:
                 return cls(file['names'].tolist(), file['images'].tolist(), file['values'])
         except Exception as error:  # numpy raises various exceptions for damaged files
             raise ValueError(f'{path}: not a file of depth scores ({error})') from error
+
+    def column(self, name: str) -> np.ndarray:
+        """Return one score of all images, of shape N."""
+        return self.values[:, self.names.index(name)]
+
+
+def load_scores(path: str | Path) -> Scores | DepthScores:
+    """Read a file written by :meth:`Scores.save` or :meth:`DepthScores.save`.
+
+    Raises:
+        FileNotFoundError: If the file does not exist.
+        ValueError: If the file was not written by either.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            of_depth = 'names' in file.files
+    except Exception:  # reported by the reader
+        of_depth = False
+    return DepthScores.load(path) if of_depth else Scores.load(path)
 
 
 def image_scores(confusion: Tensor, left_out: int | None = None) -> Tensor:

@@ -1,6 +1,7 @@
 """Draw samples as the network sees them, after augmentation and preprocessing."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +11,33 @@ import torch
 from torch import Tensor, nn
 
 from dpt.palette import default_palette
-from dpt.structures import IGNORE_INDEX
+from dpt.structures import IGNORE_INDEX, SegDataSample
+from dpt.visualization.depth import DepthScale, measured
 from dpt.visualization.overlay import contact_sheet, draw_overlay, present_classes
 
 ALPHA = 0.5
 """Weight of the colours over the image."""
 COLUMNS = 4
-"""Panels per row: two samples, each next to its labels."""
+"""Panels per row: two samples, each next to its labels or depth."""
 
 
-def seen(preprocessor: nn.Module, sample: dict, training: bool) -> tuple[np.ndarray, np.ndarray | None]:
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """A sample as the network receives it.
+
+    Attributes:
+        picture: uint8 of shape HxWx3, whose red, green and blue are the three input channels of the network
+            in this order.
+        labels: Labels of shape HxW, or None.
+        depth: Depth of shape HxW, or None.
+    """
+
+    picture: np.ndarray
+    labels: np.ndarray | None = None
+    depth: np.ndarray | None = None
+
+
+def seen(preprocessor: nn.Module, sample: dict, training: bool) -> Seen:
     """Preprocess a sample, then undo the normalisation.
 
     Args:
@@ -28,8 +46,7 @@ def seen(preprocessor: nn.Module, sample: dict, training: bool) -> tuple[np.ndar
         training: Whether to pad as in training.
 
     Returns:
-        The picture, uint8 of shape HxWx3, whose red, green and blue are the three input channels of the
-        network in this order; and the labels resized to the picture, of shape HxW, or None.
+        The picture, and labels and depth resized to it.
 
     Raises:
         ValueError: If the image does not have three channels.
@@ -37,15 +54,27 @@ def seen(preprocessor: nn.Module, sample: dict, training: bool) -> tuple[np.ndar
     data = dict(inputs=[sample['inputs']], data_samples=[sample['data_samples']])
     batch = preprocessor(data, training=training)
     picture, data_sample = restore(preprocessor, batch['inputs'][0]), batch['data_samples'][0]
-    if 'gt_sem_seg' not in data_sample:
-        return picture, None
-    labels = data_sample.gt_sem_seg.data.cpu().numpy()[0].astype(np.int32)
-    if labels.shape != picture.shape[:2]:  # in a test, labels keep their original size
-        height, width = data_sample.img_shape[:2]
-        padded = np.full(picture.shape[:2], IGNORE_INDEX, np.int32)
-        padded[:height, :width] = cv2.resize(labels, (width, height), interpolation=cv2.INTER_NEAREST)
-        labels = padded
-    return picture, labels
+    size = picture.shape[:2]
+    return Seen(
+        picture,
+        _map_of(data_sample, 'gt_sem_seg', np.int32, IGNORE_INDEX, size),
+        _map_of(data_sample, 'gt_depth_map', np.float32, 0, size),
+    )
+
+
+def _map_of(
+    sample: SegDataSample, name: str, dtype: type, fill: int, size: tuple[int, int]
+) -> np.ndarray | None:
+    """Return labels or depth at the size of the picture, or None."""
+    if name not in sample:
+        return None
+    pixels = sample.get(name).data.cpu().numpy()[0].astype(dtype)
+    if pixels.shape == size:
+        return pixels
+    padded = np.full(size, fill, dtype)  # in a test, maps keep their original size
+    height, width = sample.img_shape[:2]
+    padded[:height, :width] = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_NEAREST)
+    return padded
 
 
 def restore(preprocessor: Any, image: Tensor) -> np.ndarray:
@@ -66,7 +95,7 @@ def browse(
     *,
     training: bool,
 ) -> np.ndarray:
-    """Draw a contact sheet of samples, each next to its labels, above one legend.
+    """Draw a contact sheet of samples, each next to its labels or depth, above one legend or scale bar.
 
     Args:
         samples: ``inputs`` and ``data_samples`` of each sample, from the pipeline.
@@ -79,20 +108,28 @@ def browse(
         RGB picture, uint8.
     """
     colours = default_palette(len(classes)) if palette is None else np.asarray(palette, np.uint8)
-    panels, maps = [], []
-    for sample in samples:
-        picture, labels = seen(preprocessor, sample, training)
-        path = sample['data_samples'].metainfo.get('img_path')
-        panels.append((Path(path).name if path else '', picture))
-        size = f'{picture.shape[0]}x{picture.shape[1]}'
-        if labels is None:
-            panels.append((f'{size}, no labels', picture))
-            continue
-        maps.append(labels)
-        unlabelled = 100 * np.mean((labels < 0) | (labels >= len(classes)))
-        title = f'{size}, {unlabelled:.1f} % unlabelled' if unlabelled else size
-        panels.append((title, draw_overlay(picture, labels, colours, ALPHA)))
-    if not panels:
+    samples = list(samples)
+    names = [one['data_samples'].metainfo.get('img_path') for one in samples]
+    shown = [seen(preprocessor, one, training) for one in samples]
+    if not shown:
         raise ValueError('the data set has no samples to show')
+    maps = [one.labels for one in shown if one.labels is not None]
+    depths = [one.depth for one in shown if one.depth is not None]
+    scale = DepthScale.of(*depths) if depths else None
+    panels = []
+    for path, one in zip(names, shown, strict=True):
+        panels.append((Path(path).name if path else '', one.picture))
+        size = f'{one.picture.shape[0]}x{one.picture.shape[1]}'
+        if one.labels is not None:
+            unlabelled = 100 * np.mean((one.labels < 0) | (one.labels >= len(classes)))
+            title = f'{size}, {unlabelled:.1f} % unlabelled' if unlabelled else size
+            panels.append((title, draw_overlay(one.picture, one.labels, colours, ALPHA)))
+        elif one.depth is None or scale is None:
+            panels.append((f'{size}, no labels', one.picture))
+        if one.depth is not None and scale is not None:
+            absent = 100 * (1 - np.mean(measured(one.depth)))
+            title = f'{size}, {absent:.1f} % not measured' if absent else size
+            panels.append((title, scale.draw(one.depth)))
     present = present_classes(len(classes), *maps)
-    return contact_sheet(panels, COLUMNS, [classes[k] for k in present], colours[present])
+    bars = [] if scale is None else [scale.bar()]
+    return contact_sheet(panels, COLUMNS, [classes[k] for k in present], colours[present], bars=bars)

@@ -21,11 +21,14 @@ from PIL import Image
 from dpt.config.walk import transforms_of
 from dpt.datasets.ade20k import ADE20KDataset
 from dpt.datasets.bad_sample import DECODER_ERRORS, FILE_ERRORS, BadSampleError, name_sample, read_file
+from dpt.datasets.depth import BaseDepthDataset
 from dpt.datasets.files import list_files, walk_files
 from dpt.datasets.labels import explain_one_class, is_unlabelled
+from dpt.datasets.pairs import PairDataset
 from dpt.datasets.segmentation import BaseSegDataset
 from dpt.datasets.transforms.loading import DARK, explain_dark, is_16_bit, label_table
 from dpt.extras.ade20k import compare_with_release
+from dpt.extras.check_depth import FEWEST_PIXELS, DepthRecord, faults_of, histogram, notes_of, summary
 from dpt.extras.files import IMAGE_SUFFIXES
 from dpt.extras.own_data.annotations import Colour, differing_palettes, palette_of
 from dpt.registry import DATASETS, TRANSFORMS
@@ -49,6 +52,7 @@ class Record:
         highest: Highest value of a 16-bit image after loading; None for other images.
         counts: Number of pixels of each label in the mask file.
         colours: RGB colour of each of these labels, if the mask has a palette.
+        depth: Statistics of the depth, if the data set has any.
         faults: Kind and message of each fault that makes this a bad sample.
         notes: Kind and message of each finding that may be intended.
     """
@@ -59,6 +63,7 @@ class Record:
     highest: int | None = None
     counts: dict[int, int] = field(default_factory=dict)
     colours: dict[int, Colour] = field(default_factory=dict)
+    depth: DepthRecord | None = None
     faults: list[tuple[str, str]] = field(default_factory=list)
     notes: list[tuple[str, str]] = field(default_factory=list)
 
@@ -76,18 +81,20 @@ class Contents:
         pixels: Number of pixels of each label on disk.
         images: Number of images that contain each label.
         colours: RGB colour of each label in each mask that has a palette, by image.
+        depths: Statistics of the depth of each image that has any.
         faults: Messages about errors to correct before training, by kind.
         notes: Messages about findings that may be intended, by kind.
     """
 
     name: str
-    dataset: BaseSegDataset | None = None
+    dataset: Any = None
     sizes: dict[str, tuple[int, int] | None] = field(default_factory=dict)
     modes: Counter = field(default_factory=Counter)
     highest: dict[str, int] = field(default_factory=dict)
     pixels: Counter = field(default_factory=Counter)
     images: Counter = field(default_factory=Counter)
     colours: dict[str, dict[int, Colour]] = field(default_factory=dict)
+    depths: list[DepthRecord] = field(default_factory=list)
     faults: dict[str, list[str]] = field(default_factory=dict)
     notes: dict[str, list[str]] = field(default_factory=dict)
 
@@ -101,6 +108,8 @@ class Contents:
         self.images.update(record.counts.keys())
         if record.colours:
             self.colours[record.image] = record.colours
+        if record.depth is not None:
+            self.depths.append(record.depth)
         for kind, message in record.faults:
             self.fault(kind, message)
         for kind, message in record.notes:
@@ -132,32 +141,39 @@ def check_dataset(
     dataset = contents.dataset
     if dataset is None:
         return contents
-    masks = None if config.get('test_mode') else dataset.data_prefix['seg_map_path']
-    _inspect_files(contents, dataset, masks)
-    inspector = Inspector(dataset, config.get('pipeline') or [], masks is not None)
+    annotations = None if config.get('test_mode') else dataset.data_prefix[dataset.annotation_key]
+    _inspect_files(contents, dataset, annotations)
+    inspector = Inspector(dataset, config.get('pipeline') or [], annotations is not None)
     records: Iterable[Record] = read_all(inspector, workers)
     for record in track(records, len(dataset)) if track else records:
         contents.add(record)
-    _judge(contents, dataset, 'train_dataloader' in name)
+    if isinstance(dataset, BaseDepthDataset):
+        _judge_depth(contents, dataset)
+    else:
+        _judge(contents, dataset, 'train_dataloader' in name)
+    _judge_images(contents)
     return contents
 
 
 def _open_dataset(config: Mapping, name: str) -> Contents:
     kind = DATASETS.get(config['type']) if isinstance(config['type'], str) else config['type']
-    if not (isinstance(kind, type) and issubclass(kind, BaseSegDataset)):
+    if not (isinstance(kind, type) and issubclass(kind, (BaseSegDataset, BaseDepthDataset))):
         raise ValueError(
-            f'{name}.dataset.type={config["type"]!r}: only subclasses of BaseSegDataset can be checked'
+            f'{name}.dataset.type={config["type"]!r}: only subclasses of BaseSegDataset and BaseDepthDataset '
+            'can be checked'
         )
     contents = Contents(name)
     given = {key: value for key, value in config.items() if key not in ('pipeline', 'max_bad_samples')}
     try:
         dataset = DATASETS.build({**given, 'pipeline': [], 'test_mode': True, 'lazy_init': True})
-        masks = dataset.data_prefix.get('seg_map_path')
-        if not config.get('test_mode') and masks is None:
-            raise ValueError("there are no masks: set data_prefix['seg_map_path'], or test_mode=True")
+        key = dataset.annotation_key
+        annotations = dataset.data_prefix.get(key)
+        if not config.get('test_mode') and annotations is None:
+            what = f'{dataset.annotation}s'
+            raise ValueError(f'there are no {what}: set data_prefix[{key!r}], or test_mode=True')
         dataset.full_init()
-        if not config.get('test_mode') and not fileio.isdir(masks, backend_args=dataset.backend_args):
-            raise FileNotFoundError(dataset.explain_missing(masks))
+        if not config.get('test_mode') and not fileio.isdir(annotations, backend_args=dataset.backend_args):
+            raise FileNotFoundError(dataset.explain_missing(annotations))
     except (ValueError, OSError) as error:
         contents.fault('data set', str(error))
         return contents
@@ -165,7 +181,7 @@ def _open_dataset(config: Mapping, name: str) -> Contents:
     return contents
 
 
-def _inspect_files(contents: Contents, dataset: BaseSegDataset, masks: str | None) -> None:
+def _inspect_files(contents: Contents, dataset: PairDataset, annotations: str | None) -> None:
     """Record duplicate images, broken links and, without a split file, files that no sample uses."""
     paths = [dataset.get_data_info(index)['img_path'] for index in range(len(dataset))]
     for path, times in Counter(paths).items():
@@ -175,26 +191,27 @@ def _inspect_files(contents: Contents, dataset: BaseSegDataset, masks: str | Non
         if times > 1:
             contents.note('same name', f'{times} images in different folders are named {stem}')
     images = dataset.data_prefix['img_path']
-    for what, folder in (('image', images), ('mask', masks)):
+    for what, folder in (('image', images), (dataset.annotation, annotations)):
         for entry in walk_files(folder) if folder and os.path.isdir(folder) else ():
             if entry.is_symlink() and not os.path.exists(entry.path):
                 contents.fault('broken link', f'{what} {entry.path} is a link to a missing file')
     if dataset.ann_file or dataset._indices is not None:
         return
-    if images == dataset.data_prefix.get('seg_map_path'):
+    if images == dataset.data_prefix.get(dataset.annotation_key):
         return
     used = set(paths)
     for name in list_files(images, dataset.backend_args):
         path = os.path.join(images, name)
         if path not in used and name.lower().endswith(IMAGE_SUFFIXES):
             contents.note('unused image', f'{path} is not used: img_suffix is {dataset.img_suffix!r}')
-    if masks is None:
+    if annotations is None:
         return
-    end = len(dataset.img_suffix)
-    expected = {os.path.relpath(path, images)[:-end] + dataset.seg_map_suffix for path in paths}
-    for name in list_files(masks, dataset.backend_args):
-        if name not in expected and name.endswith(dataset.seg_map_suffix):
-            contents.note('mask without image', f'{os.path.join(masks, name)} belongs to no image')
+    end, suffix = len(dataset.img_suffix), dataset.annotation_suffix
+    expected = {os.path.relpath(path, images)[:-end] + suffix for path in paths}
+    for name in list_files(annotations, dataset.backend_args):
+        if name not in expected and name.endswith(suffix):
+            message = f'{os.path.join(annotations, name)} belongs to no image'
+            contents.note(f'{dataset.annotation} without image', message)
 
 
 class Inspector:
@@ -203,23 +220,26 @@ class Inspector:
     Args:
         dataset: Initialised data set.
         pipeline: Config of the pipeline.
-        with_masks: Whether to read masks.
+        with_annotations: Whether to read masks or depth.
     """
 
-    def __init__(self, dataset: BaseSegDataset, pipeline: Sequence, with_masks: bool) -> None:
+    def __init__(self, dataset: PairDataset, pipeline: Sequence, with_annotations: bool) -> None:
         self.dataset = dataset
-        self.with_masks = with_masks
+        of_depth = isinstance(dataset, BaseDepthDataset)
+        self.reads = [self._read_image]
+        if with_annotations:
+            self.reads.append(self._read_depth if of_depth else self._read_mask)
         steps = {step['type']: step for step in reversed(transforms_of(list(pipeline)))}
-        self.image_step, self.mask_step = (
+        self.image_step, self.annotation_step = (
             TRANSFORMS.build(dict(steps.get(name, dict(type=name))))
-            for name in ('LoadImageFromFile', 'LoadAnnotations')
+            for name in ('LoadImageFromFile', 'LoadDepthAnnotation' if of_depth else 'LoadAnnotations')
         )
 
     def __call__(self, index: int) -> Record:
         """Read one sample and return its record."""
         sample = self.dataset.get_data_info(index)
         record = Record(sample['img_path'])
-        for read in (self._read_image, self._read_mask) if self.with_masks else (self._read_image,):
+        for read in self.reads:
             try:
                 read(sample, record)
             except FILE_ERRORS as error:
@@ -245,13 +265,22 @@ class Inspector:
 
     def _read_mask(self, sample: dict, record: Record) -> None:
         path = sample['seg_map_path']
-        labels = self.mask_step.read(path)
+        labels = self.annotation_step.read(path)
         record.counts = count_labels(labels)
         palette = palette_of(path)
         record.colours = {label: palette[label] for label in record.counts if label in palette}
-        trained = self.mask_step.place(labels, sample)['gt_seg_map']
+        trained = self.annotation_step.place(labels, sample)['gt_seg_map']
         if is_unlabelled(trained, sample['ignore_index']):
             record.notes.append(('no labelled pixel', f'mask {path} has no labelled pixel'))
+
+    def _read_depth(self, sample: dict, record: Record) -> None:
+        path = sample['depth_map_path']
+        values = self.annotation_step.read(path)
+        depth = self.annotation_step.place(values, sample)['gt_depth_map']
+        record.depth = DepthRecord.of(values, depth)
+        if record.depth.measured < FEWEST_PIXELS:
+            share = f'{record.depth.measured:.2%}'
+            record.notes.append(('hardly any depth', f'depth {path} has only {share} measured pixels'))
 
 
 def open_image(file: Path | io.BytesIO, name: Path | str) -> Image.Image:
@@ -338,9 +367,6 @@ def _judge(contents: Contents, dataset: BaseSegDataset, training: bool) -> None:
             contents.fault('one class', why)
         if suspicion := suspect_reduce_zero_label(contents, dataset):
             contents.fault('reduce_zero_label', suspicion)
-    if contents.highest and max(contents.highest.values()) < DARK:
-        path, highest = max(contents.highest.items(), key=lambda item: item[1])
-        contents.fault('16-bit images too dark', explain_dark(path, highest))
     if difference := differing_palettes(contents.colours):
         contents.fault(
             'palettes differ',
@@ -350,6 +376,24 @@ def _judge(contents: Contents, dataset: BaseSegDataset, training: bool) -> None:
     if isinstance(dataset, ADE20KDataset) and not dataset.ann_file and dataset._indices is None:
         for message in compare_with_release({Path(path).name: size for path, size in contents.sizes.items()}):
             contents.fault('ADE20K', message)
+
+
+def _judge_images(contents: Contents) -> None:
+    """Add a fault if 16-bit images are dark after loading."""
+    if contents.highest and max(contents.highest.values()) < DARK:
+        path, highest = max(contents.highest.items(), key=lambda item: item[1])
+        contents.fault('16-bit images too dark', explain_dark(path, highest))
+
+
+def _judge_depth(contents: Contents, dataset: BaseDepthDataset) -> None:
+    """Add signs of wrong units."""
+    if not contents.depths:
+        return
+    path = dataset.get_data_info(0)['depth_map_path']
+    for kind, message in faults_of(contents.depths, path, dataset.depth_rescale_factor):
+        contents.fault(kind, message)
+    for kind, message in notes_of(contents.depths, path, dataset.invalid_value):
+        contents.note(kind, message)
 
 
 def _label_table(contents: Contents, dataset: BaseSegDataset) -> list[int]:
@@ -386,7 +430,10 @@ def judge_overlap(training: Contents, other: Contents) -> None:
 
 
 def as_dict(contents: Contents) -> dict:
-    """Return the contents as plain values for JSON; ``labels`` has one row per label on disk."""
+    """Return the contents as plain values for JSON.
+
+    ``labels`` has one row per label on disk; ``depth`` exists if there is any.
+    """
     dataset, rows = contents.dataset, []
     if dataset is not None and contents.pixels:
         classes, table = dataset.metainfo['classes'], _label_table(contents, dataset)
@@ -402,6 +449,8 @@ def as_dict(contents: Contents) -> dict:
     for key, values in (('heights', sizes[:, 0]), ('widths', sizes[:, 1])):
         spread = dict(min=values.min(), median=np.median(values), max=values.max()) if len(values) else {}
         found[key] = {name: int(value) for name, value in spread.items()}
+    if contents.depths:
+        found['depth'] = summary(contents.depths)
     return dict(found, modes=dict(contents.modes), labels=rows, faults=contents.faults, notes=contents.notes)
 
 
@@ -423,6 +472,7 @@ def render(contents: Contents) -> str:
             lines.append(
                 f'{row["label"]:>8} {row["trained"]:>8} {share:>9.3f} {row["images"]:>7}  {row["name"]}'
             )
+    lines += histogram(found['depth']) if 'depth' in found else []
     for title, messages in (('FAULT', contents.faults), ('note', contents.notes)):
         for kind, texts in messages.items():
             lines.append(f'{title}: {kind}: {len(texts)}')

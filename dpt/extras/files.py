@@ -1,6 +1,7 @@
 """Find, check and write files for the tools."""
 
 import glob
+import io
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -64,6 +65,33 @@ def write_labels(path: Path, labels: np.ndarray) -> None:
     if labels.dtype != np.uint8:
         labels = labels.astype(np.uint16)
     write_whole(cv2.imencode('.png', labels)[1].tobytes(), path)
+
+
+def write_depth(target: Path, depth: np.ndarray, factor: float | None = None) -> None:
+    """Write a depth map of shape HxW atomically to a path without suffix.
+
+    Args:
+        target: The path; ``.npy`` (float32) or ``.png`` is appended.
+        depth: Values of shape HxW.
+        factor: Write a grey PNG of 16 bits with depth times this; None writes the values as they are.
+
+    Raises:
+        ValueError: If values times the factor are too large for 16 bits.
+    """
+    if factor is None:
+        file = io.BytesIO()
+        np.save(file, depth.astype(np.float32))
+        write_whole(file.getvalue(), target.with_name(f'{target.name}.npy'))
+        return
+    scaled = np.rint(depth.astype(np.float64) * factor)
+    largest = np.iinfo(np.uint16).max
+    if not scaled.max(initial=0) <= largest:
+        raise ValueError(
+            f'{target}: depth up to {depth.max():g} times {factor:g} exceeds {largest}, the largest number '
+            f'of 16 bits: use a factor of at most {largest / depth.max():.3g}, or .npy files'
+        )
+    content = cv2.imencode('.png', scaled.clip(0).astype(np.uint16))[1].tobytes()
+    write_whole(content, target.with_name(f'{target.name}.png'))
 
 
 def write_picture(path: str | Path, picture: np.ndarray) -> None:

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import mean, median
 
+SCORES = {'mIoU': True, 'abs_rel': False, 'd1': True}
+"""Scores of validations in the table, and whether more is better; each is shown if a run has it."""
 LAST = 10
 """Number of last log lines over which the loss in the table is averaged."""
 
@@ -48,20 +50,31 @@ class RunLog:
     def summary(self) -> dict[str, float | None]:
         """Return the columns of the table; values that were not logged are None."""
         losses = self.series('loss')[1][-LAST:]
-        steps, scores = self.series('mIoU')
-        best = max(range(len(scores)), key=scores.__getitem__) if scores else None
         rates, times, memory = (self.series(key)[1] for key in ('images_per_s', 'time', 'memory'))
         times = times[: len(self.train)]  # validation logs the time per image
         return {
             'iterations': self.train[-1]['step'],
             'loss': mean(losses),
             'peak lr': max(self.series('lr')[1], default=None),
-            'best mIoU': None if best is None else scores[best],
-            'at': None if best is None else steps[best],
-            'last mIoU': scores[-1] if scores else None,
+            **self._summary_of_scores(),
             'images/s': median(rates) if rates else None,
             's/iteration': median(times) if times else None,
             'memory MiB': max(memory) if memory else None,
+        }
+
+    def score(self) -> str:
+        """Return the name of the score by which the run is judged: the first of ``SCORES`` that it has."""
+        return next((name for name in SCORES if self.series(name)[1]), 'mIoU')
+
+    def _summary_of_scores(self) -> dict[str, float | None]:
+        name = self.score()
+        steps, scores = self.series(name)
+        choose = max if SCORES[name] else min
+        best = choose(range(len(scores)), key=scores.__getitem__) if scores else None
+        return {
+            f'best {name}': None if best is None else scores[best],
+            'at': None if best is None else steps[best],
+            f'last {name}': scores[-1] if scores else None,
         }
 
 
@@ -148,9 +161,10 @@ def table(runs: list[RunLog]) -> str:
     names = [run.name if len(run.name) <= 40 else f'...{run.name[-37:]}' for run in runs]
     width = max(len('run'), *map(len, names))
     summaries = [run.summary() for run in runs]
-    header = f'{"run":<{width}}' + ''.join(f'{key:>13}' for key in summaries[0])
+    keys = list(dict.fromkeys(key for summary in summaries for key in summary))
+    header = f'{"run":<{width}}' + ''.join(f'{key:>14}' for key in keys)
     rows = [
-        f'{name:<{width}}' + ''.join(f'{_cell(key, value):>13}' for key, value in summary.items())
+        f'{name:<{width}}' + ''.join(f'{_cell(key, summary.get(key)):>14}' for key in keys)
         for name, summary in zip(names, summaries, strict=True)
     ]
     return '\n'.join([header, '-' * len(header), *rows])

@@ -124,4 +124,5 @@ class DepthEstimator(DensePredictor):
             depth[i].append((rows.start, restore(strip)[0]))
         for sample, strips in zip(data_samples, depth, strict=True):
             sample.pred_depth_map = PixelData(data=stacked(strips))
+            sample.set_field(self.relative, 'relative_depth', field_type='metainfo')
         return data_samples

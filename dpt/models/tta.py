@@ -78,3 +78,4 @@ class DepthTTAModel(_AveragingTTAModel):
 
     def _put(self, sample: SegDataSample, total: Tensor, views: int) -> None:
         sample.pred_depth_map = PixelData(data=total[0] / views)
+        sample.set_field(self.module.relative, 'relative_depth', field_type='metainfo')

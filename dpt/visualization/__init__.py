@@ -1,5 +1,6 @@
 """Draw predictions, without a display."""
 
+from dpt.visualization.depth import DepthScale
 from dpt.visualization.hook import SegVisualizationHook
 from dpt.visualization.overlay import (
     compose,
@@ -11,6 +12,7 @@ from dpt.visualization.overlay import (
 from dpt.visualization.visualizer import MLflowVisBackend, SegLocalVisualizer
 
 __all__ = [
+    'DepthScale',
     'MLflowVisBackend',
     'SegLocalVisualizer',
     'SegVisualizationHook',

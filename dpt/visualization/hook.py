@@ -72,7 +72,7 @@ class SegVisualizationHook(Hook):
         """Raise ValueError if the visualizer would silently draw nothing."""
         if self.draw and type(runner.visualizer).add_datasample is Visualizer.add_datasample:
             raise ValueError(
-                f'SegVisualizationHook(draw=True) needs a visualizer that draws segmentations, but '
+                f'SegVisualizationHook(draw=True) needs a visualizer that draws predictions, but '
                 f'{type(runner.visualizer).__name__} does not: set '
                 "visualizer=dict(type='SegLocalVisualizer') "
                 'or default_hooks.visualization.draw=False'
@@ -119,7 +119,7 @@ class SegVisualizationHook(Hook):
             name = self._name(sample.img_path, index)
             runner.visualizer.add_datasample(
                 f'{mode}_{name}',
-                self._read(sample.img_path),
+                self._image(sample),
                 sample,
                 show=self.show,
                 wait_time=self.wait_time,
@@ -137,6 +137,14 @@ class SegVisualizationHook(Hook):
         name = stem if stem not in self._files else f'{stem}_{index}'
         self._files.add(stem)
         return name
+
+    def _image(self, sample: SegDataSample) -> np.ndarray:
+        """Return the image of a sample, cropped as the pipeline crops the original."""
+        image = self._read(sample.img_path)
+        if 'crop_box' not in sample.metainfo:
+            return image
+        top, bottom, left, right = sample.crop_box
+        return image[top:bottom, left:right]
 
     def _read(self, path: str) -> np.ndarray:
         content = fileio.get(path, backend_args=self.backend_args)

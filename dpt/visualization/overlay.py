@@ -5,6 +5,7 @@ a class, such as 255, are unlabelled.
 """
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -31,7 +32,7 @@ def draw_overlay(image: np.ndarray, labels: np.ndarray, palette: np.ndarray, alp
         palette: uint8 colours of shape Kx3.
         alpha: Between 0 (only the image) and 1 (only the colours).
     """
-    _check_size(image, labels)
+    check_size(image, labels)
     num_classes = len(palette)
     colours = np.vstack([palette, np.zeros((1, 3))]).astype(np.uint8)
     labelled = _labelled(labels, num_classes)
@@ -47,8 +48,8 @@ def draw_errors(
     Returns:
         The picture, and the share of wrong labelled pixels (NaN if no pixel is labelled).
     """
-    _check_size(image, prediction)
-    _check_size(image, truth)
+    check_size(image, prediction)
+    check_size(image, truth)
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     picture = cv2.cvtColor((0.3 * grey + 50).astype(np.uint8), cv2.COLOR_GRAY2RGB)
     labelled = _labelled(truth, num_classes)
@@ -67,12 +68,13 @@ def _labelled(labels: np.ndarray, num_classes: int) -> np.ndarray:
     return (labels >= 0) & (labels < num_classes)
 
 
-def _check_size(image: np.ndarray, labels: np.ndarray) -> None:
+def check_size(image: np.ndarray, values: np.ndarray, what: str = 'labels') -> None:
+    """Raise ValueError unless the picture is RGB and the labels or depth have its size."""
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise ValueError(f'the image must be RGB, uint8, HxWx3, not {image.dtype} of shape {image.shape}')
-    if labels.shape != image.shape[:2]:
+    if values.shape != image.shape[:2]:
         raise ValueError(
-            f'labels of size {labels.shape} do not match an image of size {image.shape[:2]} (height, width): '
+            f'{what} of size {values.shape} do not match an image of size {image.shape[:2]} (height, width): '
             f'load annotations after resizing, so that they keep the size of the original image'
         )
 
@@ -88,7 +90,7 @@ def draw_legend(names: Sequence[str], colours: np.ndarray, width: int, text_heig
     """
     swatch, gap = round(1.5 * text_height), round(0.7 * text_height)
     row_height = round(2.4 * text_height)
-    widest = max((_text_width(name, text_height) for name in names), default=0)
+    widest = max((text_width(name, text_height) for name in names), default=0)
     cell = min(swatch + widest + 3 * gap, width - gap)
     columns = max((width - gap) // max(cell, 1), 1)
     rows = -(-len(names) // columns)
@@ -99,14 +101,26 @@ def draw_legend(names: Sequence[str], colours: np.ndarray, width: int, text_heig
         cv2.rectangle(legend, (left, top), (left + swatch, top + swatch), [int(c) for c in colour], -1)
         cv2.rectangle(legend, (left, top), (left + swatch, top + swatch), INK, 1)
         baseline = i // columns * row_height + (row_height + text_height) // 2
-        _write(legend, name, left + swatch + gap, baseline, text_height, cell - swatch - 2 * gap)
+        write_text(legend, name, left + swatch + gap, baseline, text_height, cell - swatch - 2 * gap)
     return legend
 
 
+class Drawable(Protocol):
+    """What can stand below the panels, such as a :class:`~dpt.visualization.depth.ColourBar`."""
+
+    def draw(self, width: int, text_height: int) -> np.ndarray:
+        """Return a picture of a width in pixels, with capital letters of a height."""
+        ...
+
+
 def compose(
-    panels: Sequence[tuple[str, np.ndarray]], names: Sequence[str] = (), colours: np.ndarray | Sequence = ()
+    panels: Sequence[tuple[str, np.ndarray]],
+    names: Sequence[str] = (),
+    colours: np.ndarray | Sequence = (),
+    *,
+    bars: Sequence[Drawable] = (),
 ) -> np.ndarray:
-    """Draw titled panels side by side, with a legend below.
+    """Draw titled panels side by side, with a legend and scale bars below.
 
     Panels narrower than :data:`MIN_PANEL_WIDTH` are enlarged by an integer factor.
 
@@ -114,6 +128,7 @@ def compose(
         panels: Titles and pictures, all of the same size.
         names: N names in the legend.
         colours: uint8 colours of shape Nx3.
+        bars: Scale bars.
     """
     factor = -(-MIN_PANEL_WIDTH // panels[0][1].shape[1])
     height, width = (factor * length for length in panels[0][1].shape[:2])
@@ -125,10 +140,20 @@ def compose(
         left = gap + i * (width + gap)
         enlarged = cv2.resize(picture, (width, height), interpolation=cv2.INTER_NEAREST)
         sheet[bar:, left : left + width] = enlarged
-        _write(sheet, title, left, (bar + text_height) // 2, text_height, width)
-    legend = draw_legend(names, np.asarray(colours), total, text_height)
+        write_text(sheet, title, left, (bar + text_height) // 2, text_height, width)
     margin = np.full((gap, total, 3), WHITE, np.uint8)
-    return np.concatenate([sheet, margin, legend])
+    return np.concatenate([sheet, margin, *_below(names, colours, bars, total, text_height)])
+
+
+def _below(
+    names: Sequence[str],
+    colours: np.ndarray | Sequence,
+    bars: Sequence[Drawable],
+    width: int,
+    text_height: int,
+) -> list[np.ndarray]:
+    legend = draw_legend(names, np.asarray(colours), width, text_height)
+    return [legend, *(bar.draw(width, text_height) for bar in bars)]
 
 
 def contact_sheet(
@@ -136,14 +161,17 @@ def contact_sheet(
     columns: int,
     names: Sequence[str] = (),
     colours: np.ndarray | Sequence = (),
+    *,
+    bars: Sequence[Drawable] = (),
 ) -> np.ndarray:
-    """Draw titled panels in rows, with one legend below.
+    """Draw titled panels in rows, with one legend and scale bars below.
 
     Args:
         panels: Titles and pictures of any size; smaller ones are padded with white.
         columns: Number of panels per row.
         names: N names in the legend.
         colours: uint8 colours of shape Nx3.
+        bars: Scale bars.
     """
     height, width = (max(picture.shape[i] for _, picture in panels) for i in (0, 1))
     framed = [(title, _on_white(picture, height, width)) for title, picture in panels]
@@ -152,7 +180,8 @@ def contact_sheet(
         framed += [('', blank)] * (-len(framed) % columns)
     rows = [compose(framed[i : i + columns]) for i in range(0, len(framed), columns)]
     text_height = _text_height_over(width * -(-MIN_PANEL_WIDTH // width))
-    return np.concatenate([*rows, draw_legend(names, np.asarray(colours), rows[0].shape[1], text_height)])
+    below = _below(names, colours, bars, rows[0].shape[1], text_height)
+    return np.concatenate([*rows, *below])
 
 
 def _on_white(picture: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -171,15 +200,17 @@ def _font(text_height: int) -> tuple[float, int]:
     return text_height / height, max(round(text_height / 12), 1)
 
 
-def _text_width(text: str, text_height: int) -> int:
+def text_width(text: str, text_height: int) -> int:
     (width, _), _ = cv2.getTextSize(text, FONT, *_font(text_height))
     return width
 
 
-def _write(picture: np.ndarray, text: str, left: int, baseline: int, text_height: int, width: int) -> None:
+def write_text(
+    picture: np.ndarray, text: str, left: int, baseline: int, text_height: int, width: int
+) -> None:
     """Write one line in place, truncated to ``width`` pixels."""
     shown = text
-    while shown and _text_width(shown, text_height) > width:
+    while shown and text_width(shown, text_height) > width:
         text = text[:-1]
         shown = text + '...' if text else ''
     scale, thickness = _font(text_height)

@@ -1,4 +1,4 @@
-"""Draw segmentations and send the pictures to files, trackers or a window."""
+"""Draw segmentations and depth and send the pictures to files, trackers or a window."""
 
 import os
 import sys
@@ -15,17 +15,25 @@ from mmengine.visualization.vis_backend import force_init_env
 from dpt.palette import default_palette
 from dpt.registry import VISBACKENDS, VISUALIZERS
 from dpt.structures import SegDataSample
-from dpt.visualization.overlay import (
-    compose,
-    draw_errors,
-    draw_overlay,
-    present_classes,
+from dpt.visualization.depth import (
+    ColourBar,
+    DepthScale,
+    aligned,
+    draw_depth_errors,
+    error_bar,
+    measured,
+    thickened,
 )
+from dpt.visualization.overlay import check_size, compose, draw_errors, draw_overlay, present_classes
+
+Panels = list[tuple[str, np.ndarray]]
 
 
 @VISUALIZERS.register_module()
 class SegLocalVisualizer(Visualizer):
     """Draw the image, the ground truth, the prediction and its errors side by side, above a legend.
+
+    Depth is drawn in colours from near to far, above scale bars.
 
     The runner's loops set ``dataset_meta``, whose classes and colours replace the arguments. Without a
     palette, default colours are used.
@@ -86,20 +94,34 @@ class SegLocalVisualizer(Visualizer):
 
         Args:
             image: RGB, uint8, of shape HxWx3.
-            data_sample: Sample with or without ``gt_sem_seg`` and ``pred_sem_seg``.
+            data_sample: Sample with or without ``gt_sem_seg``, ``pred_sem_seg``, ``gt_depth_map`` and
+                ``pred_depth_map``.
             draw_gt: Whether to draw the ground truth.
             draw_pred: Whether to draw the prediction.
 
         Raises:
-            ValueError: If there are labels but no classes, or labels and image differ in size.
+            ValueError: If there are labels but no classes, or labels or depth and image differ in size.
         """
-        truth = _labels(data_sample, 'gt_sem_seg') if draw_gt else None
-        prediction = _labels(data_sample, 'pred_sem_seg') if draw_pred else None
+        drawn = [('gt', draw_gt), ('pred', draw_pred)]
+        truth, prediction = (
+            _labels(data_sample, f'{name}_sem_seg') if wanted else None for name, wanted in drawn
+        )
+        depth = [_depth(data_sample, f'{name}_depth_map') if wanted else None for name, wanted in drawn]
+        panels, present = self._label_panels(image, truth, prediction)
+        relative = data_sample is not None and bool(data_sample.get('relative_depth'))
+        of_depth, bars = depth_panels(image, *depth, relative=relative)
+        panels = [('image', image), *panels, *of_depth]
+        return compose(panels, [self._classes[k] for k in present], self._palette[present], bars=bars)
+
+    def _label_panels(
+        self, image: np.ndarray, truth: np.ndarray | None, prediction: np.ndarray | None
+    ) -> tuple[Panels, list[int]]:
+        """Return the panels of a segmentation, and the classes that occur in it."""
         drawn = [labels for labels in (truth, prediction) if labels is not None]
         if drawn and not self._classes:
             raise ValueError('SegLocalVisualizer needs class names: set classes or dataset_meta')
         num_classes = len(self._classes)
-        panels = [('image', image)]
+        panels = []
         if truth is not None:
             unlabelled = 100 * np.mean((truth < 0) | (truth >= num_classes))
             title = f'ground truth ({unlabelled:.1f} % unlabelled)' if unlabelled else 'ground truth'
@@ -110,8 +132,7 @@ class SegLocalVisualizer(Visualizer):
             picture, share = draw_errors(image, prediction, truth, num_classes)
             title = 'errors (nothing labelled)' if np.isnan(share) else f'errors {100 * share:.1f} %'
             panels.append((title, picture))
-        present = present_classes(num_classes, *drawn)
-        return compose(panels, [self._classes[k] for k in present], self._palette[present])
+        return panels, present_classes(num_classes, *drawn)
 
     def add_datasample(
         self,
@@ -164,6 +185,60 @@ def _labels(data_sample: SegDataSample | None, key: str) -> np.ndarray | None:
         return None
     pixels: PixelData = getattr(data_sample, key)
     return pixels.cpu().numpy().data[0].astype(np.int64)
+
+
+def _depth(data_sample: SegDataSample | None, key: str) -> np.ndarray | None:
+    """Return the depth of a field as float32 of shape HxW, or None."""
+    if data_sample is None or key not in data_sample:
+        return None
+    pixels: PixelData = getattr(data_sample, key)
+    return pixels.cpu().numpy().data[0].astype(np.float32)
+
+
+def depth_panels(
+    image: np.ndarray, truth: np.ndarray | None, prediction: np.ndarray | None, *, relative: bool
+) -> tuple[Panels, list[ColourBar]]:
+    """Return the panels of depth and its errors, and their scale bars.
+
+    Truth and prediction have the same colours. A relative prediction is fitted to the truth, if there is one.
+
+    Args:
+        image: RGB, uint8, of shape HxWx3.
+        truth: True depth of shape HxW, or None.
+        prediction: Predicted depth of shape HxW, or None.
+        relative: Whether the prediction is inverse depth up to an unknown scale and shift.
+    """
+    maps = [depth for depth in (truth, prediction) if depth is not None]
+    for depth in maps:
+        check_size(image, depth, 'depth')
+    if not maps:
+        return [], []
+    title = 'predicted depth (relative)' if relative else 'predicted depth'
+    if relative and truth is not None and prediction is not None:
+        prediction, relative, title = (
+            aligned(prediction, truth),
+            False,
+            'predicted depth (scale and shift fitted)',
+        )
+    alone = truth is None
+    scale = DepthScale.of(prediction if alone else truth, relative=relative and alone)  # type: ignore[arg-type]
+    panels, bars = [], [scale.bar()]
+    if truth is not None:
+        absent = 100 * (1 - measured(truth).mean())
+        panels.append(
+            (
+                f'true depth ({absent:.1f} % not measured)' if absent else 'true depth',
+                scale.draw(thickened(truth)),
+            )
+        )
+    if prediction is not None:
+        panels.append((title, scale.draw(prediction)))
+    if truth is not None and prediction is not None:
+        picture, error = draw_depth_errors(prediction, truth)
+        title = 'error (nothing measured)' if np.isnan(error) else f'mean relative error {100 * error:.1f} %'
+        panels.append((title, picture))
+        bars.append(error_bar())
+    return panels, bars
 
 
 @VISBACKENDS.register_module()

@@ -31,7 +31,8 @@ def test_normalisation_is_undone_exactly_and_padding_is_seen():
     one = sample()
     expected = one['inputs'].flip(0).permute(1, 2, 0).numpy()
     truth = one['data_samples'].gt_sem_seg.data[0].numpy().copy()
-    picture, labels = seen(preprocessor(size=(24, 32)), one, training=True)
+    found = seen(preprocessor(size=(24, 32)), one, training=True)
+    picture, labels = found.picture, found.labels
     np.testing.assert_array_equal(picture[:20, :30], expected)
     np.testing.assert_array_equal(picture[23, 31], [120, 110, 100])  # zero after normalisation
     np.testing.assert_array_equal(labels[:20, :30], truth)
@@ -41,13 +42,14 @@ def test_normalisation_is_undone_exactly_and_padding_is_seen():
 def test_a_wrong_order_of_channels_shows():
     one = sample()
     expected = one['inputs'].permute(1, 2, 0).numpy()
-    np.testing.assert_array_equal(seen(preprocessor(bgr_to_rgb=False), one, training=True)[0], expected)
+    np.testing.assert_array_equal(seen(preprocessor(bgr_to_rgb=False), one, training=True).picture, expected)
 
 
 def test_original_labels_are_resized_to_the_image():
     one = sample((20, 30), (40, 60))
     truth = one['data_samples'].gt_sem_seg.data[0].numpy()
-    picture, labels = seen(preprocessor(test_cfg=dict(size_divisor=16)), one, training=False)
+    found = seen(preprocessor(test_cfg=dict(size_divisor=16)), one, training=False)
+    picture, labels = found.picture, found.labels
     assert picture.shape == (32, 32, 3)
     np.testing.assert_array_equal(labels[:20, :30], truth[::2, ::2])
     assert (labels[20:] == 255).all()
@@ -73,7 +75,7 @@ def test_sheet_has_a_pair_for_each_sample_and_one_legend():
 def test_without_labels_or_samples_or_three_channels():
     one = sample()
     del one['data_samples'].gt_sem_seg
-    assert seen(preprocessor(), one, training=False)[1] is None
+    assert seen(preprocessor(), one, training=False).labels is None
     browse([one], preprocessor(), CLASSES, training=False)
     with pytest.raises(ValueError, match='no samples'):
         browse([], preprocessor(), CLASSES, training=True)
@@ -81,3 +83,16 @@ def test_without_labels_or_samples_or_three_channels():
     grey['inputs'] = grey['inputs'][:1]
     with pytest.raises(ValueError, match='3 channels'):
         seen(preprocessor(mean=[1.0], std=[1.0], bgr_to_rgb=False), grey, training=True)
+
+
+def test_depth_is_resized_to_the_image_and_has_one_scale_bar():
+    one = sample((20, 30))
+    truth = np.arange(1, 1201, dtype=np.float32).reshape(1, 30, 40)
+    one['data_samples'].gt_depth_map = PixelData(data=torch.from_numpy(truth))
+    del one['data_samples'].gt_sem_seg
+    depth = seen(preprocessor(test_cfg=dict(size_divisor=16)), one, training=False).depth
+    assert depth.shape == (32, 32)
+    assert depth[0, 0] == 1
+    assert (depth[20:] == 0).all()
+    sheet = browse([one], preprocessor(), (), training=False)
+    assert len(np.unique(sheet[-60:].reshape(-1, 3), axis=0)) > 100  # the colours of the bar

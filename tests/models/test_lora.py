@@ -9,7 +9,7 @@ from torch import nn
 
 from dpt.checkpoints import load_backbone, load_model
 from dpt.checkpoints.adapters import BASE_SHA256, base_sha256, is_base, ordinary_keys
-from dpt.export import ExportedSegmentor
+from dpt.export import ExportedModel
 from dpt.models.backbones import HybridVisionTransformer, TimmBackbone, VisionTransformer
 from dpt.models.lora import merged
 
@@ -186,7 +186,7 @@ def test_adapters_alone_that_do_not_fit_change_nothing(tmp_path, fault: str) -> 
 
 def test_exported_graphs_have_no_adapters() -> None:
     tuned = build(backbone=dict(BACKBONES['vit'], lora=dict(r=2)))
-    graph = ExportedSegmentor(tuned)
+    graph = ExportedModel(tuned)
     assert not any('lora' in key or 'base_layer' in key for key in graph.state_dict())
     assert any('.lora_' in key for key in tuned.state_dict())
     x = torch.randint(0, 256, (1, 40, 48, 3), dtype=torch.uint8)

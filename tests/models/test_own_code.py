@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from tiny_models import BACKBONES, CLASSES, WINDOWS, build, labels, sample
 from torch import Tensor, nn
 
-from dpt.export import ExportedSegmentor
+from dpt.export import ExportedModel
 from dpt.models import EncoderDecoder, SegDataPreProcessor
 from dpt.models.backbones import HybridVisionTransformer, VisionTransformer
 from dpt.models.losses import CrossEntropyLoss
@@ -93,7 +93,7 @@ def test_half_precision_exports_what_users_change(change) -> None:
     model.eval()
     image = torch.randint(0, 256, (1, 32, 48, 3), dtype=torch.uint8)
     with torch.no_grad():
-        full, half = ExportedSegmentor(model)(image), ExportedSegmentor(model, half=True)(image)
+        full, half = ExportedModel(model)(image), ExportedModel(model, half=True)(image)
     assert (full - half).abs().max() < 0.02 * full.abs().max()
 
 
@@ -104,7 +104,7 @@ def test_export_refuses_own_preprocessing() -> None:
 
     model = build(data_preprocessor=Cubed([127.5] * 3, [127.5] * 3))
     with pytest.raises(ValueError, match='Cubed has its own forward'):
-        ExportedSegmentor(model)
+        ExportedModel(model)
 
 
 @pytest.mark.parametrize('kind', [VisionTransformer, HybridVisionTransformer])

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from dpt.apis import Predictor
-from dpt.export import ExportedSegmentor
+from dpt.export import ExportedModel
 
 onnxruntime = pytest.importorskip('onnxruntime')
 pytest.importorskip('onnxscript')
@@ -27,7 +27,7 @@ def onnx_file(tool_main, model_file, pictures, tmp_path_factory):
 
 def test_onnxruntime_computes_any_size_and_batch(onnx_file, model_file):
     session = onnxruntime.InferenceSession(str(onnx_file), providers=['CPUExecutionProvider'])
-    graph = ExportedSegmentor(Predictor(model_file, device='cpu').model).eval()
+    graph = ExportedModel(Predictor(model_file, device='cpu').model).eval()
     random = np.random.default_rng(0)
     for shape in ((1, 120, 160), (3, 97, 131), (2, 65, 250), (1, 224, 64)):
         image = random.integers(0, 256, (*shape, 3), dtype=np.uint8)
@@ -91,5 +91,5 @@ def test_labels_that_disagree_leave_no_file(call, model_file, pictures, tmp_path
     options += ['--min-agreement', '101']
     status, _, error = call('export', model_file, '--format', 'torch_export', *options)
     assert status == 1
-    assert 'predicts other labels than PyTorch; nothing written' in error
+    assert 'predicts other values than PyTorch; nothing written' in error
     assert list(tmp_path.iterdir()) == []

@@ -43,7 +43,7 @@ def panels_and_legend(monkeypatch):
     """Titles and names that are composed."""
     seen = {}
 
-    def record(panels, names, colours):
+    def record(panels, names, colours, bars):
         seen.update(titles=[title for title, _ in panels], names=list(names), colours=colours.tolist())
         return np.zeros((1, 1, 3), np.uint8)
 

@@ -31,6 +31,9 @@ PARTS = {
     'fusion': 'neck.fusion_blocks',
     'project': 'decode_head.project',
     'classifier': 'decode_head.conv_seg',
+    'conv1': 'decode_head.conv1',
+    'conv2': 'decode_head.conv2',
+    'conv depth': 'decode_head.conv_depth',
     'auxiliary heads': 'auxiliary_heads',
 }
 """Modules whose cost is reported separately, by name."""
@@ -44,7 +47,7 @@ def parts_of(model: nn.Module) -> dict[str, nn.Module]:
             part = attrgetter(path)(model)
         except AttributeError:
             continue
-        if not isinstance(part, nn.ModuleList) or len(part):
+        if part is not None and (not isinstance(part, nn.ModuleList) or len(part)):
             found[name] = part
     return found
 
@@ -152,10 +155,10 @@ def _build(config: dict) -> BaseModel:
     return model
 
 
-def _logits(model: BaseModel, images: Tensor) -> list[Tensor]:
-    """Return the logits of all heads. The rest of a training step has no matrix products."""
+def _outputs(model: BaseModel, images: Tensor) -> list[Tensor]:
+    """Return the outputs of all heads. The rest of a training step has no matrix products."""
     maps = model.extract_feat(images)  # type: ignore[operator]
-    heads = [model.decode_head, *model.auxiliary_heads]  # type: ignore[misc, list-item]
+    heads = [model.decode_head, *getattr(model, 'auxiliary_heads', ())]  # type: ignore[misc, list-item]
     return [head(maps) for head in heads]  # type: ignore[operator]
 
 
@@ -166,13 +169,13 @@ def training_flops(config: dict, shape: Shape) -> int:
     products, and the recomputation of activation checkpointing.
 
     Args:
-        config: Config of the segmentor.
+        config: Config of the model.
         shape: Shape BxCxHxW of the images.
     """
     with FakeTensorMode():
         model, images = _build(config), torch.zeros(shape)
         with flop_counter() as counter:
-            torch.stack([x.sum() for x in _logits(model, images)]).sum().backward()
+            torch.stack([x.sum() for x in _outputs(model, images)]).sum().backward()
     return counter.get_total_flops()
 
 
@@ -180,7 +183,7 @@ def part_costs(config: dict, shape: Shape) -> list[PartCost]:
     """Return the cost of each part in a forward pass, and of the rest unless it is zero.
 
     Args:
-        config: Config of the segmentor.
+        config: Config of the model.
         shape: Shape BxCxHxW of the images.
     """
     flops: dict[str, int] = {}
@@ -194,9 +197,9 @@ def part_costs(config: dict, shape: Shape) -> list[PartCost]:
                 held[name] = held.get(name, 0) + sign * memory.live
 
             with watch_parts(model, lambda name: add(name, -1), lambda name: add(name, 1)):
-                logits = _logits(model, images)
+                outputs = _outputs(model, images)
             total, live = counter.get_total_flops(), memory.live
-            del logits
+            del outputs
         sizes = {name: _parameters(part) for name, part in parts_of(model).items()}
         rest = _parameters(model) - sum(sizes.values())
     parts = [PartCost(name, sizes[name], flops.get(name, 0), held.get(name, 0)) for name in sizes]

@@ -21,7 +21,7 @@ from dpt.registry import METRICS, MODELS
 from dpt.structures import SegDataSample
 
 Size = tuple[int, int]
-RESIZE = 'resize, argmax'
+RESIZE = 'resize, argmax'  # the time outside the parts of a prediction
 
 
 @dataclass(frozen=True)
@@ -61,26 +61,33 @@ def build_model(config: Config, device: torch.device) -> BaseModel:
     return model.to(device)
 
 
-def random_batch(size: Size, batch_size: int, num_classes: int) -> dict:
+def random_batch(size: Size, batch_size: int, num_classes: int | None) -> dict:
     """Return a batch of random images and labels (blocks of 16x16 pixels), as from a data loader.
 
-    They are uint8 and, if there is a GPU, in pinned memory.
+    They are uint8 and, if there is a GPU, in pinned memory. Without classes, there is depth from 1 to 10
+    instead of labels.
     """
     random = np.random.default_rng(0)
     inputs, samples = [], []
     for _ in range(batch_size):
         inputs.append(torch.from_numpy(random.integers(0, 256, (3, *size), dtype=np.uint8)))
-        blocks = random.integers(0, min(num_classes, 255), (size[0] // 16 + 1, size[1] // 16 + 1))
-        label = np.kron(blocks, np.ones((16, 16), np.int64))[: size[0], : size[1]].astype(np.uint8)
-        sample = SegDataSample(gt_sem_seg=PixelData(data=torch.from_numpy(label)[None]))
+        highest = 10 if num_classes is None else min(num_classes, 255)
+        blocks = random.integers(0, highest, (size[0] // 16 + 1, size[1] // 16 + 1))
+        values = np.kron(blocks, np.ones((16, 16), np.int64))[: size[0], : size[1]]
+        sample = SegDataSample()
+        if num_classes is None:
+            sample.gt_depth_map = PixelData(data=torch.from_numpy(values + 1)[None].float())
+        else:
+            sample.gt_sem_seg = PixelData(data=torch.from_numpy(values.astype(np.uint8))[None])
         sample.set_metainfo(dict(img_path='random.jpg', img_shape=size, ori_shape=size, flip=False))
         samples.append(sample)
     data = dict(inputs=inputs, data_samples=samples)
     return pin_memory(data) if torch.cuda.is_available() else data
 
 
-def _classes(config: Config) -> int:
-    return config.model.decode_head.num_classes
+def _classes(config: Config) -> int | None:
+    """Return the number of classes, or None for depth."""
+    return config.model.decode_head.get('num_classes')
 
 
 def _input_shape(model: BaseModel, data: dict, training: bool) -> tuple[int, int, int, int]:
@@ -98,7 +105,8 @@ def training(config: Config, model: BaseModel, size: Size, batch_size: int) -> W
 
     @contextmanager
     def watch(timer: PartTimer) -> Iterator[None]:
-        losses = [*model.loss_decode, *(model.loss_auxiliary if len(model.auxiliary_heads) else [])]
+        losses = [*model.loss_decode]
+        losses += model.loss_auxiliary if len(getattr(model, 'auxiliary_heads', ())) else []
         with ExitStack() as stack:
             stack.enter_context(watch_parts(model, timer.enter, timer.leave))
             stack.enter_context(timer.method(model.data_preprocessor, 'forward', 'preprocess'))
@@ -124,7 +132,7 @@ def training(config: Config, model: BaseModel, size: Size, batch_size: int) -> W
 def inference(
     config: Config, model: BaseModel, size: Size, batch_size: int, amp_dtype: torch.dtype | None
 ) -> Workload:
-    """Return a prediction, from uint8 images to label maps of the same size."""
+    """Return a prediction, from uint8 images to label or depth maps of the same size."""
     data = random_batch(size, batch_size, _classes(config))
     shape = _input_shape(model, data, False)
     parts = {part.name: part.flops for part in part_costs(config.model, shape)}
@@ -139,7 +147,7 @@ def test_time_augmentation(
 
     Args:
         config: The config, with ``tta_model``.
-        model: The segmentor.
+        model: The model.
         pipeline: ``tta_pipeline`` of the config, without annotations.
         size: (height, width) of the image on disk.
         amp_dtype: Data type of mixed precision, or ``None``.
@@ -212,11 +220,13 @@ def data_loading(loader_config: dict) -> Workload:
 
 
 def metric(config: Config, size: Size, device: torch.device) -> Workload:
-    """Return the evaluation of one predicted label map on ``device``."""
+    """Return the evaluation of one predicted map on ``device``."""
     evaluator = config.test_evaluator
     evaluator = METRICS.build(evaluator[0] if isinstance(evaluator, list) else evaluator)
-    evaluator.dataset_meta = dict(classes=[f'class {i}' for i in range(_classes(config))])
-    maps = random_batch(size, 2, _classes(config))['data_samples']
-    predicted, truth = (sample.gt_sem_seg.data.to(device) for sample in maps)
-    both = dict(pred_sem_seg=dict(data=predicted), gt_sem_seg=dict(data=truth), img_path='random.jpg')
+    classes = _classes(config)
+    name = 'depth_map' if classes is None else 'sem_seg'
+    evaluator.dataset_meta = dict(classes=[f'class {i}' for i in range(classes or 0)])
+    maps = random_batch(size, 2, classes)['data_samples']
+    predicted, truth = (sample.get(f'gt_{name}').data.to(device) for sample in maps)
+    both = {f'pred_{name}': dict(data=predicted), f'gt_{name}': dict(data=truth), 'img_path': 'random.jpg'}
     return Workload('metric', lambda: evaluator.process({}, [both]), 1, lambda _: nullcontext())

@@ -12,12 +12,8 @@ if TYPE_CHECKING:
 
 # pyplot is not used because it has global state. matplotlib is imported late: it takes half a second.
 
-CURVES = {
-    'loss': 'loss',
-    'lr': 'learning rate',
-    'mIoU': 'validation mIoU (%)',
-    'images_per_s': 'images/s',
-}
+CURVES = {'loss': 'loss', 'lr': 'learning rate', 'score': '', 'images_per_s': 'images/s'}
+SCORE_TITLES = {'mIoU': 'validation mIoU (%)', 'abs_rel': 'validation AbsRel', 'd1': 'validation d1'}
 SMOOTHED = ('loss', 'images_per_s')
 WINDOW = 0.03
 """Width of the smoothing window as a share of the run."""
@@ -41,12 +37,18 @@ def smooth(values: Sequence[float], share: float = WINDOW) -> np.ndarray:
 
 
 def draw_curves(runs: Sequence[RunLog]) -> 'Figure':
-    """Draw loss, learning rate, mIoU and speed of runs in one figure, with one colour per run."""
+    """Draw loss, learning rate, score and speed of runs in one figure, with one colour per run.
+
+    The score is that by which the first run is judged.
+    """
     from matplotlib import colormaps
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(12, 7.5), layout='constrained')
+    score = runs[0].score()
     for place, (key, label) in enumerate(CURVES.items()):
+        if key == 'score':
+            key, label = score, SCORE_TITLES[score]
         axes = figure.add_subplot(2, 2, place + 1)
         for i, run in enumerate(runs):
             colour = colormaps['tab10'](i % 10)
@@ -57,7 +59,7 @@ def draw_curves(runs: Sequence[RunLog]) -> 'Figure':
                 axes.plot(steps, values, color=colour, alpha=0.25, linewidth=0.8)
                 axes.plot(steps, smooth(values), color=colour, linewidth=1.6, label=run.name)
             else:
-                marker = 'o' if key == 'mIoU' else None
+                marker = 'o' if key == score else None
                 axes.plot(steps, values, color=colour, marker=marker, markersize=4, label=run.name)
         if not axes.lines:
             axes.text(0.5, 0.5, 'not logged', ha='center', va='center', transform=axes.transAxes)

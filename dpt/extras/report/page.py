@@ -13,8 +13,8 @@ import jinja2
 import numpy as np
 
 from dpt.evaluation import Scores, segmentation_metrics
-from dpt.evaluation.scores import order_by_score
-from dpt.extras.logs import RunLog, read_run
+from dpt.evaluation.scores import DepthScores, load_scores, order_by_score
+from dpt.extras.logs import SCORES, RunLog, read_run
 from dpt.extras.report.figures import draw_class_bars, draw_confusion, draw_curves, worst_confusions
 from dpt.extras.report.template import PAGE
 
@@ -80,7 +80,7 @@ def make_report(
     run = read_run(work_dir)
     run.name = work_dir.resolve().name
     default = work_dir / 'scores.npz'
-    scores = Scores.load(scores_file or default) if scores_file or default.is_file() else None
+    scores = load_scores(scores_file or default) if scores_file or default.is_file() else None
     folder = Path(pictures) if pictures is not None else work_dir / 'show'
     if pictures is not None and not folder.is_dir():
         raise FileNotFoundError(
@@ -105,14 +105,18 @@ def make_report(
     )
 
 
-def _cards(run: RunLog, scores: Scores | None) -> list[tuple[str, str]]:
+def _cards(run: RunLog, scores: Scores | DepthScores | None) -> list[tuple[str, str]]:
     cards = []
-    if scores is not None:
+    if isinstance(scores, DepthScores):
+        for name in [name for name in ('abs_rel', 'd1') if name in scores.names]:
+            cards.append((f'{name} of the test', f'{np.nanmean(scores.column(name)):.4f}'))
+    elif scores is not None:
         iou = segmentation_metrics(scores.confusion, left_out=scores.left_out)['IoU']
         cards.append(('mIoU of the test', f'{100 * np.nanmean(iou):.2f}'))
     for name, value in run.summary().items():
         if value is not None:
-            label = name.replace('mIoU', 'mIoU of validation')
+            score = name.partition(' ')[2]
+            label = f'{name} of validation' if score in SCORES else name
             cards.append((label, f'{value:.2f}' if 'mIoU' in name else f'{value:.4g}'))
     return cards
 
@@ -132,10 +136,13 @@ def _facts(work_dir: Path, run: RunLog) -> list[tuple[str, Any]]:
     return []
 
 
-def _classes(scores: Scores | None, work_dir: Path) -> dict:
+def _classes(scores: Scores | DepthScores | None, work_dir: Path) -> dict:
     if scores is None:
         how = f'tools/test.py CONFIG CHECKPOINT --scores {work_dir}/scores.npz --show-dir {work_dir}/show'
-        return dict(classes=[], no_scores=f'No test results; create them with {how}')
+        return dict(classes=[], depth=[], no_scores=f'No test results; create them with {how}')
+    if isinstance(scores, DepthScores):
+        rows = [(name, f'{np.nanmean(scores.column(name)):.4f}') for name in scores.names]
+        return dict(classes=[], depth=rows, scored=len(scores.images))
     found = segmentation_metrics(scores.confusion, left_out=scores.left_out)
     pixels = scores.confusion.sum(axis=1)
     columns = [100 * pixels / max(pixels.sum(), 1), 100 * found['IoU'], 100 * found['Acc']]
@@ -143,6 +150,7 @@ def _classes(scores: Scores | None, work_dir: Path) -> dict:
     rows.append(['mean', '', *(_number(np.nanmean(column)) for column in columns[1:])])
     return dict(
         classes=rows,
+        depth=[],
         scored=len(scores.images),
         confusions=worst_confusions(scores.confusion, scores.classes),
         matrix=inline_figure(draw_confusion(scores.confusion, scores.classes)),
@@ -154,25 +162,33 @@ def _number(value: float) -> str:
     return '-' if np.isnan(value) else f'{value:.2f}'
 
 
-def _images(scores: Scores | None, folder: Path, number: int) -> dict:
+def _images(scores: Scores | DepthScores | None, folder: Path, number: int) -> dict:
     if scores is None:
         return dict(images=[], no_pictures='Selecting these images requires the scores of a test.')
-    order = order_by_score(scores.miou)
+    name, values, more_is_better = 'mIoU', scores.miou if isinstance(scores, Scores) else None, True
+    if isinstance(scores, DepthScores):
+        name = next((one for one in SCORES if one in scores.names), scores.names[0])
+        values, more_is_better = scores.column(name), SCORES.get(name, False)
+    order = order_by_score(values)  # type: ignore[arg-type]
+    order = order if more_is_better else order[::-1]
     worst = order[:number]
     best = [i for i in reversed(order) if i not in worst][:number]
-    groups = [('Worst by mIoU', worst), ('Best by mIoU', best)]
+    groups = [(f'Worst by {name}', worst), (f'Best by {name}', best)]
     images = [(heading, [_image(scores, i, folder) for i in places]) for heading, places in groups if places]
     without = sum(not row['picture'] for _, rows in images for row in rows)
     missing = f'{folder} lacks {without} of the pictures; create them with tools/test.py --show-dir'
     return dict(images=images, no_pictures=missing if without else '')
 
 
-def _image(scores: Scores, i: int, folder: Path) -> dict[str, str]:
+def _image(scores: Scores | DepthScores, i: int, folder: Path) -> dict[str, str]:
     path = folder / f'{Path(scores.images[i]).stem}.png'
+    if isinstance(scores, DepthScores):
+        figures = ', '.join(f'{name} {scores.column(name)[i]:.3f}' for name in SCORES if name in scores.names)
+    else:
+        figures = f'mIoU {_number(scores.miou[i])}, accuracy {_number(scores.accuracy[i])}'
     return dict(
         name=Path(scores.images[i]).name,
-        miou=_number(scores.miou[i]),
-        accuracy=_number(scores.accuracy[i]),
+        figures=figures,
         picture=inline_picture(path) if path.is_file() else '',
     )
 

@@ -33,16 +33,16 @@ figcaption { color: #5a6b7b; } .cards { display: flex; flex-wrap: wrap; gap: 1re
 <body>
 <h1>{{ title }}</h1>
 <nav>{% for part in ('training', 'classes', 'images', 'validation', 'config') -%}
-<a href="#{{ part }}">{{ part }}</a>{% endfor %}</nav>
+<a href="#{{ part }}">{{ 'depth' if depth and part == 'classes' else part }}</a>{% endfor %}</nav>
 <div class="cards">{% for name, value in cards %}<div class="card">
 <b>{{ value }}</b>{{ name }}</div>{% endfor %}</div>
 {% if facts %}<dl>{% for name, value in facts %}<dt>{{ name }}</dt>
 <dd>{{ value }}</dd>{% endfor %}</dl>{% endif %}
 
 <h2 id="training">Training</h2>
-<img alt="curves of loss, learning rate, mIoU and speed" src="{{ curves }}">
+<img alt="curves of loss, learning rate, score and speed" src="{{ curves }}">
 
-<h2 id="classes">Classes</h2>
+<h2 id="classes">{{ 'Depth' if depth else 'Classes' }}</h2>
 {% if classes %}
 <p>{{ scored }} images, {{ scores_file }}</p>
 <div class="side"><table><thead><tr><th>class</th><th>pixels %</th><th>IoU</th><th>Acc</th></tr></thead>
@@ -57,13 +57,19 @@ figcaption { color: #5a6b7b; } .cards { display: flex; flex-wrap: wrap; gap: 1re
 <td>{{ '%.1f' % row[3] }}</td></tr>{% endfor %}</tbody></table></div>
 <div class="side"><img alt="confusion matrix" src="{{ matrix }}">
 <img alt="IoU of each class" src="{{ bars }}"></div>
+{% elif depth %}
+<p>{{ scored }} images, {{ scores_file }}</p>
+<table><thead><tr><th>score</th><th>mean over images</th></tr></thead>
+<tbody>
+{% for name, value in depth %}<tr><td>{{ name }}</td><td>{{ value }}</td></tr>
+{% endfor %}</tbody></table>
 {% else %}<p class="missing">{{ no_scores }}</p>{% endif %}
 
 <h2 id="images">Worst and best images</h2>
 {% if no_pictures %}<p class="missing">{{ no_pictures }}</p>{% endif %}
 {% for heading, rows in images %}<h3>{{ heading }}</h3>
 {% for row in rows %}<figure>
-<figcaption>{{ row.name }}: mIoU {{ row.miou }}, accuracy {{ row.accuracy }}</figcaption>
+<figcaption>{{ row.name }}: {{ row.figures }}</figcaption>
 {% if row.picture %}<img alt="{{ row.name }}" src="{{ row.picture }}">{% endif %}</figure>
 {% endfor %}{% endfor %}
 
