@@ -1,0 +1,6 @@
+_base_ = ['default_runtime.py']
+default_hooks = dict(
+    checkpoint=dict(save_best='abs_rel', rule='less'),
+    visualization=dict(draw=False),  # SegVisualizationHook draws labels
+)
+tta_model = dict(type='DepthTTAModel')
