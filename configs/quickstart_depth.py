@@ -42,6 +42,4 @@ param_scheduler = [
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=150)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
-default_hooks = dict(
-    logger=dict(interval=20), checkpoint=dict(interval=150)
-)
+default_hooks = dict(logger=dict(interval=20), checkpoint=dict(interval=150))
