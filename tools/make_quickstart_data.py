@@ -4,7 +4,7 @@ It writes OUT/images/{training,validation}/*.jpg, OUT/annotations/{training,vali
 As in ADE20K, label 0 means 'no label' and classes start at 1. The same arguments yield the same files.
 
 With --depth, it also writes OUT/depth/{training,validation}/*.png: 16-bit PNG files of depth in units of
-1/256 m, as in KITTI. Objects stand on flat ground, 3 to 80 m away; sky and sun have no depth (0).
+1/256 m, as in KITTI. Objects stand on sloping ground, 3 to 20 m away; sky and sun have no depth (0).
 
 Exit status: 0 if successful, 1 on an error, 2 for invalid arguments.
 
@@ -33,10 +33,10 @@ FORMAT = 1
 
 DEPTH_FACTOR = 256
 """Number in the depth files for a metre."""
-FARTHEST = 80.0
-"""Depth of the horizon in metres."""
 CAMERA = 5 / 3
 """Height of the camera in metres times its focal length in heights of the image."""
+RISE = 1 / 12
+"""Heights of the image by which flat ground would end above the horizon that is drawn: it is a slope."""
 
 Colour = tuple[float, float, float]
 
@@ -57,7 +57,7 @@ def smooth_noise(rng: Generator, height: int, width: int, cell: int) -> np.ndarr
 class Scene:
     """An image, its label map and its depth, which are painted with the same shapes.
 
-    The camera looks at the horizon over flat ground. Depth is in metres, 0 where there is none.
+    The camera looks at the horizon over rising ground. Depth is in metres, 0 where there is none.
     """
 
     def __init__(self, rng: Generator, height: int, width: int) -> None:
@@ -82,9 +82,9 @@ class Scene:
         self.depth[inside] = np.broadcast_to(np.asarray(depth, np.float32), self.depth.shape)[inside]
 
     def depth_of_ground(self, row: np.ndarray | float) -> np.ndarray:
-        """Return the depth in metres of the ground seen in a row, at most ``FARTHEST``."""
-        below = np.maximum(np.asarray(row, np.float32) - self.horizon, 1e-3)
-        return np.minimum(CAMERA * self.height / below, FARTHEST)
+        """Return the depth in metres of the ground seen in a row: 20 m at the horizon, less below it."""
+        below = np.maximum(np.asarray(row, np.float32) - self.horizon, 0)
+        return CAMERA * self.height / (below + RISE * self.height)
 
     def polygon(self, points: list[tuple[float, float]]) -> np.ndarray:
         """Return the mask of a polygon with the given (x, y) corners."""
