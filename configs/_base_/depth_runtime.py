@@ -1,6 +1,3 @@
 _base_ = ['default_runtime.py']
-default_hooks = dict(
-    checkpoint=dict(save_best='abs_rel', rule='less'),
-    visualization=dict(draw=False),  # SegVisualizationHook draws labels
-)
+default_hooks = dict(checkpoint=dict(save_best='abs_rel', rule='less'))
 tta_model = dict(type='DepthTTAModel')

@@ -197,7 +197,7 @@ def _depth(encoder: Encoder, neck: Any, head: DepthHead) -> tuple[sources.Source
 
 
 def _segmentation(encoder: Encoder, neck: Any, head: DPTHead, classes: tuple[str, ...]) -> dict[str, Any]:
-    count = int(head.conv_seg.weight.shape[0])
+    count = head.num_classes
     refuse(
         {
             "norm='BN' in the head": head.project.bn is None,

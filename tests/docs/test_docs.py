@@ -117,7 +117,9 @@ def test_every_top_level_key_of_the_configs_is_explained() -> None:
     assert not CONSUMED - {'self', 'cfg'} - explained
 
 
-@pytest.mark.parametrize('name', ['configs', 'losses', 'mmsegmentation', 'own_data', 'recipe', 'trackers'])
+@pytest.mark.parametrize(
+    'name', ['configs', 'depth', 'losses', 'mmsegmentation', 'own_data', 'recipe', 'trackers']
+)
 def test_every_part_named_is_registered(name: str) -> None:
     """Names as ``DPTNeck``, of at least two capitals and a small letter."""
     page = REPOSITORY / 'docs' / f'{name}.md'
