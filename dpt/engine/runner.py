@@ -133,14 +133,22 @@ class Runner(_Runner):
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
         """Wrap the model for several processes; ``fsdp`` shards it later, before the optimiser is built."""
-        if self.distributed and torch.cuda.is_available():
-            if 'sync_bn' not in self.cfg:
-                model = convert_sync_batchnorm(model, 'torch')
-        elif self.distributed and model_wrapper_cfg is None:
-            model_wrapper_cfg = dict(type='MMDistributedDataParallel', device_ids=None)
-        if self.distributed and self.cfg.get('fsdp') is not None:
+        if not self.distributed:
+            return super().wrap_model(model_wrapper_cfg, model)
+        has_gpu = torch.cuda.is_available()
+        if has_gpu and 'sync_bn' not in self.cfg:
+            model = convert_sync_batchnorm(model, 'torch')
+        if self.cfg.get('fsdp') is not None:
             return model.to(get_device())
-        return super().wrap_model(model_wrapper_cfg, model)
+        given = model_wrapper_cfg or dict(
+            broadcast_buffers=False, find_unused_parameters=self.cfg.get('find_unused_parameters', False)
+        )
+        given = ConfigDict(dict(type='MMDistributedDataParallel'), **given)
+        if given.type == 'MMDistributedDataParallel':
+            given.setdefault('gradient_as_bucket_view', True)  # saves a copy of all gradients
+        if not has_gpu and not model_wrapper_cfg:
+            given.device_ids = None
+        return super().wrap_model(given, model)
 
     def register_default_hooks(self, hooks: dict[str, Hook | dict] | None = None) -> None:
         """Register the default hooks; ``None`` removes any hook, not only those of mmengine."""
