@@ -7,13 +7,18 @@ from datetime import timedelta
 from typing import Any
 
 import torch
+from mmengine.config import Config, ConfigDict
+from mmengine.device import get_device
 from mmengine.dist import all_reduce_params, get_world_size
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
+from mmengine.model import convert_sync_batchnorm, is_model_wrapper
+from mmengine.registry import MODEL_WRAPPERS
 from mmengine.runner import Runner
 from torch import nn
 from torch.distributed import PrefixStore, TCPStore
+from torch.nn.parallel import DistributedDataParallel
 
+from dpt.engine.sync_bn import use_sync_batch_norm
 from dpt.registry import HOOKS
 
 LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
@@ -40,6 +45,11 @@ def restarted() -> bool:
 def set_local_rank(local_rank: int) -> None:
     """Set ``LOCAL_RANK`` for mmengine if the launcher did not set it; mpirun uses another variable."""
     os.environ.setdefault('LOCAL_RANK', os.environ.get('OMPI_COMM_WORLD_LOCAL_RANK', str(local_rank)))
+
+
+def is_first(launcher: str) -> bool:
+    """Whether this process has rank 0, also before the process group is started."""
+    return os.environ.get(RANK.get(launcher, ''), '0') == '0'
 
 
 def place_of(launcher: str, environ: Mapping[str, str]) -> dict[str, str]:
@@ -169,6 +179,36 @@ def cpu_group() -> torch.distributed.ProcessGroup | None:
             f'the CPUs of the processes cannot connect by gloo ({str(error).splitlines()[0]}). If the name '
             'of a machine resolves to 127.0.0.1, set GLOO_SOCKET_IFNAME to its network interface (eth0 ...)'
         ) from error
+
+
+def wrap(model: nn.Module, config: Config, model_wrapper_cfg: dict | None) -> nn.Module:
+    """Move the model to the device, synchronise its batch norms, and wrap it for several processes.
+
+    ``fsdp`` shards the model later, before the optimiser is built.
+
+    Args:
+        model: The model.
+        config: Config with ``sync_bn``, ``fsdp`` and ``find_unused_parameters``.
+        model_wrapper_cfg: Arguments of the wrapper, by default DistributedDataParallel.
+    """
+    has_gpu = torch.cuda.is_available()
+    sync_bn = config.get('sync_bn', 'torch' if has_gpu else None)
+    if sync_bn == 'dpt':
+        use_sync_batch_norm(model)
+    elif sync_bn is not None:
+        model = convert_sync_batchnorm(model, sync_bn)
+    model = model.to(get_device())
+    if config.get('fsdp') is not None:
+        return model
+    given = model_wrapper_cfg or dict(
+        broadcast_buffers=False, find_unused_parameters=config.get('find_unused_parameters', False)
+    )
+    wrapper = ConfigDict(dict(type='MMDistributedDataParallel'), **given)
+    kind = MODEL_WRAPPERS.get(wrapper.type)
+    if kind is not None and issubclass(kind, DistributedDataParallel):
+        wrapper.setdefault('device_ids', [torch.cuda.current_device()] if has_gpu else None)
+        wrapper.setdefault('gradient_as_bucket_view', True)  # saves a copy of all gradients
+    return MODEL_WRAPPERS.build(wrapper, default_args=dict(module=model))
 
 
 @HOOKS.register_module()
