@@ -35,7 +35,7 @@ dpt_torchrun() {
     place=(--nnodes="${NNODES:-1}" --node_rank="${NODE_RANK:-0}"
       --master_addr="${MASTER_ADDR:-127.0.0.1}" --master_port="${PORT:-29500}")
   fi
-  exec "$(dpt_python)" -m torch.distributed.run "${place[@]}" --nproc_per_node="$1" "${@:2}"
+  exec "$(dpt_python)" -m dpt.torchrun "${place[@]}" --nproc_per_node="$1" "${@:2}"
 }
 
 # dpt_make_venv runtime|test: installs the pinned versions into $VENV; returns at once if already done.

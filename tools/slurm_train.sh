@@ -24,6 +24,6 @@ exec srun -p "$PARTITION" \
   --ntasks="$GPUS" \
   --ntasks-per-node="$GPUS_PER_NODE" \
   --cpus-per-task="${CPUS_PER_TASK:-5}" \
-  --kill-on-bad-exit=1 \
+  --kill-on-bad-exit=0 --wait=60 \
   ${srun_args[@]+"${srun_args[@]}"} \
   "$(dpt_python)" -u "$DPT_ROOT/tools/train.py" "$CONFIG" --launcher slurm "${@:4}"

@@ -33,6 +33,23 @@ def lose_rank_1(folder: Path, *, number: signal.Signals) -> tuple[str, bool]:
     return f'after {took:.0f} s, status {status}: {said[:170]}', status != 0 and named is not None and in_time
 
 
+def kill_torchrun(folder: Path) -> tuple[str, bool]:
+    """Kill torchrun; its processes notice it, save and end."""
+    options = ('train_cfg.max_iters=100000', 'train_cfg.val_interval=100000', LOGGED)
+    arguments = ('tools/train.py', tiny_config(folder), '--work-dir', folder / 'work', '--cfg-options')
+    with started(*arguments, *options, log=folder / 'log', processes=2) as run:
+        run.wait_for_iteration(3)
+        ranks = run.ranks().values()
+        os.kill(run.process.pid, signal.SIGKILL)
+        end = time.monotonic() + LAUNCHER_GRACE
+        while any(map(_is_running, ranks)):
+            if time.monotonic() > end:
+                return 'its processes are still running', False
+            time.sleep(0.1)
+        said = re.search(r'torchrun has ended: stopped after iteration \d+, saved', run.output)
+    return said[0] if said else run.output[-300:], said is not None
+
+
 def elastic_restart(folder: Path) -> tuple[str, bool]:
     """Let torchrun restart a job with a killed rank; the job resumes from its last checkpoint."""
     config = tiny_config(folder)
@@ -60,9 +77,15 @@ def elastic_restart(folder: Path) -> tuple[str, bool]:
     return seen, bool(resumed) and resumed <= {'10', '20'} and equal
 
 
+def _is_running(pid: int) -> bool:
+    state = Path(f'/proc/{pid}/stat')
+    return state.exists() and state.read_text().rpartition(')')[2].split()[0] != 'Z'
+
+
 NAMED = 'the job ends within the time-out and names rank 1'
 FAULTS = (
     Fault('processes.killed_rank', NAMED, partial(lose_rank_1, number=signal.SIGKILL)),
     Fault('processes.stopped_rank', NAMED, partial(lose_rank_1, number=signal.SIGSTOP)),
+    Fault('processes.killed_torchrun', 'its processes save and end', kill_torchrun),
     Fault('processes.elastic_restart', 'resumes from its last checkpoint, same weights', elastic_restart),
 )

@@ -89,7 +89,7 @@ READ_BY_BUILDER: dict[str, set[str]] = {
 """Keys that the builder reads and does not pass to the constructor, by registry name."""
 
 PLAIN_KEYS: dict[str, set[str]] = {
-    'env_cfg': {'cudnn_benchmark', 'mp_cfg', 'dist_cfg', 'resource_limit'},
+    'env_cfg': {'cudnn_benchmark', 'float32_matmul_precision', 'mp_cfg', 'dist_cfg', 'resource_limit'},
     'env_cfg.mp_cfg': {'mp_start_method', 'opencv_num_threads'},
     'randomness': {'seed', 'diff_rank_seed', 'deterministic'},
 }

@@ -108,20 +108,30 @@ def device_name(device: torch.device) -> str:
     return f'{model or platform.processor() or "CPU"}, {threads} thread{"s" if threads > 1 else ""}'
 
 
+def precision_of(runner: Runner) -> str:
+    """Return the types in which a training computes, such as ``'bfloat16 autocast'``."""
+    autocast = getattr(runner.optim_wrapper, 'cast_dtype', None)
+    products = torch.get_float32_matmul_precision()
+    kind = f'{autocast} autocast' if autocast is not None else 'float32'
+    return f'{kind}; float32 matrix products at precision {products!r}'.replace('torch.', '')
+
+
 @HOOKS.register_module()
 class RunInfoHook(Hook):
     """Write ``run_info_<time>.json`` into the work directory: command, seed, git commit, versions, device."""
 
     def before_train(self, runner: Runner) -> None:
-        """Write the file, with the seed of a resumed run."""
-        self._write(runner)
+        """Write the file, with the seed of a resumed run, and log the precision."""
+        precision = precision_of(runner)
+        runner.logger.info(f'precision: {precision}')
+        self._write(runner, precision=precision)
 
     def before_test(self, runner: Runner) -> None:
         """Write the file."""
         self._write(runner)
 
     @master_only
-    def _write(self, runner: Runner) -> None:
+    def _write(self, runner: Runner, **more: str) -> None:
         info = dict(
             command=sys.argv,
             time=time.strftime('%Y-%m-%d %H:%M:%S'),
@@ -130,6 +140,7 @@ class RunInfoHook(Hook):
             versions=package_versions(),
             device=device_name(next(runner.model.parameters()).device),
             processes=get_world_size(),
+            **more,
         )
         path = Path(runner.work_dir) / f'run_info_{runner.timestamp}.json'
         path.write_text(json.dumps(info, indent=2) + '\n')

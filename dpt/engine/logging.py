@@ -10,6 +10,7 @@ import torch
 from mmengine.dist import get_world_size
 from mmengine.hooks import RuntimeInfoHook as _RuntimeInfoHook
 from mmengine.logging import HistoryBuffer
+from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import LogProcessor as _LogProcessor
 from mmengine.runner import Runner
 from torch import Tensor
@@ -134,6 +135,7 @@ class RuntimeInfoHook(_RuntimeInfoHook):
         """Store the losses of an iteration; read them at once if they are on the CPU."""
         if outputs is None:
             return
+        outputs = {**outputs, **_scalars(runner.optim_wrapper)}
         self._unread.append({name: _kept(value) for name, value in outputs.items()})
         asked_for = isinstance(runner.log_processor, LogProcessor) and len(self._unread) < MOST_UNREAD
         if not (asked_for and any(map(_is_waited_for, outputs.values()))):
@@ -165,6 +167,12 @@ class RuntimeInfoHook(_RuntimeInfoHook):
         """Read the remaining losses."""
         self.read(runner)
         super().after_train(runner)
+
+
+def _scalars(wrapper: OptimWrapper | OptimWrapperDict) -> dict[str, Any]:
+    """Return the values that the optimiser wrappers want logged."""
+    wrappers = wrapper.values() if isinstance(wrapper, OptimWrapperDict) else [wrapper]
+    return {name: value for one in wrappers for name, value in getattr(one, 'scalars', {}).items()}
 
 
 def _kept(value: Any) -> Any:

@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
@@ -68,6 +69,10 @@ class FiniteSteps:
     skipped: bool | Tensor = False
     """Whether the last step was skipped; may be a boolean tensor on a GPU."""
 
+    scalars: Mapping[str, Tensor] = MappingProxyType({})
+    """Values of the last step to log, such as ``grad_norm``; RuntimeInfoHook reads them with the losses."""
+
+    _norm: Tensor | None = None
     _loss_fault: bool | Tensor | None = None
     _statistics: list[Tensor] | None = None
     _statistics_before: Tensor | None = None
@@ -86,7 +91,7 @@ class FiniteSteps:
         """Backpropagate ``loss``; take a step unless gradients are still being accumulated."""
         fault = _not_finite(loss.detach())
         self._loss_fault = fault if self._loss_fault is None else self._loss_fault | fault
-        self.skipped = False
+        self.skipped, self.scalars = False, {}
         super().update_params(loss, step_kwargs, zero_kwargs)  # type: ignore[misc]
 
     def step(self, **kwargs) -> None:
@@ -100,11 +105,12 @@ class FiniteSteps:
         gradients = [p.grad for group in groups for p in group if p.grad is not None]
         fault = False if self._loss_fault is None else self._loss_fault
         self._loss_fault = None
+        self._norm = nn.utils.get_total_norm(gradients)
         scaler = getattr(self, 'loss_scaler', None)
         if scaler is not None and scaler.is_enabled():
             self._step_with_scaler(scaler, fault, gradients, kwargs)
             return
-        fault = _in_any_process(fault | _not_finite(whole_tensors(nn.utils.get_total_norm(gradients))))
+        fault = _in_any_process(fault | _not_finite(whole_tensors(self._norm)))
         if isinstance(fault, Tensor) and self._decides_on_device(fault):
             self._restore_where(fault)
             self.skipped = fault
@@ -125,7 +131,8 @@ class FiniteSteps:
     ) -> None:
         scale = scaler._get_scale_async()  # get_scale() would synchronise
         if scale is not None:
-            fault = fault | ((scale <= 1) & _not_finite(nn.utils.get_total_norm(gradients)))
+            fault = fault | ((scale <= 1) & _not_finite(self._norm))
+            self._norm = self._norm / scale  # of the gradients that will be clipped
         fault = torch.as_tensor(_in_any_process(fault))
         if gradients:  # a single NaN makes the scaler skip the step
             one = min(gradients, key=Tensor.numel)
@@ -133,6 +140,19 @@ class FiniteSteps:
         self._restore_where(fault)
         self.skipped = fault
         super().step(**kwargs)  # type: ignore[misc]
+
+    def _clip_grad(self) -> None:
+        """Clip as mmengine does, but with the norm that :meth:`step` has computed, and without reading it."""
+        settings = self.clip_grad_kwargs  # type: ignore[attr-defined]
+        groups = self.optimizer.param_groups  # type: ignore[attr-defined]
+        parameters = [p for group in groups for p in group['params'] if p.grad is not None]
+        if 'max_norm' in settings and settings.get('norm_type', 2) == 2:
+            norm = self._norm
+            nn.utils.clip_grads_with_norm_(parameters, settings['max_norm'], norm, settings.get('foreach'))
+        else:
+            norm = self.clip_func(parameters, **settings)  # type: ignore[attr-defined]
+        if norm is not None:
+            self.scalars = {self.grad_name: whole_tensors(norm.detach())}  # type: ignore[attr-defined]
 
     def _decides_on_device(self, fault: Tensor) -> bool:
         # The condition under which torch's GradScaler lets the optimiser skip the step. A plain flag does not

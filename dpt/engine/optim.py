@@ -18,6 +18,11 @@ from torch.optim import Optimizer
 from dpt.engine.non_finite import FiniteSteps
 from dpt.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS
 
+FUSED = ('Adam', 'AdamW', 'SGD', torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD)
+"""Optimisers with a fused implementation on GPUs, which can skip a step without waiting for the host."""
+IMPLEMENTATIONS = ('fused', 'foreach', 'capturable', 'differentiable')
+"""Arguments of torch's optimisers that select the implementation."""
+
 
 def preferred_amp_dtype() -> torch.dtype:
     """Return bfloat16 if the device supports it (every CPU does), else float16."""
@@ -169,6 +174,10 @@ class DefaultOptimWrapperConstructor(_DefaultOptimWrapperConstructor):
                 f'optim_wrapper.optimizer.type={kind!r} cannot be used: a checkpoint would contain only a '
                 'part of its state. Use the optimizer_type that it wraps'
             )
+        on_gpu = all(parameter.is_cuda for parameter in model.parameters())
+        if on_gpu and kind in FUSED and not set(IMPLEMENTATIONS) & set(self.optimizer_cfg):
+            self.optimizer_cfg = dict(self.optimizer_cfg, fused=True)
+            MMLogger.get_current_instance().info('optimiser: fused=True, because the config does not set it')
         wrapper = super().__call__(model)
         try_step(wrapper.optimizer)
         names = [name for name, _ in model.named_parameters()]

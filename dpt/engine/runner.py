@@ -9,11 +9,10 @@ from typing import ClassVar
 
 import torch
 from mmengine.config import Config, ConfigDict
-from mmengine.device import get_device
 from mmengine.dist import broadcast_object_list, is_distributed, is_main_process
 from mmengine.hooks import Hook
 from mmengine.logging import MMLogger
-from mmengine.model import convert_sync_batchnorm
+from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper
 from mmengine.runner import LogProcessor
 from mmengine.runner import Runner as _Runner
@@ -25,7 +24,7 @@ from torch.utils.data import DataLoader
 from dpt.checkpoints import load_backbone, load_model, read_checkpoint
 from dpt.config.load import TRANSLATION
 from dpt.engine.checkpointing import CheckpointHook, write_pointer
-from dpt.engine.distributed import LAUNCHERS, start_processes, unwrapped
+from dpt.engine.distributed import LAUNCHERS, is_first, start_processes, unwrapped, wrap
 from dpt.engine.hooks import check_class_names
 from dpt.engine.logging import is_no_table
 from dpt.engine.loop import TrainLoop
@@ -36,6 +35,8 @@ from dpt.engine.stop import StopSignalHook
 from dpt.engine.training_check import check_training
 from dpt.registry import WEIGHT_INITIALIZERS
 
+MATMUL_PRECISIONS = ('highest', 'high', 'medium')
+"""Values of ``env_cfg.float32_matmul_precision``, which ``torch.set_float32_matmul_precision`` explains."""
 FROM_IMAGES = ('backbone', 'backbone.patch_embed', 'backbone.stem')
 """Modules whose input is the image, which requires no gradient."""
 
@@ -60,11 +61,11 @@ def build_runner(config: Config, launcher: str = 'none', resume: str | None = No
         raise ValueError(f'launcher={launcher!r} must be one of {", ".join(LAUNCHERS)}')
     if resume is None and config.get('resume'):
         resume = config.get('load_from') or 'auto'
-    # Find the checkpoint first, so that a wrong path fails before anything is written.
-    resumable = find_resumable(config.work_dir, resume) if resume else None
+    # Find the checkpoint first, so that a wrong path fails before anything is written. Only rank 0 verifies.
+    resumable = find_resumable(config.work_dir, resume) if resume and is_first(launcher) else None
     config.launcher = launcher
     runner = Runner.from_cfg(config)
-    if resumable:
+    if resume:
         runner._resume, runner._resumable = True, resumable
     if config.get(TRANSLATION):
         runner.logger.info('\n  '.join(['config translated from MMSegmentation', *config[TRANSLATION]]))
@@ -77,7 +78,7 @@ class Runner(_Runner):
     Differences from mmengine:
 
     - Several CPU processes are supported (gloo). On several GPUs BN becomes SyncBN unless the config has
-      ``sync_bn``.
+      ``sync_bn``; ``'dpt'`` is :class:`~dpt.engine.sync_bn.SyncBatchNorm`.
     - Data loaders without workers accept ``persistent_workers=True``; ``pin_memory`` is on by default with a
       GPU.
     - Checkpoints are loaded strictly, and damaged ones are skipped when resuming.
@@ -96,6 +97,13 @@ class Runner(_Runner):
         """Set up the environment and the process group."""
         if self.distributed and not is_distributed():
             start_processes(self.launcher, env_cfg.get('dist_cfg') or {})
+        if precision := env_cfg.get('float32_matmul_precision'):
+            if precision not in MATMUL_PRECISIONS:
+                raise ValueError(
+                    f'env_cfg.float32_matmul_precision={precision!r} must be one of '
+                    f'{", ".join(MATMUL_PRECISIONS)}'
+                )
+            torch.set_float32_matmul_precision(precision)
         super().setup_env(env_cfg)
         self._starts[self._timestamp] += 1
         if (start := self._starts[self._timestamp]) > 1:  # logger, hub and folder are named after the second
@@ -133,14 +141,9 @@ class Runner(_Runner):
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
         """Wrap the model for several processes; ``fsdp`` shards it later, before the optimiser is built."""
-        if self.distributed and torch.cuda.is_available():
-            if 'sync_bn' not in self.cfg:
-                model = convert_sync_batchnorm(model, 'torch')
-        elif self.distributed and model_wrapper_cfg is None:
-            model_wrapper_cfg = dict(type='MMDistributedDataParallel', device_ids=None)
-        if self.distributed and self.cfg.get('fsdp') is not None:
-            return model.to(get_device())
-        return super().wrap_model(model_wrapper_cfg, model)
+        if not self.distributed or is_model_wrapper(model):
+            return super().wrap_model(model_wrapper_cfg, model)
+        return wrap(model, self.cfg, model_wrapper_cfg)
 
     def register_default_hooks(self, hooks: dict[str, Hook | dict] | None = None) -> None:
         """Register the default hooks; ``None`` removes any hook, not only those of mmengine."""
@@ -191,16 +194,17 @@ class Runner(_Runner):
         if self._has_loaded:
             return
         if self._resume:
-            found = self._resumable or find_resumable(self.work_dir, self._load_from or 'auto')
-            self._resumable = None  # frees the content
-            for checkpoint in found.skipped:
+            found, self._resumable = self._resumable, None  # frees the content below
+            if found is None and is_main_process():
+                found = find_resumable(self.work_dir, self._load_from or 'auto')
+            for checkpoint in found.skipped if found else ():
                 self.logger.warning(f'not resumed from {checkpoint}')
-            paths = [found.path]
-            broadcast_object_list(paths)  # a shared disk may show another process an older directory
-            restore(self, found.content if paths[0] == found.path else read_checkpoint(paths[0]))
+            paths = [found.path if found else '']
+            broadcast_object_list(paths)
+            restore(self, found.content if found else read_checkpoint(paths[0]))
             # A run killed before its next save resumes from this checkpoint, not from a newer one.
             if is_main_process():
-                write_pointer(Path(self.work_dir), Path(found.path))
+                write_pointer(Path(self.work_dir), Path(paths[0]))
         elif self._load_from and not is_sharded(self.model):  # else done before
             model = unwrapped(self.model)
             load_model(model, self._load_from)

@@ -118,7 +118,11 @@ def load_weights(model: nn.Module, state: Mapping[str, Tensor]) -> None:
 
 
 def load_optimizer(wrapper: OptimWrapper | OptimWrapperDict, state: Mapping) -> None:
-    """Load an optimiser state with whole tensors into a wrapper whose parameters may be sharded."""
+    """Load an optimiser state with whole tensors into a wrapper whose parameters may be sharded.
+
+    The implementation of the optimiser (``fused``, ``foreach``) stays the current one, because the checkpoint
+    may come from another device.
+    """
     if isinstance(wrapper, OptimWrapperDict):
         for name, one in wrapper.items():
             load_optimizer(one, state[name])
@@ -135,4 +139,7 @@ def load_optimizer(wrapper: OptimWrapper | OptimWrapperDict, state: Mapping) -> 
             if index in state['state']
         }
         state = {**state, 'state': entries}
-    wrapper.load_state_dict(dict(state))
+    groups = [dict(group) for group in state['param_groups']]
+    for group, own in zip(groups, wrapper.optimizer.param_groups, strict=False):  # torch compares the numbers
+        group.update({key: own[key] for key in ('fused', 'foreach') if key in own})
+    wrapper.load_state_dict({**state, 'param_groups': groups})

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from types import FrameType
 
 import torch
@@ -17,11 +18,17 @@ from mmengine.runner import Runner
 from torch import distributed
 
 from dpt.engine.checkpointing import CheckpointHook, has_updated
+from dpt.engine.distributed import cpu_group
 from dpt.registry import HOOKS
 
 STOPPED = 75
 """Exit status of a training that a signal stopped and ``--resume`` continues (EX_TEMPFAIL)."""
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+_PARENT = os.getppid()
+STATUS_FILE = 'DPT_STATUS_FILE'
+"""Environment variable with the file for the exit status, which ``dpt/torchrun.py`` returns."""
+VALIDATION_INTERVAL = 10
+"""Batches of a validation after which processes agree, so that fast ones rarely wait for slow ones."""
 _SAME_SIGNAL = 1.0  # seconds; on Ctrl-C both the terminal and torchrun send SIGINT
 
 
@@ -93,6 +100,15 @@ class StopSignals:
             self._restore_default_handlers()
             os.kill(os.getpid(), number)
 
+    @property
+    def reason(self) -> str | None:
+        """Why this process has to stop: the signal, or that torchrun was killed; ``None`` if it need not."""
+        if self.received is not None:
+            return self.received.name
+        if 'TORCHELASTIC_RUN_ID' in os.environ and os.getppid() != _PARENT:
+            return 'torchrun has ended'
+        return None
+
     @staticmethod
     def _restore_default_handlers() -> None:
         # A Python handler would run only after the current operation.
@@ -107,7 +123,7 @@ class Agreement:
     """
 
     def __init__(self) -> None:
-        self._group = distributed.new_group(backend='gloo') if get_world_size() > 1 else None
+        self._group = cpu_group()
         self._asked: tuple[torch.Tensor, distributed.Work] | None = None
 
     def after_step(self, stop: bool) -> bool:
@@ -119,14 +135,6 @@ class Agreement:
         work = distributed.all_reduce(answer, distributed.ReduceOp.MAX, self._group, async_op=True)
         self._asked = (answer, work)
         return agreed
-
-    def now(self, stop: bool) -> bool:
-        """Return whether all processes stop now, because one passes ``stop=True`` in this call."""
-        if self._group is None:
-            return stop
-        answer = torch.tensor([int(stop)])
-        distributed.all_reduce(answer, distributed.ReduceOp.MAX, self._group)
-        return bool(answer.item())
 
     def wait_for_all(self) -> None:
         """Wait until every process has called this method."""
@@ -171,7 +179,7 @@ class StopSignalHook(Hook):
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: dict | None = None
     ) -> None:
         """Stop if a process received a signal, unless gradients are still being accumulated."""
-        if self._agreement is not None and self._agreement.after_step(self.signals.received is not None):
+        if self._agreement is not None and self._agreement.after_step(self.signals.reason is not None):
             self._agreed = True
         if self._agreed and has_updated(runner.optim_wrapper):
             self.stopped = runner.train_loop.stop_training = True
@@ -185,9 +193,11 @@ class StopSignalHook(Hook):
             ValidationStopped: If so; the training loop catches it.
         """
         loader = runner.val_dataloader
+        if self._agreement is None or (get_world_size() > 1 and batch_idx % VALIDATION_INTERVAL):
+            return
         if batch_idx >= len(loader.dataset) // (get_world_size() * (loader.batch_size or 1)):
             return  # not every process has this batch
-        if self._agreement is not None and self._agreement.now(self.signals.received is not None):
+        if self._agreement.after_step(self.signals.reason is not None):
             self.stopped = runner.train_loop.stop_training = True
             raise ValidationStopped
 
@@ -204,8 +214,8 @@ class StopSignalHook(Hook):
         if self._agreement is not None:
             # torchrun kills the process that is still writing if another exits with a non-zero status.
             self._agreement.wait_for_all()
-        name = self.signals.received.name if self.signals.received else 'a signal to another process'
-        after = f'{name}: stopped after iteration {runner.iter}'
+        reason = self.signals.reason or 'a signal to another process'
+        after = f'{reason}: stopped after iteration {runner.iter}'
         if self.saved:
             runner.logger.warning(f'{after}, saved; continue with --resume')
         else:
@@ -229,4 +239,7 @@ def stop_status(runner: Runner) -> int:
     hooks = [hook for hook in runner.hooks if isinstance(hook, StopSignalHook) and hook.stopped]
     if not hooks:
         return 0
-    return STOPPED if all(hook.saved for hook in hooks) else 1
+    status = STOPPED if all(hook.saved for hook in hooks) else 1
+    if STATUS_FILE in os.environ:
+        Path(os.environ[STATUS_FILE]).write_text(str(status))
+    return status

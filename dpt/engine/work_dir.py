@@ -11,7 +11,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from dpt.engine.checkpointing import POINTER
-from dpt.engine.distributed import RANK, restarted
+from dpt.engine.distributed import is_first, restarted
 
 LOCK_NAME = '.lock'
 RUN_NAME = '.run.json'
@@ -33,7 +33,7 @@ def locked_work_dir(work_dir: str | Path, launcher: str = 'none') -> Iterator[No
     Raises:
         BlockingIOError: If another run holds the lock; the message names its process.
     """
-    if os.environ.get(RANK.get(launcher, ''), '0') != '0':
+    if not is_first(launcher):
         yield
         return
     folder = Path(work_dir)

@@ -65,12 +65,13 @@ class SegDataPreProcessor(BaseDataPreprocessor):
         return test_cfg.get('size'), test_cfg.get('size_divisor')
 
     def _normalise(self, image: Tensor) -> Tensor:
-        if len(image) != len(self.mean):  # type: ignore[arg-type]
+        channels = image.shape[-3]
+        if channels != len(self.mean):  # type: ignore[arg-type]
             raise ValueError(
-                f'an image has {len(image)} channels but data_preprocessor.mean has {len(self.mean)} entries'  # type: ignore[arg-type]
+                f'an image has {channels} channels but data_preprocessor.mean has {len(self.mean)} entries'  # type: ignore[arg-type]
             )
         if self.bgr_to_rgb:
-            image = image.flip(0)
+            image = image.flip(-3)
         return (image.float() - self.mean) / self.std
 
     @staticmethod
@@ -89,6 +90,8 @@ class SegDataPreProcessor(BaseDataPreprocessor):
 
     @staticmethod
     def _pad(x: Tensor, target: tuple[int, int], value: float) -> Tensor:
+        if tuple(x.shape[-2:]) == tuple(target):
+            return x
         return F.pad(x, (0, target[1] - x.shape[-1], 0, target[0] - x.shape[-2]), value=value)
 
     def _record(self, sample: SegDataSample, image: Tensor, target: tuple[int, int], training: bool) -> None:
@@ -137,5 +140,8 @@ class SegDataPreProcessor(BaseDataPreprocessor):
         samples = data.get('data_samples')
         for image, sample in zip(images, samples or [], strict=False):
             self._record(sample, image, target, training)
-        batch = [self._pad(self._normalise(image), target, self.pad_val) for image in images]
-        return dict(inputs=torch.stack(batch), data_samples=samples)
+        # Images of one size are normalised together, in a few kernels instead of a few for each image.
+        batches = [torch.stack(images)] if len({image.shape for image in images}) == 1 else images
+        batch = [self._pad(self._normalise(one), target, self.pad_val) for one in batches]
+        inputs = batch[0] if batches is not images else torch.stack(batch)
+        return dict(inputs=inputs, data_samples=samples)

@@ -118,10 +118,27 @@ def _copy(options: dict) -> dict:
     return {key: dict(value) if isinstance(value, dict) else value for key, value in options.items()}
 
 
-def scaled(initial: float) -> tuple[nn.Module, AmpOptimWrapper]:
-    model, wrapper = setup(AmpOptimWrapper)
+def scaled(initial: float, **options: object) -> tuple[nn.Module, AmpOptimWrapper]:
+    model, wrapper = setup(AmpOptimWrapper, **options)
     wrapper.loss_scaler = torch.amp.GradScaler('cpu', enabled=True, init_scale=initial)
     return model, wrapper
+
+
+@pytest.mark.parametrize('options', [dict(max_norm=0.1), dict(max_norm=9.0), dict(max_norm=1, norm_type=1)])
+@pytest.mark.parametrize('scale', [None, 1024.0])
+def test_the_clipped_norm_is_that_of_mmengine(options: dict, scale: float | None) -> None:
+    plain_model, plain = setup(PlainWrapper, clip_grad=dict(options))
+    model, wrapper = (
+        setup(clip_grad=dict(options)) if scale is None else scaled(scale, clip_grad=dict(options))
+    )
+    for step in range(3):
+        train(plain_model, plain, step)
+        train(model, wrapper, step)
+        norm = wrapper.scalars['grad_norm']  # still a tensor: to read it, the host would wait
+        expected = plain.message_hub.get_scalar('train/grad_norm').current()
+        assert norm.item() == pytest.approx(expected, 1e-6 if scale is None else 0.02)  # bfloat16
+    if scale is None:
+        assert same(state(model, wrapper), state(plain_model, plain))
 
 
 def test_overflows_that_the_float16_scaler_handles_are_no_faults() -> None:

@@ -8,7 +8,8 @@ from mmengine.config import ConfigDict
 from mmengine.optim import build_optim_wrapper
 from torch import nn
 
-from dpt.engine.optim import AmpOptimWrapper, describe_frozen, preferred_amp_dtype
+from dpt.engine.optim import AmpOptimWrapper, OptimWrapper, describe_frozen, preferred_amp_dtype
+from dpt.engine.sharding import load_optimizer
 
 
 class Model(nn.Module):
@@ -114,6 +115,20 @@ def test_a_state_without_scaler_loads_into_a_wrapper_with_one() -> None:
     wrapper.loss_scaler = torch.amp.GradScaler('cpu', enabled=True)
     wrapper.load_state_dict(state)
     assert wrapper.optimizer.param_groups[0]['lr'] == 0.1
+
+
+def test_a_loaded_state_keeps_the_implementation() -> None:
+    """A checkpoint of a CPU would make the optimiser of a GPU wait for the host at each step."""
+    states, wrappers = [], []
+    for fused in (None, True):
+        parameter = nn.Parameter(torch.ones(3))
+        wrappers.append(OptimWrapper(optimizer=torch.optim.AdamW([parameter], lr=0.1, fused=fused)))
+        wrappers[-1].update_params(parameter.sum())
+        states.append(wrappers[-1].state_dict())
+    for wrapper, state, fused in zip(wrappers, reversed(states), (None, True), strict=True):
+        load_optimizer(wrapper, state)
+        assert wrapper.optimizer.param_groups[0]['fused'] is fused
+        assert wrapper.optimizer.state_dict()['state'][0]['step'] == 1
 
 
 def test_parameter_groups_are_plain_dicts() -> None:

@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -95,6 +96,30 @@ def test_mpirun_passes_the_local_rank(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv('LOCAL_RANK')
     set_local_rank(0)
     assert os.environ['LOCAL_RANK'] == '3'
+
+
+def test_the_precision_of_matrix_products_is_set_and_logged(
+    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key, said = 'env_cfg.float32_matmul_precision', []
+    monkeypatch.setattr(torch, 'set_float32_matmul_precision', said.append)
+    monkeypatch.setattr(torch, 'get_float32_matmul_precision', lambda: said[-1])
+    train(tmp_path / 'a', **SHORT, **{key: 'high'})
+    assert said == ['high']
+    (info,) = (tmp_path / 'a').glob('run_info_*.json')
+    assert json.loads(info.read_text())['precision'] == "float32; float32 matrix products at precision 'high'"
+    with pytest.raises(ValueError, match=f"{key}='tf32' must be one of highest, high, medium"):
+        train(tmp_path / 'b', **SHORT, **{key: 'tf32'})
+
+
+def test_only_rank_0_verifies_the_checkpoint(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv('RANK', '1')
+    monkeypatch.setattr('dpt.engine.runner.find_resumable', lambda *_: pytest.fail('read by rank 1'))
+    monkeypatch.setattr('dpt.engine.runner.Runner.from_cfg', lambda config: SimpleNamespace())
+    runner = build_runner(tiny(tmp_path), 'pytorch', 'auto')
+    assert (runner._resume, runner._resumable) == (True, None)
 
 
 def test_resuming_without_checkpoint_is_an_error(ade: Config, tmp_path: Path) -> None:

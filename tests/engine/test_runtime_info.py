@@ -20,6 +20,7 @@ def runner(processor: object, name: str) -> SimpleNamespace:
         iter=0,
         max_epochs=1,
         max_iters=9,
+        optim_wrapper=SimpleNamespace(),
     )
 
 
@@ -54,6 +55,16 @@ def test_losses_on_a_gpu_are_read_for_the_log_line(waits: None) -> None:
     step(hook, run, 5)
     hook.after_train(run)
     assert history(run)['train/acc'][5] == pytest.approx(5 / 7)
+
+
+def test_scalars_of_the_optimiser_are_logged_with_the_losses(waits: None) -> None:
+    hook, run = RuntimeInfoHook(), runner(LogProcessor(by_epoch=False), 'norm')
+    run.optim_wrapper = SimpleNamespace(scalars=dict(grad_norm=torch.tensor(2.5)))
+    hook.before_train(run)
+    step(hook, run, 1)
+    assert history(run) == {}
+    hook.read(run)
+    assert history(run)['train/grad_norm'] == [2.5]
 
 
 def test_the_number_of_unread_losses_is_limited(waits: None, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 from torch.utils.data import DataLoader
 
+from dpt.engine import stop
 from dpt.engine.checkpointing import CheckpointHook
 from dpt.engine.stop import StopSignalHook, StopSignals, ValidationStopped, stop_status
 
@@ -61,6 +62,34 @@ def test_the_training_stops_after_the_current_step(hook: StopSignalHook, number:
     assert stop_status(run) == 1  # without a CheckpointHook nothing is saved
     hook.after_run(run)
     assert signal.getsignal(number) is before
+
+
+def test_processes_stop_when_torchrun_is_killed(
+    hook: StopSignalHook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = runner(hook)
+    hook.before_train(run)
+    monkeypatch.setattr(os, 'getppid', lambda: 1)
+    hook.after_train_iter(run, 0)
+    assert not run.train_loop.stop_training  # started in a shell that has ended
+    monkeypatch.setenv('TORCHELASTIC_RUN_ID', 'run')
+    hook.after_train_iter(run, 1)
+    assert run.train_loop.stop_training
+    assert hook.signals.reason == 'torchrun has ended'
+
+
+def test_several_processes_agree_at_every_tenth_image(
+    hook: StopSignalHook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = runner(hook)
+    run.val_dataloader = DataLoader(range(80))
+    hook.before_train(run)
+    hook._agreement = SimpleNamespace(after_step=lambda stop: asked.append(stop))
+    monkeypatch.setattr(stop, 'get_world_size', lambda: 2)
+    asked: list[bool] = []
+    for i in range(80):
+        hook.after_val_iter(run, i)
+    assert asked == [False] * 4  # at 0, 10, 20, 30: each process has 40 images
 
 
 def test_a_validation_is_interrupted(hook: StopSignalHook) -> None:

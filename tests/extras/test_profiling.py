@@ -21,6 +21,7 @@ from dpt.extras.profiling import (
     flop_counter,
     matrix_rate,
     part_costs,
+    timing,
     training_flops,
 )
 from dpt.extras.profiling.timing import AddedMemory, PartTimer, Timing
@@ -218,3 +219,38 @@ def test_models_that_cannot_be_counted_are_trained(
     assert lines[0].startswith('MFU is not logged: ')
     assert reason in lines[0]
     assert 'train/mfu' not in runner.message_hub.log_scalars
+
+
+@pytest.mark.parametrize(
+    ('name', 'rate'),
+    [
+        ('NVIDIA L4', 121.0),
+        ('NVIDIA L40', 181.0),
+        ('NVIDIA L40S', 362.0),
+        ('NVIDIA H100 80GB HBM3', 989.0),
+        ('NVIDIA H100 PCIe', 756.0),
+        ('NVIDIA A100-SXM4-80GB', 312.0),
+        ('NVIDIA A10G', None),
+    ],
+)
+def test_data_sheets_match_exact_names(
+    name: str, rate: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, 'get_device_name', lambda device: name)
+    assert timing.data_sheet_tflops(torch.device('cuda'), torch.bfloat16) == rate
+
+
+def test_the_rate_of_float32_is_that_of_tf32_if_convolutions_use_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    monkeypatch.setattr(
+        'dpt.extras.profiling.timing._matrix_rate',
+        lambda *_: seen.append(torch.get_float32_matmul_precision()),
+    )
+    monkeypatch.setattr(torch.cuda, 'get_device_capability', lambda device: (8, 0))
+    gpu = torch.device('cuda')
+    for allowed in (True, False):
+        monkeypatch.setattr(torch.backends.cudnn, 'allow_tf32', allowed)
+        matrix_rate(gpu, torch.float32)
+        matrix_rate(gpu, torch.bfloat16)
+        assert torch.get_float32_matmul_precision() == 'highest'
+    assert seen == ['high', 'highest', 'highest', 'highest']

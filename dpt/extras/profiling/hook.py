@@ -6,7 +6,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from dpt.extras.profiling.costs import training_flops
-from dpt.extras.profiling.timing import matrix_rate
+from dpt.extras.profiling.timing import matrix_rate, uses_tf32
 from dpt.registry import HOOKS
 
 
@@ -15,9 +15,9 @@ class UtilizationHook(Hook):
     """Log ``mfu``, the model's FLOP/s as a share of the matrix multiplication rate of the device.
 
     The FLOPs of a training step and the rate of the device are determined once before training, which takes
-    about a second and draws no random numbers. The rate is measured with large matrix products in the dtype
-    of the model, because data sheets cover few devices. If the FLOPs cannot be counted, the reason is logged
-    and training continues without ``mfu``.
+    about a second and draws no random numbers. The rate is measured with large matrix products, because data
+    sheets cover few devices, in the fastest type in use: TF32 if convolutions of a float32 model use it. If
+    the FLOPs cannot be counted, the reason is logged and training continues without ``mfu``.
 
     The hook must come after ``timer`` among the default hooks, with the same priority, to read the time of
     the current iteration.
@@ -39,11 +39,13 @@ class UtilizationHook(Hook):
             runner.logger.info(f'MFU is not logged: {type(error).__name__}: {error}')
             return
         dtype = getattr(runner.optim_wrapper, 'cast_dtype', torch.float32)
-        rate = matrix_rate(next(runner.model.parameters()).device, dtype)
+        device = next(runner.model.parameters()).device
+        rate = matrix_rate(device, dtype)
+        kind = 'TF32' if dtype is torch.float32 and uses_tf32(device) else str(dtype)
         self._seconds_at_peak = (runner.train_dataloader.batch_size or 1) * flops / rate
         runner.logger.info(
             f'a training step takes {flops / 1e9:.4g} GFLOP per image; MFU is the share of '
-            f'{rate / 1e12:.3g} TFLOP/s, measured on {dtype} matrices'.replace('torch.', '')
+            f'{rate / 1e12:.3g} TFLOP/s, measured on {kind} matrices'.replace('torch.', '')
         )
 
     def after_train_iter(self, runner: Runner, *args: object, **kwargs: object) -> None:

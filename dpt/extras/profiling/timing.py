@@ -27,19 +27,20 @@ PEAK_TFLOPS = {
     'H100': 989.0,
     'A100': 312.0,
     'L40S': 362.0,
+    'L40': 181.0,
     'A10': 125.0,
     'L4': 121.0,
     'V100': 125.0,
 }
-"""Dense 16-bit matrix rates from NVIDIA's data sheets in TFLOP/s, by substring of the device name."""
+"""Dense 16-bit matrix rates from NVIDIA's data sheets in TFLOP/s, by words of the device name."""
 
 
 def data_sheet_tflops(device: torch.device, dtype: torch.dtype) -> float | None:
     """Return the 16-bit matrix rate from the data sheet, or ``None`` if it is not in ``PEAK_TFLOPS``."""
     if device.type != 'cuda' or dtype not in (torch.bfloat16, torch.float16):
         return None
-    name = torch.cuda.get_device_name(device)
-    return next((rate for part, rate in PEAK_TFLOPS.items() if part in name), None)
+    words = f' {torch.cuda.get_device_name(device).replace("-", " ")} '
+    return next((rate for name, rate in PEAK_TFLOPS.items() if f' {name} ' in words), None)
 
 
 def synchronize(device: torch.device) -> None:
@@ -56,12 +57,29 @@ def matrix_rate(device: torch.device, dtype: torch.dtype, *, repeats: int = 5) -
 
     Args:
         device: The device.
-        dtype: Data type of the matrices; float32 follows torch's settings (TF32 or not).
+        dtype: Data type of the matrices; for float32, TF32 is used where :func:`uses_tf32`.
         repeats: Number of timed products after one warm-up; the fastest counts.
 
     Returns:
         Floating-point operations per second.
     """
+    before = torch.get_float32_matmul_precision()
+    if dtype is torch.float32 and uses_tf32(device):
+        torch.set_float32_matmul_precision('high')
+    try:
+        return _matrix_rate(device, dtype, repeats)
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def uses_tf32(device: torch.device) -> bool:
+    """Whether products of float32 matrices, or convolutions as by default, run in TF32 on this device."""
+    if device.type != 'cuda' or torch.cuda.get_device_capability(device) < (8, 0):
+        return False
+    return torch.backends.cudnn.allow_tf32 or torch.get_float32_matmul_precision() != 'highest'
+
+
+def _matrix_rate(device: torch.device, dtype: torch.dtype, repeats: int) -> float:
     side = 8192 if device.type == 'cuda' else 1024
     # Random values, because a GPU multiplies zeros faster. A separate generator does not affect the run.
     generator = torch.Generator(device).manual_seed(0)
