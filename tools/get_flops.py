@@ -1,5 +1,9 @@
 """Print the parameters, floating-point operations and activation memory of a config's model, by part.
 
+Several configs are compared in a Markdown table, one row each: parameters, those that are trained, operations
+of one image, and the memory that one more image in a batch keeps for the backward pass, in float32 and under
+bfloat16 autocast.
+
 The model is not run and no weights are loaded. A multiply-add counts as two operations. Activation memory is
 what a float32 training step keeps for the backward pass after each part.
 
@@ -7,23 +11,26 @@ Exit status: 0 if successful, 1 on an error, 2 for invalid arguments.
 
 Example:
     python tools/get_flops.py configs/dpt_vit-b16_512x512_160k_ade20k.py --shape 512 683
+    python tools/get_flops.py configs/dpt_dinov2-*.py
 """
 
 import argparse
+from collections.abc import Iterator
+from pathlib import Path
 
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
 from dpt.cli import add_config_options, one_line_errors
 from dpt.config.load import load_config
-from dpt.extras.profiling import PartCost, part_costs, training_flops
+from dpt.extras.profiling import PartCost, model_cost, part_costs, training_flops
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('config', help='config file')
+    parser.add_argument('config', nargs='+', help='config files')
     parser.add_argument(
         '--shape', type=int, nargs=2, metavar=('H', 'W'), help='image size (default: the training crop)'
     )
@@ -55,11 +62,29 @@ def table(parts: list[PartCost]) -> str:
     return '\n'.join([header, rule, *rows[:-1], rule, rows[-1]])
 
 
+def compare(configs: list[Config], paths: list[str], shape: list[int] | None) -> Iterator[str]:
+    """Yield the lines of a table that compares models."""
+    columns = ['parameters, M', 'trained, M', 'forward, GFLOP', 'training, GFLOP', 'kept, MiB', 'in bf16']
+    yield '| config | image | ' + ' | '.join(columns) + ' |'
+    yield '|---|---|' + '---|' * len(columns)
+    for config, path in zip(configs, paths, strict=True):
+        size = choose_shape(shape, config)
+        cost = model_cost(config.model, size)
+        counts = (cost.parameters / 1e6, cost.trained / 1e6, cost.flops / 1e9, cost.training_flops / 1e9)
+        values = [f'{x:,.1f}' for x in counts] + [f'{x / 2**20:,.0f}' for x in (cost.kept, cost.kept_bf16)]
+        yield f'| `{Path(path).stem}` | {size[2]}x{size[3]} | ' + ' | '.join(values) + ' |'
+
+
 def main() -> None:
     with one_line_errors():
         args = parse_args()
-        config = load_config(args.config, args.cfg_options)
-        init_default_scope(config.get('default_scope', 'dpt'))
+        configs = [load_config(path, args.cfg_options) for path in args.config]
+        init_default_scope(configs[0].get('default_scope', 'dpt'))
+        if len(configs) > 1:
+            for line in compare(configs, args.config, args.shape):
+                print(line, flush=True)
+            return
+        config = configs[0]
         shape = choose_shape(args.shape, config)
         print(f'one image of {shape[2]}x{shape[3]}')
         print(table(part_costs(config.model, shape)))

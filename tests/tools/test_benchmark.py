@@ -64,3 +64,16 @@ def test_get_flops_adds_up(call: Callable, tiny_config: Path) -> None:
     for i in range(3):
         total = sum(row[i] for name, row in rows.items() if name != 'all')
         assert total == pytest.approx(rows['all'][i], abs=0.05 * len(rows))
+
+
+def test_the_page_shows_what_get_flops_counts(call: Callable, repository: Path) -> None:
+    pytest.importorskip('timm')
+    configs = [
+        'dpt_dinov3-s16_512x512_152k_ade20k_frozen',
+        'dpt_vit-s14_252x336_camvid_cpu',
+    ]
+    table = call('get_flops', *(repository / 'configs' / f'{name}.py' for name in configs))[1].splitlines()
+    page = (repository / 'docs' / 'backbones.md').read_text().splitlines()
+    rows = [line for line in table if line.startswith('| `')]
+    assert len(rows) == 2
+    assert set(table[-4:]) <= set(page)

@@ -146,13 +146,19 @@ class PartCost:
     activation_bytes: int
 
 
-def _build(config: dict) -> BaseModel:
-    """Build the model in training mode; call within a ``FakeTensorMode``."""
-    model = MODELS.build(copy.deepcopy(config)).train()
+@contextmanager
+def _fake_model(config: dict) -> Iterator[BaseModel]:
+    """Build the model in training mode, with fake tensors in and after the constructor.
+
+    It is built on the meta device, because backbones of timm compute with values in their constructors.
+    """
+    with torch.device('meta'):
+        model = MODELS.build(copy.deepcopy(config)).train()
     for module in model.modules():
         if hasattr(module, 'with_cp'):
             module.with_cp = False  # do not count recomputation
-    return model
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        yield model.to_empty(device='cpu')
 
 
 def _outputs(model: BaseModel, images: Tensor) -> list[Tensor]:
@@ -172,11 +178,61 @@ def training_flops(config: dict, shape: Shape) -> int:
         config: Config of the model.
         shape: Shape BxCxHxW of the images.
     """
-    with FakeTensorMode():
-        model, images = _build(config), torch.zeros(shape)
-        with flop_counter() as counter:
-            torch.stack([x.sum() for x in _outputs(model, images)]).sum().backward()
+    with _fake_model(config) as model, flop_counter() as counter:
+        torch.stack([x.sum() for x in _outputs(model, torch.zeros(shape))]).sum().backward()
     return counter.get_total_flops()
+
+
+@dataclass(frozen=True)
+class ModelCost:
+    """Cost of a whole model in training, without loss, optimiser and activation checkpointing.
+
+    Attributes:
+        parameters: Number of parameters.
+        trained: Those that are not frozen.
+        flops: Floating-point operations of the forward pass of one image.
+        training_flops: Those of the forward and backward pass of one image.
+        kept: Bytes that each image of a batch adds to what is kept for the backward pass, logits included.
+        kept_bf16: The same under bfloat16 autocast.
+    """
+
+    parameters: int
+    trained: int
+    flops: int
+    training_flops: int
+    kept: int
+    kept_bf16: int
+
+
+def model_cost(config: dict, shape: Shape) -> ModelCost:
+    """Return the cost of a model for one image.
+
+    Args:
+        config: Config of the segmentor.
+        shape: Shape BxCxHxW of the images; B is not used.
+    """
+    one = (1, *shape[1:])
+    with _fake_model(config) as model:
+        parameters = list(model.parameters())
+        kept = {}
+        for half in (False, True):
+            # Autocast copies weights once for a batch, so the difference of two batches is that of an image.
+            live = []
+            for batch in (1, 2):
+                images = torch.zeros(batch, *shape[1:])
+                with TensorMemory() as memory, torch.autocast('cpu', torch.bfloat16, enabled=half):
+                    logits = _outputs(model, images)
+                live.append(memory.live)
+                del logits
+            kept[half] = live[1] - live[0]
+    return ModelCost(
+        parameters=sum(x.numel() for x in parameters),
+        trained=sum(x.numel() for x in parameters if x.requires_grad),
+        flops=sum(part.flops for part in part_costs(config, one)),
+        training_flops=training_flops(config, one),
+        kept=kept[False],
+        kept_bf16=kept[True],
+    )
 
 
 def part_costs(config: dict, shape: Shape) -> list[PartCost]:
@@ -188,8 +244,8 @@ def part_costs(config: dict, shape: Shape) -> list[PartCost]:
     """
     flops: dict[str, int] = {}
     held: dict[str, int] = {}
-    with FakeTensorMode():
-        model, images = _build(config), torch.zeros(shape)
+    with _fake_model(config) as model:
+        images = torch.zeros(shape)
         with flop_counter() as counter, TensorMemory() as memory:
 
             def add(name: str, sign: int) -> None:
