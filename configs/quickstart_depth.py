@@ -1,5 +1,5 @@
 # A small DPT for depth that trains from scratch in about a minute on two CPU cores. See tools/quickstart.sh.
-_base_ = ['_base_/datasets/quickstart_depth_128x160.py', '_base_/default_runtime.py']
+_base_ = ['_base_/datasets/quickstart_depth_128x160.py', '_base_/depth_runtime.py']
 max_iters = 300
 warmup_iters = 30
 model = dict(
@@ -31,7 +31,6 @@ model = dict(
     max_depth=_base_.max_depth,
     test_cfg=dict(mode='whole'),
 )
-tta_model = dict(type='DepthTTAModel')
 total_batch_size = 8
 optim_wrapper = dict(
     type='OptimWrapper', optimizer=dict(type='AdamW', lr=1.5e-3, betas=(0.9, 0.999), weight_decay=0.01)
@@ -43,6 +42,4 @@ param_scheduler = [
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=150)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
-default_hooks = dict(
-    logger=dict(interval=20), checkpoint=dict(interval=150, save_best='abs_rel', rule='less')
-)
+default_hooks = dict(logger=dict(interval=20), checkpoint=dict(interval=150))

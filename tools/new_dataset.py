@@ -232,7 +232,7 @@ def drop_bad(pairs: Pairs, found: Survey | DepthSurvey, skip: bool) -> None:
 
 
 def new_segmentation(args: argparse.Namespace, out: Path, config: Path) -> bool:
-    """Propose and, unless it is a dry run, write a data set of segmentation; return whether it was written."""
+    """Propose and, unless it is a dry run, write a data set of segmentation; return whether it did."""
     wanted = read_classes(args.classes) if args.classes else []
     errors = Console(stderr=True)
     pairs, reader = open_annotations(args)
@@ -262,7 +262,7 @@ def new_segmentation(args: argparse.Namespace, out: Path, config: Path) -> bool:
 
 
 def new_depth(args: argparse.Namespace, out: Path, config: Path) -> bool:
-    """Propose and, unless it is a dry run, write a data set of depth; return whether it was written."""
+    """Propose and, unless it is a dry run, write a data set of depth; return whether it did."""
     pairs = pair_depth(args.images, args.masks, args.img_suffix, args.seg_map_suffix)
     factor = factor_of(args.unit) if args.unit else find_unit(pairs)
     track = progress(Console(stderr=True), 'reading', len(pairs.found))

@@ -90,7 +90,7 @@ def test_every_python_block_compiles(page: Path) -> None:
 
 def test_every_config_is_listed() -> None:
     page = (REPOSITORY / 'docs' / 'configs.md').read_text(encoding='utf-8')
-    rows = re.findall(r'^\| (`dpt_.*?|`quickstart.py`) \|', page, flags=re.MULTILINE)
+    rows = re.findall(r'^\| (`(?:dpt|depth|quickstart)_?.*?\.py`) \|', page, flags=re.MULTILINE)
     listed = {name for row in rows for name in re.findall(r'`([\w.-]+\.py)`', row)}
     assert listed == {path.name for path in (REPOSITORY / 'configs').glob('*.py')}
 
