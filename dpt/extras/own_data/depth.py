@@ -26,6 +26,8 @@ UNITS = {'m': 1.0, 'cm': 0.01, 'mm': 0.001, '1/256': 1 / 256}
 """Metres for a number in the files, by name."""
 ROOM = 1.1
 """Factor between the largest depth in the files and the largest that the model predicts."""
+FEWEST_ITERS, EPOCHS = 500, 100
+"""Training lasts this number of epochs, but at least these iterations and at most those of the base."""
 STEPS = (1, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10)
 
 TEMPLATE = """\
@@ -52,7 +54,15 @@ val_dataloader = dict(
 test_dataloader = dict(
     dataset=dict(_delete_=True, **data, ann_file='splits/{test}.txt', pipeline=_base_.test_pipeline)
 )
-{of_range}"""
+{of_range}{of_length}"""
+LENGTH = """\
+# {epochs:.0f} epochs; the base trains for {base_iters} iterations.
+max_iters = {iters}
+train_cfg = dict(max_iters=max_iters, val_interval=max_iters // 10)
+param_scheduler = _base_.param_scheduler
+param_scheduler[-1].update(end=max_iters)
+default_hooks = dict(checkpoint=dict(interval=max_iters // 10))
+"""
 RANGE = """\
 max_depth = {largest}  # metres; the largest depth in the files is {seen:.3g} m
 model = dict(max_depth=max_depth, decode_head=dict(max_depth=max_depth))
@@ -259,4 +269,15 @@ def depth_config_text(
         invalid=found.invalid if found.invalid is None else f'{found.invalid:g}',
         test='test' if 'test' in lists else 'validation',
         of_range=of_range,
+        of_length=_length(config, len(lists['training'])),
     )
+
+
+def _length(config: Config, count: int) -> str:
+    """Return config lines that shorten the training for ``count`` images, if the base is longer."""
+    base_iters, batch = config.get('train_cfg', {}).get('max_iters'), config.get('total_batch_size') or 1
+    iters = max(FEWEST_ITERS, math.ceil(EPOCHS * count / batch))
+    schedule = (config.get('param_scheduler') or [{}])[-1]
+    if base_iters is None or iters >= base_iters or schedule.get('end') != base_iters:
+        return ''
+    return LENGTH.format(epochs=iters * batch / count, base_iters=base_iters, iters=iters)
