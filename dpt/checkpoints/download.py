@@ -76,11 +76,12 @@ def download_from_hub(url: str) -> Path:
     except ImportError:
         raise ValueError(f"{url} needs huggingface_hub: pip install -e '.[foundation]'") from None
     whole, index, shards = 'model.safetensors', 'model.safetensors.index.json', 'model-*.safetensors'
+    settings = ('config.json', 'preprocessor_config.json')
     name, _, revision = url.replace('timm://', 'hf://timm/').removeprefix('hf://').partition('@')
     try:
         folder = Path(
             snapshot_download(
-                name, revision=revision or None, allow_patterns=[whole, index, shards, 'config.json']
+                name, revision=revision or None, allow_patterns=[whole, index, shards, *settings]
             )
         )
     except Exception as error:  # several packages raise it: the network, the name or a permission is missing

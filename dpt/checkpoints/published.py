@@ -41,6 +41,7 @@ _HALF = dict(mean=[127.5, 127.5, 127.5], std=[127.5, 127.5, 127.5])
 # Size (width, height), scale and shift, in run_monodepth.py of isl-org/DPT.
 _METRIC = {'nyu': ((640, 480), 0.000305, 0.1378), 'kitti': ((1216, 352), 0.00006016, 0.00579)}
 _DINO_TAPS = {12: (2, 5, 8, 11), 24: (4, 11, 17, 23), 40: (9, 19, 29, 39)}  # by number of layers
+_ISL = (sources.ISL_DEPTH.name, sources.ISL_SEGMENTATION.name)
 _ISL_TAPS = {12: (2, 5, 8, 11), 24: (5, 11, 17, 23)}
 # The encoders of files with a head alone, in timm, by number of channels.
 _DINOV2 = {384: 'small', 768: 'base', 1024: 'large', 1536: 'giant'}
@@ -138,9 +139,14 @@ def _settings(source: str, variant: str, tensors: Mapping[str, Tensor], path: st
     if source in (sources.DINOV2_HEAD.name, sources.DINOV3_HEAD.name):
         return _head_settings(source, tensors)
     layers = count_layers(tensors, 'backbone.layers.')
-    width = len(tensors['backbone.cls_token'][0, 0])
-    backbone = dict(num_heads=width // 64)
-    if source in (sources.ISL_DEPTH.name, sources.ISL_SEGMENTATION.name):
+    width = tensors['backbone.cls_token'].shape[-1]
+    known = _ISL_TAPS if source in _ISL else _DINO_TAPS
+    if layers not in known or width % 64:
+        raise ValueError(
+            f'no published {source} has {layers} layers of {width} channels: pass a config of the model'
+        )
+    backbone: dict[str, Any] = dict(num_heads=width // 64)
+    if source in _ISL:
         hybrid = 'backbone.stem.conv.weight' in tensors
         backbone |= dict(out_indices=(8, 11) if hybrid else _ISL_TAPS[layers], interpolate_mode='bilinear')
         head: dict[str, Any] = dict(channel_dropout=False, upsample_factor=2)

@@ -39,6 +39,8 @@ def model_config(tensors: Mapping[str, Tensor], settings: Mapping[str, Any]) -> 
         decode_head={**_head(tensors, depth), **settings['decode_head']},
         **(settings.get('model', {}) if depth else {}),
     )
+    if model['decode_head'].get('relative'):
+        model['loss'] = dict(type='ScaleShiftInvariantLoss')  # the default compares depth in a unit
     if 'auxiliary_heads.0.conv_seg.weight' in tensors:
         model['auxiliary_heads'] = [
             dict(

@@ -20,7 +20,7 @@ UNUSED_LATERAL = 'never called: the coarsest fusion block has no lateral input'
 
 def scratch_keys(prefix: str = '') -> dict[str, str]:
     """Return the table of the convolutions and fusion blocks in ``scratch``, also in Depth Anything."""
-    keys = {}
+    keys: dict[str, str] = {}
     for k in (1, 2, 3, 4):
         level, block = k - 1, f'neck.fusion_blocks.{4 - k}'  # dpt numbers fusion blocks from the coarsest
         keys |= {
@@ -160,8 +160,8 @@ def recognise_layout(keys: Collection[str]) -> Layout:
         )
     if 'scratch.output_conv.2.weight' in found:
         raise ValueError(
-            'this is a depth model, not a segmentation model: its head (scratch.output_conv.2) has one '
-            'output channel and its fusion blocks no batch norm. Use dpt_large-ade20k or dpt_hybrid-ade20k'
+            'this is a depth model, not a segmentation model; it loads without conversion: give it to '
+            'tools/infer.py, load_from or init_model'
         )
     if 'pretrained.model.dist_token' in found:
         raise ValueError(
