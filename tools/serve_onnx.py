@@ -17,7 +17,13 @@ import cv2
 import numpy as np
 import onnxruntime
 
-INTERPOLATIONS = {'bilinear': cv2.INTER_LINEAR, 'bicubic': cv2.INTER_CUBIC, 'area': cv2.INTER_AREA}
+INTERPOLATIONS = {
+    'nearest': cv2.INTER_NEAREST,
+    'bilinear': cv2.INTER_LINEAR,
+    'bicubic': cv2.INTER_CUBIC,
+    'area': cv2.INTER_AREA,
+    'lanczos': cv2.INTER_LANCZOS4,
+}
 
 
 def resized(
@@ -100,7 +106,8 @@ def write_depth(target: str, depth: np.ndarray, relative: bool) -> None:
     elif relative or depth.max() > 65.535:
         sys.exit(f'error: {target}: 16 bits hold up to 65.535 m and no relative depth; name it .npy')
     else:
-        cv2.imwrite(target, np.rint(1000 * depth).astype(np.uint16))
+        # Bicubic resizing may overshoot below 0, which would wrap around.
+        cv2.imwrite(target, np.rint(1000 * depth).clip(0).astype(np.uint16))
     low, middle, high = np.percentile(depth, (0, 50, 100))
     print(f'{"inverse depth" if relative else "depth"}: {low:.3g} to {high:.3g}, median {middle:.3g}')
 

@@ -27,14 +27,16 @@ VARIANTS: dict[str, dict[str, str]] = {
         'kitti': r'dpt_hybrid_kitti',
     },
     sources.DEPTH_ANYTHING.name: {
-        'v1': r'depth_anything_vit[sbl]14',
-        'v2': r'depth_anything_v2_vit[sblg]',
-        'v2-indoor': r'depth_anything_v2_metric_hypersim_',
-        'v2-outdoor': r'depth_anything_v2_metric_vkitti_',
+        'v1': r'depth_anything_vit[sbl]14(?![\w-])',
+        'v2': r'depth_anything_v2_vit[sblg](?![\w-])',
+        'v2-indoor': r'depth_anything_v2_metric_hypersim_vit[sblg](?![\w-])',
+        'v2-outdoor': r'depth_anything_v2_metric_vkitti_vit[sblg](?![\w-])',
     },
-    sources.DINOV2_HEAD.name: {'nyu': r'_nyu_dpt_head', 'kitti': r'_kitti_dpt_head'},
 }
-"""Variants of the sources whose files have the same keys, with a pattern of the names of published files."""
+"""Variants of the sources whose files have the same keys, with a pattern of the names of published files.
+
+Longer names, such as ``depth_anything_v2_vits_fine_tuned.pth``, may be of another variant and do not match.
+"""
 
 _IMAGENET = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375])
 _HALF = dict(mean=[127.5, 127.5, 127.5], std=[127.5, 127.5, 127.5])
@@ -55,8 +57,8 @@ class Published:
     Args:
         source: Name of its format.
         variant: What the keys do not tell, see :data:`VARIANTS`; ``''`` if there is only one.
-        model: ``model`` of a config file that fits the file. Values of the training, such as the losses, are
-            not in the file; they are the defaults.
+        model: ``model`` of a config file that fits the file. Values of the training are not in the file; they
+            are the defaults.
         pipeline: Test pipeline, which resizes images as the original does.
         classes: Class names of a segmentation model of transformers.
     """
@@ -125,7 +127,8 @@ def _variant(source: str, name: str, variant: str | None) -> str:
             return found[0]
         raise ValueError(
             f'{source}: the keys fit several models, and the name of the file does not tell which: rename it '
-            f'as it was published, or give the variant, one of {", ".join(known)}'
+            'as it was published, pass its config, such as --config configs/depth_anything_v2_s_indoor.py, '
+            f'or give recognise_published the variant, one of {", ".join(known)}'
         )
     if (variant or '') not in (known or {'': ''}):
         raise ValueError(f'variant={variant!r} of {source} must be one of {", ".join(known) or None}')

@@ -42,13 +42,15 @@ def transformers_settings(source: str, folder: Path) -> dict[str, Any]:
     settings: dict[str, Any] = dict(
         preprocessor=_preprocessor(values, patch), backbone=backbone, resize=_resize(values, side)
     )
+    if source != sources.HF_SEGMENTATION.name:  # post_process_depth_estimation of its image processors
+        settings['model'] = dict(resize_mode='bicubic', align_corners=False)
     index = 3 - config.get('head_in_index', -1) % 4
     head: dict[str, Any] = dict(in_index=index) if index else {}
     if source == sources.HF_DEPTH_ANYTHING.name:
         head['upsample_factor'] = config.get('patch_size', 14) / 8
         settings['neck'] = dict(odd_grids='lateral')
         if config.get('depth_estimation_type') == 'metric':
-            head |= dict(output='sigmoid', max_depth=float(config['max_depth']))
+            head |= dict(output='sigmoid', max_depth=float(config.get('max_depth') or 1))
         else:
             head |= dict(output='relu', relative=True)
     elif source == sources.HF_SEGMENTATION.name:

@@ -43,7 +43,7 @@ def check_depth(config: Config, datasets: Mapping[str, BaseDataset]) -> Iterator
                 f'{METRICS_OF[predicts]}',
             )
         elif predicts == 'depth' and metric.get('type') == METRICS_OF['depth']:
-            yield from _check_metric(key, metric, model.get('decode_head'))
+            yield from _check_metric(key, metric, model)
     tta = config.get('tta_model') or {}
     if tta.get('type') in TTA_OF.values() and tta.get('type') != TTA_OF[predicts]:
         yield 'tta_model.type', f'{tta["type"]}, but model.type={name} needs {TTA_OF[predicts]}'
@@ -60,8 +60,18 @@ def _metrics(config: Config) -> Iterator[tuple[str, Mapping]]:
                 yield f'{key}.{number}' if many else key, one
 
 
-def _check_metric(key: str, metric: Mapping, head: Any) -> Iterator[Problem]:
+def _check_metric(key: str, metric: Mapping, model: Mapping) -> Iterator[Problem]:
+    head = model.get('decode_head')
     relative = argument(head, 'relative')
+    losses = model.get('loss')
+    for loss in losses if isinstance(losses, (list, tuple)) else [losses]:
+        if relative and argument(loss, 'invert_target') is False:
+            yield (
+                key,
+                f'DepthMetric compares depth, but {loss.get("type")}(invert_target=False) means that the '
+                'files contain inverse depth: convert them to depth, 1 / inverse depth, and remove '
+                'invert_target=False',
+            )
     if relative is not None and bool(relative) != bool(metric.get('inverse')):
         remedy = (
             "set inverse=True and alignment='least_squares_disparity'" if relative else 'remove inverse=True'

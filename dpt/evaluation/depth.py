@@ -40,7 +40,9 @@ class DepthMetric(BaseMetric):
         depth_clamp: Whether to clamp predictions to ``min_depth_eval`` and ``max_depth_eval``, as the
             Monocular-Depth-Estimation-Toolbox does in its model, and DINOv3.
         alignment: How each prediction is fitted to the truth before: None, 'median' (scale of depth),
-            'least_squares' (scale and shift of depth) or 'least_squares_disparity' (of inverse depth).
+            'least_squares' (scale and shift of depth) or 'least_squares_disparity' (of inverse depth). The
+            last may leave inverse depth at or below 0, so depth is then capped at ``max_depth_eval``, as in
+            MiDaS, or at the largest true depth of the image if there is no ``max_depth_eval``.
         inverse: Whether the model predicts inverse depth, such as Depth Anything without a metric head; needs
             an ``alignment``.
         output_dir: Folder for the predictions, which are written as ``<image stem>.npy`` (float32) or, with
@@ -167,6 +169,9 @@ class DepthMetric(BaseMetric):
             raise ValueError(f'the prediction has {int(depth.isnan().sum())} pixels that are NaN')
         if self.alignment is not None:
             depth = align(depth, true, self.alignment, self.inverse)
+        if self.alignment == 'least_squares_disparity':
+            cap = self.max_depth_eval if math.isfinite(self.max_depth_eval) else float(true.max())
+            depth = depth.clamp(max=cap)
         if self.depth_clamp:
             depth = depth.clamp(self.min_depth_eval, self.max_depth_eval)
         return depth_scores(depth, true)
@@ -228,7 +233,7 @@ class DepthMetric(BaseMetric):
         if not all(map(math.isfinite, means)):
             print_log(
                 'some predictions are 0, negative or infinite, so that scores of logarithms are not finite: '
-                'set depth_clamp=True and min_depth_eval above 0',
+                'set depth_clamp=True, min_depth_eval above 0 and max_depth_eval',
                 'current',
                 30,
             )

@@ -85,7 +85,7 @@ def to_transformers(model: Any, size: int | None = None, classes: tuple[str, ...
             )
     else:
         source, config = _depth(encoder, neck, head)
-    others = ('backbone.', 'auxiliary_heads.')  # auxiliary heads are used only in training
+    others = ('backbone.', 'auxiliary_heads.', 'loss_')  # the last two are used only in training
     tail = {key: value for key, value in model.state_dict().items() if not key.startswith(others)}
     tensors = encoder_tensors(encoder, source.prefix)
     tensors |= renamed(tail, {ours: theirs for theirs, ours in source.keys.items()})

@@ -143,6 +143,13 @@ def test_crop_of_the_original_image_can_be_tested() -> None:
             {'val_evaluator.inverse': True, 'val_evaluator.alignment': 'median'},
             'val_evaluator: model.decode_head.relative=False, so the model predicts depth: remove inverse',
         ),
+        (
+            {
+                'model.decode_head.relative': True,
+                'model.loss': dict(type='ScaleShiftInvariantLoss', invert_target=False),
+            },
+            'val_evaluator: DepthMetric compares depth, but ScaleShiftInvariantLoss(invert_target=False)',
+        ),
         ({f'{TRAIN}.1.depth_rescale': 1}, 'LoadDepthAnnotation has no argument'),
         ({'train_dataloader.dataset.depth_rescale_factor': 0}, 'depth_rescale_factor=0 must be above 0'),
     ],

@@ -141,6 +141,17 @@ def test_perfect_relative_prediction_scores_perfectly() -> None:
     assert found['abs_rel'] < 1e-5
 
 
+@pytest.mark.parametrize(('arguments', 'cap'), [({}, 8), (dict(max_depth_eval=20), 20)])
+def test_aligned_disparity_below_zero_is_capped(arguments, cap) -> None:
+    truth = np.array([[2] * 20 + [4] * 20 + [8]], np.float32)
+    inverse = np.array([[1] * 20 + [0.5] * 20 + [-0.5]], np.float32)
+    aligned = least_squares(inverse[0].astype(np.float64), 1 / truth[0].astype(np.float64))
+    assert (aligned <= 0).any()
+    depth = np.where(aligned > 1 / cap, 1 / aligned.clip(1e-9), cap)
+    found = evaluate([(inverse, truth)], alignment='least_squares_disparity', inverse=True, **arguments)
+    assert found == pytest.approx(mean(mmseg, [(depth, truth[0])]), rel=1e-4)
+
+
 def test_images_without_a_valid_pixel_do_not_count(monkeypatch) -> None:
     lines: list[str] = []
     monkeypatch.setattr('dpt.evaluation.depth.print_log', lambda line, *_, **__: lines.append(line))

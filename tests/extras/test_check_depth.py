@@ -1,8 +1,11 @@
 """Signs of wrong units in depth."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from dpt.datasets.depth_files import decode_depth
 from dpt.extras.check_depth import DepthRecord, faults_of, histogram, notes_of, summary
 
 
@@ -53,3 +56,24 @@ def test_histogram_counts_measured_pixels() -> None:
     lines = histogram(summary([record(values)]))
     assert '75.0% of the pixels measured' in lines[0]
     assert [line.split()[4] for line in lines[1:]] == ['16.7%', '50.0%', '33.3%']
+
+
+@pytest.mark.parametrize(
+    ('files', 'factor', 'faults', 'inverse'),
+    [
+        ('nyu/depth/*.png', 0.001, [], False),
+        ('kitti/depth/*.png', 1 / 256, [], False),
+        ('nyu/depth/*.png', 1, ['depth too large'], False),
+        ('motorcycle/*.npz', 1, [], True),  # disparity
+    ],
+)
+def test_real_samples_are_judged(
+    depth_samples_root: Path, files: str, factor: float, faults: list[str], inverse: bool
+) -> None:
+    records = []
+    for path in sorted(depth_samples_root.glob(files)):
+        values = decode_depth(path.read_bytes(), str(path))
+        records.append(record(np.where(np.isfinite(values), values, 0), factor))
+    assert [kind for kind, _ in faults_of(records, 'a.png', factor)] == faults
+    kinds = [kind for kind, _ in notes_of(5 * records, 'a.png', None)]
+    assert kinds == (['may be inverse depth'] if inverse else [])

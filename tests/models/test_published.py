@@ -147,7 +147,12 @@ def test_head_without_its_encoder_is_refused(saved, monkeypatch) -> None:
 @pytest.mark.parametrize(
     ('name', 'variant', 'words'),
     [
-        ('model.pth', None, 'rename it as it was published, or give the variant, one of v1, v2, v2-indoor'),
+        (
+            'model.pth',
+            None,
+            'pass its config, such as --config configs/depth_anything_v2_s_indoor.py, or give',
+        ),
+        ('depth_anything_v2_vits_metric.pth', None, 'the name of the file does not tell which'),
         ('depth_anything_v2_vits.pth', 'v3', "variant='v3'"),
     ],
 )

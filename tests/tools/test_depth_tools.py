@@ -136,6 +136,12 @@ def test_exported_depth_equals_the_model_of_any_size(call, tool_module, checkpoi
     assert session.run(None, {'image': random})[0].shape == (2, 1, 97, 131)
 
 
+def test_served_depth_below_zero_becomes_zero(tool_module, tmp_path) -> None:
+    serve, file = tool_module('tools/serve_onnx.py'), tmp_path / 'depth.png'
+    serve.write_depth(str(file), np.array([[-0.01, 1.5]], np.float32), relative=False)
+    assert cv2.imread(str(file), cv2.IMREAD_UNCHANGED).tolist() == [[0, 1500]]
+
+
 def test_torch_export_of_one_size(call, checkpoint, images, tmp_path) -> None:
     options = ('--no-dynamic', '--out', tmp_path / 'depth.pt2', '--check', images[0])
     status, printed, _ = call('export', checkpoint, '--format', 'torch_export', *options)

@@ -11,6 +11,7 @@ from mmengine.config import Config
 from dpt.checkpoints import load_model, save_weights
 from dpt.checkpoints.published import recognise_published
 from dpt.registry import MODELS
+from dpt.structures import SegDataSample
 
 TOOL = 'model_converters/dpt2hf'
 PREPROCESSOR = dict(type='SegDataPreProcessor', mean=[127.5] * 3, std=[127.5] * 3, bgr_to_rgb=True)
@@ -41,6 +42,7 @@ PARTS = {
             out_indices=(1, 3),
             stem_channels=32,
             stage_channels=(128, 128, 256),
+            weight_eps=0.01,  # large, so that it matters
             stage_depths=(1, 2, 1),
             interpolate_mode='bilinear',
         ),
@@ -84,8 +86,10 @@ def model_config(parts: dict) -> dict:
     config = dict(data_preprocessor=PREPROCESSOR, **parts)
     if parts['decode_head']['type'] == 'DPTHead':
         return dict(config, type='EncoderDecoder')
-    loss = 'ScaleShiftInvariantLoss' if parts['decode_head'].get('relative') else 'SiLogLoss'
-    return dict(config, type='DepthEstimator', loss=dict(type=loss))
+    loss = dict(type='ScaleShiftInvariantLoss')
+    if not parts['decode_head'].get('relative'):
+        loss = dict(type='SiLogLoss', warm_up_iters=100)  # with a buffer
+    return dict(config, type='DepthEstimator', loss=loss)
 
 
 def built(parts: dict) -> torch.nn.Module:
@@ -140,6 +144,12 @@ def test_transformers_computes_the_same(name: str, written) -> None:
     expected = model(image)
     assert (again(image) - expected).abs().max() <= 1e-5 * expected.abs().max()
     assert getattr(again, 'relative', None) == getattr(model, 'relative', None)
+    if 'Depth' in kind and expected.shape[-1] == side:
+        restored = dict(ori_shape=(50, 70))
+        found = again.predict(image, [SegDataSample(metainfo=restored)])[0].pred_depth_map.data
+        processor = transformers.AutoImageProcessor.from_pretrained(folder)
+        wanted = processor.post_process_depth_estimation(loaded.eval()(image), [(50, 70)])[0]
+        assert (found[0] - wanted['predicted_depth']).abs().max() <= 1e-5 * expected.abs().max()
     assert again.data_preprocessor.mean.flatten().tolist() == pytest.approx([127.5] * 3, abs=1e-3)
 
 

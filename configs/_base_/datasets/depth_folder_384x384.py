@@ -29,7 +29,6 @@ test_dataloader = dict(
         data_root=data_root,
         data_prefix=dict(img_path='images/validation', depth_map_path='depth/validation'),
         depth_rescale_factor=0.001,
-        test_mode=True,
         pipeline=test_pipeline,
     ),
 )

@@ -25,7 +25,7 @@ from dpt.extras.own_data.dataset import RECORD, image_size, whole_folder
 UNITS = {'m': 1.0, 'cm': 0.01, 'mm': 0.001, '1/256': 1 / 256}
 """Metres for a number in the files, by name."""
 ROOM = 1.1
-"""Factor between the largest depth in the files and the largest that the model predicts."""
+"""Factor between the depth below which 99 % of each file is, and the largest that the model predicts."""
 FEWEST_ITERS, EPOCHS = 500, 100
 """Training lasts this number of epochs, but at least these iterations and at most those of the base."""
 STEPS = (1, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10)
@@ -64,7 +64,7 @@ param_scheduler[-1].update(end=max_iters)
 default_hooks = dict(checkpoint=dict(interval=max_iters // 10))
 """
 RANGE = """\
-max_depth = {largest}  # metres; the largest depth in the files is {seen:.3g} m
+max_depth = {largest}  # metres, not trained on beyond; 99 % of the depth in each file is below {seen:.3g} m
 model = dict(max_depth=max_depth, decode_head=dict(max_depth=max_depth))
 val_evaluator = dict(max_depth_eval=max_depth)
 test_evaluator = val_evaluator
@@ -195,7 +195,7 @@ def remarks(pairs: Pairs, found: DepthSurvey) -> list[str]:
 
 
 def largest_depth(found: DepthSurvey) -> float:
-    """Return a round depth in metres above those in the files."""
+    """Return a round depth in metres above 99 % of the depth in each file."""
     wanted = ROOM * max(one.high for one in found.records.values())
     power = 10.0 ** math.floor(math.log10(wanted))
     return float(f'{next(step * power for step in STEPS if step * power >= wanted * (1 - 1e-9)):.3g}')
