@@ -32,7 +32,6 @@ VARIANTS: dict[str, dict[str, str]] = {
         'v2-indoor': r'depth_anything_v2_metric_hypersim_',
         'v2-outdoor': r'depth_anything_v2_metric_vkitti_',
     },
-    sources.DINOV2_HEAD.name: {'nyu': r'_nyu_dpt_head', 'kitti': r'_kitti_dpt_head'},
 }
 """Variants of the sources whose files have the same keys, with a pattern of the names of published files."""
 
@@ -55,8 +54,8 @@ class Published:
     Args:
         source: Name of its format.
         variant: What the keys do not tell, see :data:`VARIANTS`; ``''`` if there is only one.
-        model: ``model`` of a config file that fits the file. Values of the training, such as the losses, are
-            not in the file; they are the defaults.
+        model: ``model`` of a config file that fits the file. Values of the training are not in the file; they
+            are the defaults.
         pipeline: Test pipeline, which resizes images as the original does.
         classes: Class names of a segmentation model of transformers.
     """

@@ -147,7 +147,9 @@ class DensePredictor(BaseModel):
         return state
 
     def _logits(self, inputs: Tensor) -> Tensor:
-        return self.forward(inputs, mode='tensor')
+        logits = self.forward(inputs, mode='tensor')
+        assert isinstance(logits, Tensor)
+        return logits
 
     def restorable_strips(
         self, inputs: Tensor, data_samples: Sequence[SegDataSample]

@@ -65,7 +65,7 @@ class EncoderDecoder(DensePredictor):
         )
         heads = enumerate(auxiliary_heads or [])
         self.auxiliary_heads = nn.ModuleList(build_part(f'auxiliary_heads.{i}', head) for i, head in heads)
-        default = dict(type='CrossEntropyLoss')
+        default: dict = dict(type='CrossEntropyLoss')
         self.loss_decode = build_losses('loss', default if loss is None else loss, self.ground_truth)
         default = dict(type='CrossEntropyLoss', loss_weight=0.2)
         self.loss_auxiliary = build_losses(
