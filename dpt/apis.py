@@ -26,6 +26,7 @@ from dpt.checkpoints import dataset_meta, load_model, read_meta
 from dpt.checkpoints.meta import config_values
 from dpt.config.load import load_config
 from dpt.config.mmseg import is_mmseg_config, translate_mmseg_config
+from dpt.config.mmseg.old import OLD_NAMES
 from dpt.config.names import name_config_types, name_types
 from dpt.config.walk import first_test_dataset, walk, without_annotations
 from dpt.datasets.bad_sample import name_sample
@@ -424,24 +425,25 @@ def config_of(checkpoint: str | Path) -> Config:
     accepts only names that are already registered.
 
     Args:
-        checkpoint: Path or URL of a published model, or of a training checkpoint of dpt or MMSegmentation
-            1.x.
+        checkpoint: Path or URL of a published model, or of a training checkpoint of dpt or MMSegmentation.
 
     Raises:
         FileNotFoundError: If the file does not exist.
         ValueError: If the file has no config, or its config is not plain data or names unregistered classes.
     """
     meta = read_meta(checkpoint)
-    text = meta.get('cfg')
+    text, names = meta.get('cfg'), None
+    needed = {'default_scope', 'model', 'test_dataloader', 'test_cfg'}
+    if text is None and isinstance(meta.get('config'), str):  # MMSegmentation 0.x
+        text = meta['config']
+        needed = names = needed | {*OLD_NAMES} - {'gpu_ids'}
     if not isinstance(text, str):
         raise ValueError(
             f'{checkpoint} holds no config: pass it with {PASS_CONFIG}, or use a checkpoint of '
             'tools/train.py or tools/publish_model.py'
         )
     try:
-        values = config_values(text)
-        needed = ('default_scope', 'model', 'test_dataloader', 'test_cfg')
-        values = {key: values[key] for key in needed if key in values}
+        values = {key: value for key, value in config_values(text, names).items() if key in needed}
         name_types(values)
         for place, name in _part_names(values, 'config'):
             if isinstance(name, str) and '.' in name.removeprefix('mmseg.'):
