@@ -29,6 +29,8 @@ REPOSITORIES = {
     'unimatch-v2': 'LiheYoung/UniMatch-V2',
     'dinov2': 'facebookresearch/dinov2',
     'dinov3': 'facebookresearch/dinov3',
+    'toolbox': 'zhyever/Monocular-Depth-Estimation-Toolbox',
+    'mmsegmentation': 'open-mmlab/mmsegmentation',
 }
 """Repositories on GitHub by the name of ``--reference``."""
 

@@ -3,6 +3,6 @@
 _base_ = [
     '_base_/models/depth_anything_v2-l.py',
     '_base_/datasets/depth_folder_518x518.py',
-    '_base_/default_runtime.py',
+    '_base_/depth_runtime.py',
 ]
 test_evaluator = dict(inverse=True, alignment='least_squares_disparity')

@@ -12,5 +12,17 @@ test_pipeline = [
     dict(type='LoadDepthAnnotation'),
     dict(type='PackSegInputs'),
 ]
+tta_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(
+        type='TestTimeAug',
+        transforms=[
+            [test_pipeline[1]],
+            [dict(type='RandomFlip', prob=0.0), dict(type='RandomFlip', prob=1.0)],
+            [dict(type='LoadDepthAnnotation')],
+            [dict(type='PackSegInputs')],
+        ],
+    ),
+]
 test_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 test_evaluator = dict(_delete_=True, type='DepthMetric', max_depth_eval=80.0)

@@ -3,6 +3,6 @@
 _base_ = [
     '_base_/models/dpt_hybrid_depth.py',
     '_base_/datasets/depth_folder_384x384.py',
-    '_base_/default_runtime.py',
+    '_base_/depth_runtime.py',
 ]
 test_evaluator = dict(inverse=True, alignment='least_squares_disparity')

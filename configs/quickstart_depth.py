@@ -1,6 +1,6 @@
 # A small DPT for depth that trains from scratch in about a minute on two CPU cores. See tools/quickstart.sh.
-_base_ = ['_base_/datasets/quickstart_depth_128x160.py', '_base_/default_runtime.py']
-max_iters = 200
+_base_ = ['_base_/datasets/quickstart_depth_128x160.py', '_base_/depth_runtime.py']
+max_iters = 300
 warmup_iters = 30
 model = dict(
     type='DepthEstimator',
@@ -31,7 +31,6 @@ model = dict(
     max_depth=_base_.max_depth,
     test_cfg=dict(mode='whole'),
 )
-tta_model = dict(type='DepthTTAModel')
 total_batch_size = 8
 optim_wrapper = dict(
     type='OptimWrapper', optimizer=dict(type='AdamW', lr=1.5e-3, betas=(0.9, 0.999), weight_decay=0.01)
@@ -40,9 +39,7 @@ param_scheduler = [
     dict(type='LinearLR', start_factor=1e-3, by_epoch=False, begin=0, end=warmup_iters),
     dict(type='PolyLR', eta_min=0.0, power=1.0, by_epoch=False, begin=warmup_iters, end=max_iters),
 ]
-train_cfg = dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=100)
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=150)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
-default_hooks = dict(
-    logger=dict(interval=20), checkpoint=dict(interval=100, save_best='abs_rel', rule='less')
-)
+default_hooks = dict(logger=dict(interval=20), checkpoint=dict(interval=150))

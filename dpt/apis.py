@@ -24,6 +24,7 @@ from mmengine.runner.amp import autocast
 
 from dpt.checkpoints import dataset_meta, load_model, read_meta
 from dpt.checkpoints.meta import config_values
+from dpt.checkpoints.published import is_published, recognise_published
 from dpt.config.load import load_config
 from dpt.config.mmseg import is_mmseg_config, translate_mmseg_config
 from dpt.config.mmseg.old import OLD_NAMES
@@ -424,8 +425,12 @@ def config_of(checkpoint: str | Path) -> Config:
     The registry imports any dotted name in a config. Because checkpoints may be untrusted, this function
     accepts only names that are already registered.
 
+    Files of other repositories that dpt recognises, such as Depth Anything, have a config of their own, see
+    :func:`dpt.checkpoints.published.recognise_published`.
+
     Args:
-        checkpoint: Path or URL of a published model, or of a training checkpoint of dpt or MMSegmentation.
+        checkpoint: Path or URL of a published model, or of a training checkpoint of dpt or MMSegmentation, or
+            a file of another repository.
 
     Raises:
         FileNotFoundError: If the file does not exist.
@@ -438,6 +443,8 @@ def config_of(checkpoint: str | Path) -> Config:
         text = meta['config']
         needed = names = needed | {*OLD_NAMES} - {'gpu_ids'}
     if not isinstance(text, str):
+        if is_published(checkpoint):
+            return Config(recognise_published(checkpoint).config())
         raise ValueError(
             f'{checkpoint} holds no config: pass it with {PASS_CONFIG}, or use a checkpoint of '
             'tools/train.py or tools/publish_model.py'

@@ -28,6 +28,7 @@ from dpt.models import DepthEstimator, SegDataPreProcessor
 from dpt.models.dense import DensePredictor
 from dpt.models.layers import resize
 from dpt.models.lora import merged
+from dpt.registry import TRANSFORMS
 
 FORMATS = {'onnx': '.onnx', 'torch_export': '.pt2'}
 OPSET = 18  # the first opset whose Resize has an antialias attribute
@@ -136,12 +137,12 @@ def describe(model: DensePredictor, pipeline: list[dict]) -> dict[str, Any]:
     """
     resizes = []
     for step in without_annotations(pipeline):
-        if step['type'] == 'Resize' and step.get('scale') is not None:
+        if step['type'] == 'ResizeToBound' or (step['type'] == 'Resize' and step.get('scale') is not None):
             resizes.append(step)
         elif step['type'] not in ('LoadImageFromFile', 'PackSegInputs'):
             raise ValueError(
                 f'the test pipeline uses {step["type"]}, which is not part of the graph: '
-                'only Resize with a scale can be exported'
+                'only Resize with a scale, or ResizeToBound, can be exported'
             )
     if len(resizes) > 1:
         raise ValueError(f'the test pipeline has {len(resizes)} Resize steps: at most one can be exported')
@@ -149,8 +150,7 @@ def describe(model: DensePredictor, pipeline: list[dict]) -> dict[str, Any]:
     return dict(
         dpt_version=dpt.__version__,
         input='image: uint8, BxHxWx3, BGR, resized to scale; normalised and padded inside',
-        scale=[int(length) for length in resizes[0]['scale']] if resizes else None,  # (width, height)
-        keep_ratio=bool(resizes[0].get('keep_ratio', False)) if resizes else True,
+        **_describe_resizing(resizes[0] if resizes else None),
         mean=preprocessor.mean.flatten().tolist(),
         std=preprocessor.std.flatten().tolist(),
         bgr_to_rgb=preprocessor.bgr_to_rgb,
@@ -159,6 +159,19 @@ def describe(model: DensePredictor, pipeline: list[dict]) -> dict[str, Any]:
         align_corners=model.align_corners,
         **_describe_output(model),
     )
+
+
+def _describe_resizing(step: dict | None) -> dict[str, Any]:
+    """Return how an image is resized before the graph; ``bound`` holds the arguments of ``ResizeToBound``."""
+    if step is None:
+        return dict(scale=None, keep_ratio=True, bound=None, interpolation='bilinear')
+    transform = TRANSFORMS.build(dict(step))
+    scale = [int(length) for length in transform.scale]  # (width, height)
+    if step['type'] == 'Resize':
+        bound, keep_ratio = None, bool(transform.keep_ratio)
+    else:
+        bound, keep_ratio = dict(method=transform.method, size_divisor=transform.size_divisor), True
+    return dict(scale=scale, keep_ratio=keep_ratio, bound=bound, interpolation=transform.interpolation)
 
 
 def _describe_output(model: DensePredictor) -> dict[str, Any]:

@@ -9,9 +9,10 @@ import torch
 
 from dpt.apis import Predictor, init_model
 from dpt.config.walk import first_test_dataset
-from dpt.export import ExportedModel, describe, labels_from, trace, write
+from dpt.export import ExportedModel, _describe_resizing, describe, labels_from, trace, write
 from dpt.models import SegDataPreProcessor
 from dpt.models.backbones import TimmBackbone
+from dpt.registry import TRANSFORMS
 
 
 @pytest.fixture(scope='module')
@@ -88,6 +89,19 @@ def test_the_servers_resizing_is_that_of_the_pipeline(
     for path in sorted(pictures.rglob('*.[jp][pn]g')):
         expected = predictor.prepare(path)['inputs'].permute(1, 2, 0).numpy()
         assert np.array_equal(serve.resized(cv2.imread(str(path)), [160, 120], True), expected), path
+
+
+@pytest.mark.parametrize('method', ['lower_bound', 'upper_bound', 'minimal'])
+def test_the_server_resizes_to_a_bound_as_the_pipeline(tool_module, method: str) -> None:
+    pytest.importorskip('onnxruntime')
+    serve = tool_module('tools/serve_onnx.py')
+    step = dict(type='ResizeToBound', scale=[112, 84], method=method, size_divisor=14)
+    random = np.random.default_rng(0)
+    for size in ((97, 131), (60, 200), (300, 80), (84, 112)):
+        image = random.integers(0, 256, (*size, 3), dtype=np.uint8)
+        expected = TRANSFORMS.build(step).transform(dict(img=image, img_shape=size))['img']
+        found = serve.resized(image, **_describe_resizing(step))
+        assert np.array_equal(found, expected), size
 
 
 @torch.no_grad()

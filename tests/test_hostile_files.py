@@ -195,7 +195,11 @@ def test_every_way_into_a_model_refuses(config: Config, way: str, name: str, tmp
 
 @pytest.mark.parametrize('name', ['state_dict_payload.pth', 'meta_payload.pth', 'optimizer_legacy.pth'])
 @pytest.mark.parametrize(
-    'tool', ['publish_model', *(f'model_converters/{name}' for name in ('vit2mmseg', 'isl2dpt', 'dpt2mmseg'))]
+    'tool',
+    [
+        'publish_model',
+        *(f'model_converters/{name}' for name in ('vit2mmseg', 'isl2dpt', 'dpt2mmseg', 'dpt2hf')),
+    ],
 )
 def test_every_tool_refuses(tool_main: Callable, tool: str, name: str, tmp_path: Path, capsys) -> None:
     file, made = write_hostile(name, tmp_path)

@@ -4,7 +4,8 @@ It writes OUT/images/{training,validation}/*.jpg, OUT/annotations/{training,vali
 As in ADE20K, label 0 means 'no label' and classes start at 1. The same arguments yield the same files.
 
 With --depth, it also writes OUT/depth/{training,validation}/*.png: 16-bit PNG files of depth in units of
-1/256 m, as in KITTI. Objects stand on flat ground, 3 to 80 m away; sky and sun have no depth (0).
+1/256 m, as in KITTI. Objects stand on sloping ground, 3 to 20 m away; sky and sun have no depth (0).
+Unlike without it, nearer objects hide farther ones.
 
 Exit status: 0 if successful, 1 on an error, 2 for invalid arguments.
 
@@ -33,10 +34,10 @@ FORMAT = 1
 
 DEPTH_FACTOR = 256
 """Number in the depth files for a metre."""
-FARTHEST = 80.0
-"""Depth of the horizon in metres."""
 CAMERA = 5 / 3
 """Height of the camera in metres times its focal length in heights of the image."""
+RISE = 1 / 12
+"""Heights of the image by which flat ground would end above the horizon that is drawn: it is a slope."""
 
 Colour = tuple[float, float, float]
 
@@ -57,11 +58,13 @@ def smooth_noise(rng: Generator, height: int, width: int, cell: int) -> np.ndarr
 class Scene:
     """An image, its label map and its depth, which are painted with the same shapes.
 
-    The camera looks at the horizon over flat ground. Depth is in metres, 0 where there is none.
+    The camera looks at the horizon over rising ground. Depth is in metres, 0 where there is none. With
+    ``occlusion``, what is painted later is hidden by what is nearer.
     """
 
-    def __init__(self, rng: Generator, height: int, width: int) -> None:
+    def __init__(self, rng: Generator, height: int, width: int, *, occlusion: bool = False) -> None:
         self.rng = rng
+        self.occlusion = occlusion
         self.height, self.width = height, width
         self.horizon = int(height * rng.uniform(0.42, 0.6))
         self.image = np.zeros((height, width, 3), np.float32)
@@ -77,14 +80,16 @@ class Scene:
     ) -> None:
         """Paint the pixels of an HxW mask with a colour or HxWx3 texture; set their label and depth."""
         inside = mask.astype(bool)
+        if self.occlusion:  # wheels reach a little below the point where a car stands
+            inside &= (self.depth == 0) | (depth <= 1.2 * self.depth)
         self.image[inside] = np.broadcast_to(np.asarray(texture, np.float32), self.image.shape)[inside]
         self.label[inside] = label
         self.depth[inside] = np.broadcast_to(np.asarray(depth, np.float32), self.depth.shape)[inside]
 
     def depth_of_ground(self, row: np.ndarray | float) -> np.ndarray:
-        """Return the depth in metres of the ground seen in a row, at most ``FARTHEST``."""
-        below = np.maximum(np.asarray(row, np.float32) - self.horizon, 1e-3)
-        return np.minimum(CAMERA * self.height / below, FARTHEST)
+        """Return the depth in metres of the ground seen in a row: 20 m at the horizon, less below it."""
+        below = np.maximum(np.asarray(row, np.float32) - self.horizon, 0)
+        return CAMERA * self.height / (below + RISE * self.height)
 
     def polygon(self, points: list[tuple[float, float]]) -> np.ndarray:
         """Return the mask of a polygon with the given (x, y) corners."""
@@ -192,7 +197,9 @@ def unlabel_some_borders(scene: Scene) -> None:
     scene.label[borders & (smooth_noise(scene.rng, scene.height, scene.width, 20) > 0)] = 0
 
 
-def make_scene(rng: Generator, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def make_scene(
+    rng: Generator, size: tuple[int, int], *, occlusion: bool = False
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Draw a scene whose height and width differ by up to 10 % from ``size`` (height, width).
 
     Returns:
@@ -200,7 +207,7 @@ def make_scene(rng: Generator, size: tuple[int, int]) -> tuple[np.ndarray, np.nd
         HxW, float32.
     """
     height, width = (round(side * rng.uniform(0.9, 1.1)) for side in size)
-    scene = Scene(rng, height, width)
+    scene = Scene(rng, height, width, occlusion=occlusion)
     draw_background(scene)
     if rng.random() < 0.7:
         draw_sun(scene)
@@ -259,11 +266,12 @@ def write(out: Path, meta: dict) -> None:
         for index in range(count):
             # One generator per image makes each image independent of the number of images.
             rng = np.random.default_rng([made_by['seed'], split_index, index])
-            image, label, depth = make_scene(rng, tuple(made_by['size']))
+            with_depth = 'depth' in kinds_of(meta)
+            image, label, depth = make_scene(rng, tuple(made_by['size']), occlusion=with_depth)
             name = f'{split}_{index + 1:04d}'
             cv2.imwrite(str(out / 'images' / split / f'{name}.jpg'), image, [cv2.IMWRITE_JPEG_QUALITY, 90])
             cv2.imwrite(str(out / 'annotations' / split / f'{name}.png'), label)
-            if 'depth' in kinds_of(meta):
+            if with_depth:
                 stored = np.rint(depth * DEPTH_FACTOR).astype(np.uint16)
                 cv2.imwrite(str(out / 'depth' / split / f'{name}.png'), stored)
     (out / 'meta.json').write_text(json.dumps(meta, indent=2) + '\n', encoding='utf-8')

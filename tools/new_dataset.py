@@ -4,10 +4,13 @@ Annotations are masks (grey or palette images of class indices, or colour images
 files, or one COCO JSON file. The tool shows classes, labels and ignored values before it writes anything, and
 never modifies your files.
 
+With --depth, annotations are depth: 16-bit PNG, TIFF, EXR, .npy or .npz files. The tool shows their range.
+
 Exit status: 0 if successful, 1 on an error, 2 for invalid arguments.
 
 Example:
     python tools/new_dataset.py photos/ masks/ --name streets --dry-run
+    python tools/new_dataset.py photos/ depth/ --depth --unit mm --name rooms
 """
 
 import argparse
@@ -24,6 +27,7 @@ from rich.table import Table
 
 from dpt.cli import one_line_errors
 from dpt.config.load import find_config
+from dpt.extras.check_depth import histogram, summary
 from dpt.extras.files import write_lines
 from dpt.extras.own_data.annotations import (
     ColourReader,
@@ -48,9 +52,21 @@ from dpt.extras.own_data.dataset import (
     survey,
     write_dataset,
 )
+from dpt.extras.own_data.depth import (
+    DepthSurvey,
+    depth_config_text,
+    factor_of,
+    find_unit,
+    likely_invalid,
+    pair_depth,
+    remarks,
+    survey_depth,
+    write_depth_splits,
+)
 from dpt.structures import IGNORE_INDEX
 
 CONFIGS = Path(__file__).resolve().parent.parent / 'configs'
+SEGMENTATION, DEPTH = 'dpt_vit-s14_364x476_4k_camvid.py', 'depth_anything_v2_s_518x518_own_metric.py'
 SHOWN = 5
 
 
@@ -59,15 +75,24 @@ def parse_args() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('images', type=Path, help='folder of images, searched recursively')
-    parser.add_argument('masks', type=Path, help='folder of masks or labelme files, or a COCO JSON file')
+    parser.add_argument(
+        'masks', type=Path, help='folder of masks, labelme files or depth, or a COCO JSON file'
+    )
+    parser.add_argument('--depth', action='store_true', help='annotations are depth')
+    parser.add_argument(
+        '--unit', help='of depth: m, cm, mm, 1/256 (KITTI) or the metres for a number (default: found)'
+    )
+    parser.add_argument(
+        '--invalid-value', type=float, help="number in depth files that means 'no measurement', besides 0"
+    )
     parser.add_argument('--name', default='own', help='name of the data set and config (default: own)')
     parser.add_argument('--out', type=Path, help='folder for lists and converted masks (default: data/NAME)')
     parser.add_argument('--config', type=Path, help='config to write (default: configs/NAME.py)')
     parser.add_argument(
         '--base',
         type=Path,
-        default=CONFIGS / 'dpt_vit-s14_364x476_4k_camvid.py',
-        help='config to start from: a path, or the name of an included config',
+        help='config to start from, a path or the name of an included one '
+        f'(default: {SEGMENTATION}; depth: {DEPTH})',
     )
     parser.add_argument(
         '--img-suffix', default='', help='ending of the image names, e.g. _img.jpg (default: found)'
@@ -96,7 +121,13 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--workers', type=int, default=min(8, os.cpu_count() or 1), help='number of reading threads'
     )
-    return parser.parse_args()
+    args = parser.parse_args()
+    if not args.depth and (args.unit or args.invalid_value is not None):
+        parser.error('--unit and --invalid-value need --depth')
+    if args.depth and (args.classes or args.ignore):
+        parser.error('--classes and --ignore do not go with --depth')
+    args.base = args.base or CONFIGS / (DEPTH if args.depth else SEGMENTATION)
+    return args
 
 
 def progress(console: Console, what: str, total: int) -> Callable[[Iterable], Iterable]:
@@ -168,15 +199,29 @@ def show(pairs: Pairs, reader: Reader, found: Survey, proposal: Proposal, lists:
     if left:
         names = ', '.join(proposal.classes[label] for label in sorted(left))
         proposal.notes.append(f'in no training image: {names}; try another --seed')
-    height, width = found.median_size()
-    print('split: ' + ', '.join(f'{len(names)} {one}' for one, names in lists.items()))
-    print(f'images: {len(set(found.sizes.values()))} sizes, the median {width}x{height}')
+    show_split(found, lists)
     print('masks: ' + ('used in place' if reads_in_place(pairs, proposal) else 'converted to class indices'))
     for note in (*pairs.notes, *proposal.notes):
         print(f'note: {note}')
 
 
-def drop_bad(pairs: Pairs, found: Survey, skip: bool) -> None:
+def show_split(found: Survey | DepthSurvey, lists: dict) -> None:
+    height, width = found.median_size()
+    print('split: ' + ', '.join(f'{len(names)} {one}' for one, names in lists.items()))
+    print(f'images: {len(set(found.sizes.values()))} sizes, the median {width}x{height}')
+
+
+def note_rotated(pairs: Pairs, found: Survey | DepthSurvey) -> None:
+    """Add a note if images are rotated on loading."""
+    if found.rotated:
+        image, orientation = next(iter(sorted(found.rotated.items())))
+        pairs.notes.append(
+            f'{len(found.rotated)} images have an EXIF orientation, such as {image} ({orientation}), and '
+            f'are rotated on loading, as in viewers; {REMOVE_ORIENTATION}'
+        )
+
+
+def drop_bad(pairs: Pairs, found: Survey | DepthSurvey, skip: bool) -> None:
     """Drop pairs that cannot be used, or raise a ``ValueError`` unless ``skip``."""
     if not found.problems:
         return
@@ -188,6 +233,73 @@ def drop_bad(pairs: Pairs, found: Survey, skip: bool) -> None:
     if not pairs.found:
         raise ValueError(f'{count}:\n{lines}')
     pairs.notes.append(f'{count} and are skipped:\n{lines}')
+
+
+def new_segmentation(args: argparse.Namespace, out: Path, config: Path) -> bool:
+    """Propose and, unless it is a dry run, write a data set of segmentation; return whether it did."""
+    wanted = read_classes(args.classes) if args.classes else []
+    errors = Console(stderr=True)
+    pairs, reader = open_annotations(args)
+    found = survey(pairs, reader, args.workers, progress(errors, 'reading', len(pairs.found)))
+    if isinstance(reader, IndexReader) and (difference := palettes_differ(pairs, found)):
+        reader = ColourReader('palette images, read as colours')
+        pairs.notes.append(f'palettes differ, so the colours are the classes: {difference}')
+        found = survey(pairs, reader, args.workers, progress(errors, 'reading', len(pairs.found)))
+    drop_bad(pairs, found, args.skip_bad)
+    note_rotated(pairs, found)
+    proposal = propose(found.pixels, reader, wanted, args.ignore)
+    lists = split([image for image, _ in pairs.found], args.val_share, args.seed)
+    show(pairs, reader, found, proposal, lists)
+    if args.dry_run:
+        return False
+    text = config_text(args.name, config, args.base, out, pairs, proposal, lists, found.median_size())
+    record = dict(
+        **record_of(args),
+        kind=reader.kind,
+        classes=proposal.classes,
+        label_of={reader.show(number): label for number, label in proposal.table.items()},
+    )
+    total = sum(map(len, lists.values()))
+    write_dataset(out, pairs, reader, proposal, lists, record, progress(errors, 'writing', total))
+    write_lines(config, text.splitlines())
+    return True
+
+
+def new_depth(args: argparse.Namespace, out: Path, config: Path) -> bool:
+    """Propose and, unless it is a dry run, write a data set of depth; return whether it did."""
+    pairs = pair_depth(args.images, args.masks, args.img_suffix, args.seg_map_suffix)
+    factor = factor_of(args.unit) if args.unit else find_unit(pairs)
+    track = progress(Console(stderr=True), 'reading', len(pairs.found))
+    found = survey_depth(pairs, factor, args.invalid_value, args.workers, track)
+    marker = likely_invalid(found) if args.invalid_value is None else None
+    if marker is not None:
+        pairs.notes.append(f"{marker} is taken for 'no measurement'; otherwise give --invalid-value 0")
+        found = survey_depth(pairs, factor, marker, args.workers, track)
+    drop_bad(pairs, found, args.skip_bad)
+    note_rotated(pairs, found)
+    lists = split([image for image, _ in pairs.found], args.val_share, args.seed)
+    print('\n'.join(histogram(summary(list(found.records.values())))))
+    print(f'unit: {factor:g} m for a number in the files')
+    show_split(found, lists)
+    for note in (*pairs.notes, *remarks(pairs, found)):
+        print(f'note: {note}')
+    if args.dry_run:
+        return False
+    text = depth_config_text(args.name, config, args.base, out, pairs, found, lists)
+    record = dict(**record_of(args), depth_rescale_factor=factor, invalid_value=found.invalid)
+    write_depth_splits(out, pairs, lists, record)
+    write_lines(config, text.splitlines())
+    return True
+
+
+def record_of(args: argparse.Namespace) -> dict:
+    """Return the part of the record that both kinds of data sets share."""
+    return dict(
+        images=str(args.images.resolve()),
+        annotations=str(args.masks.resolve()),
+        val_share=args.val_share,
+        seed=args.seed,
+    )
 
 
 def main() -> None:
@@ -206,40 +318,10 @@ def main() -> None:
             check_target(out, (args.images, args.masks), args.overwrite)
             if config.exists() and not args.overwrite:
                 raise ValueError(f'--config {config} exists: use another --name or --config, or --overwrite')
-        wanted = read_classes(args.classes) if args.classes else []
-        errors = Console(stderr=True)
-        pairs, reader = open_annotations(args)
-        found = survey(pairs, reader, args.workers, progress(errors, 'reading', len(pairs.found)))
-        if isinstance(reader, IndexReader) and (difference := palettes_differ(pairs, found)):
-            reader = ColourReader('palette images, read as colours')
-            pairs.notes.append(f'palettes differ, so the colours are the classes: {difference}')
-            found = survey(pairs, reader, args.workers, progress(errors, 'reading', len(pairs.found)))
-        drop_bad(pairs, found, args.skip_bad)
-        if found.rotated:
-            image, orientation = next(iter(sorted(found.rotated.items())))
-            pairs.notes.append(
-                f'{len(found.rotated)} images have an EXIF orientation, such as {image} ({orientation}), and '
-                f'are rotated on loading, as in viewers; {REMOVE_ORIENTATION}'
-            )
-        proposal = propose(found.pixels, reader, wanted, args.ignore)
-        lists = split([image for image, _ in pairs.found], args.val_share, args.seed)
-        show(pairs, reader, found, proposal, lists)
-        if args.dry_run:
+        written = (new_depth if args.depth else new_segmentation)(args, out, config)
+        if not written:
             print('\nnothing was written (--dry-run)')
             return
-        text = config_text(args.name, config, args.base, out, pairs, proposal, lists, found.median_size())
-        record = dict(
-            images=str(args.images.resolve()),
-            annotations=str(args.masks.resolve()),
-            kind=reader.kind,
-            classes=proposal.classes,
-            label_of={reader.show(number): label for number, label in proposal.table.items()},
-            val_share=args.val_share,
-            seed=args.seed,
-        )
-        total = sum(map(len, lists.values()))
-        write_dataset(out, pairs, reader, proposal, lists, record, progress(errors, 'writing', total))
-        write_lines(config, text.splitlines())
         print(f'\nwritten: {out}, {config}\nnext:')
         print(f'  python tools/check_data.py {config}')
         print(f'  python tools/train.py {config}')

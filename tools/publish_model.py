@@ -22,7 +22,7 @@ from torch import Tensor
 from dpt.apis import Predictor, config_of, init_model
 from dpt.checkpoints import load_backbone, read_checkpoint
 from dpt.checkpoints.adapters import BASE_SHA256, base_sha256, has_adapters, is_base, ordinary_keys
-from dpt.checkpoints.formats import MODEL_FORMATS, recognise
+from dpt.checkpoints.formats import DPT, MMSEG_DPT, recognise
 from dpt.checkpoints.meta import config_values, meta_of
 from dpt.checkpoints.read import unwrappings
 from dpt.checkpoints.write import check_target, serialise
@@ -126,7 +126,7 @@ def whole_model(checkpoint: str, meta: Mapping[str, Any]) -> dict[str, Tensor]:
     if isinstance(meta.get('cfg'), str):  # trained from a config, so the keys may be those of a custom model
         return candidates[0]
     try:
-        recognise(candidates[-1], MODEL_FORMATS)
+        recognise(candidates[-1], (MMSEG_DPT, DPT))
     except ValueError as error:
         raise ValueError(f'{checkpoint}: {error}') from None
     return candidates[-1]

@@ -10,29 +10,62 @@ Example:
 """
 
 import json
+import math
 import sys
 
 import cv2
 import numpy as np
 import onnxruntime
 
+INTERPOLATIONS = {'bilinear': cv2.INTER_LINEAR, 'bicubic': cv2.INTER_CUBIC, 'area': cv2.INTER_AREA}
 
-def resized(image: np.ndarray, scale: list[int] | None, keep_ratio: bool) -> np.ndarray:
-    """Resize to ``scale`` (width, height); ``keep_ratio`` fits long side to long side, short to short."""
+
+def resized(
+    image: np.ndarray,
+    scale: list[int] | None,
+    keep_ratio: bool,
+    bound: dict | None = None,
+    interpolation: str = 'bilinear',
+) -> np.ndarray:
+    """Resize to ``scale`` (width, height); ``keep_ratio`` fits long side to long side, short to short.
+
+    With ``bound``, the sides are multiples of a number, and the scale is a limit of both or of one of them.
+    """
     if scale is None:
         return image
     height, width = image.shape[:2]
-    if keep_ratio:
+    if bound is not None:
+        scale = bounded((width, height), scale, **bound)
+    elif keep_ratio:
         factor = min(max(scale) / max(height, width), min(scale) / min(height, width))
         scale = [int(width * factor + 0.5), int(height * factor + 0.5)]
-    return cv2.resize(image, scale, interpolation=cv2.INTER_LINEAR)
+    return cv2.resize(image, scale, interpolation=INTERPOLATIONS[interpolation])
+
+
+def bounded(sides: tuple[int, int], scale: list[int], method: str, size_divisor: int) -> list[int]:
+    """Return the (width, height) to which ResizeToBound resizes an image."""
+    factors = [limit / side for limit, side in zip(scale, sides, strict=True)]
+    if method == 'minimal':
+        factor = min(factors[::-1], key=lambda factor: abs(1 - factor))
+    else:
+        factor = max(factors) if method == 'lower_bound' else min(factors)
+    found = []
+    for side, limit in zip(sides, scale, strict=True):
+        length = round(factor * side / size_divisor) * size_divisor
+        if method == 'lower_bound' and length < limit:
+            length = math.ceil(factor * side / size_divisor) * size_divisor
+        if method == 'upper_bound' and length > limit:
+            length = math.floor(factor * side / size_divisor) * size_divisor
+        found.append(max(length, size_divisor))
+    return found
 
 
 def run(session: onnxruntime.InferenceSession, image: np.ndarray) -> np.ndarray:
     """Return the output for a BGR image of shape HxWx3: KxHxW, at the size of the resized image."""
     props = session.get_modelmeta().custom_metadata_map
-    scale, keep_ratio = json.loads(props['scale']), json.loads(props['keep_ratio'])
-    return session.run(None, {'image': resized(image, scale, keep_ratio)[None]})[0][0]
+    names = ('scale', 'keep_ratio', 'bound', 'interpolation')
+    given = {name: json.loads(props[name]) for name in names if name in props}
+    return session.run(None, {'image': resized(image, **given)[None]})[0][0]
 
 
 def segment(session: onnxruntime.InferenceSession, image: np.ndarray) -> np.ndarray:

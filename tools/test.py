@@ -34,12 +34,14 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--aug-test', '--tta', action='store_true', help='multi-scale and flip test-time augmentation'
     )
-    parser.add_argument('--out', metavar='DIR', help='write the predicted label maps as PNG files')
+    parser.add_argument(
+        '--out', metavar='DIR', help='write predictions: label maps as PNG, depth as .npy files'
+    )
     parser.add_argument('--show-dir', metavar='DIR', help='write the predictions drawn over the images')
     parser.add_argument(
         '--scores',
         metavar='FILE.npz',
-        help='write the confusion matrix and the scores of each image, for confusion_matrix.py and report.py',
+        help='write scores of each image and the confusion matrix, for report.py and confusion_matrix.py',
     )
     add_common_arguments(parser)
     return parser.parse_args()

@@ -1,12 +1,14 @@
 """Weights of published models: the file of the original model, recognised and loaded, gives its output."""
 
 import contextlib
+import functools
 import io
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 from torch import Tensor, nn
@@ -14,10 +16,13 @@ from torch import Tensor, nn
 from depth_chain import originals, transformers_models
 from depth_chain.originals import Forward
 from depth_chain.table import REFERENCES, Row
-from dpt.checkpoints import load_backbone, load_model
+from dpt.checkpoints import convert, load_backbone, load_model
+from dpt.checkpoints.formats import published as sources
 from dpt.checkpoints.published import recognise_published
+from dpt.config.load import load_config
 from dpt.registry import MODELS
 
+CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 LIMIT = 1e-5
 """Of the largest output."""
 
@@ -36,7 +41,8 @@ class Case:
         sizes: (height, width) of the images: square, on an odd patch grid, not square.
         reference: Name of the clone; ``''`` for transformers.
         head: Whether the file has the neck and head alone; the encoder comes in a second file.
-        gain: Factor of the weights of the last convolution, for a range of depth that varies.
+        gain: Factor of the weights of the last convolution.
+        dtype: Precision of both models. The reciprocal of small numbers magnifies rounding.
         note: Printed below the row.
     """
 
@@ -47,6 +53,7 @@ class Case:
     reference: str = ''
     head: str = ''
     gain: float = 1.0
+    dtype: torch.dtype = torch.float32
     note: str = ''
 
 
@@ -92,6 +99,8 @@ CASES = (
             ((64, 96),),
             'dpt',
             gain=2000.0,
+            dtype=torch.float64,
+            note='in float64: the reciprocal of small numbers magnifies rounding',
         )
         for name, scale, shift in (('nyu', 0.000305, 0.1378), ('kitti', 0.00006016, 0.00579))
     ),
@@ -199,9 +208,11 @@ def rows_of(case: Case) -> list[Row]:
         report = load_model(ours, file)
         alone = MODELS.build({**config['backbone'], 'init_cfg': None}).eval()
         load_backbone(alone, encoder or file)
+    for one in (model, ours, alone):
+        one.to(case.dtype)
     rows, image = [], torch.empty(0)
     for height, width in case.sizes:
-        image = torch.randn(1, 3, height, width, generator=torch.Generator().manual_seed(1))
+        image = torch.randn(1, 3, height, width, generator=torch.Generator().manual_seed(1)).to(case.dtype)
         rows.append(Row(f'{case.name}, {height}x{width}', difference(forward(image), ours(image)), LIMIT))
     taps = zip(_maps(ours.backbone(image)), _maps(alone(image)), strict=True)
     worst = max(float((one - other).abs().max()) for one, other in taps)
@@ -223,6 +234,46 @@ def _maps(taps: Sequence) -> list[Tensor]:
     return [tap if isinstance(tap, Tensor) else tap[0] for tap in taps]
 
 
+LARGE = dict(features=256, out_channels=[256, 512, 1024, 1024])
+BASE = dict(features=128, out_channels=[96, 192, 384, 768])
+SIZES = {'s': SMALL, 'b': BASE, 'l': LARGE}
+FULL_SIZES: tuple[tuple[str, str, sources.Source, Callable[[], tuple[nn.Module, Forward]]], ...] = (
+    ('dpt_large_midas', 'dpt', sources.ISL_DEPTH, lambda: originals.isl_depth('vitl16_384')),
+    ('dpt_hybrid_midas', 'dpt', sources.ISL_DEPTH, lambda: originals.isl_depth('vitb_rn50_384')),
+    *(
+        (
+            f'depth_anything_{version}_{size}',
+            f'depth-anything{"-v2" if version == "v2" else ""}',
+            sources.DEPTH_ANYTHING,
+            lambda build=build, size=size, options=options: build(encoder=f'vit{size}', **options),
+        )
+        for version, build in (('v1', originals.depth_anything_v1), ('v2', originals.depth_anything_v2))
+        for size, options in SIZES.items()
+    ),
+)
+"""Config, name of the clone, source, and original model of the published sizes."""
+
+
+def full_size_rows() -> list[Row]:
+    """Count the tensors of the published sizes that do not fit our model, without computing anything."""
+    rows = []
+    for name, reference, source, build in FULL_SIZES:
+        title = f'{name}, tensors that do not fit'
+        if reference not in REFERENCES:
+            rows.append(Row(title, None, 0, f'needs --reference {reference}=PATH'))
+            continue
+        linspace = functools.partial(torch.linspace, device='cpu')  # DINOv2 reads its values
+        with torch.device('meta'), mock.patch.object(torch, 'linspace', linspace):
+            theirs = build()[0].state_dict()
+            ours = MODELS.build(load_config(str(CONFIGS / f'{name}.py')).model).state_dict()
+        converted, report = convert(theirs, source.model(source.encoder))
+        found, expected = ({key: value.shape for key, value in one.items()} for one in (converted, ours))
+        wrong = {key for key, _ in found.items() ^ expected.items()} | {*report.unmapped}
+        note = f'{len(expected)} tensors, {len(report.dropped)} of {len(theirs)} dropped by the table'
+        rows.append(Row(title, len(wrong), 0, note))
+    return rows
+
+
 def rows() -> list[Row]:
     """Return the rows of all models."""
-    return [row for case in CASES for row in rows_of(case)]
+    return [*full_size_rows(), *(row for case in CASES for row in rows_of(case))]

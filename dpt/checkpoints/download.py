@@ -78,13 +78,12 @@ def download_from_hub(url: str) -> Path:
         install = "pip install 'dense-prediction-transformers[hub]'"
         raise ValueError(f'{url} needs huggingface_hub: {install}') from None
     whole, index, shards = 'model.safetensors', 'model.safetensors.index.json', 'model-*.safetensors'
+    settings = ('config.json', 'preprocessor_config.json')
     name, _, revision = url.replace('timm://', 'hf://timm/').removeprefix('hf://').partition('@')
     try:
         folder = Path(
             snapshot_download(
-                name,
-                revision=revision or None,
-                allow_patterns=[whole, index, shards, 'config.json', 'preprocessor_config.json'],
+                name, revision=revision or None, allow_patterns=[whole, index, shards, *settings]
             )
         )
     except Exception as error:  # several packages raise it: the network, the name or a permission is missing

@@ -6,7 +6,6 @@ the file; else it must be given as the variant.
 """
 
 import copy
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from torch import Tensor
 from .formats import convert, first, recognise
 from .formats import published as sources
 from .published_hf import resize_to, transformers_settings
+from .published_sizes import count_layers, model_config
 from .read import local_file, read_state_dict
 
 VARIANTS: dict[str, dict[str, str]] = {
@@ -32,7 +32,6 @@ VARIANTS: dict[str, dict[str, str]] = {
         'v2-indoor': r'depth_anything_v2_metric_hypersim_',
         'v2-outdoor': r'depth_anything_v2_metric_vkitti_',
     },
-    sources.DINOV2_HEAD.name: {'nyu': r'_nyu_dpt_head', 'kitti': r'_kitti_dpt_head'},
 }
 """Variants of the sources whose files have the same keys, with a pattern of the names of published files."""
 
@@ -41,6 +40,7 @@ _HALF = dict(mean=[127.5, 127.5, 127.5], std=[127.5, 127.5, 127.5])
 # Size (width, height), scale and shift, in run_monodepth.py of isl-org/DPT.
 _METRIC = {'nyu': ((640, 480), 0.000305, 0.1378), 'kitti': ((1216, 352), 0.00006016, 0.00579)}
 _DINO_TAPS = {12: (2, 5, 8, 11), 24: (4, 11, 17, 23), 40: (9, 19, 29, 39)}  # by number of layers
+_ISL = (sources.ISL_DEPTH.name, sources.ISL_SEGMENTATION.name)
 _ISL_TAPS = {12: (2, 5, 8, 11), 24: (5, 11, 17, 23)}
 # The encoders of files with a head alone, in timm, by number of channels.
 _DINOV2 = {384: 'small', 768: 'base', 1024: 'large', 1536: 'giant'}
@@ -54,8 +54,8 @@ class Published:
     Args:
         source: Name of its format.
         variant: What the keys do not tell, see :data:`VARIANTS`; ``''`` if there is only one.
-        model: ``model`` of a config file that fits the file. Values of the training, such as the losses, are
-            not in the file; they are the defaults.
+        model: ``model`` of a config file that fits the file. Values of the training are not in the file; they
+            are the defaults.
         pipeline: Test pipeline, which resizes images as the original does.
         classes: Class names of a segmentation model of transformers.
     """
@@ -71,11 +71,19 @@ class Published:
         depth = self.model['type'] == 'DepthEstimator'
         dataset: dict[str, Any] = dict(type='BaseDepthDataset' if depth else 'BaseSegDataset')
         dataset['pipeline'] = [dict(step) for step in self.pipeline]
-        if self.classes:
-            dataset['metainfo'] = dict(classes=self.classes)
+        if not depth:
+            count = self.model['decode_head']['num_classes']
+            names = self.classes or tuple(f'class {i}' for i in range(count))
+            dataset['metainfo'] = dict(classes=names)
         return dict(
             default_scope='dpt', model=copy.deepcopy(self.model), test_dataloader=dict(dataset=dataset)
         )
+
+
+def is_published(path: str | Path) -> bool:
+    """Return whether the keys of a file are those of a published model."""
+    keys = read_state_dict(path)
+    return any(one.fits(keys) for one in sources.PUBLISHED_MODELS)
 
 
 def recognise_published(path: str | Path, variant: str | None = None) -> Published:
@@ -103,7 +111,7 @@ def recognise_published(path: str | Path, variant: str | None = None) -> Publish
     resize = settings.get('resize')
     steps = (dict(type='LoadImageFromFile'), *([resize] if resize else []), dict(type='PackSegInputs'))
     return Published(
-        one.name, variant, _model(converted, settings), steps, tuple(settings.get('classes', ()))
+        one.name, variant, model_config(converted, settings), steps, tuple(settings.get('classes', ()))
     )
 
 
@@ -129,10 +137,15 @@ def _settings(source: str, variant: str, tensors: Mapping[str, Tensor], path: st
         return transformers_settings(source, local_file(path).parent)
     if source in (sources.DINOV2_HEAD.name, sources.DINOV3_HEAD.name):
         return _head_settings(source, tensors)
-    layers = _count(tensors, 'backbone.layers.')
-    width = len(tensors['backbone.cls_token'][0, 0])
-    backbone = dict(num_heads=width // 64)
-    if source in (sources.ISL_DEPTH.name, sources.ISL_SEGMENTATION.name):
+    layers = count_layers(tensors, 'backbone.layers.')
+    width = tensors['backbone.cls_token'].shape[-1]
+    known = _ISL_TAPS if source in _ISL else _DINO_TAPS
+    if layers not in known or width % 64:
+        raise ValueError(
+            f'no published {source} has {layers} layers of {width} channels: pass a config of the model'
+        )
+    backbone: dict[str, Any] = dict(num_heads=width // 64)
+    if source in _ISL:
         hybrid = 'backbone.stem.conv.weight' in tensors
         backbone |= dict(out_indices=(8, 11) if hybrid else _ISL_TAPS[layers], interpolate_mode='bilinear')
         head: dict[str, Any] = dict(channel_dropout=False, upsample_factor=2)
@@ -193,106 +206,3 @@ def _head_settings(source: str, tensors: Mapping[str, Tensor]) -> dict[str, Any]
     return dict(
         preprocessor=dict(**_IMAGENET, size_divisor=14 if dinov2 else 16), backbone=backbone, decode_head=head
     )
-
-
-def _count(tensors: Mapping[str, Tensor], prefix: str) -> int:
-    numbers = [int(key.removeprefix(prefix).split('.')[0]) for key in tensors if key.startswith(prefix)]
-    return max(numbers, default=-1) + 1
-
-
-def _model(tensors: Mapping[str, Tensor], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Build the config from the shapes of the converted tensors and the other settings."""
-    depth = 'decode_head.conv_depth.weight' in tensors
-    preprocessor = dict(settings['preprocessor'])
-    divisor = preprocessor.pop('size_divisor')
-    backbone = dict(settings['backbone'])
-    if 'backbone.pos_embed' in tensors:
-        backbone = {**_vit(tensors), **backbone}
-    model: dict[str, Any] = dict(
-        type='DepthEstimator' if depth else 'EncoderDecoder',
-        data_preprocessor=dict(
-            type='SegDataPreProcessor',
-            **preprocessor,
-            bgr_to_rgb=True,
-            test_cfg=dict(size_divisor=divisor),
-        ),
-        backbone=backbone,
-        neck={**_neck(tensors), **settings.get('neck', {})},
-        decode_head={**_head(tensors, depth), **settings['decode_head']},
-        **(settings.get('model', {}) if depth else {}),
-    )
-    if 'auxiliary_heads.0.conv_seg.weight' in tensors:
-        model['auxiliary_heads'] = [
-            dict(
-                type='FCNHead',
-                in_channels=len(tensors['auxiliary_heads.0.project.conv.weight']),
-                num_classes=len(tensors['auxiliary_heads.0.conv_seg.weight']),
-                in_index=1,
-                channel_dropout=False,
-            )
-        ]
-    return model
-
-
-def _vit(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
-    width, channels, patch, _ = tensors['backbone.patch_embed.projection.weight'].shape
-    grid = math.isqrt(tensors['backbone.pos_embed'].shape[1] - 1)
-    sizes: dict[str, Any] = dict(
-        type='VisionTransformer',
-        img_size=grid * patch,
-        patch_size=patch,
-        embed_dims=width,
-        num_layers=_count(tensors, 'backbone.layers.'),
-    )
-    if 'backbone.stem.conv.weight' in tensors:
-        last = [f'backbone.stages.{i}.blocks.0.conv3.weight' for i in range(3)]
-        del sizes['patch_size']
-        sizes |= dict(
-            type='HybridVisionTransformer',
-            img_size=grid * 16,
-            stem_channels=len(tensors['backbone.stem.conv.weight']),
-            stage_channels=tuple(len(tensors[key]) for key in last),
-            stage_depths=tuple(_count(tensors, f'backbone.stages.{i}.blocks.') for i in range(3)),
-        )
-    hidden = len(tensors['backbone.layers.0.ffn.layers.0.0.weight'])
-    if hidden != 4 * width:
-        sizes['mlp_ratio'] = hidden / width
-    if 'backbone.layers.0.attn.attn.in_proj_bias' not in tensors:
-        sizes['qkv_bias'] = False
-    if 'backbone.layers.0.ls1.gamma' in tensors:
-        sizes['layer_scale_init'] = 1e-5
-    return sizes
-
-
-def _neck(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
-    reassemble = 'neck.reassemble_blocks'
-    identity = tuple(i for i in range(4) if f'{reassemble}.projects.{i}.conv.weight' not in tensors)
-    bias, norm = (f'neck.fusion_blocks.1.res_conv_unit1.conv1.{name}' for name in ('conv.bias', 'bn.weight'))
-    sizes: dict[str, Any] = dict(
-        type='DPTNeck',
-        in_channels=tensors[f'{reassemble}.projects.3.conv.weight'].shape[1],
-        channels=len(tensors['neck.convs.0.conv.weight']),
-        post_process_channels=tuple(tensors[f'neck.convs.{i}.conv.weight'].shape[1] for i in range(4)),
-        readout_type='project' if f'{reassemble}.readout_projects.3.0.weight' in tensors else 'ignore',
-        norm='BN' if norm in tensors else None,
-    )
-    if bias in tensors:
-        sizes['residual_bias'] = True
-    if f'{reassemble}.batchnorm_layers.0.weight' in tensors:
-        sizes['tap_norm'] = 'BN'
-    return sizes | (dict(identity_levels=identity) if identity else {})
-
-
-def _head(tensors: Mapping[str, Tensor], depth: bool) -> dict[str, Any]:
-    channels = len(tensors['neck.convs.0.conv.weight'])
-    if not depth:
-        norm = 'BN' if 'decode_head.project.bn.weight' in tensors else None
-        classes = len(tensors['decode_head.conv_seg.weight'])
-        return dict(type='DPTHead', in_channels=channels, num_classes=classes, norm=norm)
-    sizes: dict[str, Any] = dict(type='DepthHead', in_channels=channels)
-    hidden, outputs = (len(tensors[f'decode_head.{name}.weight']) for name in ('conv2', 'conv_depth'))
-    if hidden != 32:
-        sizes['hidden_channels'] = hidden
-    if 'decode_head.project.conv.weight' in tensors:
-        sizes['project'] = True
-    return sizes | (dict(num_bins=outputs) if outputs > 1 else {})

@@ -28,7 +28,8 @@ def transformers_settings(source: str, folder: Path) -> dict[str, Any]:
         ValueError: If ``config.json`` cannot be read or has a value that dpt does not support.
     """
     config = _read(folder / CONFIG)
-    if config.get('reassemble_factors', FACTORS) != FACTORS:
+    skipped = 2 if config.get('is_hybrid') else 0  # levels that the stem provides
+    if config.get('reassemble_factors', FACTORS)[skipped:] != FACTORS[skipped:]:
         raise ValueError(f'{CONFIG}: reassemble_factors must be {FACTORS}')
     encoder = config.get('backbone_config') or {}
     if source in (sources.HF_DINOV2_DEPTH.name, sources.HF_DEPTH_ANYTHING.name):
@@ -111,9 +112,11 @@ def _resize(values: dict[str, Any], side: int) -> dict[str, Any] | None:
     size = values.get('size') or {}
     size = dict(height=size, width=size) if isinstance(size, int) else size
     scale = (size.get('width', side), size.get('height', side))
+    mode = 'bilinear' if values.get('resample') == 2 else 'bicubic'
     if values.get('keep_aspect_ratio'):
-        return resize_to(scale, 'minimal', values.get('ensure_multiple_of', 1))
-    return dict(type='Resize', scale=scale, interpolation='bicubic')
+        resize = resize_to(scale, 'minimal', values.get('ensure_multiple_of', 1))
+        return {**resize, 'interpolation': mode}
+    return dict(type='Resize', scale=scale, interpolation=mode)
 
 
 def _preprocessor(values: dict[str, Any], patch: int) -> dict[str, Any]:

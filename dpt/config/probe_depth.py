@@ -106,4 +106,4 @@ def _in_step(image: np.ndarray, depth: np.ndarray) -> bool:
         min(np.count_nonzero(bright & ~far & known), np.count_nonzero(~bright & far & known))
         for bright in (grey > middle, grey < middle)
     ]
-    return min(wrong) <= MAX_SHIFT * edges
+    return bool(min(wrong) <= MAX_SHIFT * edges)

@@ -71,7 +71,7 @@ def _map_of(
     pixels = sample.get(name).data.cpu().numpy()[0].astype(dtype)
     if pixels.shape == size:
         return pixels
-    padded = np.full(size, fill, dtype)  # in a test, maps keep their original size
+    padded: np.ndarray = np.full(size, fill, dtype)  # in a test, maps keep their original size
     height, width = sample.img_shape[:2]
     padded[:height, :width] = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_NEAREST)
     return padded

@@ -90,11 +90,11 @@ def to_transformers(model: Any, size: int | None = None, classes: tuple[str, ...
     tensors = encoder_tensors(encoder, source.prefix)
     tensors |= renamed(tail, {ours: theirs for theirs, ours in source.keys.items()})
     tensors |= _unused_lateral(neck)
-    preprocessor = _preprocessor(model.data_preprocessor, encoder.patch_size, size, anything)
+    preprocessor = _preprocessor(model, encoder.patch_size, size, anything)
     return Exported(tensors, config, preprocessor, tuple(notes))
 
 
-def _neck_values(encoder: Encoder, neck: DPTNeck) -> dict[str, Any]:
+def _neck_values(encoder: Encoder, neck: Any) -> dict[str, Any]:
     unit = neck.fusion_blocks[1].res_conv_unit1.conv1
     identity = neck.reassemble_blocks.identity_levels
     refuse(
@@ -111,7 +111,7 @@ def _neck_values(encoder: Encoder, neck: DPTNeck) -> dict[str, Any]:
     )
 
 
-def _dpt_values(encoder: Encoder, neck: DPTNeck) -> dict[str, Any]:
+def _dpt_values(encoder: Encoder, neck: Any) -> dict[str, Any]:
     """Return the config of a DPT of transformers without the architecture and its head."""
     unit = neck.fusion_blocks[1].res_conv_unit1.conv1
     values = dict(
@@ -145,7 +145,7 @@ def _dpt_values(encoder: Encoder, neck: DPTNeck) -> dict[str, Any]:
     return values
 
 
-def _depth(encoder: Encoder, neck: DPTNeck, head: DepthHead) -> tuple[sources.Source, dict[str, Any]]:
+def _depth(encoder: Encoder, neck: Any, head: DepthHead) -> tuple[sources.Source, dict[str, Any]]:
     hidden, project = head.conv2.out_channels, head.project is not None
     wrong = {
         'in_index=0 in the head': head.in_index != 0,
@@ -196,8 +196,8 @@ def _depth(encoder: Encoder, neck: DPTNeck, head: DepthHead) -> tuple[sources.So
     return (sources.HF_DINOV2_DEPTH if encoder.layer_scale else sources.HF_DEPTH), config
 
 
-def _segmentation(encoder: Encoder, neck: DPTNeck, head: DPTHead, classes: tuple[str, ...]) -> dict[str, Any]:
-    count = head.conv_seg.out_channels
+def _segmentation(encoder: Encoder, neck: Any, head: DPTHead, classes: tuple[str, ...]) -> dict[str, Any]:
+    count = head.num_classes
     refuse(
         {
             "norm='BN' in the head": head.project.bn is None,
@@ -219,7 +219,7 @@ def _segmentation(encoder: Encoder, neck: DPTNeck, head: DPTHead, classes: tuple
     )
 
 
-def _unused_lateral(neck: DPTNeck) -> dict[str, Tensor]:
+def _unused_lateral(neck: Any) -> dict[str, Tensor]:
     """Return the residual unit that transformers has, but does not call, in the coarsest fusion block."""
     inverse = {ours: theirs for theirs, ours in sources.HF_DEPTH.keys.items()}
     tensors = neck.state_dict(prefix='neck.')
@@ -230,17 +230,16 @@ def _unused_lateral(neck: DPTNeck) -> dict[str, Tensor]:
     return {key.replace('layers.1.', 'layers.0.'): torch.zeros_like(value) for key, value in found.items()}
 
 
-def _preprocessor(preprocessor: Any, patch: int, size: int, keep_ratio: bool) -> dict[str, Any]:
-    mean, std = (
-        [round(x / 255, 6) for x in one.flatten().tolist()] for one in (preprocessor.mean, preprocessor.std)
-    )
+def _preprocessor(model: Any, patch: int, size: int, keep_ratio: bool) -> dict[str, Any]:
+    given = model.data_preprocessor
+    mean, std = ([round(x / 255, 6) for x in one.flatten().tolist()] for one in (given.mean, given.std))
     return dict(
         image_processor_type='DPTImageProcessor',
         do_resize=True,
         size=dict(height=size, width=size),
         keep_aspect_ratio=keep_ratio,
         ensure_multiple_of=patch if keep_ratio else 1,
-        resample=3,  # bicubic
+        resample=2 if type(model.decode_head) is DPTHead else 3,  # bilinear, bicubic
         do_rescale=True,
         rescale_factor=1 / 255,
         do_normalize=True,

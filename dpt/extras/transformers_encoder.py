@@ -102,10 +102,11 @@ def encoder_of(backbone: Any) -> Encoder:
     )
     stem: dict[str, Any] = {}
     if isinstance(backbone, HybridVisionTransformer):
+        stages: Any = backbone.stages
         stem = dict(
             channels=backbone.stem.conv.out_channels,
-            stages=[stage.blocks[0].conv3.out_channels for stage in backbone.stages],
-            depths=[len(stage.blocks) for stage in backbone.stages],
+            stages=[stage.blocks[0].conv3.out_channels for stage in stages],
+            depths=[len(stage.blocks) for stage in stages],
         )
         tensors |= _standardised(backbone)
     return Encoder(

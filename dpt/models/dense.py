@@ -12,7 +12,7 @@ from mmengine.model import BaseModel
 from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 
-from dpt.models.inference import Geometry, Restore, Size, restorable_rows, sliding_strips
+from dpt.models.inference import Geometry, Restore, Size, restorable_rows, restored, sliding_strips
 from dpt.registry import MODELS
 from dpt.structures import SegDataSample
 
@@ -147,7 +147,9 @@ class DensePredictor(BaseModel):
         return state
 
     def _logits(self, inputs: Tensor) -> Tensor:
-        return self.forward(inputs, mode='tensor')
+        logits = self.forward(inputs, mode='tensor')
+        assert isinstance(logits, Tensor)
+        return logits
 
     def restorable_strips(
         self, inputs: Tensor, data_samples: Sequence[SegDataSample]
@@ -176,6 +178,13 @@ class DensePredictor(BaseModel):
             else:
                 for rows, strip, restore, size in self._strips(inputs[i : i + 1], geometry):
                     yield i, rows, strip, restore, size
+
+    def restored_outputs(self, inputs: Tensor, data_samples: Sequence[SegDataSample]) -> list[Tensor]:
+        """Return the output of each image, of shape 1xKxHxW and at its original size, in float32."""
+        strips: list[list] = [[] for _ in data_samples]
+        for i, rows, strip, restore, size in self.restorable_strips(inputs, data_samples):
+            strips[i].append((rows.start, restored(strip, restore, size)))
+        return [stacked(one) for one in strips]
 
     def _strips(self, image: Tensor, geometry: Geometry) -> Iterator[tuple[slice, Tensor, Restore, Size]]:
         height, first = geometry.ori_shape[0], 0
@@ -238,11 +247,26 @@ def stacked(strips: Sequence[tuple[int, Tensor]]) -> Tensor:
     return torch.cat([strip for _, strip in sorted(strips, key=lambda pair: pair[0])], dim=-2)
 
 
-def build_losses(name: str, config: dict | list[dict]) -> nn.ModuleList:
+def build_losses(name: str, config: dict | list[dict], ground_truth: str) -> nn.ModuleList:
+    """Build ``model.<name>``; raise ValueError if names or the kind of a loss do not fit.
+
+    Args:
+        name: Key of the losses in the model.
+        config: One loss, or a list of losses.
+        ground_truth: Field of the data samples that the losses must compare; losses of users, without an
+            attribute of this name, may compare any.
+    """
     configs = config if isinstance(config, (list, tuple, nn.ModuleList)) else [config]
     if not len(configs):
         raise ValueError(f'model.{name} is an empty list: give at least one loss or remove the key')
     losses = nn.ModuleList(build_part(name, one) for one in configs)
+    for loss in losses:
+        compared = getattr(loss, 'ground_truth', ground_truth)
+        if compared != ground_truth:
+            raise ValueError(
+                f'model.{name}: {type(loss).__name__} compares {compared}, but the model needs a loss of '
+                f'{ground_truth}'
+            )
     names = [loss_name(loss) for loss in losses]
     if len(set(names)) < len(names):
         raise ValueError(f'model.{name}: losses share a name ({", ".join(names)}); give each a loss_name')

@@ -7,12 +7,13 @@ import torch
 from mmengine.structures import PixelData
 from torch import Tensor, nn
 
-from dpt.models.dense import DensePredictor, build_losses, checked_loss, loss_name, stacked
+from dpt.models.dense import DensePredictor, build_losses, checked_loss, loss_name
 from dpt.models.layers import resize
 from dpt.registry import MODELS
 from dpt.structures import SegDataSample
 
 RESIZE_MODES = ('bilinear', 'bicubic')
+KINDS = ('depth', 'inverse depth without a scale')
 
 
 @MODELS.register_module()
@@ -29,7 +30,8 @@ class DepthEstimator(DensePredictor):
             predicts depth in the unit of the data set, or inverse depth up to an unknown scale and shift.
         neck: Optional config of the neck.
         loss: Config of the loss, or a list of configs. Several losses are summed, and each is logged as its
-            ``loss_name``. ``None`` means ``SiLogLoss``.
+            ``loss_name``. ``None`` means ``SiLogLoss``. For a head with ``relative=True`` use
+            ``ScaleShiftInvariantLoss``.
         min_depth: Smallest depth to train on. Depth 0 means 'not measured' and is never trained on.
         max_depth: Largest depth to train on, or ``None`` for all.
         resize_mode: Interpolation of predictions at the size of the original image: ``'bilinear'``, or
@@ -71,7 +73,14 @@ class DepthEstimator(DensePredictor):
             test_cfg=test_cfg,
             init_cfg=init_cfg,
         )
-        self.loss_decode = build_losses('loss', dict(type='SiLogLoss') if loss is None else loss)
+        default = dict(type='SiLogLoss')
+        self.loss_decode = build_losses('loss', default if loss is None else loss, self.ground_truth)
+        for one in self.loss_decode:
+            if getattr(one, 'relative', None) not in (None, self.relative):
+                raise ValueError(
+                    f'model.loss: {type(one).__name__} compares {KINDS[not self.relative]}, but with '
+                    f'model.decode_head.relative={self.relative} the model predicts {KINDS[self.relative]}'
+                )
         self.min_depth, self.max_depth = min_depth, inf if max_depth is None else max_depth
         if not 0 <= self.min_depth < self.max_depth:
             raise ValueError(
@@ -119,10 +128,7 @@ class DepthEstimator(DensePredictor):
     def predict(self, inputs: Tensor, data_samples: list[SegDataSample] | None = None) -> list[SegDataSample]:
         """Return the data samples with ``pred_depth_map`` at the size of the original images."""
         data_samples = data_samples or [SegDataSample() for _ in inputs]
-        depth: list[list] = [[] for _ in data_samples]
-        for i, rows, strip, restore, _ in self.restorable_strips(inputs, data_samples):
-            depth[i].append((rows.start, restore(strip)[0]))
-        for sample, strips in zip(data_samples, depth, strict=True):
-            sample.pred_depth_map = PixelData(data=stacked(strips))
+        for sample, depth in zip(data_samples, self.restored_outputs(inputs, data_samples), strict=True):
+            sample.pred_depth_map = PixelData(data=depth[0])
             sample.set_field(self.relative, 'relative_depth', field_type='metainfo')
         return data_samples

@@ -65,10 +65,11 @@ class EncoderDecoder(DensePredictor):
         )
         heads = enumerate(auxiliary_heads or [])
         self.auxiliary_heads = nn.ModuleList(build_part(f'auxiliary_heads.{i}', head) for i, head in heads)
-        self.loss_decode = build_losses('loss', dict(type='CrossEntropyLoss') if loss is None else loss)
+        default: dict = dict(type='CrossEntropyLoss')
+        self.loss_decode = build_losses('loss', default if loss is None else loss, self.ground_truth)
         default = dict(type='CrossEntropyLoss', loss_weight=0.2)
         self.loss_auxiliary = build_losses(
-            'auxiliary_loss', default if auxiliary_loss is None else auxiliary_loss
+            'auxiliary_loss', default if auxiliary_loss is None else auxiliary_loss, self.ground_truth
         )
         self._given_ignore_index = ignore_index
         self.ignore_index = IGNORE_INDEX if ignore_index is None else ignore_index

@@ -91,7 +91,7 @@ def test_every_python_block_compiles(page: Path) -> None:
 
 def test_every_config_is_listed() -> None:
     page = (REPOSITORY / 'docs' / 'configs.md').read_text(encoding='utf-8')
-    rows = re.findall(r'^\| (`dpt_.*?|`quickstart.py`) \|', page, flags=re.MULTILINE)
+    rows = re.findall(r'^\| (`(?:dpt|depth|quickstart)_?.*?\.py`) \|', page, flags=re.MULTILINE)
     listed = {name for row in rows for name in re.findall(r'`([\w.-]+\.py)`', row)}
     assert listed == {path.name for path in (REPOSITORY / 'configs').glob('*.py')}
 
@@ -118,7 +118,9 @@ def test_every_top_level_key_of_the_configs_is_explained() -> None:
     assert not CONSUMED - {'self', 'cfg'} - explained
 
 
-@pytest.mark.parametrize('name', ['configs', 'losses', 'mmsegmentation', 'own_data', 'recipe', 'trackers'])
+@pytest.mark.parametrize(
+    'name', ['configs', 'depth', 'losses', 'mmsegmentation', 'own_data', 'recipe', 'trackers']
+)
 def test_every_part_named_is_registered(name: str) -> None:
     """Names as ``DPTNeck``, of at least two capitals and a small letter."""
     page = REPOSITORY / 'docs' / f'{name}.md'

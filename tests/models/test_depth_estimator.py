@@ -15,6 +15,7 @@ from dpt.structures import SegDataSample
 
 METRIC = dict(type='DepthHead', in_channels=8, max_depth=10.0)
 RELATIVE = dict(METRIC, output='relu', relative=True)
+RELATIVE_MODEL = dict(decode_head=RELATIVE, loss=dict(type='ScaleShiftInvariantLoss'))
 SIZE = (40, 56)
 WINDOWS = dict(mode='slide', crop_size=(32, 32), stride=(16, 24))
 
@@ -91,14 +92,11 @@ def test_loss_is_that_of_valid_depth_at_the_size_of_the_target() -> None:
 @pytest.mark.parametrize('precision', [torch.float32, torch.float16, torch.bfloat16])
 @pytest.mark.parametrize('depth', [None, 0.0])
 @pytest.mark.parametrize(
-    ('head', 'loss'),
-    [
-        (METRIC, [dict(type='SiLogLoss', warm_up_iters=1), dict(type='GradientLogLoss')]),
-        (RELATIVE, dict(type='ScaleShiftInvariantLoss')),
-    ],
+    'arguments',
+    [dict(loss=[dict(type='SiLogLoss', warm_up_iters=1), dict(type='GradientLogLoss')]), RELATIVE_MODEL],
 )
-def test_every_parameter_gets_a_finite_gradient(head: dict, loss, depth, precision: torch.dtype) -> None:
-    model = estimator(decode_head=head, loss=loss).train()
+def test_every_parameter_gets_a_finite_gradient(arguments: dict, depth, precision: torch.dtype) -> None:
+    model = estimator(**arguments).train()
     with torch.autocast('cpu', dtype=precision, enabled=precision != torch.float32):
         losses = model(torch.randn(2, 3, *SIZE), samples(depth=depth), mode='loss')
     total, _ = model.parse_losses(losses)
@@ -110,10 +108,11 @@ def test_every_parameter_gets_a_finite_gradient(head: dict, loss, depth, precisi
 
 
 def test_compiling_changes_no_loss() -> None:
-    model = estimator(loss=[dict(type='SiLogLoss'), dict(type='ScaleShiftInvariantLoss')])
+    losses = [dict(type='SiLogLoss'), dict(type='ScaleShiftInvariantLoss', invert_target=False)]
+    model = estimator(loss=losses)
     inputs, data = torch.randn(2, 3, *SIZE), samples()
     expected = model(inputs, data, mode='loss')
-    model.compile_losses(backend='aot_eager', fullgraph=True)
+    model.compile_losses(backend='eager', fullgraph=True)
     torch.testing.assert_close(model(inputs, data, mode='loss'), expected)
     assert '_losses' not in vars(copy.deepcopy(model))
 
@@ -142,7 +141,10 @@ def test_views_are_averaged_at_the_original_size() -> None:
         (dict(min_depth=2.0, max_depth=1.0), 'min_depth=2.0 and max_depth=1.0'),
         (dict(resize_mode='nearest'), "resize_mode='nearest' must be one of"),
         (dict(resize_mode='bicubic', test_cfg=WINDOWS), "'bicubic' does not fit sliding windows"),
-        (dict(decode_head=RELATIVE, test_cfg=WINDOWS), 'does not fit relative depth'),
+        (dict(RELATIVE_MODEL, test_cfg=WINDOWS), 'does not fit relative depth'),
+        (dict(decode_head=RELATIVE), 'SiLogLoss compares depth, but with model.decode_head.relative=True'),
+        (dict(loss=RELATIVE_MODEL['loss']), 'Loss compares inverse depth without a scale, but .*=False'),
+        (dict(loss=dict(type='DiceLoss')), 'DiceLoss compares gt_sem_seg, but .* loss of gt_depth_map'),
         (dict(decode_head=dict(METRIC, max_depth=None)), r'model\.decode_head: .* needs max_depth'),
         (dict(loss=[dict(type='SiLogLoss')] * 2), 'losses share a name'),
     ],

@@ -11,6 +11,7 @@ import torch
 from isl_formula import fill, image
 from published_models import FILES, SIZES, WIDTH
 
+from dpt.apis import Predictor
 from dpt.checkpoints import convert, load_backbone, load_model, published
 from dpt.checkpoints.formats import published as sources
 from dpt.checkpoints.formats.table import Changed, Format
@@ -125,6 +126,13 @@ def test_encoder_alone_loads_for_segmentation(name, timm, saved) -> None:
     for one, other in zip(alone(pixels), whole.backbone(pixels), strict=True):
         one, other = (tap if isinstance(tap, torch.Tensor) else tap[0] for tap in (one, other))
         assert (one - other).abs().max() <= 1e-5 * other.abs().max()
+
+
+def test_file_alone_predicts_depth_at_image_size(saved) -> None:
+    predict = Predictor(saved('depth_anything_v2'), device='cpu')
+    result = predict(np.zeros((30, 50, 3), np.uint8))
+    assert result.depth.shape == (30, 50)
+    assert predict.model.relative
 
 
 def test_head_without_its_encoder_is_refused(saved, monkeypatch) -> None:

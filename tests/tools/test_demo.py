@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from dpt.apis import Predictor, Segmentation
+from dpt.apis import Depth, Predictor, Segmentation
 
 
 def test_the_table_shows_classes_by_area_and_escapes_their_names(tool_module):
@@ -18,6 +18,14 @@ def test_the_table_shows_classes_by_area_and_escapes_their_names(tool_module):
     assert table.index('70.0 %') < table.index('30.0 %')
     assert '&lt;b&gt;road' in table
     assert 'rgb(4,5,6)' in table
+
+
+def test_the_table_of_depth_has_its_range(tool_module):
+    depth = np.geomspace(2, 8, 99, dtype=np.float32).reshape(9, 11)
+    result = Depth('x', np.zeros((9, 11, 3), np.uint8), depth)
+    table = tool_module('tools/demo.py').table_of(result)
+    assert [table.index(text) for text in ('2.00 m', '4.00 m', '8.00 m')]
+    assert tool_module('tools/demo.py').table_of(Depth('x', result.image, depth, relative=True)) == ''
 
 
 def test_the_page_segments_an_rgb_image(tool_module, model_file, pictures, monkeypatch):

@@ -41,6 +41,7 @@ PARTS = {
             out_indices=(1, 3),
             stem_channels=32,
             stage_channels=(128, 128, 256),
+            weight_eps=0.01,  # large, so that it matters
             stage_depths=(1, 2, 1),
             interpolate_mode='bilinear',
         ),
@@ -80,12 +81,18 @@ PARTS = {
 }
 
 
+def model_config(parts: dict) -> dict:
+    config = dict(data_preprocessor=PREPROCESSOR, **parts)
+    if parts['decode_head']['type'] == 'DPTHead':
+        return dict(config, type='EncoderDecoder')
+    loss = 'ScaleShiftInvariantLoss' if parts['decode_head'].get('relative') else 'SiLogLoss'
+    return dict(config, type='DepthEstimator', loss=dict(type=loss))
+
+
 def built(parts: dict) -> torch.nn.Module:
     """A model of these parts with random weights and statistics."""
     torch.manual_seed(0)
-    segments = parts['decode_head']['type'] == 'DPTHead'
-    kind = 'EncoderDecoder' if segments else 'DepthEstimator'
-    model = MODELS.build(dict(type=kind, data_preprocessor=PREPROCESSOR, **parts))
+    model = MODELS.build(model_config(parts))
     with torch.no_grad():
         for name, tensor in model.state_dict().items():
             if tensor.is_floating_point():
@@ -104,8 +111,8 @@ def written(call, tmp_path: Path):
         dataset = dict(type='BaseSegDataset' if segments else 'BaseDepthDataset', pipeline=[])
         if segments:
             dataset['metainfo'] = dict(classes=('sky', 'tree', 'car'))
-        config = dict(model=dict(type=type(model).__name__, data_preprocessor=PREPROCESSOR, **parts))
-        Config({**config, 'test_dataloader': dict(dataset=dataset)}).dump(tmp_path / 'config.py')
+        config = dict(model=model_config(parts), test_dataloader=dict(dataset=dataset))
+        Config(config).dump(tmp_path / 'config.py')
         save_weights(model.state_dict(), {}, tmp_path / 'model.pth')
         options = '--config', tmp_path / 'config.py', *arguments
         status, stdout, stderr = call(TOOL, tmp_path / 'model.pth', tmp_path / 'hf', *options)

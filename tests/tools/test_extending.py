@@ -26,7 +26,7 @@ def project(
     files: dict[str, str] = {}
     for name, code in BLOCK.findall((repository / 'docs' / 'extending.md').read_text()):
         files[name] = f'{files.get(name, "")}\n\n{code}'
-    assert set(files) == {'my_parts.py', 'my_config.py'}
+    assert set(files) == {'my_parts.py', 'my_config.py', 'my_joint.py', 'my_joint_config.py'}
     for name, code in files.items():
         (folder / name).write_text(code)
     assert tool_main('tools/make_quickstart_data.py')(folder / 'data', '--train', 8, '--val', 2) == 0
@@ -99,3 +99,24 @@ def test_exports_and_the_python_interface_agree(project: Path, call: Callable) -
         plain = model.test_step(batch)[0].pred_sem_seg.data[0].numpy()
     exported = labels_from(load(project / 'my_model.pt2', 'torch_export')(image[None]), image.shape[:2])
     assert (exported != plain).mean() < 0.001
+
+
+def test_segmentation_and_depth_train_from_one_config(project: Path, call: Callable) -> None:
+    for mask in (project / 'data' / 'annotations').rglob('*.png'):
+        depth = project / 'data' / 'depth' / mask.parent.name / mask.name
+        depth.parent.mkdir(parents=True, exist_ok=True)
+        labels = cv2.imread(str(mask), cv2.IMREAD_UNCHANGED).astype(np.uint16)
+        cv2.imwrite(str(depth), 8000 * labels)  # millimetres
+    config, work = project / 'my_joint_config.py', project / 'joint'
+    assert call('train', config, '--work-dir', work)[0] == 0
+    for line in logged(work, 'loss'):
+        total = line['segmentation.loss_ce'] + line['depth.loss_silog']
+        assert line['loss'] == pytest.approx(total, rel=1e-4)
+    weights = torch.load(work / 'iter_2.pth', weights_only=True)['state_dict']
+    assert {'decode_head.segmentation.conv_seg.weight', 'decode_head.depth.conv_depth.weight'} < set(weights)
+    arguments = ('test', config, work / 'iter_2.pth', '--work-dir')
+    single = result_of(call(*arguments, project / 'joint_test')[1])
+    for key in ('mIoU', 'abs_rel'):
+        assert single[key] == logged(work, key)[-1][key]
+    averaged = result_of(call(*arguments, project / 'joint_aug', '--aug-test')[1])
+    assert averaged['abs_rel'] != single['abs_rel']

@@ -81,3 +81,27 @@ def test_only_incomplete_or_different_data_are_replaced(main: Callable, tmp_path
     assert digests(out) == whole
     assert main(out, '--train', 4, '--val', 1) == 0
     assert len(list((out / 'images' / 'training').iterdir())) == 4
+
+
+# SHA-256 of the pixels of all masks of the default data set.
+SEGMENTATION = 'e7e8e5dbc294739d700c29603687a80415bc03f244f3900adf198336ba602ea1'
+
+
+def test_depth_is_extra_and_leaves_the_default_files(main: Callable, data: Path, tmp_path: Path) -> None:
+    masks = sorted((data / 'annotations').rglob('*.png'))
+    digest = hashlib.sha256(b''.join(cv2.imread(str(path), -1).tobytes() for path in masks)).hexdigest()
+    assert digest == SEGMENTATION
+    assert not (data / 'depth').exists()
+    assert main(tmp_path / 'data', '--train', 20, '--val', 1, '--depth') == 0
+    assert json.loads((tmp_path / 'data/meta.json').read_text())['depth_rescale_factor'] == 1 / 256
+    for path in sorted((tmp_path / 'data/depth').rglob('*.png')):
+        depth = cv2.imread(str(path), -1)
+        label = cv2.imread(str(path).replace('/depth/', '/annotations/'), -1)
+        sky = np.isin(label, (1, 5))
+        assert depth.dtype == np.uint16
+        assert (depth[sky] == 0).all()
+        measured = depth[(label > 0) & ~sky] / 256
+        assert 2 < measured.min() < 5
+        assert 15 < measured.max() <= 20
+        ground = np.where(label == 2, depth, 0)  # nearer towards the bottom
+        assert (np.diff(ground[-10:].max(axis=1).astype(int)) <= 0).all()

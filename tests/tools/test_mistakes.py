@@ -48,6 +48,8 @@ infer {best} {pictures} --out {tmp}/o --device gpu => device='gpu' cannot be use
 infer {best} {pictures} --out {pictures} => a.png would overwrite an input
 infer {best} {pictures}/a.png {tmp}/a.jpg --out {tmp}/o => both results would be named a
 make_quickstart_data {tmp} --train 1 --val 1 => not empty
+model_converters/dpt2hf {model} {tmp} => must be new or empty
+model_converters/dpt2hf {tmp}/gone.pth {tmp}/x => no such checkpoint
 model_converters/dpt2mmseg {model} {model} => must not be the input file
 model_converters/dpt2mmseg {model} {tmp}/x.safetensors => MMSegmentation reads .pth
 model_converters/dpt2mmseg {tmp}/gone.pth {tmp}/x.pth => no such checkpoint

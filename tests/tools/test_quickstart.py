@@ -37,7 +37,7 @@ def test_quickstart_runs_and_checks_the_final_miou(repository: Path, tmp_path: P
         ('configs/quickstart.py', 'max_iters = 700', 'max_iters = 2'),
         ('configs/quickstart.py', 'warmup_iters = 30', 'warmup_iters = 1'),
         ('configs/quickstart.py', 'interval=350', 'interval=2'),
-        ('tools/quickstart.sh', '_data.py data/quickstart', '_data.py data/quickstart --train 8 --val 2'),
+        ('tools/quickstart.sh', '"data/$NAME"', '"data/$NAME" --train 8 --val 2'),
     ):
         path = tmp_path / file
         text = path.read_text()

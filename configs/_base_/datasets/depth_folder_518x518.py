@@ -7,6 +7,18 @@ test_pipeline = [
     dict(type='LoadDepthAnnotation'),
     dict(type='PackSegInputs'),
 ]
+tta_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(
+        type='TestTimeAug',
+        transforms=[
+            [test_pipeline[1]],
+            [dict(type='RandomFlip', prob=0.0), dict(type='RandomFlip', prob=1.0)],
+            [dict(type='LoadDepthAnnotation')],
+            [dict(type='PackSegInputs')],
+        ],
+    ),
+]
 test_dataloader = dict(
     batch_size=1,
     num_workers=2,
@@ -16,7 +28,6 @@ test_dataloader = dict(
         data_root=data_root,
         data_prefix=dict(img_path='images/validation', depth_map_path='depth/validation'),
         depth_rescale_factor=0.001,
-        test_mode=True,
         pipeline=test_pipeline,
     ),
 )

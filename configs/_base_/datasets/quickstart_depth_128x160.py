@@ -1,6 +1,6 @@
-# Synthetic scenes with depth from tools/make_quickstart_data.py --depth: about 160x120 pixels, 3 to 80 m.
+# Synthetic scenes with depth from tools/make_quickstart_data.py --depth: about 160x120 pixels, 3 to 20 m.
 data_root = 'data/quickstart_depth'
-min_depth, max_depth = 1e-3, 80.0  # metres
+min_depth, max_depth = 1e-3, 25.0  # metres
 test_scale = (160, 128)  # (width, height)
 
 train_pipeline = [

@@ -160,8 +160,8 @@ def recognise_layout(keys: Collection[str]) -> Layout:
         )
     if 'scratch.output_conv.2.weight' in found:
         raise ValueError(
-            'this is a depth model, not a segmentation model: its head (scratch.output_conv.2) has one '
-            'output channel and its fusion blocks no batch norm. Use dpt_large-ade20k or dpt_hybrid-ade20k'
+            'this is a depth model, not a segmentation model; it loads without conversion: give it to '
+            'tools/infer.py, load_from or init_model'
         )
     if 'pretrained.model.dist_token' in found:
         raise ValueError(

@@ -23,9 +23,8 @@ META_KEYS = (
     'flip',
     'flip_direction',
     'reduce_zero_label',
-    'crop_box',
 )
-ALWAYS_PACKED = ('ori_shape', 'img_shape', 'flip', 'flip_direction', 'ignore_index')
+ALWAYS_PACKED = ('ori_shape', 'img_shape', 'flip', 'flip_direction', 'ignore_index', 'crop_box')
 """What restoring a prediction to the original image, the loss and the padding need."""
 
 

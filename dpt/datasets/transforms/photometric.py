@@ -192,9 +192,9 @@ class ColorAug(BaseTransform):
             if len(bounds) != 2 or not 0 < bounds[0] <= bounds[1]:
                 raise ValueError(f'{name} must be (smallest, largest), both above 0, not {bounds!r}')
         self.prob = prob
-        self.gamma_range = tuple(gamma_range)
-        self.brightness_range = tuple(brightness_range)
-        self.color_range = tuple(color_range)
+        self.gamma_range = (gamma_range[0], gamma_range[1])
+        self.brightness_range = (brightness_range[0], brightness_range[1])
+        self.color_range = (color_range[0], color_range[1])
 
     @cache_randomness
     def _draw(self, channels: int) -> tuple[float, np.ndarray] | None:

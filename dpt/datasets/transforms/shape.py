@@ -77,7 +77,7 @@ class RandomRotate(BaseTransform):
         for name in results.get('seg_fields', []):
             labels = results[name]
             # OpenCV does not rotate int32; float64 holds every label exactly.
-            wide = labels if labels.dtype == np.uint8 else labels.astype(np.float64)
+            wide = labels if labels.dtype in (np.uint8, np.float32) else labels.astype(np.float64)
             border = fill_value(name, label)
             turned = mmcv.imrotate(wide, border_value=border, interpolation='nearest', **options)
             results[name] = turned.astype(labels.dtype)

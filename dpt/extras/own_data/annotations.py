@@ -5,7 +5,7 @@ import io
 import json
 import re
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -70,7 +70,13 @@ def stem(name: str) -> str:
     return name[: len(name) - len(Path(name).suffix)]
 
 
-def pair(images: Path, masks: Path, img_suffix: str = '', seg_map_suffix: str = '') -> Pairs:
+def pair(
+    images: Path,
+    masks: Path,
+    img_suffix: str = '',
+    seg_map_suffix: str = '',
+    suffixes: Sequence[str] = (*LOSSLESS, '.json'),
+) -> Pairs:
     """Find the annotation of each image.
 
     The names of images and annotations may differ in one ending each: ``a.jpg`` and ``a.png`` or
@@ -82,13 +88,15 @@ def pair(images: Path, masks: Path, img_suffix: str = '', seg_map_suffix: str = 
         masks: Folder of masks, or of labelme JSON files; may be the folder of images.
         img_suffix: Ending of the image names; empty finds it.
         seg_map_suffix: Ending of the annotation names; empty finds it.
+        suffixes: Suffixes of annotations.
 
     Raises:
         FileNotFoundError: If a folder does not exist.
         ValueError: If nothing matches, several endings match equally well, or two images have the same name.
     """
-    pictures, jsons = list_files(images, IMAGE_SUFFIXES), list_files(masks, ('.json',))
-    annotations = [*jsons, *list_files(masks, LOSSLESS)]
+    pictures = list_files(images, IMAGE_SUFFIXES)
+    jsons = list_files(masks, ('.json',)) if '.json' in suffixes else []
+    annotations = [*jsons, *list_files(masks, [one for one in suffixes if one != '.json'])]
     if seg_map_suffix:
         annotations = [name for name in annotations if name.endswith(seg_map_suffix)]
     elif {stem(name) for name in jsons} & {stem(name) for name in pictures}:
@@ -103,13 +111,15 @@ def pair(images: Path, masks: Path, img_suffix: str = '', seg_map_suffix: str = 
         elif pictures:
             pictures, annotations = _part(pictures, images)
     if not pictures:
-        suffixes = img_suffix or ', '.join(IMAGE_SUFFIXES)
-        raise ValueError(f'{images} contains no images: expected files that end in {suffixes}')
+        wanted = img_suffix or ', '.join(IMAGE_SUFFIXES)
+        raise ValueError(f'{images} contains no images: expected files that end in {wanted}')
     if not annotations:
         hint = ''
         if list_files(masks, ('.jpg', '.jpeg')):
             hint = '; JPEG files cannot be masks, because compression changes labels: save them as PNG'
-        kinds = seg_map_suffix or ', '.join((*LOSSLESS, '.json'))
+            if '.json' not in suffixes:
+                hint = '; JPEG files do not preserve depth: save it as 16-bit PNG or as .npy'
+        kinds = seg_map_suffix or ', '.join(suffixes)
         raise ValueError(f'{masks} contains no annotations: expected files that end in {kinds}{hint}')
     img_end, ends = img_suffix, {}
     for img_end in (img_suffix,) if img_suffix else ('', *_endings(pictures)):

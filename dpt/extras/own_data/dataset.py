@@ -89,7 +89,7 @@ def survey(pairs: Pairs, reader: Reader, workers: int, track: Track = iter) -> S
     def look(pair: tuple[str, str]) -> tuple[str, tuple[int, int], dict[int, int] | str]:
         image, annotation = pair
         try:
-            size, orientation = _image_size(pairs.images / image)
+            size, orientation = image_size(pairs.images / image)
             if orientation not in UPRIGHT:
                 result.rotated[image] = orientation
             labels = reader.read(pairs.masks / annotation, size)
@@ -118,7 +118,7 @@ def survey(pairs: Pairs, reader: Reader, workers: int, track: Track = iter) -> S
     return result
 
 
-def _image_size(path: Path) -> tuple[tuple[int, int], int | None]:
+def image_size(path: Path) -> tuple[tuple[int, int], int | None]:
     """Return (height, width) of an image after applying its EXIF orientation, and the orientation."""
     with open_image(path, path) as image:
         width, height = image.size
@@ -232,7 +232,7 @@ def write_dataset(
 
             def convert(pair: tuple[str, str]) -> None:
                 image, annotation = pair
-                labels = reader.read(pairs.masks / annotation, _image_size(pairs.images / image)[0])
+                labels = reader.read(pairs.masks / annotation, image_size(pairs.images / image)[0])
                 target = image.removesuffix(pairs.image_suffix)
                 write_labels(folder / MASKS / f'{target}.png', apply_table(labels, proposal.table))
 

@@ -124,8 +124,8 @@ def _cards(run: RunLog, scores: Scores | DepthScores | None, running: bool) -> l
     if left is not None:
         cards.append(('left, after the last line of the log', str(datetime.timedelta(seconds=int(left)))))
     if isinstance(scores, DepthScores):
-        for name in [name for name in ('abs_rel', 'd1') if name in scores.names]:
-            cards.append((f'{name} of the test', f'{np.nanmean(scores.column(name)):.4f}'))
+        shown = [score for score in SCORES if score in scores.names]
+        cards += [(f'{score} of the test', f'{np.nanmean(scores.column(score)):.4f}') for score in shown]
     elif scores is not None:
         iou = segmentation_metrics(scores.confusion, left_out=scores.left_out)['IoU']
         cards.append(('mIoU of the test', f'{100 * np.nanmean(iou):.2f}'))
@@ -157,8 +157,8 @@ def _classes(scores: Scores | DepthScores | None, work_dir: Path) -> dict:
         how = f'tools/test.py CONFIG CHECKPOINT --scores {work_dir}/scores.npz --show-dir {work_dir}/show'
         return dict(classes=[], depth=[], no_scores=f'No test results; create them with {how}')
     if isinstance(scores, DepthScores):
-        rows = [(name, f'{np.nanmean(scores.column(name)):.4f}') for name in scores.names]
-        return dict(classes=[], depth=rows, scored=len(scores.images))
+        means = [(name, f'{np.nanmean(scores.column(name)):.4f}') for name in scores.names]
+        return dict(classes=[], depth=means, scored=len(scores.images))
     found = segmentation_metrics(scores.confusion, left_out=scores.left_out)
     pixels = scores.confusion.sum(axis=1)
     columns = [100 * pixels / max(pixels.sum(), 1), 100 * found['IoU'], 100 * found['Acc']]

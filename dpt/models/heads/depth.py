@@ -1,6 +1,7 @@
 """Depth head of DPT and of the models that build on it."""
 
 from collections.abc import Sequence
+from math import log
 
 import torch
 import torch.nn.functional as F
@@ -91,6 +92,16 @@ class DepthHead(BaseModule):
         self.conv_depth = nn.Conv2d(hidden_channels, num_bins if output.endswith('_bins') else 1, 1)
         self.register_buffer('bins', self._bins(num_bins), persistent=False)
 
+    def init_weights(self) -> None:
+        """Set the bias of the last convolution before a ReLU to 1; the rest uses torch's defaults.
+
+        With those alone, the ReLU is 0 for every pixel in about half of all trainings, so that nothing gets a
+        gradient.
+        """
+        if self.output in ('relu', 'reciprocal') and self.conv_depth.bias is not None:
+            nn.init.ones_(self.conv_depth.bias)
+        super().init_weights()
+
     def _check(self) -> None:
         if self.output not in OUTPUTS:
             raise ValueError(f'output={self.output!r} must be one of {OUTPUTS}')
@@ -115,12 +126,12 @@ class DepthHead(BaseModule):
             raise ValueError(f'upsample_factor={self.upsample_factor} must be 1 (no upsampling) or more')
 
     def _bins(self, count: int) -> Tensor | None:
+        if not self.output.endswith('_bins'):
+            return None
+        assert self.max_depth is not None
         if self.output == 'linear_bins':
-            return torch.linspace(self.min_depth, self.max_depth, count)  # type: ignore[arg-type]
-        if self.output == 'log_bins':
-            ends = torch.tensor([self.min_depth, self.max_depth]).log().tolist()
-            return torch.linspace(*ends, count).exp()
-        return None
+            return torch.linspace(self.min_depth, self.max_depth, count)
+        return torch.linspace(log(self.min_depth), log(self.max_depth), count).exp()
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
         """Compute depth.

@@ -15,6 +15,7 @@ class PixelLoss(nn.Module):
         class_weight: Weight of each class, or ``None`` for equal weights.
     """
 
+    ground_truth = 'gt_sem_seg'
     class_weight: Tensor | None
 
     def __init__(

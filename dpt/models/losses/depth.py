@@ -23,6 +23,10 @@ class DepthLoss(nn.Module):
         loss_name: Key of the loss in the log; only keys that contain ``loss`` are trained on.
     """
 
+    ground_truth = 'gt_depth_map'
+    relative: bool | None = False
+    """Whether predictions must be inverse depth without a scale; ``None`` if they may be either."""
+
     def __init__(self, loss_weight: float, loss_name: str) -> None:
         super().__init__()
         self.loss_weight = loss_weight
@@ -192,6 +196,7 @@ class ScaleShiftInvariantLoss(DepthLoss):
         self.gradient_weight = gradient_weight
         self.num_scales = num_scales
         self.invert_target = invert_target
+        self.relative = True if invert_target else None
         self.per_image = per_image
 
     def forward(self, pred: Tensor, target: Tensor, valid: Tensor) -> Tensor:

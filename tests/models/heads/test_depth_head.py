@@ -156,3 +156,14 @@ def test_outputs_follow_their_formulas(arguments: dict, formula) -> None:
 def test_wrong_arguments_are_named(arguments: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         DepthHead(8, **arguments)
+
+
+@pytest.mark.parametrize('output', ['relu', 'reciprocal'])
+def test_new_heads_start_with_gradients(output: str) -> None:
+    for seed in range(8):
+        torch.manual_seed(seed)
+        head = DepthHead(8, output, shift=0.1)
+        head.init_weights()
+        head([torch.randn(2, 8, 4, 6)]).sum().backward()
+        assert head.conv1.weight.grad is not None
+        assert head.conv1.weight.grad.any()
