@@ -40,7 +40,7 @@ def train(name: str, data: str, *options: str, folder: Path) -> str:
     if not pointer.is_file():
         tool('make_quickstart_data', f'data/{data}', *options, cwd=folder)
         tool('train', f'{name}.py', cwd=folder)
-    return pointer.read_text(encoding='utf-8').strip()
+    return str(pointer.with_name(pointer.read_text(encoding='utf-8').strip()))
 
 
 def draw_segmentation(folder: Path) -> None:

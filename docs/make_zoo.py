@@ -34,6 +34,9 @@ python tools/train.py configs/dpt_vit-l16_512x512_160k_ade20k.py --cfg-options \
     load_from=https://github.com/intel-isl/DPT/releases/download/1_0/dpt_large-ade20k-b12dca68.pt
 ```
 
+The configs of the depth table test these models; depth models are fine-tuned as in
+[Fine-tune Depth Anything on your own pairs](depth.md#fine-tune-depth-anything-on-your-own-pairs).
+
 The figures are those of the authors. **None of these files was loaded or scored here**: where dpt is
 developed, nothing but packages can be downloaded. The last column says what was checked instead: the keys and
 the results of a model with random weights. Mind the licences: some forbid commercial use.

@@ -27,18 +27,17 @@ from dpt.checkpoints.meta import config_values
 from dpt.checkpoints.published import is_published, recognise_published
 from dpt.config.load import load_config
 from dpt.config.mmseg import is_mmseg_config, translate_mmseg_config
+from dpt.config.mmseg.old import OLD_NAMES
 from dpt.config.names import name_config_types, name_types
 from dpt.config.walk import first_test_dataset, walk, without_annotations
 from dpt.datasets.bad_sample import name_sample
-from dpt.hub import kept_meta, model_files, push_files, save_files
+from dpt.hub import Shared
 from dpt.models import DepthEstimator
 from dpt.models.dense import DensePredictor
-from dpt.models.lora import merged
 from dpt.palette import default_palette
 from dpt.registry import DATASETS, MODELS, TRANSFORMS
 from dpt.results import Depth, Result, Segmentation
 from dpt.structures import SegDataSample
-from dpt.visualization.files import encode_picture
 
 __all__ = ['PRECISIONS', 'Depth', 'Predictor', 'Segmentation', 'config_of', 'inference_model', 'init_model']
 
@@ -213,7 +212,7 @@ def predict(
         return model.test_step(batch)
 
 
-class Predictor:
+class Predictor(Shared):
     """Predict images with a trained model from a single checkpoint file.
 
     The checkpoint, written by training or by ``tools/publish_model.py``, contains config, class names and
@@ -296,57 +295,6 @@ class Predictor:
             return list(self.stream(images))
         return next(self.stream([images]))
 
-    @classmethod
-    def from_pretrained(cls, name: str | Path, **options: Any) -> 'Predictor':
-        """Load a model from Hugging Face (``OWNER/NAME``) or from a folder, as :func:`dpt.load` does."""
-        from dpt.loading import load
-
-        return load(name if Path(name).exists() else f'hf://{name}', **options)
-
-    def save_pretrained(self, folder: str | Path, *, license: str, repo_id: str = 'me/model') -> None:  # noqa: A002
-        """Write the files of :meth:`push_to_hub` to a folder.
-
-        Raises:
-            OSError: If a file cannot be written.
-        """
-        save_files(self._files(repo_id, license, ()), folder)
-
-    def push_to_hub(
-        self,
-        repo_id: str,
-        *,
-        license: str,  # noqa: A002
-        pictures: Sequence[Image] = (),
-        private: bool = False,
-        token: str | None = None,
-    ) -> str:
-        """Upload the model to Hugging Face, with a model card made from what the checkpoint says.
-
-        Args:
-            repo_id: ``OWNER/NAME``.
-            license: Licence of the weights, such as ``'apache-2.0'``.
-            pictures: Images whose predictions the card shows.
-            private: Whether only the owner can see a new repository.
-            token: Token with the right to write; ``None`` for that of ``hf auth login`` or ``HF_TOKEN``.
-
-        Returns:
-            The URL of the repository.
-
-        Raises:
-            ValueError: If huggingface_hub is missing, or the upload fails.
-        """
-        return push_files(repo_id, self._files(repo_id, license, pictures), private=private, token=token)
-
-    def _files(self, repo_id: str, licence: str, pictures: Sequence[Image]) -> dict[str, bytes]:
-        values = self.model.cfg.to_dict()
-        values['model']['backbone'].pop('lora', None)  # merged below
-        meta = kept_meta(read_meta(self.checkpoint))
-        meta['cfg'] = Config(values).pretty_text
-        if self.classes:
-            meta['dataset_meta'] = dict(classes=list(self.classes), palette=self.palette.tolist())
-        shown = [encode_picture('.png', one.overlay(legend=True)) for one in self.stream(pictures)]
-        return model_files(repo_id, merged(self.model).state_dict(), meta, licence, shown)
-
     def stream(
         self, images: Iterable[Image], on_error: Callable[[str, Exception], None] | None = None
     ) -> Iterator[Result]:
@@ -428,15 +376,19 @@ def config_of(checkpoint: str | Path) -> Config:
     :func:`dpt.checkpoints.published.recognise_published`.
 
     Args:
-        checkpoint: Path or URL of a published model, or of a training checkpoint of dpt or MMSegmentation
-            1.x, or a file of another repository.
+        checkpoint: Path or URL of a published model, or of a training checkpoint of dpt or MMSegmentation, or
+            a file of another repository.
 
     Raises:
         FileNotFoundError: If the file does not exist.
         ValueError: If the file has no config, or its config is not plain data or names unregistered classes.
     """
     meta = read_meta(checkpoint)
-    text = meta.get('cfg')
+    text, names = meta.get('cfg'), None
+    needed = {'default_scope', 'model', 'test_dataloader', 'test_cfg'}
+    if text is None and isinstance(meta.get('config'), str):  # MMSegmentation 0.x
+        text = meta['config']
+        needed = names = needed | {*OLD_NAMES} - {'gpu_ids'}
     if not isinstance(text, str):
         if is_published(checkpoint):
             return Config(recognise_published(checkpoint).config())
@@ -445,9 +397,7 @@ def config_of(checkpoint: str | Path) -> Config:
             'tools/train.py or tools/publish_model.py'
         )
     try:
-        values = config_values(text)
-        needed = ('default_scope', 'model', 'test_dataloader', 'test_cfg')
-        values = {key: values[key] for key in needed if key in values}
+        values = {key: value for key, value in config_values(text, names).items() if key in needed}
         name_types(values)
         for place, name in _part_names(values, 'config'):
             if isinstance(name, str) and '.' in name.removeprefix('mmseg.'):

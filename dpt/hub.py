@@ -1,20 +1,23 @@
 """Share models on Hugging Face; loading them is part of :func:`dpt.load`."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 from mmengine.config import Config
 from torch import Tensor
 
 import dpt
-from dpt.checkpoints import dataset_meta
+from dpt.checkpoints import dataset_meta, read_meta
 from dpt.checkpoints.meta import config_values
 from dpt.checkpoints.write import serialise
 from dpt.files import write_whole
 from dpt.model_card import model_card
+from dpt.models.lora import merged
+from dpt.visualization.files import encode_picture
 
 WEIGHTS = 'model.safetensors'
 CARD = 'README.md'
@@ -141,3 +144,64 @@ def import_hub(purpose: str) -> ModuleType:
     except ImportError:
         raise ValueError(f'{purpose} needs huggingface_hub: {INSTALL}') from None
     return huggingface_hub
+
+
+class Shared:
+    """The part of :class:`dpt.apis.Predictor` that loads models from Hugging Face and shares them."""
+
+    model: Any
+    classes: tuple[str, ...]
+    palette: np.ndarray
+    checkpoint: str | Path
+    stream: Callable[..., Iterator[Any]]
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path, **options: Any) -> Any:
+        """Load a model from Hugging Face (``OWNER/NAME``) or from a folder, as :func:`dpt.load` does."""
+        from dpt.loading import load
+
+        return load(name if Path(name).exists() else f'hf://{name}', **options)
+
+    def save_pretrained(self, folder: str | Path, *, license: str, repo_id: str = 'me/model') -> None:  # noqa: A002
+        """Write the files of :meth:`push_to_hub` to a folder.
+
+        Raises:
+            OSError: If a file cannot be written.
+        """
+        save_files(self._files(repo_id, license, ()), folder)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        license: str,  # noqa: A002
+        pictures: Sequence[Any] = (),
+        private: bool = False,
+        token: str | None = None,
+    ) -> str:
+        """Upload the model to Hugging Face, with a model card made from what the checkpoint says.
+
+        Args:
+            repo_id: ``OWNER/NAME``.
+            license: Licence of the weights, such as ``'apache-2.0'``.
+            pictures: Images whose predictions the card shows.
+            private: Whether only the owner can see a new repository.
+            token: Token with the right to write; ``None`` for that of ``hf auth login`` or ``HF_TOKEN``.
+
+        Returns:
+            The URL of the repository.
+
+        Raises:
+            ValueError: If huggingface_hub is missing, or the upload fails.
+        """
+        return push_files(repo_id, self._files(repo_id, license, pictures), private=private, token=token)
+
+    def _files(self, repo_id: str, licence: str, pictures: Sequence[Any]) -> dict[str, bytes]:
+        values = self.model.cfg.to_dict()
+        values['model']['backbone'].pop('lora', None)  # merged below
+        meta = kept_meta(read_meta(self.checkpoint))
+        meta['cfg'] = Config(values).pretty_text
+        if self.classes:
+            meta['dataset_meta'] = dict(classes=list(self.classes), palette=self.palette.tolist())
+        shown = [encode_picture('.png', one.overlay(legend=True)) for one in self.stream(pictures)]
+        return model_files(repo_id, merged(self.model).state_dict(), meta, licence, shown)

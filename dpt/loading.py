@@ -136,7 +136,7 @@ def recognise_model(checkpoint: str | Path, variant: str | None = None) -> Recog
     """
     content = read_checkpoint(checkpoint)
     meta = meta_of(content, checkpoint)
-    if isinstance(meta.get('cfg'), str):
+    if isinstance(meta.get('cfg', meta.get('config')), str):
         producer = 'MMSegmentation' if 'mmseg_version' in meta else 'dpt'
         return Recognised(f'a checkpoint of {producer} with its config', config_of(checkpoint))
     del content

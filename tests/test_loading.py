@@ -80,6 +80,37 @@ def test_files_without_a_config_are_recognised_and_loaded(made, pictures, tmp_pa
         dpt.load(tmp_path / 'model.pth', device='cpu', cfg_options=options)
 
 
+def test_a_checkpoint_of_mmsegmentation_0_brings_its_config(pictures: Path, tmp_path: Path, said) -> None:
+    norm = "dict(type='Normalize', mean=[1.0, 2.0, 3.0], std=[4.0, 5.0, 6.0], to_rgb=True)"
+
+    def transforms(*steps: str) -> str:
+        return f'[{", ".join(steps)}]'
+
+    inner = transforms("dict(type='Resize', keep_ratio=True)", norm, "dict(type='Collect', keys=['img'])")
+    test = transforms(
+        "dict(type='LoadImageFromFile')",
+        f"dict(type='MultiScaleFlipAug', img_scale=(64, 32), flip=False, transforms={inner})",
+    )
+    data = f"dict(type='CustomDataset', img_dir='i', ann_dir='a', pipeline={test})"
+    text = (
+        "model = dict(type='EncoderDecoder', backbone=dict(type='VisionTransformer', img_size=32, "
+        'embed_dims=64, num_layers=12, num_heads=1, out_indices=(2, 5, 8, 11), output_cls_token=True), '
+        "decode_head=dict(type='DPTHead', channels=8, embed_dims=64, post_process_channels=[4, 8, 8, 8], "
+        "num_classes=150, readout_type='project', input_transform='multiple_select', in_index=(0, 1, 2, 3), "
+        "norm_cfg=dict(type='BN'), loss_decode=dict(type='CrossEntropyLoss')))\n"
+        f'data = dict(train={data}, val={data}, test={data})\n'
+        "optimizer = dict(type='AdamW', lr=0.1)\nrunner = dict(type='IterBasedRunner', max_iters=9)\n"
+        "evaluation = dict(interval=3)\nlr_config = dict(policy='fixed')\ngpu_ids = range(0, 1)\n"
+    )
+    tensors, _, _ = of_mmseg()
+    meta = dict(config=text, CLASSES=[f'c{i}' for i in range(150)], mmseg_version='0.30.0')
+    torch.save({'state_dict': tensors, 'meta': meta}, tmp_path / 'iter_9.pth')
+    model = dpt.load(tmp_path / 'iter_9.pth', device='cpu')
+    assert 'a checkpoint of MMSegmentation with its config; 150 classes' in said[0]
+    assert (model.classes[7], model.model.cfg.model.data_preprocessor['std']) == ('c7', [4, 5, 6])
+    assert model(pictures / 'a.png').labels.shape == (97, 131)
+
+
 @pytest.fixture(scope='module')
 def depth_anything() -> dict[str, torch.Tensor]:
     """Weights under the keys of Depth Anything."""

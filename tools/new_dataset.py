@@ -26,6 +26,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from dpt.cli import one_line_errors
+from dpt.config.load import find_config
 from dpt.extras.check_depth import histogram, summary
 from dpt.extras.files import write_lines
 from dpt.extras.own_data.annotations import (
@@ -88,7 +89,10 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--out', type=Path, help='folder for lists and converted masks (default: data/NAME)')
     parser.add_argument('--config', type=Path, help='config to write (default: configs/NAME.py)')
     parser.add_argument(
-        '--base', type=Path, help=f'config to start from (default: {SEGMENTATION}; depth: {DEPTH})'
+        '--base',
+        type=Path,
+        help='config to start from, a path or the name of an included one '
+        f'(default: {SEGMENTATION}; depth: {DEPTH})',
     )
     parser.add_argument(
         '--img-suffix', default='', help='ending of the image names, e.g. _img.jpg (default: found)'
@@ -304,8 +308,10 @@ def main() -> None:
         if not re.fullmatch(r'\w[\w.-]*', args.name):
             raise ValueError(f'--name {args.name}: use only letters, digits, _, - and .')
         out, config = args.out or Path('data') / args.name, args.config or Path('configs') / f'{args.name}.py'
-        if not args.base.is_file():
-            raise FileNotFoundError(f'--base {args.base} does not exist')
+        try:
+            args.base = Path(find_config(str(args.base)))
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f'--base: {error}') from None
         if args.base.is_relative_to(Path.cwd()):  # the checkout may move, with the new config in it
             args.base = args.base.relative_to(Path.cwd())
         if not args.dry_run:

@@ -2,7 +2,7 @@
 
 import ast
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import Any
 
@@ -60,12 +60,13 @@ def dataset_meta(meta: Mapping[str, Any]) -> dict[str, Any] | None:
     return {**readable, 'classes': tuple(readable['classes'])}
 
 
-def config_values(text: str) -> dict[str, Any]:
+def config_values(text: str, names: Set[str] | None = None) -> dict[str, Any]:
     """Parse the text of a config in a checkpoint without executing it.
 
     Args:
         text: Assignments of numbers, strings, booleans, None, lists, tuples, dicts, ``dict(key=value)`` and
             ``dict({key: value})``, as mmengine's ``Config.pretty_text`` writes them.
+        names: Names to read; None reads all.
 
     Raises:
         ValueError: If the text contains anything else; the message shows the line.
@@ -75,7 +76,9 @@ def config_values(text: str) -> dict[str, Any]:
         for node in ast.parse(text).body:
             if not isinstance(node, ast.Assign) or not all(isinstance(one, ast.Name) for one in node.targets):
                 raise _not_data(node)
-            values.update(dict.fromkeys(map(ast.unparse, node.targets), _data(node.value)))
+            targets = [ast.unparse(one) for one in node.targets]
+            if names is None or not names.isdisjoint(targets):
+                values.update(dict.fromkeys(targets, _data(node.value)))
         return values
     except (SyntaxError, RecursionError, MemoryError) as error:
         raise ValueError(f'not the text of a config ({type(error).__name__})') from None

@@ -166,7 +166,7 @@ def test_any_config_can_be_the_base(call, repository: Path, base: str, tmp_path:
             labels = np.full((360, 480), i % 3, np.uint8)
             assert cv2.imwrite(str(tmp_path / folder / f'{i}.png'), labels)
     file = tmp_path / 'mine.py'
-    where = ('--out', tmp_path / 'mine', '--config', file, '--base', repository / 'configs' / base)
+    where = ('--out', tmp_path / 'mine', '--config', file, '--base', base)
     assert call(TOOL, tmp_path / 'images', tmp_path / 'masks', *where)[0] == 0
     config = load_config(str(file), {'model.backbone.init_cfg': None})
     check_config(config, 'train')
