@@ -1,0 +1,37 @@
+"""In a training step of any config, the host never waits for the GPU: fake tensors show it without one."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope='module')
+def waits(fake_cuda: Path) -> dict[str, list[str]]:
+    """The operations of one step for which the host waits, by config."""
+    environment = dict(
+        os.environ,
+        FAKE_CUDA=str(fake_cuda),
+        LD_PRELOAD=str(fake_cuda / 'libacc.so'),
+        PYTHONPATH=os.pathsep.join([str(fake_cuda), str(REPOSITORY), os.environ['PYTHONPATH']]),
+    )
+    command = [sys.executable, str(REPOSITORY / 'tests' / 'engine' / 'steps_on_fake_cuda.py')]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason='needs a build of torch for CPUs')
+def test_no_step_waits_for_the_gpu(waits: dict[str, list[str]]) -> None:
+    steps = {name: found for name, found in waits.items() if not name.startswith('fault')}
+    assert {path.name for path in (REPOSITORY / 'configs').glob('*.py')} < steps.keys()
+    assert {'amp', 'mmseg', 'mmseg sgd, clip', 'mmseg fp16, clip'} < steps.keys()
+    assert {name: found for name, found in steps.items() if found} == {}
+    assert waits['fault: read'] == ['aten._local_scalar_dense.default']
+    assert waits['fault: not fused'] == ['aten._local_scalar_dense.default']
