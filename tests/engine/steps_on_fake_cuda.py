@@ -1,6 +1,7 @@
 """Count where the host waits for the GPU in one training step of each config, on fake tensors.
 
-Prints one JSON line: for each config, the operations that wait. ``test_synchronisations.py`` starts it.
+Prints one JSON line: for each config, the operations that wait, and the memory that 16 images of the recipe
+take in bf16. ``test_synchronisations.py`` starts it.
 """
 
 import contextlib
@@ -30,6 +31,7 @@ from test_mmseg_config import recipe  # noqa: E402
 
 from dpt.config.mmseg import translate_mmseg_config  # noqa: E402
 from dpt.engine import LogProcessor, NonFiniteHook, RuntimeInfoHook, enable_amp  # noqa: E402
+from dpt.extras.profiling.costs import TensorMemory  # noqa: E402
 from dpt.registry import MODELS  # noqa: E402
 from dpt.structures import SegDataSample  # noqa: E402
 
@@ -88,9 +90,9 @@ def one_event() -> Iterator[None]:
         torch.cuda.Event = before
 
 
-def batch(size: tuple[int, int]) -> dict:
-    """Return a batch of two images, one smaller than the other."""
-    sizes = [size, (size[0] - 8, size[1])]
+def batch(size: tuple[int, int], count: int = 2) -> dict:
+    """Return a batch of images, the last one smaller than the others."""
+    sizes = [*[size] * (count - 1), (size[0] - 8, size[1])]
     images = [torch.zeros(3, *one, dtype=torch.uint8) for one in sizes]
     labels = [PixelData(data=torch.zeros(1, *one, dtype=torch.uint8)) for one in sizes]
     return dict(inputs=images, data_samples=[SegDataSample(gt_sem_seg=label) for label in labels])
@@ -111,6 +113,21 @@ def waits(config: Config, change: Callable[[nn.Module, Any], object] = lambda *_
         for hook in hooks:
             hook.after_train_iter(runner, 0, data, outputs)
     return mode.found
+
+
+def kept_mib(config: Config, count: int) -> int:
+    """Return the memory that a forward pass in training keeps for the backward pass, in MiB."""
+    with torch.device('meta'):
+        model = MODELS.build(config.model)
+    with fake_cuda.mode():
+        model = fake_cuda.to_cuda(model).train()
+        wrapper = build_optim_wrapper(model, config.optim_wrapper)
+        with TensorMemory() as memory, wrapper.optim_context(model):
+            data = model.data_preprocessor(batch(config.model.data_preprocessor.size, count), True)
+            losses = model(**data, mode='loss')
+            found = memory.live >> 20
+            del losses
+    return found
 
 
 def shipped(name: str) -> Config:
@@ -155,7 +172,12 @@ def main() -> None:
     )
     found['fault: read'] = waits(shipped(recipe_name), reading_head)
     found['fault: not fused'] = waits(shipped(recipe_name), unfused)
-    print(json.dumps(found))
+    memory = {}
+    for with_cp in (False, True):
+        config = amp(shipped(recipe_name))
+        config.model.backbone.update(init_cfg=None, with_cp=with_cp)
+        memory[f'with_cp={with_cp}'] = kept_mib(config, 16)
+    print(json.dumps(dict(waits=found, memory=memory)))
 
 
 if __name__ == '__main__':
