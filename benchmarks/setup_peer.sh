@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Makes an environment with the reference, MMSegmentation 1.2.2, from wheels alone: nothing is compiled.
 #
-#   bash benchmarks/setup_peer.sh ENVIRONMENT [PYTHON]
+#   [TORCH=2.13.0] [WHEELS=FOLDER] bash benchmarks/setup_peer.sh ENVIRONMENT [PYTHON]
 #
-# ENVIRONMENT is a folder that must not exist yet; PYTHON is the interpreter it starts from (python3).
+# ENVIRONMENT is a folder that must not exist yet; PYTHON is the interpreter it starts from (python3). With WHEELS,
+# all packages come from that folder, which "pip download" fills, and no network is used.
 set -euo pipefail
 environment=${1:?usage: bash benchmarks/setup_peer.sh ENVIRONMENT [PYTHON]}
 python=${2:-python3}
@@ -12,10 +13,12 @@ if [ -e "$environment" ]; then
     exit 1
 fi
 "$python" -m venv "$environment"
-install() { "$environment/bin/python" -m pip install --quiet "$@"; }
+offline=()
+if [ -n "${WHEELS:-}" ]; then offline=(--no-index --find-links "$WHEELS"); fi
+install() { "$environment/bin/python" -m pip install --quiet ${offline[@]+"${offline[@]}"} "$@"; }
 
 # torch goes first, so that nothing that depends on it chooses another version.
-install 'torch==2.13.0'
+install "torch==${TORCH:-2.13.0}"
 # mmsegmentation 1.2.2 refuses mmcv 2.2 and later; ftfy and regex are imported by a text encoder that it registers.
 install 'mmengine==0.10.7' 'mmcv-lite==2.1.0' 'mmsegmentation==1.2.2' ftfy regex
 # For its transform Albu; opencv-python is there already, without which albumentations would bring another build.

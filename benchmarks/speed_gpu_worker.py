@@ -134,11 +134,42 @@ def training(settings: Settings, side: Side, change: Callable = lambda model: No
     return dict(result, flops=training_flops(loaded.model, shape), matrix_rate=rate)
 
 
-def compiled_training(settings: Settings, side: Side) -> dict:
+def compiled_training(settings: Settings, side: Side, **options: object) -> dict:
     """Measure dpt's training with compiled losses."""
     # On a CPU, the C++ code that inductor of torch 2.13 generates for bf16 does not compile.
-    backend = 'inductor' if settings.device == 'cuda' else 'aot_eager'
-    return training(settings, side, change=lambda model: model.compile_losses(backend=backend))
+    options = options if settings.device == 'cuda' else dict(backend='aot_eager')
+    return training(settings, side, change=lambda model: model.compile_losses(**options))
+
+
+def of_two(measure: Callable[[Settings, Side], dict]) -> Callable[[Settings, Side], dict]:
+    """Return the measurement with two images a batch."""
+    return lambda settings, side: measure(dataclasses.replace(settings, batch_size=2), side)
+
+
+def loss(settings: Settings, side: Side, kernel: str) -> dict:
+    """Measure forward and backward pass of the cross-entropy of 150 classes, and compare with float64."""
+    from dpt.models.losses import CrossEntropyLoss
+
+    size, generator = settings.size, torch.Generator().manual_seed(0)
+    logits = torch.randn(settings.batch_size, 150, size // 2, size // 2, generator=generator)
+    target = torch.randint(0, 150, (settings.batch_size, size, size), generator=generator)
+    criterion = CrossEntropyLoss(kernel=kernel if settings.device == 'cuda' else 'torch')
+
+    def step(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        (gradient,) = torch.autograd.grad(criterion(logits, target), logits)
+        return gradient
+
+    small, labels = logits[:1, :, :32, :32].contiguous(), target[:1, :64, :64].contiguous()
+    exact = small.double().requires_grad_()
+    fine = torch.nn.functional.interpolate(exact, scale_factor=2, mode='bilinear')
+    torch.nn.functional.cross_entropy(fine, labels).backward()
+    found = step(small.to(settings.device).requires_grad_(), labels.to(settings.device)).cpu().double()
+    error = ((found - exact.grad).abs().max() / exact.grad.abs().max()).item()
+    given = logits.bfloat16().to(settings.device).to(memory_format=torch.channels_last).requires_grad_()
+    labels = target.to(settings.device)
+    for _ in range(settings.warmup):
+        step(given, labels)
+    return dict(seconds=busy_seconds(lambda: step(given, labels), settings), error=error)
 
 
 def reference_training(settings: Settings, side: Side, **optim_wrapper: object) -> dict:
@@ -203,6 +234,11 @@ def data(settings: Settings, side: Side) -> dict:
 MEASUREMENTS: dict[str, Callable[[Settings, Side], dict]] = {
     'train': training,
     'train-compiled': compiled_training,
+    'train-2': of_two(training),
+    'train-2-compiled': of_two(compiled_training),
+    'train-2-graphs': of_two(functools.partial(compiled_training, mode='reduce-overhead')),
+    'loss-torch': functools.partial(loss, kernel='torch'),
+    'loss-triton': functools.partial(loss, kernel='triton'),
     'reference-fp32': reference_training,
     'reference-amp': functools.partial(reference_training, **AMP),
     'infer': lambda settings, side: dict(seconds=predicting(settings, side, settings.batch_size).seconds),

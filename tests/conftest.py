@@ -30,6 +30,8 @@ CLASSES = ('sky', 'ground', 'tree', 'house', 'sun', 'car')
 OPERATORS = REPOSITORY / 'tests' / 'torchvision_operators'
 os.environ['PYTHONPATH'] = os.pathsep.join(filter(None, [str(OPERATORS), os.environ.get('PYTHONPATH')]))
 runpy.run_path(str(OPERATORS / 'sitecustomize.py'))
+if not torch.cuda.is_available():
+    os.environ.setdefault('TRITON_INTERPRET', '1')  # triton reads it when it is imported
 torch.set_num_threads(int(os.environ.get('DPT_TEST_THREADS', '2')))
 
 
@@ -53,6 +55,12 @@ def _shared(name: str) -> Path:
     if not path.exists():
         pytest.skip(f'{path} is absent: this test needs data that is not part of the repository')
     return path
+
+
+@pytest.fixture(scope='session')
+def shared() -> Callable[[str], Path]:
+    """Return a function that returns a path below the shared folder, or skips the test."""
+    return _shared
 
 
 @pytest.fixture(scope='session')

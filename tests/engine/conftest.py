@@ -1,6 +1,9 @@
 """Fixtures that train a tiny DPT, or a linear regression, in this process."""
 
 import copy
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -150,3 +153,15 @@ def regress(monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict]:
         return torch.load(work_dir / last, weights_only=True)
 
     return run
+
+
+@pytest.fixture(scope='session')
+def fake_cuda(shared: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder with the module ``fake_cuda`` and its libraries, for tensors that claim to be on a GPU."""
+    sources = shared('fake_cuda')
+    if shutil.which('g++') is None:
+        pytest.skip('g++ is absent: it builds the libraries of fake_cuda')
+    folder = tmp_path_factory.mktemp('fake_cuda')
+    subprocess.run(['bash', str(sources / 'build.sh'), str(folder), sys.executable], check=True)
+    shutil.copy(sources / 'fake_cuda.py', folder)
+    return folder

@@ -62,7 +62,8 @@ def _embed_rotation(rope: Any, original: Callable, grid: Sequence[int], no_aug: 
     """
     if (rope.training and rope.aug_active and not no_aug) or rope.normalize_coords != 'separate':
         return original(grid, no_aug)
-    axes = [(torch.arange(side) + (0.5 + rope.grid_offset)) / side for side in grid]
+    device = rope.periods.device  # a copy from the CPU would make the host wait
+    axes = [(torch.arange(side, device=device) + (0.5 + rope.grid_offset)) / side for side in grid]
     coords = 2.0 * torch.stack(torch.meshgrid(axes, indexing='ij'), dim=-1) - 1.0
     return torch.cat(rope._get_pos_embed_from_coords(coords.flatten(0, 1)), dim=-1)
 

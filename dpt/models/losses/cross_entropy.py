@@ -1,6 +1,6 @@
 """Pixel-wise cross-entropy."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -9,6 +9,22 @@ from torch import Tensor
 from dpt.models.losses.base import PixelLoss
 from dpt.models.losses.classwise import pixelwise_cross_entropy, sum_over_classes
 from dpt.registry import MODELS
+
+
+def triton_kernel() -> Callable[[Tensor, Tensor], Tensor]:
+    """Return the counterpart of :func:`pixelwise_cross_entropy` in Triton, which is imported only here.
+
+    Raises:
+        ValueError: If Triton is not installed.
+    """
+    try:
+        from dpt.models.losses.triton_cross_entropy import pixelwise_cross_entropy as by_triton
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            f"CrossEntropyLoss(kernel='triton') needs the package {error.name}, which builds of torch for "
+            "NVIDIA GPUs install: use kernel='torch'"
+        ) from error
+    return by_triton
 
 
 @MODELS.register_module()
@@ -29,6 +45,9 @@ class CrossEntropyLoss(PixelLoss):
             counts ignored pixels in the denominator.
         sampler: ``dict(type='OHEMPixelSampler', thresh=0.7, min_kept=100000)`` trains on hard pixels only;
             ``None`` on all. Not with ``use_sigmoid``.
+        kernel: ``'torch'`` computes the softmax loss with torch's operators, ``'triton'`` with one Triton
+            kernel for each pass, on GPUs and without second derivatives. ``'auto'`` is ``'torch'`` until a
+            GPU has shown the kernels to be right and faster.
         loss_name: Key of the loss in the log; only keys that contain ``loss`` are trained on.
     """
 
@@ -42,11 +61,17 @@ class CrossEntropyLoss(PixelLoss):
         use_sigmoid: bool = False,
         avg_non_ignore: bool = False,
         sampler: dict | None = None,
+        kernel: str = 'auto',
         loss_name: str = 'loss_ce',
     ) -> None:
         super().__init__(loss_weight, loss_name, class_weight)
         if use_sigmoid and sampler is not None:
             raise ValueError('CrossEntropyLoss with use_sigmoid=True cannot have a sampler: remove one')
+        if kernel not in ('auto', 'torch', 'triton'):
+            raise ValueError(f"kernel={kernel!r} must be 'auto', 'torch' or 'triton'")
+        if kernel == 'triton' and use_sigmoid:
+            raise ValueError("CrossEntropyLoss with use_sigmoid=True has no Triton kernel: set kernel='auto'")
+        self.pixelwise = triton_kernel() if kernel == 'triton' else pixelwise_cross_entropy
         self.use_sigmoid = use_sigmoid
         self.avg_non_ignore = avg_non_ignore
         self.sampler = None if sampler is None else MODELS.build(sampler)
@@ -68,7 +93,7 @@ class CrossEntropyLoss(PixelLoss):
         if self.use_sigmoid:
             losses, pixel_weight = self._binary(logits, target, weight), labelled.float()
         else:
-            losses = pixelwise_cross_entropy(logits, target)
+            losses = self.pixelwise(logits, target)
             pixel_weight = labelled.float() if weight is None else weight[target] * labelled
         count: Tensor | int
         if weight is not None and not self.use_sigmoid:

@@ -1,0 +1,44 @@
+"""In a training step of any config, the host never waits for the GPU: fake tensors show it without one."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope='module')
+def steps(fake_cuda: Path) -> dict[str, dict]:
+    """The operations of one step for which the host waits, by config; the memory of the recipe."""
+    environment = dict(
+        os.environ,
+        FAKE_CUDA=str(fake_cuda),
+        LD_PRELOAD=str(fake_cuda / 'libacc.so'),
+        PYTHONPATH=os.pathsep.join([str(fake_cuda), str(REPOSITORY), os.environ['PYTHONPATH']]),
+    )
+    command = [sys.executable, str(REPOSITORY / 'tests' / 'engine' / 'steps_on_fake_cuda.py')]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason='needs a build of torch for CPUs')
+
+
+def test_no_step_waits_for_the_gpu(steps: dict[str, dict]) -> None:
+    waits = steps['waits']
+    faults = {name: waits.pop(name) for name in list(waits) if name.startswith('fault')}
+    assert {path.name for path in (REPOSITORY / 'configs').glob('*.py')} < waits.keys()
+    assert {'amp', 'mmseg', 'mmseg sgd, clip', 'mmseg fp16, clip'} < waits.keys()
+    assert {name: found for name, found in waits.items() if found} == {}
+    assert set(map(tuple, faults.values())) == {('aten._local_scalar_dense.default',)}  # it would be seen
+
+
+def test_the_recipe_keeps_little_for_the_backward_pass(steps: dict[str, dict]) -> None:
+    assert steps['memory']['with_cp=False'] < 11_000  # MiB for 16 images in bf16
+    assert steps['memory']['with_cp=True'] < 6_300
