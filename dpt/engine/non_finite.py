@@ -72,7 +72,9 @@ class FiniteSteps:
     scalars: Mapping[str, Tensor] = MappingProxyType({})
     """Values of the last step to log, such as ``grad_norm``; RuntimeInfoHook reads them with the losses."""
 
-    _norm: Tensor | None = None
+    _norm: Tensor
+    """Norm of all gradients of the last step, without the factor of a gradient scaler."""
+
     _loss_fault: bool | Tensor | None = None
     _statistics: list[Tensor] | None = None
     _statistics_before: Tensor | None = None
