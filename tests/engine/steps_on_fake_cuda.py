@@ -22,6 +22,7 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DefaultScope
 from mmengine.structures import PixelData
 from torch import Tensor, nn
+from torch.testing._internal.distributed.fake_pg import FakeStore
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -32,6 +33,7 @@ from test_mmseg_config import recipe  # noqa: E402
 
 from dpt.config.mmseg import translate_mmseg_config  # noqa: E402
 from dpt.engine import LogProcessor, NonFiniteHook, RuntimeInfoHook, enable_amp  # noqa: E402
+from dpt.engine.sync_bn import use_sync_batch_norm  # noqa: E402
 from dpt.extras.profiling.costs import TensorMemory  # noqa: E402
 from dpt.registry import MODELS  # noqa: E402
 from dpt.structures import SegDataSample  # noqa: E402
@@ -179,6 +181,9 @@ def main() -> None:
     )
     found['fault: read'] = waits(shipped(recipe_name), reading_head)
     found['fault: not fused'] = waits(shipped(recipe_name), unfused)
+    torch.distributed.init_process_group('fake', store=FakeStore(), rank=0, world_size=2)
+    found['sync_bn'] = waits(shipped(recipe_name), lambda model, wrapper: use_sync_batch_norm(model))
+    torch.distributed.destroy_process_group()
     memory = {}
     for with_cp in (False, True):
         config = amp(shipped(recipe_name))
