@@ -9,10 +9,10 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
-from mmengine.dist import all_gather_object, all_reduce, get_world_size, is_main_process
+from mmengine.dist import all_gather_object, get_world_size, is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torch.distributed.tensor import DTensor
 
 from dpt.engine.checkpointing import has_updated, run_state, write_checkpoint
@@ -72,7 +72,9 @@ class FiniteSteps:
     scalars: Mapping[str, Tensor] = MappingProxyType({})
     """Values of the last step to log, such as ``grad_norm``; RuntimeInfoHook reads them with the losses."""
 
-    _norm: Tensor | None = None
+    _norm: Tensor
+    """Norm of all gradients of the last step, without the factor of a gradient scaler."""
+
     _loss_fault: bool | Tensor | None = None
     _statistics: list[Tensor] | None = None
     _statistics_before: Tensor | None = None
@@ -183,7 +185,7 @@ def _in_any_process(fault: bool | Tensor) -> bool | Tensor:
     if get_world_size() == 1:
         return fault
     found = torch.as_tensor(fault).float()
-    all_reduce(found, 'max')
+    distributed.all_reduce(found, distributed.ReduceOp.MAX)
     return found > 0
 
 

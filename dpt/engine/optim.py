@@ -163,6 +163,8 @@ class DefaultOptimWrapperConstructor(_DefaultOptimWrapperConstructor):
     Fused optimisers are faster with few groups, and the log is hundreds of lines shorter.
     """
 
+    optimizer_cfg: dict
+
     def __call__(self, model: nn.Module) -> OptimWrapper:
         """Build the optimiser wrapper, with plain dicts as parameter groups.
 

@@ -23,13 +23,13 @@ class SyncBatchNorm(nn.modules.batchnorm._BatchNorm):
         if not self.training or distributed.get_world_size() == 1:
             return super().forward(x)
         y, mean, var, count = _Normalise.apply(x, self.weight, self.bias, self.eps)
-        if self.track_running_stats:
-            with torch.no_grad():
-                self.num_batches_tracked += 1
-                rate = 1 / self.num_batches_tracked if self.momentum is None else self.momentum
-                unbiased = var * (count / (count - 1).clamp(min=1))
-                for running, now in ((self.running_mean, mean), (self.running_var, unbiased)):
-                    running += rate * (now.to(running.dtype) - running)
+        batches, running_mean, running_var = self.num_batches_tracked, self.running_mean, self.running_var
+        if batches is not None and running_mean is not None and running_var is not None:
+            batches += 1
+            rate = 1 / batches if self.momentum is None else self.momentum
+            unbiased = var * (count / (count - 1).clamp(min=1))
+            for running, now in ((running_mean, mean), (running_var, unbiased)):
+                running += rate * (now.to(running.dtype) - running)
         return y
 
     def _check_input_dim(self, x: Tensor) -> None:

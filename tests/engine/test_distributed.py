@@ -1,13 +1,17 @@
 """Places of processes, ports and devices; the trainings are in ``tests/tools/test_launchers.py``."""
 
+import copy
 import os
 import socket
+from pathlib import Path
 
 import pytest
 import torch
+from mmengine.config import Config
 
 from dpt.engine import distributed
-from dpt.engine.distributed import cpu_group, local_device, place_of, start_processes
+from dpt.engine.distributed import cpu_group, local_device, place_of, start_processes, wrap
+from dpt.registry import MODELS
 
 SLURM = dict(
     SLURM_PROCID='5', SLURM_NTASKS='8', SLURM_LOCALID='1', SLURM_NODELIST='gpu3', SLURM_JOB_ID='4242'
@@ -85,3 +89,28 @@ def test_machines_that_gloo_cannot_connect_are_explained(monkeypatch: pytest.Mon
     monkeypatch.setattr(torch.distributed, 'new_group', refuse)
     with pytest.raises(ValueError, match='connectFullMesh failed.*GLOO_SOCKET_IFNAME'):
         cpu_group()
+
+
+@pytest.mark.parametrize('given', [None, dict(static_graph=True)])
+def test_gradients_are_views_of_the_buckets(given: dict | None, tmp_path: Path) -> None:
+    store = torch.distributed.FileStore(str(tmp_path / 'store'), 1)
+    torch.distributed.init_process_group('gloo', store=store, rank=0, world_size=1)
+    try:
+        torch.manual_seed(0)
+        plain = MODELS.build(dict(type='Regression'))
+        wrapped = wrap(copy.deepcopy(plain), Config({}), given)
+        assert wrapped.gradient_as_bucket_view
+        for step in range(3):
+            for model in (plain, wrapped):
+                torch.manual_seed(step)  # of the dropout
+                model.zero_grad()
+                model(torch.ones(4, 4), mode='loss')['loss'].backward()
+            pairs = zip(plain.parameters(), wrapped.module.parameters(), strict=True)
+            assert all(torch.equal(one.grad, other.grad) for one, other in pairs)
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+def test_an_unknown_synchronisation_of_batch_norms_is_refused() -> None:
+    with pytest.raises(ValueError, match='sync_bn'):
+        wrap(torch.nn.BatchNorm2d(3), Config(dict(sync_bn='static')), None)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -33,12 +34,14 @@ pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason='needs a build
 def test_no_step_waits_for_the_gpu(steps: dict[str, dict]) -> None:
     waits = steps['waits']
     faults = {name: waits.pop(name) for name in list(waits) if name.startswith('fault')}
-    assert {path.name for path in (REPOSITORY / 'configs').glob('*.py')} < waits.keys()
-    assert {'amp', 'mmseg', 'mmseg sgd, clip', 'mmseg fp16, clip'} < waits.keys()
+    names = {path.name for path in (REPOSITORY / 'configs').glob('*.py')}
+    smaller = {re.sub(r'-[bl](1[46]_)', r'-s\1', name) for name in names} & names
+    assert all(name in waits or re.sub(r'-[bl](1[46]_)', r'-s\1', name) in smaller for name in names)
+    assert {'amp', 'mmseg', 'mmseg sgd, clip', 'mmseg fp16, clip', 'sync_bn'} < waits.keys()
     assert {name: found for name, found in waits.items() if found} == {}
     assert set(map(tuple, faults.values())) == {('aten._local_scalar_dense.default',)}  # it would be seen
 
 
 def test_the_recipe_keeps_little_for_the_backward_pass(steps: dict[str, dict]) -> None:
-    assert steps['memory']['with_cp=False'] < 11_000  # MiB for 16 images in bf16
-    assert steps['memory']['with_cp=True'] < 6_300
+    assert steps['memory']['with_cp=False'] < 10_600  # MiB for 16 images in bf16
+    assert steps['memory']['with_cp=True'] < 5_950

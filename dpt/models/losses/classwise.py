@@ -27,14 +27,14 @@ def pixelwise_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
     log_sum, own, start = [], [], 0
     for chunk in logits.split(CLASSES_AT_A_TIME, dim=1):
         end = start + chunk.shape[1]
-        # Clamp labels of other chunks into this one, but keep invalid labels so that gather raises an error.
-        index = target - start
-        if start > 0:
-            index = index.clamp(min=0)
-        if end < logits.shape[1]:
-            index = index.clamp(max=end - start - 1)
         chunk_sum, chunk_own = checkpoint(
-            _log_sum_exp_and_own, chunk, index, use_reentrant=False, preserve_rng_state=False
+            _log_sum_exp_and_own,
+            chunk,
+            target,
+            start,
+            end == logits.shape[1],
+            use_reentrant=False,
+            preserve_rng_state=False,
         )
         log_sum.append(chunk_sum)
         own.append(torch.where((target >= start) & (target < end), chunk_own, 0.0))
@@ -42,14 +42,22 @@ def pixelwise_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
     return torch.stack(log_sum).logsumexp(dim=0) - torch.stack(own).sum(dim=0)
 
 
-def _log_sum_exp_and_own(logits: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the log-sum-exp over the classes of the resized logits, and the logit of class ``index``.
+def _log_sum_exp_and_own(logits: Tensor, target: Tensor, start: int, last: bool) -> tuple[Tensor, Tensor]:
+    """Return the log-sum-exp over a chunk of classes of the resized logits, and the logit of the target.
 
     Args:
-        logits: Tensor of shape Bxkxhxw, a chunk of the classes.
-        index: Int64 tensor of shape BxHxW, from 0 to k - 1.
+        logits: Tensor of shape Bxkxhxw, the classes from ``start`` on.
+        target: Int64 labels of shape BxHxW. The logit is meaningless for those of other chunks.
+        start: First class of the chunk.
+        last: Whether the chunk has the last class.
     """
-    fine = resize(logits.float(), index.shape[-2:])
+    # Clamp labels of other chunks into this one, but keep invalid labels so that gather raises an error.
+    index = target - start
+    if start > 0:
+        index = index.clamp(min=0)
+    if not last:
+        index = index.clamp(max=logits.shape[1] - 1)
+    fine = resize(logits.float(), target.shape[-2:])
     return fine.logsumexp(dim=1), fine.gather(1, index[:, None])[:, 0]
 
 
