@@ -151,7 +151,10 @@ def test_crop_of_the_original_image_can_be_tested() -> None:
             'val_evaluator: DepthMetric compares depth, but ScaleShiftInvariantLoss(invert_target=False)',
         ),
         ({f'{TRAIN}.1.depth_rescale': 1}, 'LoadDepthAnnotation has no argument'),
-        ({'train_dataloader.dataset.depth_rescale_factor': 0}, 'depth_rescale_factor=0 must be above 0'),
+        (
+            {'train_dataloader.dataset.depth_rescale_factor': 0},
+            'depth_rescale_factor=0 must be a number above 0',
+        ),
     ],
 )
 def test_contradictions_are_reported(options: dict, words: str) -> None:
