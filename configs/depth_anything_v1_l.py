@@ -1,5 +1,5 @@
 # Depth Anything V1 with ViT-L/14 (arXiv 2401.10891), relative: larger is nearer. Loads
 # depth_anything_vitl14.pth of github.com/LiheYoung/Depth-Anything (Apache-2.0). It takes the last four
-# layers, V2 every fourth part.
+# layers, V2 every fourth part, and resizes its output with align_corners=False (run.py).
 _base_ = ['depth_anything_v2_l.py']
-model = dict(backbone=dict(out_indices=(20, 21, 22, 23)))
+model = dict(backbone=dict(out_indices=(20, 21, 22, 23)), align_corners=False)

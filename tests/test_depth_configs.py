@@ -91,6 +91,14 @@ def schedule(config: Config, steps: dict[int, str]) -> dict[int, tuple[float, fl
     return found
 
 
+@pytest.mark.parametrize(
+    ('name', 'expected'),
+    [(NYU, False), (KITTI, False), (FROZEN, False), (METRIC, True), ('depth_anything_v1_l.py', False)],
+)
+def test_predictions_are_resized_as_in_the_source(name: str, expected: bool) -> None:
+    assert PARSED[name].model.get('align_corners', True) is expected
+
+
 @pytest.mark.parametrize(('name', 'total'), [(NYU, 36360), (KITTI, 34752)])
 def test_toolbox_cycle_is_as_logged(name: str, total: int) -> None:
     config = shrunken(name)

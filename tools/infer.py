@@ -205,6 +205,11 @@ class Job:
             batch_size=args.batch_size,
             cfg_options=args.cfg_options,
         )
+        if args.depth_scale_factor is not None and getattr(self.predictor.model, 'relative', True):
+            what = (
+                'labels' if self.predictor.classes else 'inverse depth without a unit: omit it for .npy files'
+            )
+            raise ValueError(f'--depth-scale-factor needs a model of depth, but {args.model} predicts {what}')
         self.done = self.frames = 0
         self.unreadable: list[str] = []
 

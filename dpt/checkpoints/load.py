@@ -47,6 +47,9 @@ from .meta import read_meta
 from .read import unwrappings
 from .timm_model import check_activation, fixed_periods
 
+LOSSES = ('loss_decode', 'loss_auxiliary')
+"""Prefixes of the keys of losses, which have counts but no weights."""
+
 
 def load_backbone(module: nn.Module, path: str | Path, *, logger: logging.Logger | None = None) -> Report:
     """Load pretrained weights into a backbone, converting the keys of any supported format.
@@ -100,6 +103,7 @@ def load_model(
     zero, which gives the same results. :mod:`dpt.checkpoints.formats.published` lists the other sources. The
     depth heads of DINOv2 and DINOv3 come without an encoder: that of ``backbone.init_cfg`` is loaded first.
 
+    Counts in losses, such as that of ``SiLogLoss(warm_up_iters=100)``, may be in the file or the model only.
     LoRA adapters of the model that the file lacks keep their values. A file of ``publish_model.py
     --adapters`` has no weights of the backbone: those of its ``init_cfg`` are loaded first.
 
@@ -124,7 +128,10 @@ def load_model(
         if not any(_under(key, (prefix,)) for key in (*expected, *found)):
             raise ValueError(f'{path}: drop={prefix!r} matches no key in the file or the model')
     found, report = _drop(found, report, {key for key in found if _under(key, drop)}, 'on request')
-    report = replace(report, kept=tuple(key for key in expected if _under(key, drop)))
+    unknown = {key for key in found if _under(key, LOSSES) and key not in expected}
+    found, report = _drop(found, report, unknown, 'a count of a loss that the model does not have')
+    absent = {key for key in expected if _under(key, LOSSES) and key not in found}
+    report = replace(report, kept=tuple(key for key in expected if _under(key, drop) or key in absent))
     report = keep_adapters(report, expected, found)
     hints = functools.partial(_hints, 'backbone.')
     if has_adapters(found) and not any(map(is_base, found)):
@@ -206,10 +213,10 @@ def _read_converted(
     match, with all wrappers removed.
     """
     wanted = {key: tensor for key, tensor in expected.items() if not _under(key, drop)}
-    complete = [set(wanted)]
+    complete = [{key for key in wanted if not _under(key, LOSSES)}]
     if has_adapters(wanted):
-        complete.append({key for key in wanted if ADAPTER not in key})
-        complete.append({key for key in wanted if not is_base(key)})
+        complete.append({key for key in complete[0] if ADAPTER not in key})
+        complete.append({key for key in complete[0] if not is_base(key)})
     nearest: dict[str, Tensor] = {}
     for state_dict, taken in unwrappings(path):
         state_dict = ordinary_keys(state_dict)
@@ -222,6 +229,7 @@ def _read_converted(
             converted, report = convert(state_dict, one)
             present = {key: tensor for key, tensor in converted.items() if not _under(key, drop)}
             needed = {key for key in present if key in wanted or not _under(key, unused)}
+            needed -= {key for key in needed if _under(key, LOSSES)}
             if not report.unmapped and needed in complete:
                 return converted, replace(report, unwrapped=taken)
             present.update({key: state_dict[key] for key in report.unmapped})

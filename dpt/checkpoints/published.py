@@ -181,6 +181,7 @@ def _settings(source: str, variant: str, tensors: Mapping[str, Tensor], path: st
         backbone=backbone,
         neck=dict(odd_grids='lateral'),
         decode_head=head,
+        model=dict(align_corners=False) if variant == 'v1' else {},
         resize=None if source == sources.UNIMATCH_V2.name else resize_to(518, 'lower_bound', 14),
     )
 
@@ -208,5 +209,8 @@ def _head_settings(source: str, tensors: Mapping[str, Tensor]) -> dict[str, Any]
     if not dinov2:
         head = dict(output='linear_bins', min_depth=1e-3, max_depth=100.0)
     return dict(
-        preprocessor=dict(**_IMAGENET, size_divisor=14 if dinov2 else 16), backbone=backbone, decode_head=head
+        preprocessor=dict(**_IMAGENET, size_divisor=14 if dinov2 else 16),
+        backbone=backbone,
+        decode_head=head,
+        model=dict(align_corners=False),
     )

@@ -65,7 +65,7 @@ def _check_metric(key: str, metric: Mapping, model: Mapping) -> Iterator[Problem
     relative = argument(head, 'relative')
     losses = model.get('loss')
     for loss in losses if isinstance(losses, (list, tuple)) else [losses]:
-        if relative and argument(loss, 'invert_target') is False:
+        if relative and isinstance(loss, Mapping) and argument(loss, 'invert_target') is False:
             yield (
                 key,
                 f'DepthMetric compares depth, but {loss.get("type")}(invert_target=False) means that the '

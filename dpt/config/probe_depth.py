@@ -49,6 +49,8 @@ def check_depth_step(
         return
     if VOID in depth:
         yield str(number), f'{name} writes {VOID} into depth: make it fill depth with 0, for no measurement'
+    elif not depth.any():
+        yield str(number), f'{name} leaves no depth: 0 means that nothing was measured'
     elif not _in_step(image, depth):
         if DEPTH in before:
             what = (

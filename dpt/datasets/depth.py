@@ -8,7 +8,7 @@ import numpy as np
 from mmengine.logging import print_log
 
 from dpt.datasets.bad_sample import FILE_ERRORS
-from dpt.datasets.depth_files import DEPTH_SUFFIXES
+from dpt.datasets.depth_files import DEPTH_SUFFIXES, check_factor
 from dpt.datasets.pairs import PairDataset, first_names
 from dpt.datasets.text import explain_absent
 from dpt.datasets.transforms.depth import DEPTH, LoadDepthAnnotation
@@ -85,8 +85,7 @@ class BaseDepthDataset(PairDataset):
         max_bad_samples: int = 0,
         backend_args: Mapping | None = None,
     ) -> None:
-        if depth_rescale_factor <= 0:
-            raise ValueError(f'depth_rescale_factor={depth_rescale_factor} must be above 0')
+        check_factor(depth_rescale_factor)
         self.depth_rescale_factor = depth_rescale_factor
         self.invalid_value = invalid_value
         super().__init__(

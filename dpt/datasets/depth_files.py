@@ -1,6 +1,7 @@
 """Read depth from files: PNG, TIFF and EXR images and numpy arrays."""
 
 import io
+import math
 import os
 import zipfile
 
@@ -82,8 +83,14 @@ def _decode_image(content: bytes, path: str) -> np.ndarray | None:
     return values
 
 
+def check_factor(factor: float) -> None:
+    """Raise ValueError unless a ``depth_rescale_factor`` is a positive number."""
+    if not isinstance(factor, (int, float)) or not 0 < factor < math.inf:
+        raise ValueError(f'depth_rescale_factor={factor!r} must be a number above 0')
+
+
 def _one_channel(values: np.ndarray, path: str) -> np.ndarray:
-    if values.dtype.kind not in 'buif':
+    if values.dtype.kind not in 'uif':
         raise BadSampleError(
             f'depth {path} contains {values.dtype} values: expected numbers', 'depth damaged'
         )

@@ -97,6 +97,11 @@ class DepthMetric(BaseMetric):
                 "inverse=True requires an alignment, such as 'least_squares_disparity': inverse depth has no "
                 'known scale'
             )
+        if inverse and depth_scale_factor is not None:
+            raise ValueError(
+                'depth_scale_factor needs depth, but with inverse=True the model predicts inverse depth '
+                'without a unit: omit it to write .npy files'
+            )
         if format_only and output_dir is None:
             raise ValueError('format_only=True requires output_dir, the folder for the predictions')
         check_scores_file(scores_file)

@@ -92,6 +92,14 @@ class FillMaps(BaseTransform):
         return results
 
 
+@TRANSFORMS.register_module()
+class EraseDepth(BaseTransform):
+    """A user's transform that loses depth."""
+
+    def transform(self, results):
+        return dict(results, gt_depth_map=results['gt_depth_map'] * 0)
+
+
 @pytest.mark.parametrize(
     ('train', 'test', 'words'),
     [
@@ -102,6 +110,7 @@ class FillMaps(BaseTransform):
             f'{TRAIN}.2: LoadDepthAnnotation loads depth after the image',
         ),
         ([LOAD, DEPTH, dict(type='FillMaps'), PACK], None, f'{TRAIN}.2: FillMaps writes 255 into depth'),
+        ([LOAD, DEPTH, dict(type='EraseDepth'), PACK], None, f'{TRAIN}.2: EraseDepth leaves no depth'),
         ([LOAD, RESIZE, PACK], None, f'{TRAIN}.2: no transform loads depth: put LoadDepthAnnotation'),
         (None, [LOAD, DEPTH, RESIZE, PACK], 'pipeline.3: depth is resized, cropped or flipped, but'),
         (None, [LOAD, DEPTH, dict(FLIP, prob=1.0), PACK], 'pipeline.3: depth is resized, cropped or flipped'),
@@ -151,7 +160,10 @@ def test_crop_of_the_original_image_can_be_tested() -> None:
             'val_evaluator: DepthMetric compares depth, but ScaleShiftInvariantLoss(invert_target=False)',
         ),
         ({f'{TRAIN}.1.depth_rescale': 1}, 'LoadDepthAnnotation has no argument'),
-        ({'train_dataloader.dataset.depth_rescale_factor': 0}, 'depth_rescale_factor=0 must be above 0'),
+        (
+            {'train_dataloader.dataset.depth_rescale_factor': 0},
+            'depth_rescale_factor=0 must be a number above 0',
+        ),
     ],
 )
 def test_contradictions_are_reported(options: dict, words: str) -> None:

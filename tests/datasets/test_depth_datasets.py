@@ -78,6 +78,12 @@ def test_mistakes_in_split_files_name_the_line(own: Path, lines, error, words) -
         read(own, ann_file='train.txt')
 
 
+@pytest.mark.parametrize('factor', [0, -1, float('nan'), float('inf'), '0.001', None])
+def test_factor_must_be_a_positive_number(own: Path, factor) -> None:
+    with pytest.raises(ValueError, match=r'depth_rescale_factor=.* must be a number above 0'):
+        read(own, depth_rescale_factor=factor)
+
+
 def test_missing_depth_is_named(own: Path) -> None:
     (own / 'depth' / 'b.png').unlink()
     words = r'1 of 3 images have no depth file in .*: b\.png; set depth_map_suffix if depth files have'

@@ -188,6 +188,7 @@ def test_sizes_that_differ_and_missing_truth_name_the_image() -> None:
         (dict(crop_type='nyu'), "crop_type has the unknown value 'nyu'"),
         (dict(alignment='mean'), "alignment has the unknown value 'mean'"),
         (dict(inverse=True), 'inverse=True requires an alignment'),
+        (dict(inverse=True, alignment='median', depth_scale_factor=256), 'inverse=True the model predicts'),
         (dict(min_depth_eval=3, max_depth_eval=2), 'must be at least 0 and below max_depth_eval=2'),
         (dict(format_only=True), 'requires output_dir'),
     ],

@@ -1,6 +1,7 @@
 """DepthEstimator and DepthTTAModel on a tiny DPT."""
 
 import copy
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from mmengine.structures import PixelData
 from tiny_models import build, config, image, sample
 from torch import Tensor
 
+from dpt.checkpoints import load_model, save_weights
 from dpt.models import DepthEstimator, DepthTTAModel
 from dpt.registry import MODELS
 from dpt.structures import SegDataSample
@@ -158,3 +160,15 @@ def test_a_head_of_another_shape_is_named() -> None:
     head = dict(type='DPTHead', in_channels=8, num_classes=3)
     with pytest.raises(ValueError, match=r'decode_head must return depth of shape Bx1xhxw, got .*\(1, 3,'):
         estimator(decode_head=head)(torch.randn(1, 3, *SIZE))
+
+
+@pytest.mark.parametrize('counts', [(0, 9), (9, 0), (9, 9)], ids=['model', 'file', 'both'])
+def test_weights_load_whether_or_not_the_loss_has_a_count(counts: tuple[int, int], tmp_path: Path) -> None:
+    given, model = (estimator(loss=dict(type='SiLogLoss', warm_up_iters=count)) for count in counts)
+    if counts[0]:
+        given.loss_decode[0].iterations += 5
+    save_weights(given.state_dict(), {}, tmp_path / 'a.pth')
+    load_model(model, tmp_path / 'a.pth')
+    for key, tensor in model.state_dict().items():
+        expected = given.state_dict().get(key, torch.tensor(0))
+        torch.testing.assert_close(tensor, expected, rtol=0, atol=0)

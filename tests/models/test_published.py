@@ -139,6 +139,7 @@ def test_head_without_its_encoder_is_refused(saved, monkeypatch) -> None:
     monkeypatch.setattr(published, '_DINOV2', {WIDTH: 'small'})
     file = saved('dinov2_head')
     config = recognise_published(file).config()['model']
+    assert config['align_corners'] is False  # of resizing predictions, as in DINOv2
     config['backbone'].update(init_cfg=None, model_args=dict(embed_dim=WIDTH, num_heads=1))
     with pytest.raises(ValueError, match=r'without an encoder: set model\.backbone\.init_cfg'):
         load_model(MODELS.build(config), file)
@@ -162,4 +163,5 @@ def test_what_keys_do_not_tell_is_asked_for(name, variant, words, saved) -> None
     with pytest.raises(ValueError, match=re.escape(words)) as error:
         recognise_published(renamed, variant)
     assert str(renamed) in str(error.value)
-    assert recognise_published(renamed, 'v1').model['backbone']['out_indices'] == (8, 9, 10, 11)
+    found = recognise_published(renamed, 'v1').model
+    assert (found['backbone']['out_indices'], found['align_corners']) == ((8, 9, 10, 11), False)

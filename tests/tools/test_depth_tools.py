@@ -120,6 +120,15 @@ def test_frames_of_a_video_share_their_colours(call, checkpoint, images, tmp_pat
     assert len(list((tmp_path / 'o/clip').glob('*.npy'))) == 2
 
 
+def test_relative_depth_is_not_written_in_millimetres(call, checkpoint, images, tmp_path) -> None:
+    relative = ('model.decode_head.relative=True', 'model.decode_head.output=relu')
+    relative += ('model.loss.type=ScaleShiftInvariantLoss',)
+    options = ('--out', tmp_path / 'out', '--depth-scale-factor', 1000, '--cfg-options', *relative)
+    status, _, message = call('infer', checkpoint, images[0], *options)
+    assert status == 1
+    assert 'predicts inverse depth without a unit: omit it for .npy files' in message
+
+
 def test_exported_depth_equals_the_model_of_any_size(call, tool_module, checkpoint, images, tmp_path) -> None:
     onnxruntime = pytest.importorskip('onnxruntime')
     pytest.importorskip('onnxscript')

@@ -43,4 +43,5 @@ model = dict(
         dict(type='GradientLogLoss', loss_weight=0.5, strides=(1, 2, 4, 6)),
     ],
     test_cfg=dict(mode='whole'),
+    align_corners=False,  # of resizing predictions to the depth
 )

@@ -39,4 +39,5 @@ model = dict(
         warm_up_iters=100,
     ),
     test_cfg=dict(mode='whole'),
+    align_corners=False,  # of resizing predictions to the depth
 )

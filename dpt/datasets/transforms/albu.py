@@ -77,7 +77,7 @@ class Albu(BaseTransform):
         found['image'] = cv2.cvtColor(found['image'], cv2.COLOR_RGB2BGR)
         results.update({ours: found[theirs] for ours, theirs in self.keymap.items() if theirs in given})
         results.update(zip(others, found.get('masks', ()), strict=True))
-        if DEPTH in results:
+        if DEPTH in others or DEPTH in self.keymap:
             results[DEPTH] = np.maximum(-results[DEPTH], 0)
         results['img_shape'] = results['img'].shape[:2]
         if self.update_pad_shape:

@@ -4,7 +4,7 @@ import numpy as np
 from mmcv.transforms import BaseTransform
 
 from dpt.datasets.bad_sample import BadSampleError, read_file
-from dpt.datasets.depth_files import decode_depth
+from dpt.datasets.depth_files import check_factor, decode_depth
 from dpt.datasets.transforms.maps import DEPTH
 from dpt.registry import TRANSFORMS
 
@@ -45,8 +45,8 @@ class LoadDepthAnnotation(BaseTransform):
         *,
         backend_args: dict | None = None,
     ) -> None:
-        if depth_rescale_factor is not None and depth_rescale_factor <= 0:
-            raise ValueError(f'depth_rescale_factor={depth_rescale_factor} must be above 0')
+        if depth_rescale_factor is not None:
+            check_factor(depth_rescale_factor)
         self.depth_rescale_factor = depth_rescale_factor
         self.invalid_value = invalid_value
         self.backend_args = dict(backend_args) if backend_args else None

@@ -54,6 +54,13 @@ def test_every_map_of_the_sample_moves(sample, keymap) -> None:
 
 
 @pytest.mark.usefixtures('albumentations')
+def test_depth_outside_seg_fields_keeps_its_numbers(sample) -> None:
+    depth = np.full(sample['img'].shape[:2], 2, np.float32)
+    found = apply(dict(sample, gt_depth_map=depth), SHIFT)
+    np.testing.assert_array_equal(found['gt_depth_map'], depth)
+
+
+@pytest.mark.usefixtures('albumentations')
 @pytest.mark.parametrize(('shape', 'channels'), [((20, 30, 4), 4), ((20, 30), 1)])
 def test_images_with_other_channels_are_refused(sample, shape, channels) -> None:
     with pytest.raises(ValueError, match=f'Albu needs RGB images: a.jpg has {channels} channels'):

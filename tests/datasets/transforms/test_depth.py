@@ -197,6 +197,7 @@ def test_numbers_that_are_not_finite_mean_no_measurement(tmp_path) -> None:
         ('a.png', np.uint8(VALUES[..., None] + [0, 1, 2]), r'has shape \(4, 6, 3\): expected one number'),
         ('a.jpg', np.uint8(VALUES), r'is a JPEG, which does not preserve depth'),
         ('a.npy', np.array(['x'] * 24).reshape(4, 6), r'contains <U1 values: expected numbers'),
+        ('a.npy', VALUES > 1500, r'contains bool values: expected numbers'),
         ('a.png', np.ones((6, 4), np.uint16), r'is 4x6 .*but its depth .*is 6x4: both must have the same'),
     ],
 )
