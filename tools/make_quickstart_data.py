@@ -5,7 +5,7 @@ As in ADE20K, label 0 means 'no label' and classes start at 1. The same argument
 
 With --depth, it also writes OUT/depth/{training,validation}/*.png: 16-bit PNG files of depth in units of
 1/256 m, as in KITTI. Objects stand on sloping ground, 3 to 20 m away; sky and sun have no depth (0).
-Unlike without it, nearer objects hide farther ones.
+Nearer objects then hide farther ones, which differs from the images without --depth.
 
 Exit status: 0 if successful, 1 on an error, 2 for invalid arguments.
 

@@ -59,14 +59,14 @@ class ColourBar:
         places = np.linspace(0, len(self.colours) - 1, length).round().astype(int)
         picture[:thick, start : start + length] = self.colours[places]
         cv2.rectangle(picture, (start, 0), (start + length, thick), INK, 1)
-        free = 0  # first column where no label stands yet
-        for position, label in sorted(self.ticks):
-            x = start + round(position * (length - 1))
-            left = x - text_width(label, text_height) // 2
-            if left < free:
+        taken: list[tuple[int, int]] = []
+        for position, label in sorted(self.ticks, key=lambda tick: (0 < tick[0] < 1, tick[0])):  # ends first
+            x, half = start + round(position * (length - 1)), text_width(label, text_height) // 2 + gap // 2
+            if any(x - half < right and left < x + half for left, right in taken):
                 continue
-            free = left + text_width(label, text_height) + gap
+            taken.append((x - half, x + half))
             cv2.line(picture, (x, thick), (x, thick + text_height // 2), INK, 1)
+            left = max(x - text_width(label, text_height) // 2, 0)
             write_text(picture, label, left, thick + round(1.9 * text_height), text_height, width)
         return picture
 
@@ -127,7 +127,7 @@ class DepthScale:
         return [self.near, *inside.tolist(), self.far]
 
     def _position(self, depth: float) -> float:
-        return float(np.log(depth / self.near) / np.log(self.far / self.near))
+        return 1.0 if depth == self.far else float(np.log(depth / self.near) / np.log(self.far / self.near))
 
     def _label(self, depth: float) -> str:
         digits = 2 + max(int(np.ceil(np.log10(self.far / (self.far - self.near)))), 0)

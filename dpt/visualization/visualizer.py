@@ -214,23 +214,18 @@ def depth_panels(
     if not maps:
         return [], []
     title = 'predicted depth (relative)' if relative else 'predicted depth'
-    if relative and truth is not None and prediction is not None:
-        prediction, relative, title = (
-            aligned(prediction, truth),
-            False,
-            'predicted depth (scale and shift fitted)',
-        )
-    alone = truth is None
-    scale = DepthScale.of(prediction if alone else truth, relative=relative and alone)  # type: ignore[arg-type]
+    reference = truth if truth is not None and measured(truth).any() else None
+    if relative and reference is not None and prediction is not None:
+        prediction, relative = aligned(prediction, reference), False
+        title = 'predicted depth (scale and shift fitted)'
+    scale = DepthScale.of(
+        maps[-1] if reference is None else reference, relative=relative and reference is None
+    )
     panels, bars = [], [scale.bar()]
     if truth is not None:
         absent = 100 * (1 - measured(truth).mean())
-        panels.append(
-            (
-                f'true depth ({absent:.1f} % not measured)' if absent else 'true depth',
-                scale.draw(thickened(truth)),
-            )
-        )
+        name = f'true depth ({absent:.1f} % not measured)' if absent else 'true depth'
+        panels.append((name, scale.draw(thickened(truth))))
     if prediction is not None:
         panels.append((title, scale.draw(prediction)))
     if truth is not None and prediction is not None:

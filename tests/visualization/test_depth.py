@@ -60,6 +60,15 @@ def test_scale_bar_has_round_numbers(near, far, labels):
     assert [place for place, _ in ticks] == sorted(place for place, _ in ticks)
 
 
+def test_narrow_bars_keep_the_labels_of_their_ends():
+    def ink(picture, columns):
+        return (picture[26:, columns] < 100).any()  # below the bar and its ticks
+
+    picture = DepthScale(1.25, 60).bar().draw(200, 12)
+    assert ink(picture, slice(30, 60))
+    assert ink(picture, slice(159, 168))
+
+
 def test_constant_and_empty_maps_have_a_scale():
     for depth in (np.full((4, 4), 3, np.float32), np.zeros((4, 4), np.float32)):
         assert DepthScale.of(depth).draw(depth).shape == (4, 4, 3)
