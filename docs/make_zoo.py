@@ -39,7 +39,8 @@ The configs of the depth table test these models; depth models are fine-tuned as
 
 The figures are those of the authors. **None of these files was loaded or scored here**: where dpt is
 developed, nothing but packages can be downloaded. The last column says what was checked instead: the keys and
-the results of a model with random weights. Mind the licences: some forbid commercial use.
+the results of a model with random weights, of at least one size of each source.
+Mind the licences: some forbid commercial use.
 """
 
 
