@@ -37,9 +37,9 @@ python tools/train.py configs/dpt_vit-l16_512x512_160k_ade20k.py --cfg-options \
 The configs of the depth table test these models; depth models are fine-tuned as in
 [Fine-tune Depth Anything on your own pairs](depth.md#fine-tune-depth-anything-on-your-own-pairs).
 
-The figures are those of the authors. **None of these files was loaded or scored here**: where dpt is
-developed, nothing but packages can be downloaded. The last column says what was checked instead: the keys and
-the results of a model with random weights, of at least one size of each source.
+The figures are those of the authors. **None of these files has been loaded or scored with dpt yet.** The last
+column says what was checked instead: the keys and the results of a model with random weights, of at least one
+size of each source.
 Mind the licences: some forbid commercial use.
 """
 

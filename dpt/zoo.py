@@ -38,7 +38,6 @@ class Published:
 _SAME_CODE = 'equal to the original code, with random weights'
 _SAME_HF = "equal to transformers' model, with random weights"
 _EQUAL = "equal to transformers' model and to the original's formulas, with random weights"
-_SCORES = 'DPT paper, table 4; the original resizes the shorter side to about 480 and upsamples bicubically'
 
 SEGMENTATION = {
     'dpt_vit-b16_512x512_160k_ade20k': Published(
@@ -52,8 +51,8 @@ SEGMENTATION = {
     'dpt_large-ade20k': Published(
         f'{_ISL}/dpt_large-ade20k-b12dca68.pt',
         'MIT',
-        'ADE20K validation: 47.63 mIoU, 82.70 pixel accuracy',
-        _SCORES,
+        'not looked up',
+        'DPT paper, arXiv 2103.13413',
         'dpt_vit-l16_512x512_160k_ade20k.py',
         _EQUAL,
     ),
@@ -61,24 +60,17 @@ SEGMENTATION = {
         f'{_ISL}/dpt_hybrid-ade20k-53898607.pt',
         'MIT',
         'ADE20K validation: 49.02 mIoU, 83.11 pixel accuracy',
-        _SCORES,
+        'DPT paper; the original resizes the shorter side to about 480 and upsamples bicubically',
         'dpt_hybrid_512x512_160k_ade20k.py',
         _EQUAL,
     ),
     'Intel/dpt-large-ade': Published(
         'hf://Intel/dpt-large-ade',
-        'Apache-2.0',
+        'see the model card',
         'the weights of dpt_large-ade20k for transformers',
         'model card',
         'dpt_vit-l16_512x512_160k_ade20k.py',
         _SAME_HF,
-    ),
-    'smp-hub/dpt-large-ade20k': Published(
-        f'{_HUB}/smp-hub/dpt-large-ade20k',
-        'see the model card',
-        'the weights of dpt_large-ade20k for segmentation_models_pytorch',
-        'model card',
-        missing='load dpt_large-ade20k, which has the same weights',
     ),
     'UniMatch-V2': Published(
         f'{_HUB}/LiheYoung/UniMatch-V2',
@@ -119,7 +111,6 @@ _V1 = {  # AbsRel and delta 1 on KITTI and NYU
     'base': (0.080, 0.939, 0.046, 0.979),
     'large': (0.076, 0.947, 0.043, 0.981),
 }
-_V2 = {'small': 95.3, 'base': 97.0, 'large': 97.1}  # accuracy on DA-2K
 _RMSE = {'s': (0.356, 2.34), 'b': (0.317, 2.23), 'l': (0.293, 2.14), 'g': (0.279, 2.11)}
 
 
@@ -164,15 +155,15 @@ def _depth_anything() -> dict[str, Published]:
             f'depth_anything_v1_{size[0]}.py',
             _SAME_CODE,
         )
-    for size, accuracy in _V2.items():
+    for size in _V1:
         owner = f'{_HUB}/depth-anything/Depth-Anything-V2'
         licence = 'Apache-2.0' if size == 'small' else 'CC-BY-NC-4.0'
         file = f'vit{size[0]}.pth'
         found[f'depth-anything-v2-{size}'] = Published(
             f'{owner}-{size.title()}/resolve/main/depth_anything_v2_{file}',
             licence,
-            f'DA-2K: {accuracy} % of the pairs in the right order',
-            'Depth Anything V2 paper, table 3',
+            'not looked up',
+            'Depth Anything V2 paper, arXiv 2406.09414',
             f'depth_anything_v2_{size[0]}.py',
             _SAME_CODE,
         )
@@ -223,7 +214,7 @@ def _transformers() -> dict[str, Published]:
         'Intel/dpt-hybrid-midas': 'dpt_hybrid-midas',
         **{f'LiheYoung/depth-anything-{size}-hf': f'depth-anything-{size}' for size in _V1},
     }
-    for size in _V2:
+    for size in _V1:
         owner = 'depth-anything/Depth-Anything-V2'
         names[f'{owner}-{size.title()}-hf'] = f'depth-anything-v2-{size}'
         for place in ('indoor', 'outdoor'):

@@ -11,6 +11,7 @@ from mmengine.config import Config
 
 from dpt.engine import distributed
 from dpt.engine.distributed import cpu_group, local_device, place_of, start_processes, wrap
+from dpt.engine.sync_bn import SyncBatchNorm
 from dpt.registry import MODELS
 
 SLURM = dict(
@@ -114,3 +115,21 @@ def test_gradients_are_views_of_the_buckets(given: dict | None, tmp_path: Path) 
 def test_an_unknown_synchronisation_of_batch_norms_is_refused() -> None:
     with pytest.raises(ValueError, match='sync_bn'):
         wrap(torch.nn.BatchNorm2d(3), Config(dict(sync_bn='static')), None)
+
+
+@pytest.mark.parametrize(
+    ('has_gpu', 'options', 'kind'),
+    [
+        (True, {}, torch.nn.SyncBatchNorm),
+        (True, dict(sync_bn=None), torch.nn.BatchNorm2d),
+        (False, {}, torch.nn.BatchNorm2d),
+        (False, dict(sync_bn='dpt'), SyncBatchNorm),
+    ],
+)
+def test_batch_norms_are_synchronised_on_gpus(
+    has_gpu: bool, options: dict, kind: type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: has_gpu)
+    monkeypatch.setattr(distributed, 'get_device', lambda: 'cpu')
+    model = torch.nn.Sequential(torch.nn.BatchNorm2d(3))
+    assert type(wrap(model, Config(dict(fsdp={}, **options)), None)[0]) is kind

@@ -11,7 +11,6 @@ import torch
 from mmengine.config import Config
 from mmengine.logging import HistoryBuffer
 from mmengine.runner import Runner as MMEngineRunner
-from torch import nn
 
 from dpt.config import load_config
 from dpt.engine import LogProcessor, Runner, build_runner, enable_amp
@@ -215,18 +214,6 @@ def test_compiling_compiles_the_losses(
     )
     train(tmp_path, **SHORT, compile=setting)
     assert compiled == [('_losses', options)]
-
-
-def test_batch_norms_are_synchronised_on_gpus(
-    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    runner = build_runner(tiny(tmp_path))
-    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
-    monkeypatch.setattr(MMEngineRunner, 'wrap_model', lambda self, _, model: model)
-    runner._distributed = True
-    assert isinstance(runner.wrap_model(None, nn.Sequential(nn.BatchNorm2d(3)))[0], nn.SyncBatchNorm)
-    runner.cfg.sync_bn = None
-    assert type(runner.wrap_model(None, nn.Sequential(nn.BatchNorm2d(3)))[0]) is nn.BatchNorm2d
 
 
 @pytest.mark.parametrize('given', [dict(by_epoch=False), None])

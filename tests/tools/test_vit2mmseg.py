@@ -191,7 +191,6 @@ def test_result_is_replaced_only_by_a_complete_one(call, tmp_path, monkeypatch):
         ({'conv1.weight': torch.ones(1)}, 'conv1.weight'),
         (dict.fromkeys(('patch_embed.projection.weight', 'layers.0.ln1.weight'), ONE), 'nothing to convert'),
         (dict.fromkeys(WHOLE, ONE), 'a complete DPT of MMSegmentation or of this package'),
-        ({'dpt.embeddings.cls_token': ONE}, 'a complete DPT of Hugging Face'),
         (dict(_timm_weights(), **GATED), 'SwiGLU feed-forward'),
         (
             {key: value for key, value in _timm_weights(3).items() if not key.startswith('blocks.1')},
