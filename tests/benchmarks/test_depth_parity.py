@@ -1,5 +1,7 @@
 """The table of depth comparisons: its verdicts, and models of transformers at small sizes."""
 
+import logging
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +12,12 @@ from depth_chain.table import Row, exit_status, render
 
 HOLDS, DIFFERS = Row('a', 1e-6, 1e-5), Row('b', float('nan'), 1e-5)
 NOT_RUN = Row('c', None, 1e-5, 'needs a clone')
+
+
+@pytest.fixture(autouse=True)
+def _log_again() -> Iterator[None]:
+    yield
+    logging.disable(logging.NOTSET)
 
 
 def test_verdicts_decide_the_exit_status() -> None:

@@ -6,7 +6,6 @@ take in bf16. ``test_synchronisations.py`` starts it.
 
 import contextlib
 import json
-import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -30,6 +29,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPOSITORY / 'tests' / 'config'))
 
 from test_mmseg_config import recipe  # noqa: E402
+from test_synchronisations import representative, trained_configs  # noqa: E402
 
 from dpt.config.mmseg import translate_mmseg_config  # noqa: E402
 from dpt.engine import LogProcessor, NonFiniteHook, RuntimeInfoHook, enable_amp  # noqa: E402
@@ -141,11 +141,6 @@ def shipped(name: str) -> Config:
     return Config.fromfile(REPOSITORY / 'configs' / name)
 
 
-def smallest(name: str) -> str:
-    """Return the name of the config with the smallest backbone of the family; only sizes differ."""
-    return re.sub(r'-[bl](1[46]_)', r'-s\1', name)
-
-
 def translated(**optim_wrapper: object) -> Config:
     """A config of MMSegmentation, whose optimiser says nothing about its implementation."""
     config, _ = translate_mmseg_config(Config(recipe()))
@@ -171,10 +166,7 @@ def main() -> None:
     torch.cuda.is_available = lambda: True
     mmengine.runner.amp.get_device = lambda: 'cuda'
     DefaultScope.get_instance('fake', scope_name='dpt')
-    names = {path.name for path in (REPOSITORY / 'configs').glob('*.py')}
-    names = {
-        name for name in names if smallest(name) not in names - {name} and 'optim_wrapper' in shipped(name)
-    }
+    names = {representative(name) for name in trained_configs()}
     sgd = dict(type='SGD', lr=0.01, momentum=0.9, weight_decay=5e-4)
     clip = dict(max_norm=1.0)
     recipe_name = 'dpt_vit-b16_512x512_160k_ade20k.py'
