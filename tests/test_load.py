@@ -180,9 +180,9 @@ def test_files_with_a_config_and_work_directories_load(
         ('depth-anything-v3-small', FileNotFoundError, 'did you mean depth-anything'),
         ('dpt_large-ade2k', FileNotFoundError, 'no such file, .* did you mean dpt_large-ade20k'),
         (
-            'smp-hub/dpt-large-ade20k',
+            'UniMatch-V2',
             ValueError,
-            'cannot be loaded: load dpt_large-ade20k',
+            'cannot be loaded: there are many files',
         ),
         ('gone.pth', FileNotFoundError, 'gone.pth: no such file'),
     ],
