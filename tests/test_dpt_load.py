@@ -12,7 +12,7 @@ from dpt.apis import Predictor
 from dpt.checkpoints import read_state_dict, save_weights
 from dpt.checkpoints.formats import Format, convert
 from dpt.checkpoints.formats import published as sources
-from dpt.checkpoints.formats.isl import BASE, KEYS
+from dpt.checkpoints.formats.isl import BASE
 from dpt.checkpoints.formats.mmseg import TO_MMSEG
 from dpt.config.load import load_config
 from dpt.loading import MMSEG_CONFIG
@@ -55,7 +55,8 @@ def of_mmseg() -> tuple[dict, dict, str]:
 
 def of_isl() -> tuple[dict, dict, str]:
     base = {key: eval(value) for key, value in (one.split('=') for one in BASE.options)}  # noqa: S307
-    back = Format('back', (), {ours: theirs for theirs, ours in KEYS.items() if isinstance(ours, str)})
+    keys = sources.ISL_SEGMENTATION.model(sources.ISL_SEGMENTATION.encoder).keys
+    back = Format('back', (), {ours: theirs for theirs, ours in keys.items() if isinstance(ours, str)})
     tensors, _ = convert(small(BASE.config, {**base, **WIDTHS, **HEAD, **AUXILIARY}), back)
     dropped = dict.fromkeys(set(BASE.keys()) - tensors.keys(), torch.zeros(1))
     return {**tensors, **dropped}, {SCALE: 64}, 'original DPT, segmentation'

@@ -5,7 +5,7 @@ Exit status: 0 if successful, 1 on an error, 2 for invalid arguments.
 
 import argparse
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torch import Tensor
@@ -13,6 +13,7 @@ from torch import Tensor
 from dpt.checkpoints import Report, checkpoint_hash, read_state_dict, save_weights
 from dpt.checkpoints.formats import convert as convert_keys
 from dpt.checkpoints.formats.isl import Layout, recognise_layout
+from dpt.checkpoints.formats.published import ISL_SEGMENTATION
 from dpt.checkpoints.write import check_target
 from dpt.files import explain_os_error
 
@@ -56,7 +57,8 @@ def convert(src: str) -> Conversion:
     state_dict = read_state_dict(src)
     try:
         layout = recognise_layout(state_dict)
-        tensors, report = convert_keys(state_dict, layout.format())
+        tensors, report = convert_keys(state_dict, ISL_SEGMENTATION.model(ISL_SEGMENTATION.encoder))
+        report = replace(report, source=f'original DPT, {layout.name}')
     except ValueError as error:
         raise ValueError(f'{src}: {error}') from None
     return Conversion(tensors, report, layout, len(tensors['decode_head.conv_seg.weight']))

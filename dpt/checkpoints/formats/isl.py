@@ -8,11 +8,9 @@ import itertools
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
-from .table import Format, first
-from .vit import TIMM_HYBRID
+from .table import first
 
 _STATISTICS = ('weight', 'bias', 'running_mean', 'running_var', 'num_batches_tracked')
-
 
 UNUSED_NORM = 'final norm, which the original computes but does not use'
 UNUSED_LATERAL = 'never called: the coarsest fusion block has no lateral input'
@@ -54,12 +52,6 @@ UNUSED = {
     'pretrained.model.norm.*': UNUSED_NORM,
     'scratch.refinenet4.resConfUnit1.**': UNUSED_LATERAL,
 }
-KEYS = {
-    **{f'pretrained.model.{theirs}': f'backbone.{ours}' for theirs, ours in TIMM_HYBRID.keys.items()},
-    **NECK,
-    **SEGMENTATION_HEADS,
-}
-DROPPED = {**UNUSED, **{f'pretrained.model.{key}': reason for key, reason in TIMM_HYBRID.dropped.items()}}
 
 
 @dataclass(frozen=True)
@@ -79,10 +71,6 @@ class Layout:
     hybrid: bool
     config: str
     options: tuple[str, ...] = ()
-
-    def format(self) -> Format:
-        """Return the format with the complete set of keys as signature."""
-        return Format(f'original DPT, {self.name}', self.keys(), KEYS, DROPPED)
 
     def keys(self) -> tuple[str, ...]:
         """Return all keys of a checkpoint."""
