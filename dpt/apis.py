@@ -10,7 +10,7 @@ Example:
 """
 
 import copy
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +22,10 @@ from mmengine.dataset import Compose
 from mmengine.registry import Registry, init_default_scope
 from mmengine.runner.amp import autocast
 
-from dpt.checkpoints import dataset_meta, load_model, read_meta
-from dpt.checkpoints.meta import config_values
-from dpt.checkpoints.published import is_published, recognise_published
+from dpt.checkpoints import dataset_meta, load_model, read_checkpoint
+from dpt.checkpoints.meta import config_values, meta_of
+from dpt.checkpoints.published import is_published, published_of
+from dpt.checkpoints.read import state_dict_of
 from dpt.config.load import load_config
 from dpt.config.mmseg import is_mmseg_config, translate_mmseg_config
 from dpt.config.mmseg.old import OLD_NAMES
@@ -83,8 +84,9 @@ def init_model(
     model = MODELS.build(config.model)
     meta = None
     if checkpoint is not None:
-        load_model(model, checkpoint)
-        meta = dataset_meta(read_meta(checkpoint))
+        content = read_checkpoint(checkpoint)
+        load_model(model, checkpoint, content=content)
+        meta = dataset_meta(meta_of(content, checkpoint))
     if meta is None and isinstance(model, DepthEstimator):
         meta = {}
     elif meta is None:
@@ -383,19 +385,35 @@ def config_of(checkpoint: str | Path) -> Config:
         FileNotFoundError: If the file does not exist.
         ValueError: If the file has no config, or its config is not plain data or names unregistered classes.
     """
-    meta = read_meta(checkpoint)
+    content = read_checkpoint(checkpoint)
+    meta = meta_of(content, checkpoint)
+    if has_config(meta):
+        return stored_config(meta, checkpoint)
+    tensors = state_dict_of(content, checkpoint)
+    if is_published(tensors):
+        return Config(published_of(tensors, checkpoint).config())
+    raise ValueError(
+        f'{checkpoint} holds no config: pass it with {PASS_CONFIG}, or use a checkpoint of '
+        'tools/train.py or tools/publish_model.py'
+    )
+
+
+def has_config(meta: Mapping[str, Any]) -> bool:
+    """Return whether the metadata of a checkpoint contain the text of a config."""
+    return isinstance(meta.get('cfg') or meta.get('config'), str)
+
+
+def stored_config(meta: Mapping[str, Any], checkpoint: str | Path) -> Config:
+    """Return the config in the metadata of a checkpoint, as :func:`config_of` does.
+
+    Raises:
+        ValueError: As :func:`config_of`.
+    """
     text, names = meta.get('cfg'), None
     needed = {'default_scope', 'model', 'test_dataloader', 'test_cfg'}
-    if text is None and isinstance(meta.get('config'), str):  # MMSegmentation 0.x
+    if not text:  # MMSegmentation 0.x
         text = meta['config']
         needed = names = needed | {*OLD_NAMES} - {'gpu_ids'}
-    if not isinstance(text, str):
-        if is_published(checkpoint):
-            return Config(recognise_published(checkpoint).config())
-        raise ValueError(
-            f'{checkpoint} holds no config: pass it with {PASS_CONFIG}, or use a checkpoint of '
-            'tools/train.py or tools/publish_model.py'
-        )
     try:
         values = {key: value for key, value in config_values(text, names).items() if key in needed}
         name_types(values)

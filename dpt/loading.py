@@ -9,12 +9,12 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.logging import print_log
 
-from dpt.apis import PASS_CONFIG, Predictor, config_of
-from dpt.checkpoints import read_checkpoint, read_state_dict
+from dpt.apis import PASS_CONFIG, Predictor, has_config, stored_config
+from dpt.checkpoints import read_checkpoint
 from dpt.checkpoints.formats import DPT, MMSEG_DPT
-from dpt.checkpoints.formats.published import PUBLISHED_MODELS
 from dpt.checkpoints.meta import meta_of
-from dpt.checkpoints.published import recognise_published
+from dpt.checkpoints.published import is_published, published_of
+from dpt.checkpoints.read import state_dict_of
 from dpt.config.load import load_config
 from dpt.zoo import ZOO
 
@@ -136,21 +136,20 @@ def recognise_model(checkpoint: str | Path, variant: str | None = None) -> Recog
     """
     content = read_checkpoint(checkpoint)
     meta = meta_of(content, checkpoint)
-    if isinstance(meta.get('cfg', meta.get('config')), str):
+    if has_config(meta):
         producer = 'MMSegmentation' if 'mmseg_version' in meta else 'dpt'
-        return Recognised(f'a checkpoint of {producer} with its config', config_of(checkpoint))
-    del content
-    tensors = read_state_dict(checkpoint)
+        return Recognised(f'a checkpoint of {producer} with its config', stored_config(meta, checkpoint))
+    tensors = state_dict_of(content, checkpoint)
     if MMSEG_DPT.fits(tensors):
         _check_classes(checkpoint, len(tensors['decode_head.conv_seg.weight']), MMSEG_CONFIG)
         return Recognised(f"MMSegmentation's DPT, with {MMSEG_CONFIG}", load_config(MMSEG_CONFIG))
-    if DPT.fits(tensors) or not any(one.fits(tensors) for one in PUBLISHED_MODELS):
+    if DPT.fits(tensors) or not is_published(tensors):
         some = ', '.join(sorted(tensors)[:3])
         raise ValueError(
             f'{checkpoint} holds no config, and its {len(tensors)} keys, such as {some}, are not those of a '
             f'known model: pass its config with dpt.load(checkpoint, config) or {PASS_CONFIG}'
         )
-    found = recognise_published(checkpoint, variant)
+    found = published_of(tensors, checkpoint, variant)
     config = Config(found.config())
     classes = config.model.decode_head.get('num_classes')
     if classes and not found.classes:

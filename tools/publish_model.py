@@ -95,7 +95,7 @@ def publish(checkpoint: str, dst: Path, adapters: bool = False) -> Published:
     check_target(dst, checkpoint)
     content = read_checkpoint(checkpoint)
     meta = meta_of(content, checkpoint)
-    state_dict = whole_model(checkpoint, meta)
+    state_dict = whole_model(content, checkpoint, meta)
     kept = kept_meta(meta)
     if adapters:
         if not has_adapters(state_dict):
@@ -113,13 +113,13 @@ def publish(checkpoint: str, dst: Path, adapters: bool = False) -> Published:
     return Published(target, describe(state_dict, kept), left_out(content, meta, kept))
 
 
-def whole_model(checkpoint: str, meta: Mapping[str, Any]) -> dict[str, Tensor]:
+def whole_model(content: Mapping[str, Any], checkpoint: str, meta: Mapping[str, Any]) -> dict[str, Tensor]:
     """Return the weights of a whole model, without wrappers.
 
     Raises:
         ValueError: If neither the keys nor a config show that this is a whole model.
     """
-    candidates = [state_dict for state_dict, _ in unwrappings(checkpoint)]
+    candidates = [state_dict for state_dict, _ in unwrappings(content, checkpoint)]
     for state_dict in candidates:
         if {'backbone', 'decode_head'} <= {key.partition('.')[0] for key in state_dict}:
             return state_dict

@@ -43,8 +43,8 @@ from .formats import (
     timm_hints,
     unused_biases,
 )
-from .meta import read_meta
-from .read import unwrappings
+from .meta import meta_of
+from .read import read_checkpoint, unwrappings
 from .timm_model import check_activation, fixed_periods
 
 LOSSES = ('loss_decode', 'loss_auxiliary')
@@ -70,11 +70,11 @@ def load_backbone(module: nn.Module, path: str | Path, *, logger: logging.Logger
         ValueError: If the file cannot be read, has an unknown format, contains NaN or infinite values, or
             does not match the module exactly. The message lists the keys and the settings that would match.
     """
-    expected = ordinary_keys(module.state_dict())
+    expected, content = ordinary_keys(module.state_dict()), read_checkpoint(path)
     if getattr(module, 'checkpoint_keys', None) == 'timm':
         unused = tuple(f'model.{key}' for key in cast(Any, module).unused_keys)
         own = (*OWN_BACKBONES, TIMM)  # some models of timm have the keys that Meta uses for others
-        found, report = _read_converted(path, expected, own, TIMM_FORMATS, unused=unused)
+        found, report = _converted(content, path, expected, own, TIMM_FORMATS, unused=unused)
         report = keep_adapters(report, expected, found)
         targets = {key for key in found if key not in expected and _under(key, unused)}
         found, report = _drop(found, report, targets, 'not used by the taps')
@@ -85,7 +85,7 @@ def load_backbone(module: nn.Module, path: str | Path, *, logger: logging.Logger
         hints = functools.partial(timm_hints, cast(Any, module).model_name)
         check_activation(cast(Any, module), path)
         return _fill(module, path, found, report, hints, logger)
-    found, report = _read_converted(path, expected, OWN_BACKBONES, BACKBONE_FORMATS)
+    found, report = _converted(content, path, expected, OWN_BACKBONES, BACKBONE_FORMATS)
     report = keep_adapters(report, expected, found)
     norm = {'ln1.weight', 'ln1.bias'}
     if not norm & expected.keys():
@@ -94,7 +94,12 @@ def load_backbone(module: nn.Module, path: str | Path, *, logger: logging.Logger
 
 
 def load_model(
-    module: nn.Module, path: str | Path, *, drop: tuple[str, ...] = (), logger: logging.Logger | None = None
+    module: nn.Module,
+    path: str | Path,
+    *,
+    drop: tuple[str, ...] = (),
+    content: Mapping[str, Any] | None = None,
+    logger: logging.Logger | None = None,
 ) -> Report:
     """Load a checkpoint of this package or of another source of complete DPT models into a model.
 
@@ -112,6 +117,7 @@ def load_model(
         path: As for :func:`load_backbone`.
         drop: Prefixes of parameter names, such as ``'decode_head.conv_seg'``, that end at a dot. Parameters
             with these prefixes are not loaded and keep their values.
+        content: Result of :func:`read_checkpoint`, if the file has already been read.
         logger: Logs one line about what was loaded; mmengine's current logger if None.
 
     Raises:
@@ -123,7 +129,8 @@ def load_model(
     expected = ordinary_keys(module.state_dict())
     timm = getattr(getattr(module, 'backbone', None), 'checkpoint_keys', None) == 'timm'
     formats = (MMSEG_DPT, DPT, *TIMM_MODELS) if timm else MODEL_FORMATS
-    found, report = _read_converted(path, expected, OWN_MODELS, formats, drop)
+    content = read_checkpoint(path) if content is None else content
+    found, report = _converted(content, path, expected, OWN_MODELS, formats, drop)
     for prefix in drop:
         if not any(_under(key, (prefix,)) for key in (*expected, *found)):
             raise ValueError(f'{path}: drop={prefix!r} matches no key in the file or the model')
@@ -137,7 +144,7 @@ def load_model(
     if has_adapters(found) and not any(map(is_base, found)):
         report = replace(report, kept=(*report.kept, *filter(is_base, expected)))
         _check_fit(module, path, found, report, hints)
-        _load_base(module, path, logger)
+        _load_base(module, path, meta_of(content, path).get(BASE_SHA256), logger)
     elif report.source in HEADS_ALONE and not _under('backbone', drop):
         report = replace(report, kept=(*report.kept, *filter(is_base, expected)))
         _check_fit(module, path, found, report, hints)
@@ -161,13 +168,14 @@ def _load_encoder(module: nn.Module, path: str | Path, logger: logging.Logger | 
     load_backbone(backbone, init['checkpoint'], logger=logger)
 
 
-def _load_base(module: nn.Module, path: str | Path, logger: logging.Logger | None) -> None:
+def _load_base(
+    module: nn.Module, path: str | Path, wanted: str | None, logger: logging.Logger | None
+) -> None:
     """Load the weights of the backbone on which the adapters of a file were trained, unless they are there.
 
     Raises:
         ValueError: If the config does not name them, or names others.
     """
-    wanted = read_meta(path).get(BASE_SHA256)
     backbone = cast(Any, module).backbone
     init = getattr(backbone, 'init_cfg', None) or {}
     if base_sha256(module.state_dict()) == wanted:
@@ -198,7 +206,8 @@ def _drop(
     return remaining, replace(report, mapped=mapped, dropped={**report.dropped, **dropped})
 
 
-def _read_converted(
+def _converted(
+    content: Mapping[str, Any],
     path: str | Path,
     expected: Mapping[str, Tensor],
     own: tuple[Format, ...],
@@ -206,7 +215,7 @@ def _read_converted(
     drop: tuple[str, ...] = (),
     unused: tuple[str, ...] = (),
 ) -> tuple[dict[str, Tensor], Report]:
-    """Read a file and return its tensors with the keys of the module, and the report.
+    """Return the tensors in the content of a file with the keys of the module, and the report.
 
     The keys of the module (``own``) are tried first, before and after removing each wrapper; keys
     with the prefixes ``unused`` may be in the file only. The other ``formats`` are tried only if these do not
@@ -218,7 +227,7 @@ def _read_converted(
         complete.append({key for key in complete[0] if ADAPTER not in key})
         complete.append({key for key in complete[0] if not is_base(key)})
     nearest: dict[str, Tensor] = {}
-    for state_dict, taken in unwrappings(path):
+    for state_dict, taken in unwrappings(content, path):
         state_dict = ordinary_keys(state_dict)
         if has_adapters(state_dict) and not has_adapters(expected):
             raise ValueError(

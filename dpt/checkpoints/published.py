@@ -7,7 +7,7 @@ the file; else it must be given as the variant.
 
 import copy
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,9 +83,8 @@ class Published:
         )
 
 
-def is_published(path: str | Path) -> bool:
-    """Return whether the keys of a file are those of a published model."""
-    keys = read_state_dict(path)
+def is_published(keys: Collection[str]) -> bool:
+    """Return whether the keys of a state dict are those of a published model."""
     return any(one.fits(keys) for one in sources.PUBLISHED_MODELS)
 
 
@@ -101,7 +100,15 @@ def recognise_published(path: str | Path, variant: str | None = None) -> Publish
         ValueError: If it cannot be read or is no published model; if several models of its source have these
             keys and the name of the file does not tell which it is; or if dpt does not support the model.
     """
-    tensors = read_state_dict(path)
+    return published_of(read_state_dict(path), path, variant)
+
+
+def published_of(tensors: Mapping[str, Tensor], path: str | Path, variant: str | None = None) -> Published:
+    """Recognise a published model from its tensors, as :func:`recognise_published` does.
+
+    Raises:
+        ValueError: As :func:`recognise_published`.
+    """
     try:
         one = recognise(tensors, sources.PUBLISHED_MODELS)
         converted, report = convert(tensors, one)

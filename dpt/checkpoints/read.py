@@ -90,21 +90,31 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
         FileNotFoundError: If the file does not exist.
         ValueError: As :func:`read_checkpoint`, or if the content is not a non-empty dict of tensors.
     """
-    *_, (state_dict, _) = unwrappings(path)
+    return state_dict_of(read_checkpoint(path), path)
+
+
+def state_dict_of(content: Mapping[str, Any], path: str | Path) -> dict[str, Tensor]:
+    """Return the tensors in the result of :func:`read_checkpoint`, as :func:`read_state_dict` does.
+
+    Raises:
+        ValueError: If the content is not a non-empty dict of tensors.
+    """
+    *_, (state_dict, _) = unwrappings(content, path)
     return state_dict
 
 
-def unwrappings(path: str | Path) -> Iterator[tuple[dict[str, Tensor], tuple[str, ...]]]:
-    """Read a checkpoint and remove its wrappers one by one, from the outside in.
+def unwrappings(
+    content: Mapping[Any, Any], path: str | Path
+) -> Iterator[tuple[dict[str, Tensor], tuple[str, ...]]]:
+    """Remove the wrappers in the result of :func:`read_checkpoint` one by one, from the outside in.
 
     Yields:
         The tensors, first with all wrappers and then after the removal of each one, and the names of the
         removed container and wrappers, omitting the usual ``state_dict``.
 
     Raises:
-        FileNotFoundError, ValueError: As :func:`read_state_dict`.
+        ValueError: As :func:`state_dict_of`.
     """
-    content: Mapping[Any, Any] = read_checkpoint(path)
     name = _container(content)
     if name is not None:
         content = content[name]

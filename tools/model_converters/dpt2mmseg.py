@@ -17,12 +17,12 @@ from dpt.checkpoints import (
     checkpoint_hash,
     convert,
     dataset_meta,
-    read_meta,
-    read_state_dict,
+    read_checkpoint,
     save_weights,
 )
 from dpt.checkpoints.formats.mmseg import DPT, MMSEG_DPT, TO_MMSEG
-from dpt.checkpoints.meta import config_values
+from dpt.checkpoints.meta import config_values, meta_of
+from dpt.checkpoints.read import state_dict_of
 from dpt.checkpoints.write import check_target
 from dpt.files import explain_os_error
 
@@ -99,7 +99,8 @@ def convert_back(src: str) -> tuple[dict[str, Tensor], Report, dict[str, Any]]:
         FileNotFoundError: If ``src`` does not exist.
         ValueError: If it cannot be read, or MMSegmentation does not support the model.
     """
-    state_dict, meta = read_state_dict(src), read_meta(src)
+    content = read_checkpoint(src)
+    state_dict, meta = state_dict_of(content, src), meta_of(content, src)
     try:
         check_model(state_dict, model_config(meta))
         converted, report = convert(state_dict, TO_MMSEG)
