@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dpt.evaluation.maps import size_text
 from dpt.structures import IGNORE_INDEX
 
 IOU_METRICS = ('mIoU', 'mDice', 'mFscore')
@@ -81,11 +82,6 @@ def _out_of_range(labels: Tensor, predictions: Tensor, num_classes: int, ignore_
         f'predicted values {_some(predictions)} are not in 0..{num_classes - 1}: '
         f'num_classes of the head differs from the classes of the dataset'
     )
-
-
-def size_text(pixels: Tensor) -> str:
-    """Return the shape as text, for example ``1x360x480``."""
-    return 'x'.join(map(str, pixels.shape))
 
 
 def _some(values: Tensor, limit: int = 10) -> str:

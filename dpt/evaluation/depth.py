@@ -6,14 +6,13 @@ from typing import Any
 
 import cv2
 import numpy as np
-import torch
 from mmengine.dist import all_gather_object, is_main_process
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 from torch import Tensor
 
-from dpt.evaluation.confusion import size_text
 from dpt.evaluation.depth_scores import ALIGNMENTS, CROPS, SCORES, align, crop_window, depth_scores
+from dpt.evaluation.maps import map_of, size_text
 from dpt.evaluation.scores import DepthScores, check_scores_file
 from dpt.evaluation.written import WrittenFiles, check_count
 from dpt.registry import METRICS
@@ -143,9 +142,10 @@ class DepthMetric(BaseMetric):
         for sample in data_samples:
             path = sample.get('img_path')
             try:
-                prediction = _depth_map(sample, 'pred_depth_map')
+                prediction = map_of(sample, 'pred_depth_map').float()
                 if not self.format_only:
-                    self._scores.append(self.score(prediction, _depth_map(sample, 'gt_depth_map')))
+                    truth = map_of(sample, 'gt_depth_map', 'LoadDepthAnnotation').float()
+                    self._scores.append(self.score(prediction, truth))
                 if self.output_dir is not None:
                     self._write(prediction, path)
             except ValueError as error:
@@ -266,16 +266,3 @@ def _mean(values: Sequence[float]) -> float:
     if not all(math.isfinite(value) for value in values):
         return float(np.mean(values))
     return math.fsum(values) / len(values)
-
-
-def _depth_map(sample: dict, key: str) -> Tensor:
-    """Return the map of a field, of shape HxW."""
-    if key not in sample:
-        remedy = (
-            ': load it with LoadDepthAnnotation, or set format_only=True' if key == 'gt_depth_map' else ''
-        )
-        raise ValueError(f'the sample has no {key}{remedy}')
-    data = sample[key]['data']
-    if data.ndim != 3 or data.shape[0] != 1:
-        raise ValueError(f'{key}.data must have shape 1xHxW, not {size_text(data)}')
-    return torch.as_tensor(data[0]).float()

@@ -16,8 +16,8 @@ from dpt.evaluation.confusion import (
     confusion_matrix,
     score_table,
     segmentation_metrics,
-    size_text,
 )
+from dpt.evaluation.maps import map_of
 from dpt.evaluation.scores import Scores, check_scores_file, image_scores
 from dpt.evaluation.written import WrittenFiles, check_count
 from dpt.registry import METRICS
@@ -144,9 +144,9 @@ class IoUMetric(BaseMetric):
         for sample in data_samples:
             path = sample.get('img_path')
             try:
-                prediction = _label_map(sample, 'pred_sem_seg')
+                prediction = map_of(sample, 'pred_sem_seg')
                 if not self.format_only:
-                    label = _label_map(sample, 'gt_sem_seg')
+                    label = map_of(sample, 'gt_sem_seg', 'LoadAnnotations')
                     counts = confusion_matrix(prediction, label, len(self.classes), self._void_label())
                     if self.left_out is not None:
                         counts[self.left_out] = 0
@@ -230,14 +230,3 @@ class IoUMetric(BaseMetric):
             table += f'; without {self.classes[self.left_out]} (ignore_index={self.left_out})'
         print_log(table, logger='current')
         return means
-
-
-def _label_map(sample: dict, key: str) -> Tensor:
-    """Return the labels of a field, of shape HxW."""
-    if key not in sample:
-        remedy = ': load annotations in the pipeline, or set format_only=True' if key == 'gt_sem_seg' else ''
-        raise ValueError(f'the sample has no {key}{remedy}')
-    data = sample[key]['data']
-    if data.ndim != 3 or data.shape[0] != 1:
-        raise ValueError(f'{key}.data must have shape 1xHxW, not {size_text(data)}')
-    return data[0]

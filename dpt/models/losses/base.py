@@ -1,4 +1,4 @@
-"""What segmentation losses share."""
+"""What losses share."""
 
 from collections.abc import Sequence
 
@@ -6,12 +6,26 @@ import torch
 from torch import Tensor, nn
 
 
-class PixelLoss(nn.Module):
-    """Base class of losses with a factor, a name in the log and optional class weights.
+class NamedLoss(nn.Module):
+    """Base class of losses with a factor and a name in the log.
 
     Args:
         loss_weight: Factor of the loss.
         loss_name: Key of the loss in the log; only keys that contain ``loss`` are trained on.
+    """
+
+    def __init__(self, loss_weight: float, loss_name: str) -> None:
+        super().__init__()
+        self.loss_weight = loss_weight
+        self.loss_name = loss_name
+
+
+class PixelLoss(NamedLoss):
+    """Base class of segmentation losses, with optional class weights.
+
+    Args:
+        loss_weight: As for :class:`NamedLoss`.
+        loss_name: As for :class:`NamedLoss`.
         class_weight: Weight of each class, or ``None`` for equal weights.
     """
 
@@ -21,11 +35,9 @@ class PixelLoss(nn.Module):
     def __init__(
         self, loss_weight: float, loss_name: str, class_weight: Sequence[float] | None = None
     ) -> None:
-        super().__init__()
+        super().__init__(loss_weight, loss_name)
         weight = None if class_weight is None else torch.tensor(tuple(class_weight), dtype=torch.float32)
         self.register_buffer('class_weight', weight, persistent=False)
-        self.loss_weight = loss_weight
-        self.loss_name = loss_name
 
     def checked_class_weight(self, logits: Tensor, target: Tensor) -> Tensor | None:
         """Return the class weights in float32.

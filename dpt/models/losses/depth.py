@@ -7,30 +7,21 @@ float32 scalar. What is not valid has no influence; without a valid pixel a loss
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from dpt.models.losses.base import NamedLoss
 from dpt.registry import MODELS
 
 SMALLEST_DEVIATION = 1e-6
 """Predictions and targets that deviate less from their middle are constant."""
 
 
-class DepthLoss(nn.Module):
-    """Base class of depth losses.
-
-    Args:
-        loss_weight: Factor of the loss.
-        loss_name: Key of the loss in the log; only keys that contain ``loss`` are trained on.
-    """
+class DepthLoss(NamedLoss):
+    """Base class of depth losses."""
 
     ground_truth = 'gt_depth_map'
     relative: bool | None = False
     """Whether predictions must be inverse depth without a scale; ``None`` if they may be either."""
-
-    def __init__(self, loss_weight: float, loss_name: str) -> None:
-        super().__init__()
-        self.loss_weight = loss_weight
-        self.loss_name = loss_name
 
 
 @MODELS.register_module()
