@@ -85,7 +85,7 @@ def test_without_labels_or_samples_or_three_channels():
         seen(preprocessor(mean=[1.0], std=[1.0], bgr_to_rgb=False), grey, training=True)
 
 
-def test_depth_is_resized_to_the_image_and_has_one_scale_bar():
+def test_resized_depth_has_one_scale_bar():
     one = sample((20, 30))
     truth = np.arange(1, 1201, dtype=np.float32).reshape(1, 30, 40)
     one['data_samples'].gt_depth_map = PixelData(data=torch.from_numpy(truth))

@@ -240,7 +240,7 @@ def test_data_sheets_match_exact_names(
     assert timing.data_sheet_tflops(torch.device('cuda'), torch.bfloat16) == rate
 
 
-def test_the_rate_of_float32_is_that_of_tf32_if_convolutions_use_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_float32_has_the_rate_of_tf32_if_convolutions_use_it(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
     monkeypatch.setattr(
         'dpt.extras.profiling.timing._matrix_rate',

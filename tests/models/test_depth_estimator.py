@@ -77,7 +77,7 @@ def test_windows_that_cover_the_image_equal_the_whole() -> None:
     torch.testing.assert_close(found, depth_of(estimator(), inputs))
 
 
-def test_loss_is_that_of_valid_depth_at_the_size_of_the_target() -> None:
+def test_loss_compares_valid_depth_at_the_size_of_the_target() -> None:
     model = estimator(
         min_depth=1.0, max_depth=7.0, loss=[dict(type='SiLogLoss'), dict(type='GradientLogLoss')]
     )
