@@ -1,6 +1,5 @@
 """Transforms of depth pipelines against the code of the original repositories."""
 
-import ast
 import runpy
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 import mmcv
 import numpy as np
 
-from depth_chain.table import REFERENCES, Row
+from depth_chain.table import Row, definitions, rows_of_clones
 from dpt.registry import TRANSFORMS
 
 SIZES = ((480, 640), (375, 1242), (500, 333), (1242, 375))
@@ -39,16 +38,8 @@ def difference(one: np.ndarray, other: np.ndarray) -> float:
 
 def toolbox(folder: Path) -> list[Row]:
     """Crops, rotation and colours of the Monocular-Depth-Estimation-Toolbox."""
-
     path = folder / 'depth' / 'datasets' / 'pipelines' / 'transforms.py'
-    wanted = ('NYUCrop', 'KBCrop', 'RandomRotate', 'ColorAug')
-    tree = ast.parse(path.read_text(encoding='utf-8'))
-    # The classes alone, because their package needs an old mmcv.
-    classes = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name in wanted]
-    for node in classes:
-        node.decorator_list = []
-    theirs: dict[str, Any] = dict(np=np, mmcv=mmcv)
-    exec(compile(ast.Module(list(classes), []), str(path), 'exec'), theirs)  # noqa: S102
+    theirs = definitions(path, ('NYUCrop', 'KBCrop', 'RandomRotate', 'ColorAug'), np=np, mmcv=mmcv)
     colours = dict(prob=1.0, gamma_range=[0.9, 1.1], brightness_range=[0.75, 1.25], color_range=[0.9, 1.1])
     cases: tuple[tuple[dict, Any, tuple[int, int], float], ...] = (
         (dict(type='NYUCrop'), theirs['NYUCrop'](depth=True), (480, 640), 0),
@@ -112,10 +103,4 @@ SOURCES: dict[str, Callable[[Path], list[Row]]] = {'toolbox': toolbox, 'depth-an
 
 def rows() -> list[Row]:
     """Compare with the repositories that are there."""
-    found = []
-    for name, source in SOURCES.items():
-        if name in REFERENCES:
-            found += source(REFERENCES[name])
-        else:
-            found.append(Row(f'transforms of {name}', None, 0, f'needs --reference {name}=PATH'))
-    return found
+    return rows_of_clones('transforms', SOURCES, 0)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from depth_chain.table import REFERENCES, Row
+from depth_chain.table import REFERENCES, Row, not_run
 from dpt.registry import MODELS
 
 LIMIT = 1e-5
@@ -185,5 +185,5 @@ def rows() -> list[Row]:
         if clone in REFERENCES:
             found += [Row(f'loss: {name}', difference(*case), LIMIT) for name, *case in cases()]
         else:
-            found.append(Row(f'loss: code of {clone}', None, LIMIT, f'needs --reference {clone}=PATH'))
+            found.append(not_run(f'loss: code of {clone}', LIMIT, clone))
     return found

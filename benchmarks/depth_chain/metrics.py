@@ -1,6 +1,5 @@
 """Depth scores against the code of the original repositories, with their crops, ranges and alignment."""
 
-import ast
 import runpy
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from depth_chain.table import REFERENCES, Row
+from depth_chain.table import Row, definitions, rows_of_clones
 from dpt.evaluation import DepthMetric
 
 LIMIT = 1e-5
@@ -77,9 +76,7 @@ def dinov3(folder: Path) -> list[Row]:
     metrics = runpy.run_path(str(package / 'metrics.py'))
     utils = runpy.run_path(str(package / 'utils.py'))
     masks = runpy.run_path(str(package / 'datasets' / 'datasets_utils.py'))
-    names = dict(
-        *[zip(('a1', 'a2', 'a3', 'log_10', 'silog'), ('d1', 'd2', 'd3', 'log10', 'silog_kitti'), strict=True)]
-    )
+    names = dict(a1='d1', a2='d2', a3='d3', log_10='log10', silog='silog_kitti')
     rows = []
     for aligned in (False, True):
         given, expected = pairs((480, 640), 10), []
@@ -105,17 +102,9 @@ def depth_anything(folder: Path) -> list[Row]:
 
 
 def mmsegmentation(folder: Path) -> list[Row]:
-    """MMSegmentation: the function alone, because its package needs an old mmcv."""
-    source = (folder / 'mmseg' / 'evaluation' / 'metrics' / 'depth_metric.py').read_text(encoding='utf-8')
-    function = next(
-        node
-        for node in ast.walk(ast.parse(source))
-        if isinstance(node, ast.FunctionDef) and node.name == '_calc_all_metrics'
-    )
-    function.decorator_list = []
-    scope: dict[str, Any] = dict(torch=torch)
-    exec(compile(ast.Module([function], []), 'depth_metric.py', 'exec'), scope)  # noqa: S102
-    score = scope['_calc_all_metrics']
+    """MMSegmentation: no clamp."""
+    path = folder / 'mmseg' / 'evaluation' / 'metrics' / 'depth_metric.py'
+    score = definitions(path, ('_calc_all_metrics',), torch=torch)['_calc_all_metrics']
     return [_without_clamp('metrics of MMSegmentation', lambda pred, truth: score(truth, pred))]
 
 
@@ -138,10 +127,4 @@ SOURCES: dict[str, Callable[[Path], list[Row]]] = {
 
 def rows() -> list[Row]:
     """Compare with the repositories that are there."""
-    found = []
-    for name, source in SOURCES.items():
-        if name in REFERENCES:
-            found += source(REFERENCES[name])
-        else:
-            found.append(Row(f'metrics of {name}', None, LIMIT, f'needs --reference {name}=PATH'))
-    return found
+    return rows_of_clones('metrics', SOURCES, LIMIT)

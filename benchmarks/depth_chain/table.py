@@ -1,8 +1,10 @@
-"""Rows of the table of depth_parity.py."""
+"""Rows of the table of depth_parity.py, and the reference code that they need."""
 
-from collections.abc import Sequence
+import ast
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 REFERENCES: dict[str, Path] = {}
 """Folders of repositories with reference code, by name; filled by ``--reference NAME=PATH``."""
@@ -30,6 +32,41 @@ class Row:
         if self.difference is None:
             return 'not run'
         return 'holds' if self.difference <= self.limit else 'DIFFERS'
+
+
+def not_run(name: str, limit: float, reference: str) -> Row:
+    """Return the row of a comparison that needs the clone of a repository."""
+    return Row(name, None, limit, f'needs --reference {reference}=PATH')
+
+
+def rows_of_clones(kind: str, sources: Mapping[str, Callable[[Path], list[Row]]], limit: float) -> list[Row]:
+    """Compare with the repositories that are there; the functions of ``sources`` take their folders."""
+    found = []
+    for name, source in sources.items():
+        if name in REFERENCES:
+            found += source(REFERENCES[name])
+        else:
+            found.append(not_run(f'{kind} of {name}', limit, name))
+    return found
+
+
+def definitions(file: Path, names: Collection[str], **scope: Any) -> dict[str, Any]:
+    """Execute only the named classes or functions of a file, without decorators.
+
+    The packages of these files need an old mmcv, so they cannot be imported.
+
+    Args:
+        file: Path of the file.
+        names: Names of the classes or functions, at any depth.
+        scope: Modules that their code uses, by name.
+    """
+    kinds = (ast.ClassDef, ast.FunctionDef)
+    tree = ast.walk(ast.parse(file.read_text(encoding='utf-8')))
+    nodes = [node for node in tree if isinstance(node, kinds) and node.name in names]
+    for node in nodes:
+        node.decorator_list = []
+    exec(compile(ast.Module(list(nodes), []), str(file), 'exec'), scope)  # noqa: S102
+    return scope
 
 
 def render(rows: Sequence[Row]) -> str:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from depth_chain import originals, transformers_models
 from depth_chain.originals import Forward
-from depth_chain.table import REFERENCES, Row
+from depth_chain.table import REFERENCES, Row, not_run
 from dpt.checkpoints import convert, load_backbone, load_model
 from dpt.checkpoints.formats import published as sources
 from dpt.checkpoints.published import recognise_published
@@ -192,7 +192,7 @@ def saved(model: nn.Module, folder: Path, case: Case) -> tuple[Path, Path | None
 def rows_of(case: Case) -> list[Row]:
     """Compare one model at all its sizes."""
     if case.reference and case.reference not in REFERENCES:
-        return [Row(case.name, None, LIMIT, f'needs --reference {case.reference}=PATH')]
+        return [not_run(case.name, LIMIT, case.reference)]
     model, forward = case.build()
     originals.randomise(model)
     last = [one for one in model.modules() if isinstance(one, nn.Conv2d)][-1]
@@ -260,7 +260,7 @@ def full_size_rows() -> list[Row]:
     for name, reference, source, build in FULL_SIZES:
         title = f'{name}, tensors that do not fit'
         if reference not in REFERENCES:
-            rows.append(Row(title, None, 0, f'needs --reference {reference}=PATH'))
+            rows.append(not_run(title, 0, reference))
             continue
         linspace = functools.partial(torch.linspace, device='cpu')  # DINOv2 reads its values
         with torch.device('meta'), mock.patch.object(torch, 'linspace', linspace):
