@@ -1,6 +1,7 @@
 """Training loops, by iterations and by epochs."""
 
 import bisect
+import functools
 import time
 from collections.abc import Iterator
 
@@ -232,7 +233,12 @@ class TrainLoop(BaseLoop):
 
     def remaining_validations(self) -> int:
         """Return the number of validations that are still to come."""
-        return sum(map(self._is_validation_due, range(self._finished + 1, self.length + 1)))
+        return len(self._validations) - bisect.bisect(self._validations, self._finished)
+
+    @functools.cached_property
+    def _validations(self) -> list[int]:
+        """Iterations, or epochs, after which a validation is due."""
+        return list(filter(self._is_validation_due, range(1, self.length + 1)))
 
     def _is_validation_due(self, done: int) -> bool:
         """Whether a validation is due after ``done`` iterations, or epochs."""
