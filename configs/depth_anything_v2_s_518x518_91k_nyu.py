@@ -29,11 +29,7 @@ test_pipeline = [
     dict(type='LoadDepthAnnotation'),
     dict(type='PackSegInputs'),
 ]
-tta_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='ResizeToBound', scale=518, method='lower_bound', size_divisor=14, interpolation='bicubic'),
-    _base_.tta_pipeline[-1],  # with and without flip
-]
+tta_pipeline = [*test_pipeline[:2], _base_.tta_pipeline[-1]]  # with and without flip
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader

@@ -9,20 +9,8 @@ model = dict(
 test_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='ResizeToBound', scale=(1216, 352), method='minimal', size_divisor=32, interpolation='bicubic'),
-    dict(type='LoadDepthAnnotation'),
-    dict(type='PackSegInputs'),
+    *_base_.test_pipeline[2:],
 ]
-tta_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(
-        type='TestTimeAug',
-        transforms=[
-            [test_pipeline[1]],
-            [dict(type='RandomFlip', prob=0.0), dict(type='RandomFlip', prob=1.0)],
-            [dict(type='LoadDepthAnnotation')],
-            [dict(type='PackSegInputs')],
-        ],
-    ),
-]
+tta_pipeline = [*test_pipeline[:2], _base_.tta_pipeline[-1]]
 test_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 test_evaluator = dict(_delete_=True, type='DepthMetric', max_depth_eval=80.0)

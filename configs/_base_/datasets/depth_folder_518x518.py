@@ -8,11 +8,10 @@ test_pipeline = [
     dict(type='PackSegInputs'),
 ]
 tta_pipeline = [
-    dict(type='LoadImageFromFile'),
+    *test_pipeline[:2],
     dict(
         type='TestTimeAug',
         transforms=[
-            [test_pipeline[1]],
             [dict(type='RandomFlip', prob=0.0), dict(type='RandomFlip', prob=1.0)],
             [dict(type='LoadDepthAnnotation')],
             [dict(type='PackSegInputs')],

@@ -17,8 +17,7 @@ test_pipeline = [
     dict(type='PackSegInputs'),
 ]
 tta_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='ResizeToBound', scale=518, method='lower_bound', size_divisor=14, interpolation='bicubic'),
+    *test_pipeline[:2],
     dict(
         type='TestTimeAug',
         transforms=[

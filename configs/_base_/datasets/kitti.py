@@ -26,8 +26,7 @@ test_pipeline = [
     dict(type='PackSegInputs'),
 ]
 tta_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='KBCrop'),
+    *test_pipeline[:2],
     dict(
         type='TestTimeAug',
         transforms=[

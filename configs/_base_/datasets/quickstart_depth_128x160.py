@@ -17,11 +17,10 @@ test_pipeline = [
     dict(type='PackSegInputs'),
 ]
 tta_pipeline = [
-    dict(type='LoadImageFromFile'),
+    *test_pipeline[:2],
     dict(
         type='TestTimeAug',
         transforms=[
-            [dict(type='Resize', scale=test_scale)],
             [dict(type='RandomFlip', prob=0.0), dict(type='RandomFlip', prob=1.0)],
             [dict(type='LoadDepthAnnotation')],
             [dict(type='PackSegInputs')],

@@ -1,16 +1,9 @@
 # DPT-Hybrid for depth (arXiv 2103.13413), vitb_rn50_384 of isl-org/DPT and MiDaS 3.0: ViT-B on a ResNet-50
-# stem, without norms in the neck, as MiDaS: inverse depth up to an unknown scale and shift. Input sides must
-# be multiples of 32.
+# stem; the rest as in DPT-Large for depth.
+_base_ = ['dpt_large_depth.py']
 model = dict(
-    type='DepthEstimator',
-    data_preprocessor=dict(
-        type='SegDataPreProcessor',
-        mean=[127.5, 127.5, 127.5],
-        std=[127.5, 127.5, 127.5],
-        bgr_to_rgb=True,
-        test_cfg=dict(size_divisor=32),
-    ),
     backbone=dict(
+        _delete_=True,
         type='HybridVisionTransformer',
         img_size=384,
         stem_channels=64,
@@ -23,18 +16,5 @@ model = dict(
         interpolate_mode='bilinear',
     ),
     # The two finer levels are stages of the stem.
-    neck=dict(
-        type='DPTNeck',
-        in_channels=768,
-        channels=256,
-        post_process_channels=(256, 512, 768, 768),
-        identity_levels=(0, 1),
-        readout_type='project',
-        norm=None,
-        residual_bias=True,
-    ),
-    decode_head=dict(type='DepthHead', in_channels=256, output='relu', relative=True),
-    loss=dict(type='ScaleShiftInvariantLoss'),
-    resize_mode='bicubic',
-    align_corners=False,
+    neck=dict(in_channels=768, post_process_channels=(256, 512, 768, 768), identity_levels=(0, 1)),
 )
