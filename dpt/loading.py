@@ -64,7 +64,7 @@ def load(
         cfg_options: Overrides of the config, by dotted key.
 
     Raises:
-        FileNotFoundError: If there is no such file, and no model of this name.
+        FileNotFoundError: If neither a file nor a published model has this name.
         ValueError: If the file is not that of a known model, or does not fit its config.
 
     Example:
@@ -105,8 +105,8 @@ def find_checkpoint(source: str | Path) -> str:
             raise ValueError(f'{name} cannot be loaded: {ZOO[name].missing}')
         return ZOO[name].source
     near = difflib.get_close_matches(name, [key for key, one in ZOO.items() if not one.missing], n=3)
-    hint = f': did you mean {" or ".join(near)}?' if near else '; dpt.zoo.ZOO contains their names'
-    raise FileNotFoundError(f'{name}: no such file, and no published model of this name{hint}')
+    hint = f': did you mean {" or ".join(near)}?' if near else '; dpt.zoo.ZOO lists the models'
+    raise FileNotFoundError(f'{name}: neither a file nor a published model has this name{hint}')
 
 
 def _checkpoint_of_work_dir(folder: Path) -> Path | None:

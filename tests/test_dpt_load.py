@@ -179,13 +179,13 @@ def test_files_with_a_config_and_work_directories_load(
     ('source', 'error', 'message'),
     [
         ('depth-anything-v3-small', FileNotFoundError, 'did you mean depth-anything'),
-        ('dpt_large-ade2k', FileNotFoundError, 'no such file, .* did you mean dpt_large-ade20k'),
+        ('dpt_large-ade2k', FileNotFoundError, 'neither a file nor .* did you mean dpt_large-ade20k'),
         (
             'UniMatch-V2',
             ValueError,
             'cannot be loaded: there are many files',
         ),
-        ('gone.pth', FileNotFoundError, 'gone.pth: no such file'),
+        ('gone.pth', FileNotFoundError, 'gone.pth: neither a file nor a published model'),
     ],
 )
 def test_unknown_names_are_one_line(source: str, error: type[Exception], message: str) -> None:

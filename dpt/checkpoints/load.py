@@ -330,7 +330,7 @@ def _check_finite(path: str | Path, expected: Mapping[str, Tensor], found: Mappi
 
 
 def _mismatched(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> list[str]:
-    """Return the keys that differ in shape, or are floating point on one side only; precision may differ."""
+    """Return the keys whose tensors differ in shape, or of which only one is floating point."""
     return [
         key
         for key, one in expected.items()
@@ -340,7 +340,7 @@ def _mismatched(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> 
 
 
 def _listed(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:
-    """Return the differing keys, with one line per kind of difference; empty if there are none."""
+    """Return the keys that differ as text, one line for each kind of difference; ``''`` if all fit."""
 
     def kind(tensor: Tensor) -> str:
         return f'{"x".join(map(str, tensor.shape)) or "scalar"} {str(tensor.dtype).removeprefix("torch.")}'

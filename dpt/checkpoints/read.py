@@ -217,7 +217,8 @@ def local_file(path: str | Path) -> Path:
         return download(str(path), name, _READERS[suffix])
     if not file.exists():
         raise FileNotFoundError(
-            f'{path}: no such checkpoint file; check the path (the current directory is {Path.cwd()})'
+            f'{path}: the checkpoint file does not exist; check the path (the current directory is '
+            f'{Path.cwd()})'
         )
     if not file.is_file():
         raise ValueError(f'{path}: not a file, expected a checkpoint')

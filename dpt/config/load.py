@@ -165,7 +165,7 @@ def _check_option(option: str, config: Config) -> None:
             'or write a config with this one as _base_'
         )
     hint = near(key, {*config.keys(), *CONSUMED})
-    raise ValueError(f'--cfg-options {key}: no such key in the config{hint}')
+    raise ValueError(f'--cfg-options {key}: the config does not have this key{hint}')
 
 
 def _replace_data_root(config: Config, before: Any, now: str) -> bool:

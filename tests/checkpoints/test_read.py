@@ -204,7 +204,7 @@ def test_other_content_is_described(tmp_path, content, words):
 
 
 def test_missing_and_unsuitable_paths(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r'nowhere\.pth: no such checkpoint'):
+    with pytest.raises(FileNotFoundError, match=r'nowhere\.pth: the checkpoint file does not exist'):
         read_state_dict(tmp_path / 'nowhere.pth')
     (tmp_path / 'folder.pth').mkdir()
     (tmp_path / 'hub').mkdir()

@@ -268,7 +268,7 @@ def _hooks(config: Config, by_epoch: bool, lines: list[str]) -> None:
     saving.pop('meta', None)
     saving.pop('by_epoch', None)
     if unknown := sorted(saving.keys() - {'max_keep_ckpts', 'save_best', 'save_optimizer', 'save_last'}):
-        lines.append(f'checkpoint_config.{unknown[0]}: dropped, CheckpointHook has no such argument')
+        lines.append(f'checkpoint_config.{unknown[0]}: dropped, CheckpointHook does not have this argument')
         saving = {key: value for key, value in saving.items() if key not in unknown}
     log = plain(config.get('log_config') or {})
     config.default_hooks = dict(

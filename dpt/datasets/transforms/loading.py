@@ -65,7 +65,7 @@ def is_16_bit(content: bytes) -> bool:
 
 
 DARK = 64
-"""16-bit images below this value after loading have at most 14 bits: they look black."""
+"""A 16-bit image whose values are all below this after loading uses at most 14 bits and looks black."""
 _warned_dark = False
 
 
@@ -109,7 +109,7 @@ class LoadImageFromFile(BaseTransform):
     Raises:
         ValueError: If ``color_type`` or ``imdecode_backend`` is unknown.
         FileNotFoundError: If the image does not exist.
-        BadSampleError: If it is empty, truncated, damaged, animated, not an image, or cannot be read.
+        BadSampleError: If the file is empty, truncated, damaged, animated or not an image, or cannot be read.
     """
 
     def __init__(
