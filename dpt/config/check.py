@@ -23,7 +23,7 @@ from dpt.config.facts import (
     check_same_labels,
 )
 from dpt.config.inherited import file_origins, read_files
-from dpt.config.numbers import check_numbers
+from dpt.config.numbers import check_effect, check_numbers
 from dpt.config.parts import (
     CONSUMED,
     INNER,
@@ -238,6 +238,7 @@ def _check_model(config: Config, task: str, resume: str | None) -> Iterator[Prob
     if isinstance(patch, int):
         yield from (_check_crops(config, patch) if task == 'train' else _check_test_size(config, patch))
     if task == 'train':
+        yield from check_effect(config)
         yield from _check_files(config, resume)
 
 

@@ -1,11 +1,11 @@
-"""Check the numbers of a config that count something."""
+"""Check numbers of a config: those that count something, and those with which training has no effect."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from mmengine.config import Config
 
 from dpt.config.parts import Problem, lookup
-from dpt.config.walk import DATALOADERS
+from dpt.config.walk import DATALOADERS, walk
 
 LEAST = {
     **{f'{loader}.batch_size': 1 for loader in DATALOADERS},
@@ -36,3 +36,18 @@ def check_numbers(config: Config) -> Iterator[Problem]:
         length = lookup(config, key)
         if isinstance(length, int) and length < 1:
             yield key, f'{length!r} is not an integer >= 1'
+
+
+def check_effect(config: Config) -> Iterator[Problem]:
+    """Yield the numbers of a training with which every gradient is 0."""
+    norm = lookup(config, 'optim_wrapper.clip_grad.max_norm')
+    if isinstance(norm, (int, float)) and norm <= 0:
+        yield 'optim_wrapper.clip_grad.max_norm', f'{norm} must be above 0; set clip_grad=None to not clip'
+    for key, part in walk(config.model, 'model'):
+        ratio = part.get('dropout_ratio')
+        if isinstance(ratio, (int, float)) and ratio >= 1:
+            yield f'{key}.dropout_ratio', f'{ratio} drops everything, so nothing is trained: set it below 1'
+    losses = config.model.get('loss')
+    losses = [losses] if isinstance(losses, Mapping) else losses or []
+    if losses and all(isinstance(one, Mapping) and one.get('loss_weight') == 0 for one in losses):
+        yield 'model.loss', 'loss_weight=0 for every loss, so nothing is trained: set it above 0'

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from types import SimpleNamespace
 
-from mmengine.hooks import CheckpointHook, EarlyStoppingHook
+from mmengine.hooks import CheckpointHook, EarlyStoppingHook, EMAHook
 from mmengine.optim import _ParamScheduler
 from mmengine.optim.scheduler.param_scheduler import INF
 from mmengine.runner import Runner
@@ -18,12 +18,14 @@ NEGLIGIBLE = 1e-6
 
 
 def check_training(runner: Runner) -> None:
-    """Check names of metrics, units of schedules and hooks, and the learning rate up to the last iteration.
+    """Check names of metrics, units of schedules, hooks, and the learning rate up to the last iteration.
 
     Raises:
         ValueError: With a line for each mistake.
     """
     problems = [*_check_metric_names(runner), *_check_units(runner)]
+    if sum(isinstance(hook, EMAHook) for hook in runner.hooks) > 1:
+        problems.append('custom_hooks: several EMAHooks would mix up their weights: keep one')
     if not problems:
         problems = [*_check_rates(runner)]
     for key in _beyond_the_end(runner):

@@ -120,6 +120,9 @@ def test_shipped_configs_pass(path: Path, task: str) -> None:
             'True, but train_dataloader.dataset, whose masks are in',
         ),
         ('log_level', 'INF', 'did you mean INFO?'),
+        ('optim_wrapper.clip_grad.max_norm', 0, '0 must be above 0; set clip_grad=None to not clip'),
+        ('model.decode_head.dropout_ratio', 1.0, 'drops everything, so nothing is trained'),
+        ('model.loss', dict(loss_weight=0), 'loss_weight=0 for every loss, so nothing is trained'),
         ('total_batch_size', 'all', "'all' is not an integer >= 1"),
     ],
 )

@@ -35,6 +35,7 @@ def checkpoint(**arguments: object) -> dict:
         ),
         ({'param_scheduler': [dict(type='PolyLR', end=4)]}, r'param_scheduler\.0: PolyLR counts epochs'),
         (checkpoint(), 'interval=1 counts epochs'),
+        ({'custom_hooks': [dict(type='EMAHook')] * 2}, 'several EMAHooks would mix up their weights'),
         (
             {
                 'param_scheduler': [dict(type='OneCycleLR', eta_max=1, total_steps=3, by_epoch=False)],
@@ -43,7 +44,7 @@ def checkpoint(**arguments: object) -> dict:
             r'param_scheduler: in iteration \d of 40: .*total steps is 3',
         ),
     ],
-    ids=['save_best', 'metrics', 'stopping', 'plateau', 'schedule-unit', 'checkpoint-unit', 'one-cycle'],
+    ids=['save_best', 'metrics', 'stopping', 'plateau', 'schedule', 'checkpoint', 'averages', 'one-cycle'],
 )
 def test_mistakes_are_named_before_training(
     changes: dict, words: str, tmp_path: Path, regress: Regress
