@@ -30,7 +30,8 @@ from rich.progress import (
 from dpt.cli import add_config_options, one_line_errors
 from dpt.config.load import load_config
 from dpt.config.walk import DATALOADERS, innermost_datasets
-from dpt.extras.check_data import Record, as_dict, check_dataset, judge_overlap, render
+from dpt.extras.check_data import as_dict, check_dataset, judge_overlap, render
+from dpt.extras.read_samples import Record
 
 LINE_EVERY = 30
 """Seconds between progress lines if the output is not a terminal."""

@@ -257,7 +257,7 @@ def _die(index):
 
 
 def test_a_dead_worker_is_reported(make_root, monkeypatch):
-    monkeypatch.setattr('dpt.extras.check_data._inspect', _die)
+    monkeypatch.setattr('dpt.extras.read_samples._inspect', _die)
     with pytest.raises(ValueError, match='a process that reads images died, at .*a.jpg'):
         check(make_root('a'), workers=1)
 

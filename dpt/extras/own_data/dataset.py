@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 
 from dpt.datasets.bad_sample import FILE_ERRORS
-from dpt.extras.check_data import UPRIGHT, count_labels, open_image, orientation_of
 from dpt.extras.files import write_labels, write_lines
 from dpt.extras.own_data.annotations import Pairs, Reader, stem
 from dpt.extras.own_data.classes import Proposal
+from dpt.extras.read_samples import UPRIGHT, count_labels, open_image, orientation_of
 from dpt.structures import IGNORE_INDEX
 
 Track = Callable[[Iterable], Iterable]

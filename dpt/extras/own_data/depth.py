@@ -15,12 +15,12 @@ from dpt.datasets.bad_sample import FILE_ERRORS, read_file
 from dpt.datasets.depth import FARTHEST
 from dpt.datasets.depth_files import DEPTH_SUFFIXES, decode_depth
 from dpt.datasets.transforms import LoadDepthAnnotation
-from dpt.extras.check_data import UPRIGHT
 from dpt.extras.check_depth import NEAREST, DepthRecord, faults_of, notes_of
 from dpt.extras.files import write_lines
 from dpt.extras.own_data.annotations import Pairs, pair
 from dpt.extras.own_data.config import path_from
 from dpt.extras.own_data.dataset import RECORD, image_size, whole_folder
+from dpt.extras.read_samples import UPRIGHT
 
 UNITS = {'m': 1.0, 'cm': 0.01, 'mm': 0.001, '1/256': 1 / 256}
 """Metres for a number in the files, by name."""
