@@ -169,22 +169,15 @@ def _run(
             moved_at = number
         normalised = loaded.dtype == np.uint8 and any(_is_normalised(image) for image, _ in views)
         normalised_at = (number if normalised_at is None else normalised_at) if normalised else None
-        image, labels = views[0][0], results.get('gt_seg_map')
-        if training and not had_labels and labels is not None and not _fits(image, labels, white):
-            yield (
-                str(number),
-                f'{name} loads the labels after the image was resized, cropped or flipped, so they do not '
-                'fit it: put it directly after the transform that loads the image',
-            )
-        present: Sequence[int] = [] if labels is None else np.bincount(labels.ravel()).nonzero()[0].tolist()
-        outside = [label for label in present if label >= classes and label != void]
-        if len(outside):
-            yield (
-                str(number),
-                f'{name} writes the label {outside[0]}, which is neither a class nor ignore_index={void} of '
-                f'the data set: make it pad and fill masks with {void}, such as '
-                f'pad_val=dict(img=0, seg={void})',
-            )
+        labels = results.get('gt_seg_map')
+        if labels is not None:
+            if training and not had_labels and not _fits(views[0][0], labels, white):
+                yield (
+                    str(number),
+                    f'{name} loads the labels after the image was resized, cropped or flipped, so they do '
+                    'not fit it: put it directly after the transform that loads the image',
+                )
+            yield from _check_written(number, name, labels, classes, void)
     if own and is_own(type(steps[-1])) and 'inputs' not in results:
         yield str(len(steps) - 1), f'{name} is the last transform, but that must be PackSegInputs'
     if with_depth and 'inputs' in results:
@@ -196,6 +189,20 @@ def _run(
     if preprocessor.get('type') == 'SegDataPreProcessor':  # those of users may scale images themselves
         at = None if normalised_at is None else (normalised_at, type(steps[normalised_at]).__name__)
         yield from _check_statistics(preprocessor.get('std') or [0], views, at)
+
+
+def _check_written(
+    number: int, name: str, labels: np.ndarray, classes: int, void: int | None
+) -> Iterator[Problem]:
+    """Check that a mask has no other labels than the classes and ``void``."""
+    present = np.bincount(labels.ravel()).nonzero()[0].tolist()
+    outside = [label for label in present if label >= classes and label != void]
+    if outside:
+        yield (
+            str(number),
+            f'{name} writes the label {outside[0]}, which is neither a class nor ignore_index={void} of '
+            f'the data set: make it pad and fill masks with {void}, such as pad_val=dict(img=0, seg={void})',
+        )
 
 
 def _check_statistics(

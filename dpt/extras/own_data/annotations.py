@@ -94,6 +94,29 @@ def pair(
         FileNotFoundError: If a folder does not exist.
         ValueError: If nothing matches, several endings match equally well, or two images have the same name.
     """
+    pictures, annotations = _candidates(images, masks, img_suffix, seg_map_suffix, suffixes)
+    known, img_end, end = _match(images, masks, pictures, annotations, img_suffix, seg_map_suffix)
+    present = set(annotations)
+    found = [(known[name], name + end) for name in sorted(known) if name + end in present]
+    pairs = Pairs(images, masks, found, end, img_end or _shared_suffix(found))
+    if img_end and images.resolve() != masks.resolve():
+        others = [name for name in list_files(images, IMAGE_SUFFIXES) if not name.endswith(img_end)]
+        if others:
+            pairs.notes.append(f'skipped {len(others)} images not ending in {img_end}, such as {others[0]}')
+    without = [image for name, image in known.items() if name + end not in present]
+    unused = sorted(present - {mask for _, mask in found})
+    if without:
+        hint = _invisible(without, unused)
+        pairs.notes.append(f'skipped {len(without)} images without annotation, such as {without[0]}{hint}')
+    if unused:
+        pairs.notes.append(f'{len(unused)} annotations are not used, such as {unused[0]}')
+    return pairs
+
+
+def _candidates(
+    images: Path, masks: Path, img_suffix: str, seg_map_suffix: str, suffixes: Sequence[str]
+) -> tuple[list[str], list[str]]:
+    """Return the names of the images and of the annotations; raise ValueError if there are none."""
     pictures = list_files(images, IMAGE_SUFFIXES)
     jsons = list_files(masks, ('.json',)) if '.json' in suffixes else []
     annotations = [*jsons, *list_files(masks, [one for one in suffixes if one != '.json'])]
@@ -121,6 +144,25 @@ def pair(
                 hint = '; JPEG files do not preserve depth: save it as 16-bit PNG or as .npy'
         kinds = seg_map_suffix or ', '.join(suffixes)
         raise ValueError(f'{masks} contains no annotations: expected files that end in {kinds}{hint}')
+    return pictures, annotations
+
+
+def _match(
+    images: Path,
+    masks: Path,
+    pictures: list[str],
+    annotations: list[str],
+    img_suffix: str,
+    seg_map_suffix: str,
+) -> tuple[dict[str, str], str, str]:
+    """Find the endings in which the names of images and annotations differ.
+
+    Returns:
+        The image of each name without its ending, the ending of the images, and that of the annotations.
+
+    Raises:
+        ValueError: If nothing matches, several endings match equally well, or two images have the same name.
+    """
     img_end, ends = img_suffix, {}
     for img_end in (img_suffix,) if img_suffix else ('', *_endings(pictures)):
         known = _named(pictures, img_end, images)
@@ -136,27 +178,14 @@ def pair(
             "a/b_END.png with the same END for all, or labelme's a/b.json; or give the endings of both with "
             '--img-suffix and --seg-map-suffix'
         )
-    end, present = next(iter(ends)), set(annotations)
+    end = next(iter(ends))
     rivals = [other for other, count in ends.items() if count == ends[end] and other != end]
     if rivals:
         raise ValueError(
             f'equally many annotations end in {" and in ".join((end, *rivals[:4]))}: choose one with '
             f'--seg-map-suffix {end}'
         )
-    found = [(known[name], name + end) for name in sorted(known) if name + end in present]
-    pairs = Pairs(images, masks, found, end, img_end or _shared_suffix(found))
-    if img_end and images.resolve() != masks.resolve():
-        others = [name for name in list_files(images, IMAGE_SUFFIXES) if not name.endswith(img_end)]
-        if others:
-            pairs.notes.append(f'skipped {len(others)} images not ending in {img_end}, such as {others[0]}')
-    without = [image for name, image in known.items() if name + end not in present]
-    unused = sorted(present - {mask for _, mask in found})
-    if without:
-        hint = _invisible(without, unused)
-        pairs.notes.append(f'skipped {len(without)} images without annotation, such as {without[0]}{hint}')
-    if unused:
-        pairs.notes.append(f'{len(unused)} annotations are not used, such as {unused[0]}')
-    return pairs
+    return known, img_end, end
 
 
 def _shared_suffix(found: list[tuple[str, str]]) -> str:
