@@ -40,17 +40,17 @@ default_hooks = dict(logger=dict(interval=1), checkpoint=dict(interval=4))
 """
 
 
-def tiny_config(folder: Path, *, train: int = 8, val: int = 5, more: str = '') -> Path:
+def tiny_config(folder: Path, *, train: int = 8, val: int = 5) -> Path:
     """Write a data set of ``train`` and ``val`` images to ``folder/data``, and a config for training on it.
 
     The config is the quickstart with a smaller model: four iterations, a log line every two iterations, and a
-    validation and a checkpoint at the end. ``more`` is appended to it.
+    validation and a checkpoint at the end.
     """
     data = folder / 'data'
     made = run_tool('tools/make_quickstart_data.py', data, '--train', train, '--val', val)
     assert made.returncode == 0, made.stderr
     config = folder / 'tiny.py'
-    config.write_text(TINY.format(base=str(REPOSITORY / 'configs/quickstart.py'), data=str(data)) + more)
+    config.write_text(TINY.format(base=str(REPOSITORY / 'configs/quickstart.py'), data=str(data)))
     return config
 
 

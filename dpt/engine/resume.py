@@ -43,6 +43,8 @@ SCORING = re.compile(
     r'val_dataloader\.dataset|val_evaluator|default_hooks\.checkpoint\.(save_best|rule)|model\.test_cfg'
 )
 """Keys that determine the score of a validation and how scores are compared."""
+MOST_REPORTED = 20
+"""Number of changed settings in a message."""
 WEIGHTS_ONLY = 'To start from its weights, set load_from instead of resuming.'
 
 
@@ -224,13 +226,13 @@ def restore(runner: Runner, checkpoint: dict) -> None:
     runner.logger.info(f'resumed epoch: {runner.epoch}, iter: {runner.iter}')
 
 
-def _report(runner: Runner, changes: list[Change] | None, most: int = 20) -> None:
+def _report(runner: Runner, changes: list[Change] | None) -> None:
     if changes is None:
         runner.logger.warning('the checkpoint has no readable config, so changes of the config are not seen')
     elif changes:
-        lines = [str(one) for one in changes[:most]]
-        if len(changes) > most:
-            lines.append(f'and {len(changes) - most} more')
+        lines = [str(one) for one in changes[:MOST_REPORTED]]
+        if len(changes) > MOST_REPORTED:
+            lines.append(f'and {len(changes) - MOST_REPORTED} more')
         runner.logger.warning('\n  '.join(['the config has changed since the checkpoint:', *lines]))
 
 

@@ -10,6 +10,8 @@ from dpt.evaluation.maps import size_text
 from dpt.structures import IGNORE_INDEX
 
 IOU_METRICS = ('mIoU', 'mDice', 'mFscore')
+SHOWN = 10
+"""Number of wrong labels in a message."""
 
 
 def confusion_matrix(
@@ -84,9 +86,9 @@ def _out_of_range(labels: Tensor, predictions: Tensor, num_classes: int, ignore_
     )
 
 
-def _some(values: Tensor, limit: int = 10) -> str:
+def _some(values: Tensor) -> str:
     unique = values.unique().tolist()
-    return str(unique[:limit]) + (f' and {len(unique) - limit} more' if len(unique) > limit else '')
+    return str(unique[:SHOWN]) + (f' and {len(unique) - SHOWN} more' if len(unique) > SHOWN else '')
 
 
 def segmentation_metrics(

@@ -16,6 +16,8 @@ UNMEASURED = 24
 """Grey level of pixels without depth."""
 PERCENTILES = (1, 99)
 """Range of the values that get different colours; single pixels beyond it would leave few for the rest."""
+BLOCK = 3
+"""Side of the blocks that stand for the pixels of sparse depth."""
 SPARSE = 0.3
 """Share of measured pixels below which each is drawn as a block, such as the points of a laser scanner."""
 LARGEST_RATIO = 1.25
@@ -152,13 +154,13 @@ def aligned(prediction: np.ndarray, truth: np.ndarray) -> np.ndarray:
     return np.where(inverse > 0, 1 / np.where(inverse > 0, inverse, 1), np.inf)
 
 
-def thickened(depth: np.ndarray, size: int = 3) -> np.ndarray:
+def thickened(depth: np.ndarray) -> np.ndarray:
     """Return a sparse map whose measurements are blocks of pixels, of which the nearest wins."""
     known = measured(depth)
     if known.mean() >= SPARSE:
         return depth
     inverse = np.where(known, 1 / np.where(known, depth, 1), 0).astype(np.float32)
-    grown = cv2.dilate(inverse, np.ones((size, size), np.uint8))
+    grown = cv2.dilate(inverse, np.ones((BLOCK, BLOCK), np.uint8))
     return np.where(grown > 0, 1 / np.where(grown > 0, grown, 1), 0)
 
 

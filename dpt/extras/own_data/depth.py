@@ -28,6 +28,8 @@ ROOM = 1.1
 """Factor between the depth below which 99 % of each file is, and the largest that the model predicts."""
 FEWEST_ITERS, EPOCHS = 500, 100
 """Training lasts this number of epochs, but at least these iterations and at most those of the base."""
+JUDGED = 8
+"""About how many files the unit is judged by."""
 STEPS = (1, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10)
 
 TEMPLATE = """\
@@ -121,13 +123,13 @@ def factor_of(unit: str) -> float:
     return factor
 
 
-def find_unit(pairs: Pairs, number: int = 8) -> float:
+def find_unit(pairs: Pairs) -> float:
     """Return the metres for a number in the files, judged by the numbers in some of them.
 
     Raises:
         ValueError: If several units are likely; the message says what each would mean.
     """
-    files = [pairs.masks / depth for _, depth in pairs.found[:: max(len(pairs.found) // number, 1)]]
+    files = [pairs.masks / depth for _, depth in pairs.found[:: max(len(pairs.found) // JUDGED, 1)]]
     values = [decode_depth(read_file(str(path), 'depth'), str(path)) for path in files]
     known = [one[np.isfinite(one) & (one > 0)] for one in values]
     if not any(one.size for one in known):

@@ -19,6 +19,8 @@ WINDOW = 0.03
 """Width of the smoothing window as a share of the run."""
 MOST_NUMBERED = 25
 """Maximum number of classes for which the cells of a matrix show their values."""
+WORST = 10
+"""Number of pairs of confused classes to list."""
 NORMALIZED = {'truth': 'of the true pixels', 'prediction': 'of the predicted pixels'}
 
 
@@ -145,8 +147,8 @@ def draw_class_bars(classes: Sequence[str], values: Sequence[float | None]) -> '
     return figure
 
 
-def worst_confusions(confusion: np.ndarray, classes: Sequence[str], number: int = 10) -> list[tuple]:
-    """Return the pairs of classes with the most wrong pixels.
+def worst_confusions(confusion: np.ndarray, classes: Sequence[str]) -> list[tuple]:
+    """Return the :data:`WORST` pairs of classes with the most wrong pixels.
 
     Returns:
         Tuples of true class, predicted class, per cent of the pixels of the true class, per cent of all
@@ -155,6 +157,6 @@ def worst_confusions(confusion: np.ndarray, classes: Sequence[str], number: int 
     wrong = confusion.astype(np.float64)
     np.fill_diagonal(wrong, 0)
     of_truth, total = shares(confusion), max(wrong.sum(), 1)
-    order = np.argsort(-wrong, axis=None, kind='stable')[:number]
+    order = np.argsort(-wrong, axis=None, kind='stable')[:WORST]
     pairs = [divmod(int(place), len(classes)) for place in order if wrong.flat[place]]
     return [(classes[i], classes[j], of_truth[i, j], 100 * wrong[i, j] / total) for i, j in pairs]
