@@ -112,11 +112,11 @@ def _check_top(config: Config) -> Iterator[Problem]:
         if key not in CONSUMED and hint and not key[-1].isdigit():
             yield key, f'nothing reads this key{hint}'
     for key, parameter in arguments(Runner)[0].items():
-        value = config.get(key)
-        if set(accepted_types(parameter.annotation) or ()) <= {str, type(None)} and isinstance(
-            value, (int, float)
-        ):
+        value, accepted = config.get(key), set(accepted_types(parameter.annotation) or ())
+        if accepted <= {str, type(None)} and isinstance(value, (int, float)):
             yield key, f'{value!r} is not a string'
+        if key in config and value is None and accepted and not accepted & {bool, type(None)}:
+            yield key, 'None is not allowed: remove this key to use the default'
     level = config.get('log_level')
     if isinstance(level, str) and level not in LEVELS:
         yield 'log_level', f'{level!r} is not a log level{near(level, LEVELS)}'

@@ -5,7 +5,7 @@ import inspect
 import re
 import types
 import typing
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from mmengine.config import Config
@@ -233,9 +233,20 @@ def _check_arguments(part: Mapping, key: str, target: Callable, registry: Regist
         elif is_own(target) and wrong_type(value, known[argument].annotation):
             expected = _spell(known[argument].annotation)
             yield f'{key}.{argument}', f'{value!r} is {type(value).__name__}, but {name} takes {expected}'
+        elif value is None and _needs_value(target, known[argument]):
+            yield f'{key}.{argument}', f'None, but {name} takes {_spell(known[argument].annotation)}'
     for argument, parameter in known.items():
         if parameter.default is parameter.empty and argument not in part and argument not in supplied:
             yield key, f'{name} needs the argument {argument!r}'
+
+
+def _needs_value(target: Callable, parameter: inspect.Parameter) -> bool:
+    """Whether an argument in dpt, where annotations are exact, takes only numbers or lists of them."""
+    maker = getattr(target, '__init__', target)
+    accepted = set(accepted_types(parameter.annotation) or ())
+    own = getattr(maker, '__module__', '').startswith('dpt.')
+    takes_values = bool(accepted) and accepted <= {int, float, Sequence, *_LISTS}
+    return own and takes_values and parameter.name in inspect.signature(maker).parameters
 
 
 def _find(name: Any, registry: Registry) -> Callable | None:

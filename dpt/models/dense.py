@@ -23,6 +23,8 @@ def build_part(name: str, config: dict | nn.Module) -> nn.Module:
     """Build ``model.<name>``; prefix a ``ValueError`` or ``TypeError`` of its constructor with that key."""
     if isinstance(config, nn.Module):
         return config
+    if not isinstance(config, dict):
+        raise ValueError(f'model.{name}={config!r} must be a dict with the key type')
     try:
         return MODELS.build(config)
     except (ValueError, TypeError) as error:

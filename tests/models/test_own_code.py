@@ -204,3 +204,5 @@ def test_errors_of_parts_keep_their_message() -> None:
 
     with pytest.raises(ValueError, match=r'model\.backbone: Expecting property name'):
         build(backbone=dict(type='ReadsJson'))
+    with pytest.raises(ValueError, match=r'model\.backbone=None must be a dict'):
+        build(backbone=None)
