@@ -173,6 +173,8 @@ def _check_data(config: Config, task: str) -> Iterator[Problem]:
     # With test-time augmentation, the model is inside another one.
     preprocessor = config.model.get('module', config.model).get('data_preprocessor') or {}
     for loader in LOADERS_OF[task]:
+        if config.get(loader) and config[loader].get('dataset') is None:
+            yield f'{loader}.dataset', 'this key is missing'
         for key, dataset in named_datasets((config.get(loader) or {}).get('dataset'), f'{loader}.dataset'):
             steps, problems = _build_pipeline(dataset.get('pipeline'), f'{key}.pipeline')
             yield from problems

@@ -69,6 +69,7 @@ def test_shipped_configs_pass(path: Path, task: str) -> None:
             "unknown model 'DPTHed': import the module that defines it with custom_imports; did you",
         ),
         ('model.data_preprocessor.pad_value', 0, 'did you mean pad_val?'),
+        ('val_dataloader.dataset', None, 'this key is missing'),
         ('train_dataloader.batchsize', 2, 'unknown key; did you mean batch_size?'),
         ('train_dataloader.num_workers', '4', "'4' is not an integer >= 0"),
         ('train_dataloader.sampler.shufle', True, 'did you mean shuffle?'),
