@@ -115,7 +115,7 @@ def _check_top(config: Config) -> Iterator[Problem]:
         value, accepted = config.get(key), set(accepted_types(parameter.annotation) or ())
         if accepted <= {str, type(None)} and isinstance(value, (int, float)):
             yield key, f'{value!r} is not a string'
-        if key in config and value is None and accepted and not accepted & {bool, type(None)}:
+        if key in config and value is None and accepted == {dict}:
             yield key, 'None is not allowed: remove this key to use the default'
     level = config.get('log_level')
     if isinstance(level, str) and level not in LEVELS:

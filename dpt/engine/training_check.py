@@ -18,7 +18,7 @@ NEGLIGIBLE = 1e-6
 
 
 def check_training(runner: Runner) -> None:
-    """Check names of metrics, units of schedules, hooks, and the learning rate up to the last iteration.
+    """Check names of metrics, units of schedules and hooks, and the learning rate up to the last iteration.
 
     Raises:
         ValueError: With a line for each mistake.
