@@ -2,12 +2,13 @@
 
 import ast
 import copy
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from mmengine.config import Config
+from mmengine.config import Config, utils
 
 from dpt.config.mmseg.old import OLD_NAMES
 from dpt.config.parts import CONSUMED
@@ -50,8 +51,22 @@ def read_files(path: str) -> tuple[Config, Files]:
     with (
         patch.object(Config, '_file2dict', staticmethod(file2dict)),
         patch.object(Config, '_merge_a_into_b', staticmethod(merge_a_into_b)),
+        patch('mmengine.config.config._is_builtin_module', _is_builtin_module),
+        patch('mmengine.config.utils._is_builtin_module', _is_builtin_module),
     ):
         return Config.fromfile(path, import_custom_modules=False), files
+
+
+_of_mmengine = utils._is_builtin_module
+
+
+def _is_builtin_module(name: str) -> bool:
+    """Whether a module belongs to Python.
+
+    mmengine looks for the file of a module. From Python 3.11, ``os`` and others have none, so that a config
+    that imports them would be read as one of mmengine's lazy configs.
+    """
+    return name.split('.')[0] in sys.stdlib_module_names or _of_mmengine(name)
 
 
 def leaves(values: dict, prefix: Key = ()) -> Iterator[tuple[Key, Any]]:

@@ -96,8 +96,9 @@ def read_config(path: str) -> Config:
             raise
         kind = '' if isinstance(error, (ValueError, OSError)) else f'{type(error).__name__}: '
         # mmengine executes a copy of the config, so only the line is known.
-        last = traceback.extract_tb(error.__traceback__)[-1]
-        in_config = last.name == '<module>' and last.filename.endswith('.py') and last.line
+        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.name == '<module>']
+        last = frames[-1] if frames else None
+        in_config = last and last.filename.endswith('.py') and last.line
         place = f', or a base of it, line {last.lineno}: {last.line}' if in_config else ''
         raise ValueError(f'config file {path}{place}: {kind}{error}') from error
 
