@@ -347,6 +347,17 @@ class TestModel:
             translate_mmseg_config(replaced(key, value))
 
     @pytest.mark.parametrize(
+        ('key', 'value', 'remedy'),
+        [
+            ('model.decode_head.type', 'UPerHead', r'_base_/models/dpt_vit-b16\.py'),
+            ('model.backbone.type', 'BEiT', 'TimmBackbone'),
+        ],
+    )
+    def test_other_models_are_rejected_with_a_remedy(self, key: str, value: str, remedy: str) -> None:
+        with pytest.raises(ValueError, match=f"^{key}='{value}' cannot be translated: .*{remedy}"):
+            translate_mmseg_config(replaced(key, value))
+
+    @pytest.mark.parametrize(
         ('losses', 'thresh'),
         [
             ([dict(type='CrossEntropyLoss', use_sigmoid=True)], 0.7),
@@ -371,7 +382,7 @@ class TestParts:
     @pytest.mark.parametrize(
         ('key', 'value'),
         [
-            ('train_dataloader.dataset.type', 'ChaseDB1Dataset'),
+            ('train_dataloader.dataset.type', 'LEVIRCDDataset'),
             ('train_dataloader.dataset.img_sufix', '.png'),
             ('test_dataloader.dataset.pipeline.1.type', 'SegRescale'),
             ('test_dataloader.dataset.pipeline.2.reduce_zero', True),

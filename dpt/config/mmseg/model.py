@@ -32,6 +32,12 @@ _BACKBONE_FIXED = (
 )
 """Arguments of MMSegmentation's ViT that must have their default value."""
 
+_NO_OTHER_HEAD = (
+    '; to train a DPT with this data and schedule, use _base_/models/dpt_vit-b16.py of MMSegmentation as the '
+    'model, or write a config of dpt (docs/own_data.md)'
+)
+_NO_OTHER_BACKBONE = '; for other backbones write a config of dpt with TimmBackbone (docs/backbones.md)'
+
 
 def translate_model(model: Mapping | None, lines: list[str]) -> dict:
     """Translate ``model`` of an MMSegmentation config.
@@ -58,7 +64,7 @@ class _Model:
     def translated(self) -> dict:
         """Return the translated model."""
         self.model.expect('type', 'EncoderDecoder', default=None)
-        self.head.expect('type', 'DPTHead', default=None)
+        self.head.expect('type', 'DPTHead', default=None, why=_NO_OTHER_HEAD)
         if self.model.take('neck', None) is not None:
             raise ValueError(
                 "model.neck: MMSegmentation's DPT has no neck; its settings are in model.decode_head"
@@ -117,7 +123,7 @@ class _Model:
 
     def _backbone(self) -> dict:
         keys = self.backbone
-        keys.expect('type', 'VisionTransformer', default=None)
+        keys.expect('type', 'VisionTransformer', default=None, why=_NO_OTHER_BACKBONE)
         translated: dict = dict(type='VisionTransformer', norm_eps=self._norm_eps())
         for name in _BACKBONE_KEYS:
             if name in keys.left:
