@@ -57,6 +57,12 @@ DATASETS = (
     'PotsdamDataset',
     'ISPRSDataset',
     'iSAIDDataset',
+    'ChaseDB1Dataset',
+    'DRIVEDataset',
+    'HRFDataset',
+    'REFUGEDataset',
+    'STAREDataset',
+    'SynapseDataset',
 )
 THEIR_METAINFO = """
 import json, sys, mmseg.datasets

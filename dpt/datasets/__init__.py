@@ -5,6 +5,14 @@ import mmcv.transforms  # noqa: F401 (registers RandomResize, TestTimeAug and ot
 from dpt.datasets.ade20k import ADE20KDataset
 from dpt.datasets.aerial import ISPRSDataset, LoveDADataset, PotsdamDataset, iSAIDDataset
 from dpt.datasets.depth import BaseDepthDataset, KITTIDataset, NYUDataset
+from dpt.datasets.medical import (
+    ChaseDB1Dataset,
+    DRIVEDataset,
+    HRFDataset,
+    REFUGEDataset,
+    STAREDataset,
+    SynapseDataset,
+)
 from dpt.datasets.published import (
     BDD100KDataset,
     CamVidDataset,
@@ -58,9 +66,12 @@ __all__ = [
     'COCOStuffDataset',
     'CamVidDataset',
     'CenterCrop',
+    'ChaseDB1Dataset',
     'CityscapesDataset',
     'ColorAug',
+    'DRIVEDataset',
     'DarkZurichDataset',
+    'HRFDataset',
     'ISPRSDataset',
     'KBCrop',
     'LoadAnnotations',
@@ -76,6 +87,7 @@ __all__ = [
     'PascalVOCDataset',
     'PhotoMetricDistortion',
     'PotsdamDataset',
+    'REFUGEDataset',
     'RGB2Gray',
     'RandomCrop',
     'RandomCutOut',
@@ -87,6 +99,8 @@ __all__ = [
     'ResizeShortestEdge',
     'ResizeToBound',
     'ResizeToMultiple',
+    'STAREDataset',
     'ScaleDepth',
+    'SynapseDataset',
     'iSAIDDataset',
 ]

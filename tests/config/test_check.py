@@ -85,7 +85,7 @@ def test_shipped_configs_pass(path: Path, task: str) -> None:
         ('model.loss.sampler.type', 'OHEMPixelSamplr', 'did you mean OHEMPixelSampler?'),
         (
             'train_dataloader.dataset.type',
-            'ChaseDB1Dataset',
+            'LEVIRCDDataset',
             "custom_imports; for other data use type='BaseSegDataset' with metainfo=dict(classes=",
         ),
         ('tta_pipeline.1.transforms.0.0.scal', (4, 4), 'did you mean scale?'),

@@ -9,9 +9,12 @@ import pytest
 from dpt.datasets import (
     ADE20KDataset,
     BDD100KDataset,
+    ChaseDB1Dataset,
     CityscapesDataset,
     COCOStuffDataset,
     DarkZurichDataset,
+    DRIVEDataset,
+    HRFDataset,
     ISPRSDataset,
     LoveDADataset,
     NightDrivingDataset,
@@ -19,14 +22,20 @@ from dpt.datasets import (
     PascalContextDataset59,
     PascalVOCDataset,
     PotsdamDataset,
+    REFUGEDataset,
+    STAREDataset,
+    SynapseDataset,
     iSAIDDataset,
 )
 
 COUNTS = {
     BDD100KDataset: 19,
+    ChaseDB1Dataset: 2,
     CityscapesDataset: 19,
     COCOStuffDataset: 171,
+    DRIVEDataset: 2,
     DarkZurichDataset: 19,
+    HRFDataset: 2,
     ISPRSDataset: 6,
     LoveDADataset: 7,
     NightDrivingDataset: 19,
@@ -34,6 +43,9 @@ COUNTS = {
     PascalContextDataset59: 59,
     PascalVOCDataset: 21,
     PotsdamDataset: 6,
+    REFUGEDataset: 3,
+    STAREDataset: 2,
+    SynapseDataset: 9,
     iSAIDDataset: 16,
 }
 WITH_UNIQUE_COLOURS = set(COUNTS) - {COCOStuffDataset, PascalContextDataset, PascalContextDataset59}
@@ -85,6 +97,12 @@ def test_known_names_and_colours_of_aerial_and_stuff_images() -> None:
         (iSAIDDataset, 'P0.png', 'P0_instance_color_RGB.png', [0, 15, 255], [0, 15, 255]),
         (COCOStuffDataset, '9.jpg', '9_labelTrainIds.png', [0, 170, 255], [0, 170, 255]),
         (BDD100KDataset, 'a.jpg', 'a.png', [0, 18, 255], [0, 18, 255]),
+        (ChaseDB1Dataset, 'Image_01L.png', 'Image_01L_1stHO.png', [0, 1, 0], [0, 1, 0]),
+        (DRIVEDataset, '21_training.png', '21_training_manual1.png', [0, 1, 0], [0, 1, 0]),
+        (HRFDataset, '01_dr.png', '01_dr.png', [0, 1, 0], [0, 1, 0]),
+        (REFUGEDataset, 'g0001.png', 'g0001.png', [0, 1, 2], [0, 1, 2]),
+        (STAREDataset, 'im0001.png', 'im0001.ah.png', [0, 1, 0], [0, 1, 0]),
+        (SynapseDataset, 'case0005_slice000.jpg', 'case0005_slice000.png', [0, 1, 8], [0, 1, 8]),
         (DarkZurichDataset, 'G_rgb_anon.png', 'G_gt_labelTrainIds.png', [0, 18, 255], [0, 18, 255]),
         (
             NightDrivingDataset,
