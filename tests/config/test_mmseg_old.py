@@ -185,6 +185,14 @@ def test_trainings_by_epochs_and_mixed_precision_are_kept(tmp_path: Path) -> Non
             dict(data=dict(old()['data'], val=dataset('val', [dict(type='Normalize', mean=[0], std=[1])]))),
             '^data.val.pipeline: its Normalize differs from that of training',
         ),
+        (
+            dict(data=dict(old()['data'], val=dict(dataset('val', TEST), type='LeafDataset'))),
+            r"^data\.val\.type='LeafDataset' .*custom_imports.*BaseSegDataset",
+        ),
+        (
+            dict(data=dict(old()['data'], train=dataset('train', [dict(type='Invert'), *TRAIN]))),
+            r"^data\.train\.pipeline\.type='Invert' .*custom_imports",
+        ),
     ],
 )
 def test_values_without_an_equivalent_are_named(tmp_path: Path, changes: dict, message: str) -> None:

@@ -130,7 +130,10 @@ def _check_part(path: str, part: Any, registry: Registry, lines: list[str]) -> N
     if cls is None:
         known = ', '.join(sorted(registry.module_dict)) or 'the parts of mmengine'
         hint = OTHER_DATA if registry is DATASETS else ''
-        raise ValueError(f'{path}.type={part["type"]!r} cannot be translated: dpt has {known}{hint}')
+        raise ValueError(
+            f'{path}.type={part["type"]!r} cannot be translated: dpt has {known}; import others with '
+            f'custom_imports (docs/extending.md){hint}'
+        )
     known_arguments = _arguments(cls)
     for name in [name for name in part if name != 'type']:
         if known_arguments is None or name in known_arguments:

@@ -6,6 +6,7 @@ raises an error that names the key; nothing is dropped silently.
 """
 
 import copy
+import re
 
 from mmengine.config import Config, ConfigDict
 
@@ -44,14 +45,25 @@ def translate_mmseg_config(config: Config) -> tuple[Config, list[str]]:
         raise ValueError(f"runner_type={config.runner_type!r}: only mmengine's default runner is supported")
     try:
         config = copy.deepcopy(config)
-        lines = rewrite_old_config(config) if any(key in config for key in OLD_KEYS) else []
-        config, more = _translate(config)
-        return config, [*lines, *more]
+        if any(key in config for key in OLD_KEYS):
+            return _translate_old(config)
+        return _translate(config)
     except (AttributeError, TypeError, KeyError, IndexError) as error:
         raise ValueError(
             f'the config of MMSegmentation cannot be translated ({type(error).__name__}: {error}): a key is '
             "missing, or a value has another type than in MMSegmentation's own configs"
         ) from error
+
+
+def _translate_old(config: Config) -> tuple[Config, list[str]]:
+    """Translate a config of 0.x; errors name a data set as 0.x does, without the number of a transform."""
+    lines = rewrite_old_config(config)
+    try:
+        config, more = _translate(config)
+    except ValueError as error:
+        key = r'^(train|val|test)_dataloader\.dataset(\.pipeline)?(?:\.\d+)?'
+        raise ValueError(re.sub(key, r'data.\1\2', str(error))) from error
+    return config, [*lines, *more]
 
 
 def _translate(config: Config) -> tuple[Config, list[str]]:
