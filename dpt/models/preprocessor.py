@@ -1,9 +1,9 @@
-"""Normalise, pad and stack images on the device."""
+"""Stack images on the host, copy them to the device in one piece and normalise them there."""
 
+import copy
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from mmengine.model import BaseDataPreprocessor
 from torch import Tensor
 
@@ -13,7 +13,10 @@ from dpt.structures import IGNORE_INDEX, SegDataSample
 
 @MODELS.register_module()
 class SegDataPreProcessor(BaseDataPreprocessor):
-    """Move uint8 images to the device, normalise them, pad them at the bottom and right and stack them.
+    """Pad uint8 images at the bottom and right, stack them, move them to the device and normalise them.
+
+    The images of a batch are copied to a GPU in one piece, from pinned memory, and for training so are its
+    labels and its depth, whatever their sizes.
 
     Args:
         mean: Mean per channel in grey levels (0 to 255), in channel order after ``bgr_to_rgb``.
@@ -64,16 +67,6 @@ class SegDataPreProcessor(BaseDataPreprocessor):
             raise ValueError('data_preprocessor.test_cfg takes size or size_divisor, not both')
         return test_cfg.get('size'), test_cfg.get('size_divisor')
 
-    def _normalise(self, image: Tensor) -> Tensor:
-        channels = image.shape[-3]
-        if channels != len(self.mean):  # type: ignore[arg-type]
-            raise ValueError(
-                f'an image has {channels} channels but data_preprocessor.mean has {len(self.mean)} entries'  # type: ignore[arg-type]
-            )
-        if self.bgr_to_rgb:
-            image = image.flip(-3)
-        return (image.float() - self.mean) / self.std
-
     @staticmethod
     def _target(images: list[Tensor], size: tuple[int, int] | None, divisor: int | None) -> tuple[int, int]:
         height = max(image.shape[-2] for image in images)
@@ -88,34 +81,69 @@ class SegDataPreProcessor(BaseDataPreprocessor):
         divisor = divisor or 1
         return height + -height % divisor, width + -width % divisor
 
-    @staticmethod
-    def _pad(x: Tensor, target: tuple[int, int], value: float) -> Tensor:
-        if tuple(x.shape[-2:]) == tuple(target):
-            return x
-        return F.pad(x, (0, target[1] - x.shape[-1], 0, target[0] - x.shape[-2]), value=value)
+    def _moved(
+        self, pixels: list[Tensor], target: tuple[int, int], dtype: torch.dtype, pad_vals: list
+    ) -> Tensor:
+        """Pad and stack images or maps, and copy the stack to the device."""
+        first = pixels[0]
+        stack = torch.empty(
+            (len(pixels), *first.shape[:-2], *target),
+            dtype=dtype,
+            device=first.device,
+            # The host would wait for a copy from other memory.
+            pin_memory=self.device.type == 'cuda' and first.device.type == 'cpu',
+        )
+        for i, (one, pad_val) in enumerate(zip(pixels, pad_vals, strict=True)):
+            stack[i, ..., : one.shape[-2], : one.shape[-1]] = one
+            _fill_padding(stack[i], one, pad_val)
+        return self.cast_data(stack)  # type: ignore[return-value]
 
-    def _record(self, sample: SegDataSample, image: Tensor, target: tuple[int, int], training: bool) -> None:
-        shape = (image.shape[-2], image.shape[-1])
-        sample.set_metainfo(dict(img_shape=shape, pad_shape=target))
-        if not training:  # the metrics use maps of the original size; only the losses need padded ones
-            return
-        for name, what in (('gt_sem_seg', 'label'), ('gt_depth_map', 'depth map')):
-            pixels = sample.get(name)
-            if pixels is None:
-                continue
-            found = tuple(pixels.data.shape[-2:])
-            if found != shape:
+    def _normalised(self, images: list[Tensor], target: tuple[int, int]) -> Tensor:
+        """Return the padded and normalised images, of shape BxCxHxW."""
+        for image in images:
+            if image.shape[-3] != len(self.mean):  # type: ignore[arg-type]
                 raise ValueError(
-                    f'{what} of {found} does not fit the image of {shape} '
-                    f'({sample.metainfo.get("img_path")}): apply the same transforms to both'
+                    f'an image has {image.shape[-3]} channels but data_preprocessor.mean has '
+                    f'{len(self.mean)} entries'  # type: ignore[arg-type]
                 )
-            data, value = pixels.data, 0
+        inputs = self._moved(images, target, _dtype(images, torch.float32), [0] * len(images))
+        if self.bgr_to_rgb:
+            inputs = inputs.flip(-3)
+        inputs = inputs.float().sub_(self.mean).div_(self.std)
+        for i, image in enumerate(images):
+            _fill_padding(inputs[i], image, self.pad_val)
+        return inputs
+
+    def _with_maps(
+        self, samples: list[SegDataSample], images: list[Tensor], target: tuple[int, int]
+    ) -> list[SegDataSample]:
+        """Return copies of the samples with padded labels and depth on the device."""
+        samples = [copy.copy(sample) for sample in samples]
+        for name, what in (('gt_sem_seg', 'label'), ('gt_depth_map', 'depth map')):
+            annotated = [i for i, sample in enumerate(samples) if sample.get(name) is not None]
+            maps = [samples[i].get(name).data for i in annotated]
+            for i, pixels in zip(annotated, maps, strict=True):
+                found, shape = tuple(pixels.shape[-2:]), tuple(images[i].shape[-2:])
+                if found != shape:
+                    raise ValueError(
+                        f'{what} of {found} does not fit the image of {shape} '
+                        f'({samples[i].metainfo.get("img_path")}): apply the same transforms to both'
+                    )
+            if not maps:
+                continue
             if name == 'gt_sem_seg':
-                value = self._void(sample)
-                if value > torch.iinfo(data.dtype).max:  # would wrap around to the number of a class
-                    data = data.long()
-            del pixels.data
-            pixels.data = self._pad(data, target, value)
+                pad_vals = [self._void(samples[i]) for i in annotated]
+                dtype = _dtype(maps, torch.int64)
+                if max(pad_vals) > torch.iinfo(dtype).max:  # would wrap around to the number of a class
+                    dtype = torch.int64
+            else:
+                pad_vals, dtype = [0] * len(maps), _dtype(maps, torch.float32)
+            for i, padded in zip(annotated, self._moved(maps, target, dtype, pad_vals), strict=True):
+                pixels = samples[i].get(name).new()  # the batch keeps its own
+                del pixels.data
+                pixels.data = padded
+                setattr(samples[i], name, pixels)
+        return samples
 
     def _void(self, sample: SegDataSample) -> int:
         if self.seg_pad_val is not None:
@@ -134,14 +162,26 @@ class SegDataPreProcessor(BaseDataPreprocessor):
             ``inputs`` of shape BxCxHxW, float32, and ``data_samples`` with ``img_shape`` and ``pad_shape`` in
             their metainfo.
         """
-        data = self.cast_data(data)  # type: ignore[assignment]
         images = list(data['inputs'])
         target = self._target(images, *(self.train_padding if training else self.test_padding))
         samples = data.get('data_samples')
+        if samples and training:  # metrics use maps of the original size; only the losses need padded ones
+            samples = self._with_maps(samples, images, target)
+        samples = self.cast_data(samples)
         for image, sample in zip(images, samples or [], strict=False):
-            self._record(sample, image, target, training)
-        # Images of one size are normalised together, in a few kernels instead of a few for each image.
-        batches = [torch.stack(images)] if len({image.shape for image in images}) == 1 else images
-        batch = [self._pad(self._normalise(one), target, self.pad_val) for one in batches]
-        inputs = batch[0] if batches is not images else torch.stack(batch)
-        return dict(inputs=inputs, data_samples=samples)
+            sample.set_metainfo(dict(img_shape=tuple(image.shape[-2:]), pad_shape=target))
+        return dict(inputs=self._normalised(images, target), data_samples=samples)
+
+
+def _dtype(pixels: list[Tensor], otherwise: torch.dtype) -> torch.dtype:
+    """Return the dtype of all tensors, or another one if they differ."""
+    first = pixels[0].dtype
+    return first if all(one.dtype == first for one in pixels) else otherwise
+
+
+def _fill_padding(padded: Tensor, original: Tensor, value: float) -> None:
+    """Fill what padding at the bottom and right has added."""
+    height, width = original.shape[-2:]
+    if padded.shape[-2:] != original.shape[-2:]:
+        padded[..., height:, :].fill_(value)
+        padded[..., :height, width:].fill_(value)

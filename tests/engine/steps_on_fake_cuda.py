@@ -1,7 +1,7 @@
 """Count where the host waits for the GPU in one training step of each config, on fake tensors.
 
-Prints one JSON line: for each config, the operations that wait, and the memory that 16 images of the recipe
-take in bf16. ``test_synchronisations.py`` starts it.
+Prints one JSON line: for each config, the operations that wait and the number of copies to the GPU, and the
+memory that 16 images of the recipe take in bf16. ``test_synchronisations.py`` starts it.
 """
 
 import contextlib
@@ -44,11 +44,16 @@ COPIES = (aten._to_copy.default, aten.copy_.default)
 
 
 class Synchronisations(TorchDispatchMode):
-    """Record the operations for which the host waits: reads, copies that block, results of unknown size."""
+    """Record the operations for which the host waits: reads, copies that block, results of unknown size.
+
+    Copies block unless they are ``non_blocking`` and from pinned memory. Counts those to the GPU.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.found: list[str] = []
+        self.copies = 0
+        self.pinned: list[Tensor] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         kwargs = kwargs or {}
@@ -57,15 +62,21 @@ class Synchronisations(TorchDispatchMode):
             if on_gpu:
                 self.found.append(str(func))
             return 0
-        if func in COPIES and not (kwargs.get('non_blocking') or (len(args) > 2 and args[2])):
+        if func in COPIES:
             target = kwargs.get('device') if func is aten._to_copy.default else args[0].device
             source = args[0].device if func is aten._to_copy.default else args[1].device
-            if target is not None and torch.device(target).type != source.type:
-                self.found.append(f'{func} from {source.type} to {torch.device(target).type}')
+            kinds = source.type, source.type if target is None else torch.device(target).type
+            if kinds[0] != kinds[1] and not (kwargs.get('non_blocking') or (len(args) > 2 and args[2])):
+                self.found.append(f'{func} from {kinds[0]} to {kinds[1]}')
+            if kinds == ('cpu', 'cuda'):
+                self.copies += 1
+                memory = (args[0] if func is aten._to_copy.default else args[1]).untyped_storage()._cdata
+                if all(memory != one.untyped_storage()._cdata for one in self.pinned):
+                    self.found.append(f'{func} from memory that is not pinned')
         if func in NO_FAKE_KERNEL:  # torch would run the real one; it works in place and returns nothing
             return None
         try:
-            return func(*args, **kwargs)
+            result = func(*args, **kwargs)
         except Exception as error:
             if on_gpu and type(error).__name__ in (
                 'DynamicOutputShapeException',
@@ -73,6 +84,9 @@ class Synchronisations(TorchDispatchMode):
             ):
                 self.found.append(str(func))
             raise
+        if kwargs.get('pin_memory'):
+            self.pinned.append(result)
+        return result
 
 
 def hook_runner(wrapper: Any) -> SimpleNamespace:
@@ -105,8 +119,8 @@ def batch(size: tuple[int, int], count: int = 2) -> dict:
     return dict(inputs=images, data_samples=samples)
 
 
-def waits(config: Config, change: Callable[[nn.Module, Any], object] = lambda *_: None) -> list[str]:
-    """Return the operations of a training step, with its hooks, for which the host waits."""
+def step(config: Config, change: Callable[[nn.Module, Any], object] = lambda *_: None) -> Synchronisations:
+    """Record a training step with its hooks."""
     config.model.backbone.pop('init_cfg', None)
     with torch.device('meta'):
         model = MODELS.build(config.model)
@@ -119,7 +133,7 @@ def waits(config: Config, change: Callable[[nn.Module, Any], object] = lambda *_
         outputs = model.train_step(data, wrapper)
         for hook in hooks:
             hook.after_train_iter(runner, 0, data, outputs)
-    return mode.found
+    return mode
 
 
 def kept_mib(config: Config, count: int) -> int:
@@ -157,6 +171,11 @@ def reading_head(model: nn.Module, wrapper: Any) -> None:
     model.decode_head.register_forward_hook(lambda module, args, out: out * out.sum().item())
 
 
+def copying_head(model: nn.Module, wrapper: Any) -> None:
+    one = torch.ones((), pin_memory=True)
+    model.decode_head.register_forward_hook(lambda *args: args[2] * one.to('cuda', non_blocking=True))
+
+
 def unfused(model: nn.Module, wrapper: Any) -> None:
     wrapper.optimizer._step_supports_amp_scaling = False
 
@@ -170,24 +189,27 @@ def main() -> None:
     sgd = dict(type='SGD', lr=0.01, momentum=0.9, weight_decay=5e-4)
     clip = dict(max_norm=1.0)
     recipe_name = 'dpt_vit-b16_512x512_160k_ade20k.py'
-    found = {name: waits(shipped(name)) for name in sorted(names)}
-    found['amp'] = waits(amp(shipped(recipe_name)))
-    found['mmseg'] = waits(translated())
-    found['mmseg sgd, clip'] = waits(translated(optimizer=sgd, clip_grad=dict(clip)))
-    found['mmseg fp16, clip'] = waits(
+    found = {name: step(shipped(name)) for name in sorted(names)}
+    found['amp'] = step(amp(shipped(recipe_name)))
+    found['mmseg'] = step(translated())
+    found['mmseg sgd, clip'] = step(translated(optimizer=sgd, clip_grad=dict(clip)))
+    found['mmseg fp16, clip'] = step(
         translated(type='AmpOptimWrapper', dtype='float16', clip_grad=dict(clip))
     )
-    found['fault: read'] = waits(shipped(recipe_name), reading_head)
-    found['fault: not fused'] = waits(shipped(recipe_name), unfused)
+    found['fault: read'] = step(shipped(recipe_name), reading_head)
+    found['copy'] = step(shipped(recipe_name), copying_head)
+    found['fault: not fused'] = step(shipped(recipe_name), unfused)
     torch.distributed.init_process_group('fake', store=FakeStore(), rank=0, world_size=2)
-    found['sync_bn'] = waits(shipped(recipe_name), lambda model, wrapper: use_sync_batch_norm(model))
+    found['sync_bn'] = step(shipped(recipe_name), lambda model, wrapper: use_sync_batch_norm(model))
     torch.distributed.destroy_process_group()
     memory = {}
     for with_cp in (False, True):
         config = amp(shipped(recipe_name))
         config.model.backbone.update(init_cfg=None, with_cp=with_cp)
         memory[f'with_cp={with_cp}'] = kept_mib(config, 16)
-    print(json.dumps(dict(waits=found, memory=memory)))
+    waits = {name: one.found for name, one in found.items()}
+    copies = {name: one.copies for name, one in found.items()}
+    print(json.dumps(dict(waits=waits, copies=copies, memory=memory)))
 
 
 if __name__ == '__main__':

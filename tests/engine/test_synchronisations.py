@@ -32,7 +32,7 @@ def representative(name: str) -> str:
 
 @pytest.fixture(scope='module')
 def steps(fake_cuda: Path) -> dict[str, dict]:
-    """The operations of one step for which the host waits, by config; the memory of the recipe."""
+    """The operations of one step for which the host waits and its copies, by config; memory of the recipe."""
     environment = dict(
         os.environ,
         FAKE_CUDA=str(fake_cuda),
@@ -55,6 +55,13 @@ def test_no_step_waits_for_the_gpu(steps: dict[str, dict]) -> None:
     assert {'amp', 'mmseg', 'mmseg sgd, clip', 'mmseg fp16, clip', 'sync_bn'} < waits.keys()
     assert {name: found for name, found in waits.items() if found} == {}
     assert set(map(tuple, faults.values())) == {('aten._local_scalar_dense.default',)}  # it would be seen
+
+
+def test_a_batch_is_copied_in_one_piece_of_each_kind(steps: dict[str, dict]) -> None:
+    copies = steps['copies']
+    pieces = 3  # images, labels and depth, whatever the number and the sizes of the images
+    assert copies.pop('copy') == pieces + 1  # it would be counted
+    assert set(copies.values()) == {pieces}, copies
 
 
 def test_the_recipe_keeps_little_for_the_backward_pass(steps: dict[str, dict]) -> None:

@@ -41,6 +41,28 @@ def test_padding_ignores_labels_and_stacks_sizes() -> None:
         assert padded.pad_shape == (16, 8)
 
 
+def test_an_image_is_the_same_alone_and_among_smaller_ones() -> None:
+    data = batch((8, 8), (5, 7), (8, 3))
+    kept = [sample.gt_sem_seg.data for sample in data['data_samples']]
+    preprocessor = build(size=(8, 8), pad_val=0.5)
+    together = preprocessor(data, training=True)
+    for i, label in enumerate(kept):
+        one = dict(inputs=data['inputs'][i : i + 1], data_samples=data['data_samples'][i : i + 1])
+        alone = preprocessor(one, training=True)
+        assert torch.equal(together['inputs'][i], alone['inputs'][0])
+        height, width = label.shape[-2:]
+        assert (together['inputs'][i, :, height:] == 0.5).all()
+        assert (together['inputs'][i, :, :, width:] == 0.5).all()
+        assert data['data_samples'][i].gt_sem_seg.data is label  # the batch stays as it was
+
+
+def test_gradients_reach_the_images() -> None:
+    images = [torch.rand(3, *size, requires_grad=True) for size in ((8, 8), (5, 7))]
+    build(size=(8, 8))(dict(inputs=images), training=True)['inputs'].sum().backward()
+    scale = (1 / torch.tensor(STD)).flip(0).view(3, 1, 1)
+    assert all(torch.allclose(one.grad, scale.expand_as(one)) for one in images)
+
+
 @pytest.mark.parametrize('void', [3, 255, 65535])
 def test_padding_takes_the_void_label_of_the_sample(void: int) -> None:
     data = batch((5, 7))
