@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import warnings
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
@@ -208,6 +209,9 @@ def wrap(model: nn.Module, config: Config, model_wrapper_cfg: dict | None) -> nn
     if kind is not None and issubclass(kind, DistributedDataParallel):
         wrapper.setdefault('device_ids', [torch.cuda.current_device()] if has_gpu else None)
         wrapper.setdefault('gradient_as_bucket_view', True)  # saves a copy of all gradients
+        # Only kernels of 1x1 cause this warning: torch gives all other gradients the strides of their
+        # parameters. Along sides of length 1 strides mean nothing (github.com/pytorch/pytorch/issues/157862).
+        warnings.filterwarnings('ignore', 'Grad strides do not match bucket view strides')
     return MODEL_WRAPPERS.build(wrapper, default_args=dict(module=model))
 
 

@@ -3,6 +3,8 @@
 import copy
 import os
 import socket
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -92,24 +94,44 @@ def test_machines_that_gloo_cannot_connect_are_explained(monkeypatch: pytest.Mon
         cpu_group()
 
 
-@pytest.mark.parametrize('given', [None, dict(static_graph=True)])
-def test_gradients_are_views_of_the_buckets(given: dict | None, tmp_path: Path) -> None:
+@pytest.fixture
+def process_group(tmp_path: Path) -> Iterator[None]:
     store = torch.distributed.FileStore(str(tmp_path / 'store'), 1)
     torch.distributed.init_process_group('gloo', store=store, rank=0, world_size=1)
-    try:
-        torch.manual_seed(0)
-        plain = MODELS.build(dict(type='Regression'))
-        wrapped = wrap(copy.deepcopy(plain), Config({}), given)
-        assert wrapped.gradient_as_bucket_view
-        for step in range(3):
-            for model in (plain, wrapped):
-                torch.manual_seed(step)  # of the dropout
-                model.zero_grad()
-                model(torch.ones(4, 4), mode='loss')['loss'].backward()
-            pairs = zip(plain.parameters(), wrapped.module.parameters(), strict=True)
-            assert all(torch.equal(one.grad, other.grad) for one, other in pairs)
-    finally:
-        torch.distributed.destroy_process_group()
+    yield
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize('given', [None, dict(static_graph=True)])
+def test_gradients_are_views_of_the_buckets(given: dict | None, process_group: None) -> None:
+    torch.manual_seed(0)
+    plain = MODELS.build(dict(type='Regression'))
+    wrapped = wrap(copy.deepcopy(plain), Config({}), given)
+    assert wrapped.gradient_as_bucket_view
+    for step in range(3):
+        for model in (plain, wrapped):
+            torch.manual_seed(step)  # of the dropout
+            model.zero_grad()
+            model(torch.ones(4, 4), mode='loss')['loss'].backward()
+        pairs = zip(plain.parameters(), wrapped.module.parameters(), strict=True)
+        assert all(torch.equal(one.grad, other.grad) for one, other in pairs)
+
+
+def test_layouts_of_kernels_cause_no_warning(process_group: None) -> None:
+    torch.manual_seed(0)
+    plain = torch.nn.Sequential(torch.nn.Conv2d(8, 16, 3), torch.nn.Conv2d(16, 4, 1))
+    maps = torch.randn(2, 8, 16, 16).contiguous(memory_format=torch.channels_last)  # as a ViT's
+    with warnings.catch_warnings(record=True) as shown:
+        warnings.simplefilter('always')
+        torch.set_warn_always(True)
+        wrapped = wrap(copy.deepcopy(plain), Config({}), None)
+        for model in (plain, wrapped):
+            with torch.autocast('cpu', torch.bfloat16):
+                model(maps).float().sum().backward()
+        torch.set_warn_always(False)
+    assert [str(one.message) for one in shown if 'strides' in str(one.message)] == []
+    for one, other in zip(plain.parameters(), wrapped.module.parameters(), strict=True):
+        assert torch.equal(one.grad, other.grad)
 
 
 def test_an_unknown_synchronisation_of_batch_norms_is_refused() -> None:
