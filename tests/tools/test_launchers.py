@@ -1,4 +1,4 @@
-"""Trainings of two processes that a signal stops, by torchrun and by a stand-in for Slurm."""
+"""Ports of torchrun; trainings of two processes that a signal stops, by torchrun and a stand-in for Slurm."""
 
 import importlib
 import os
@@ -55,6 +55,34 @@ def start(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         for pid in [-one.process.pid, *one.ranks().values()]:
             subprocess.run(['kill', '-KILL', '--', str(pid)], stderr=subprocess.DEVNULL)
         one.process.wait()
+
+
+@pytest.mark.parametrize(
+    ('given', 'place'),
+    [
+        ({}, '--standalone'),  # a free port
+        (dict(PORT='29501'), '--master_port=29501'),
+        (dict(NNODES='2', NODE_RANK='1', MASTER_ADDR='first'), '--master_addr=first --master_port=29500'),
+    ],
+)
+def test_only_several_machines_share_a_fixed_port(repository: Path, given: dict, place: str) -> None:
+    command = ['bash', str(repository / 'tools' / 'dist_train.sh'), 'config.py', '8', '--amp']
+    environment = dict(os.environ, PYTHON='echo', **given)
+    printed = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+    assert printed.startswith('-m dpt.torchrun --')
+    assert f'{place} --nproc_per_node=8' in printed
+    assert printed.endswith('tools/train.py config.py --launcher pytorch --amp\n')
+
+
+def test_slurm_gives_each_task_its_cores_and_gpus(repository: Path, tmp_path: Path) -> None:
+    (tmp_path / 'srun').write_text('#!/bin/sh\necho "$@"\n')
+    (tmp_path / 'srun').chmod(0o755)
+    command = ['bash', str(repository / 'tools' / 'slurm_train.sh'), 'gpu', 'job', 'config.py', '--amp']
+    given = dict(PATH=f'{tmp_path}:{os.environ["PATH"]}', GPUS='2', CPUS_PER_TASK='7', PYTHON='python')
+    environment = dict(os.environ, **given)
+    printed = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+    assert '--gres=gpu:2 --ntasks=2 --ntasks-per-node=2 --cpus-per-task=7' in printed
+    assert printed.endswith('tools/train.py config.py --launcher slurm --amp\n')
 
 
 def test_sigusr1_to_dist_train_saves(start: Callable, tiny_config: Path, tmp_path: Path) -> None:
