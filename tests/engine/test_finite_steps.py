@@ -1,11 +1,13 @@
 """FiniteSteps: a non-finite step changes nothing, and a finite step is the same as in mmengine."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from mmengine.optim import OptimWrapper as PlainWrapper
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from dpt.engine.optim import AmpOptimWrapper, OptimWrapper
 
@@ -139,6 +141,28 @@ def test_the_clipped_norm_is_that_of_mmengine(options: dict, scale: float | None
         assert norm.item() == pytest.approx(expected, 1e-6 if scale is None else 0.02)  # bfloat16
     if scale is None:
         assert same(state(model, wrapper), state(plain_model, plain))
+
+
+class Norms(TorchDispatchMode):
+    """Count the operations that compute norms of tensors."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        self.count += func._schema.name in ('aten::linalg_vector_norm', 'aten::_foreach_norm')
+        return func(*args, **(kwargs or {}))
+
+
+def test_clipping_uses_the_norm_that_finds_faults() -> None:
+    counts = []
+    for options in ({}, dict(clip_grad=dict(max_norm=0.1))):
+        model, wrapper = setup(**options)
+        with Norms() as norms:
+            train(model, wrapper, 0)
+        counts.append(norms.count)
+    assert counts[0] == counts[1] > 0
 
 
 def test_overflows_that_the_float16_scaler_handles_are_no_faults() -> None:
