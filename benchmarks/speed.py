@@ -12,6 +12,7 @@ On a shared machine, ``--clock cpu --threads 1`` measures CPU time instead of wa
 import argparse
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -69,16 +70,41 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def run_worker(python: str, script: str, arguments: list[str], **environment: str) -> dict:
-    """Run a worker script of this folder in a new process; return the JSON in its last line of output."""
+class WorkerError(SystemExit):
+    """A worker failed or took too long; ends a script that does not catch it."""
+
+
+def run_worker(
+    python: str, script: str, arguments: list[str], timeout: float | None = None, **environment: str
+) -> dict:
+    """Run a worker script of this folder in a new process; return the JSON in its last line of output.
+
+    Raises:
+        WorkerError: If the worker fails or takes longer than ``timeout`` seconds.
+    """
     variables = dict(os.environ, PYTHONWARNINGS='ignore', **environment)
     if python != sys.executable:
         variables.pop('PYTHONPATH', None)
     command = [python, str(HERE / script), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, env=variables)
-    if done.returncode:
-        raise SystemExit(f'{" ".join(command)} failed:\n{done.stderr[-3000:]}')
-    return json.loads(done.stdout.strip().splitlines()[-1])
+    worker = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=variables,
+        start_new_session=True,
+    )
+    try:
+        output, errors = worker.communicate(timeout=timeout)
+    except BaseException as error:  # also Ctrl-C
+        os.killpg(worker.pid, signal.SIGKILL)  # with processes that load data or compile
+        worker.communicate()
+        if isinstance(error, subprocess.TimeoutExpired):
+            raise WorkerError(f'{" ".join(command)} took longer than {timeout:.0f} s') from None
+        raise
+    if worker.returncode:
+        raise WorkerError(f'{" ".join(command)} failed:\n{errors[-3000:]}')
+    return json.loads(output.strip().splitlines()[-1])
 
 
 def measure(side: str, row: Row, args: argparse.Namespace, data: str) -> dict:

@@ -3,12 +3,14 @@
 Example:
     python benchmarks/speed_gpu.py --json gpu.json
 
-Without ``--peer-python`` an environment with MMSegmentation is made first, by ``setup_peer.sh``: without a
-network if ``WHEELS`` names a folder with the wheels, with this version of torch unless ``TORCH`` names one.
+Without ``--peer-python`` an environment with MMSegmentation is made first, by ``setup_peer.sh``, with the
+torch of this one: without a network if ``WHEELS`` names a folder with the wheels.
 
-Prints a table with the columns what, ours, reference, ratio, limit, verdict. Exit status: 0 if every row
-holds, 1 if not, 2 for a wrong argument, without a GPU, and for a smoke run. Each measurement runs in a
-separate process, alternating between dpt and the reference. ``--rows infer,data`` selects some rows.
+Prints a table in Markdown, as for RESULTS.md. Exit status: 0 if every row holds, 1 if not or if a
+measurement failed, 2 for a wrong argument, without a GPU, and for a smoke run. Each measurement runs in a
+separate process, alternating between dpt and the reference. One that fails leaves the others alone. All rows
+have been measured once before the first is measured again, for which ``--minutes`` may leave no time.
+``--rows infer,data`` selects some rows.
 
 A smoke run on a CPU, whose figures are meaningless:
     python benchmarks/speed_gpu.py --peer-python /tmp/peer/bin/python --device cpu --batch-size 1 --size 64 \\
@@ -18,7 +20,9 @@ A smoke run on a CPU, whose figures are meaningless:
 import argparse
 import dataclasses
 import json
+import math
 import os
+import shlex
 import statistics
 import subprocess
 import sys
@@ -29,16 +33,23 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from speed import HERE, run_worker
+from speed import HERE, WorkerError, run_worker
 from speed_gpu_worker import Settings
 
 RECIPE_IMAGES = 160_000 * 16
+LONGEST = 400
+"""Seconds after which a measurement is ended; none that holds its limit takes half as long."""
+HEADER = '| what | ours | reference | unit | ratio | limit | |\n|---|---|---|---|---|---|---|'
 Found = dict[str, list[dict]]
+"""Results of each measurement; a failed one has only the key ``failure``."""
 
 
 @dataclass(frozen=True)
 class Line:
-    """A line of the table; ``limit`` applies to the ratio if there is a reference, else to ``ours``."""
+    """A line of the table; ``limit`` applies to the ratio if there is a reference, else to ``ours``.
+
+    Figures that could not be measured are NaN, and do not hold.
+    """
 
     what: str
     ours: float
@@ -55,13 +66,13 @@ class Line:
         return value >= self.limit if self.at_least else value <= self.limit
 
     def text(self, *, judged: bool) -> str:
-        """Return the line as text, with a verdict if ``judged``."""
-        reference = '-' if self.reference is None else f'{self.reference:.2f}'
-        ratio = '-' if self.reference is None else f'{self.ours / self.reference:.3f}'
-        limit = '' if self.limit is None else f'{">=" if self.at_least else "<="} {self.limit:.4g}'
-        verdict = ('holds' if self.holds() else 'FAILS') if judged and self.limit is not None else '-'
-        columns = f'{self.ours:>10.2f}{reference:>12} {self.unit:<9}{ratio:>7}{limit:>10}  {verdict}'
-        return f'{self.what:<46}{columns}'
+        """Return the line as a row of a Markdown table, with a verdict if ``judged``."""
+        reference = '' if self.reference is None else f'{self.reference:.2f}'
+        ratio = '' if self.reference is None else f'{self.ours / self.reference:.3f}'
+        limit = '' if self.limit is None else f'{"at least" if self.at_least else "at most"} {self.limit:.4g}'
+        verdict = ('holds' if self.holds() else '**fails**') if judged and self.limit is not None else ''
+        columns = (self.what, f'{self.ours:.2f}', reference, self.unit, ratio, limit, verdict)
+        return f'| {" | ".join(columns)} |'
 
 
 @dataclass(frozen=True)
@@ -75,8 +86,14 @@ class Row:
 
 
 def median(found: Found, name: str, key: str = 'seconds') -> float:
-    """Return the median over the rounds."""
-    return statistics.median(result[key] for result in found[name])
+    """Return the median over the rounds, or NaN if all failed."""
+    values = [result[key] for result in found[name] if 'failure' not in result]
+    return statistics.median(values) if values else math.nan
+
+
+def fastest(rates: dict[str, float]) -> str:
+    """Return the name of the highest rate that is not NaN, if there is one."""
+    return max(rates, key=lambda name: (not math.isnan(rates[name]), rates[name]))
 
 
 LIMITS = {'H200': dict(train=400, infer=1100), '': dict(train=350, infer=900)}
@@ -85,14 +102,21 @@ LIMITS = {'H200': dict(train=400, infer=1100), '': dict(train=350, infer=900)}
 
 def limit(found: Found, what: str) -> float:
     """Return the limit for the GPU that was measured."""
-    machine = next(iter(found.values()))[0].get('machine', '')
+    machine = ' '.join(machines(found))
     return next(limits[what] for name, limits in LIMITS.items() if name in machine)
+
+
+def machines(found: Found) -> list[str]:
+    """Return the GPUs and versions of torch of all measurements."""
+    return sorted(
+        {result['machine'] for results in found.values() for result in results if 'machine' in result}
+    )
 
 
 def training(found: Found, settings: Settings) -> list[Line]:
     """Return the lines for training; the limits apply to the faster of eager and compiled."""
-    rates = {name: settings.batch_size / median(found, name) for name in found}
-    best = max(('train', 'train-compiled'), key=rates.__getitem__)
+    rates = {name: settings.batch_size / median(found, name) for name in TRAININGS}
+    best = fastest({name: rates[name] for name in ('train', 'train-compiled')})
     rate, flops = rates[best], median(found, best, 'flops') / settings.batch_size
     share = 100 * rate * flops / median(found, best, 'matrix_rate')
     memory, theirs = (median(found, name, 'added_mib') for name in (best, 'reference-amp'))
@@ -110,12 +134,13 @@ def training(found: Found, settings: Settings) -> list[Line]:
 
 def small_batches(found: Found, settings: Settings) -> list[Line]:
     """Return the lines for training with 2 images, as with 8 processes; the fastest counts."""
-    many = max(settings.batch_size / median(found, name) for name in ('train', 'train-compiled'))
+    many = {name: settings.batch_size / median(found, name) for name in ('train', 'train-compiled')}
     kinds = {'train-2': 'eager', 'train-2-compiled': 'compiled', 'train-2-graphs': 'CUDA graphs'}
     rates = {name: 2 / median(found, name) for name in kinds}
     lines = [Line(f'training, 2 images, {kinds[name]}', rates[name], 'images/s') for name in kinds]
-    ratio = max(rates.values()), 'images/s', 0.7
-    return [*lines, Line('  the fastest, against 16 images', *ratio, at_least=True, reference=many)]
+    best, reference = rates[fastest(rates)], many[fastest(many)]
+    what = f'  the fastest, against {settings.batch_size} images'
+    return [*lines, Line(what, best, 'images/s', 0.7, at_least=True, reference=reference)]
 
 
 def losses(found: Found, _: Settings) -> list[Line]:
@@ -133,10 +158,11 @@ def evaluation(what: str, name: str, limit: float) -> Callable[[Found, Settings]
 
     def lines(found: Found, _: Settings) -> list[Line]:
         fp32, amp = median(found, name), median(found, f'{name}-amp')
+        best = dict(fp32=fp32, amp=amp)[fastest(dict(fp32=1 / fp32, amp=1 / amp))]
         return [
             Line(f'{what}, fp32', fp32, 's'),
             Line(f'{what}, test_cfg.fp16=True', amp, 's'),
-            Line('  the faster one', min(fp32, amp), 's', limit),
+            Line('  the faster one', best, 's', limit),
         ]
 
     return lines
@@ -172,9 +198,9 @@ ROWS = (
     Row('loss', ('loss-torch', 'loss-triton'), 1, losses),
     Row('infer', ('infer',), 3, inference),
     Row('latency', ('latency',), 3, latency),
-    Row('evaluate', ('evaluate', 'evaluate-amp'), 1, evaluation(SINGLE, 'evaluate', 30)),
-    Row('views', ('evaluate-views', 'evaluate-views-amp'), 1, evaluation(VIEWS, 'evaluate-views', 180)),
     Row('data', ('data',), 1, data),
+    Row('evaluate', ('evaluate', 'evaluate-amp'), 1, evaluation(SINGLE, 'evaluate', 30)),
+    Row('views', ('evaluate-views-amp', 'evaluate-views'), 1, evaluation(VIEWS, 'evaluate-views', 180)),
 )
 
 
@@ -186,7 +212,8 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
         '--peer-python', help='Python of an environment with MMSegmentation (default: make one)'
     )
     parser.add_argument('--rows', default=','.join(row.name for row in ROWS), help='comma-separated names')
-    parser.add_argument('--rounds', type=int, help='rounds of every row (default: 1 or 3, by row)')
+    parser.add_argument('--rounds', type=int, help='rounds of every row (default: 1 to 3, by row)')
+    parser.add_argument('--minutes', type=float, default=25, help='time for everything (default: 25)')
     parser.add_argument('--json', metavar='FILE', help='write all measurements to this file')
     parser.add_argument('--device', choices=('cuda', 'cpu'), default='cuda', help='cpu: a smoke run')
     for name, what in (
@@ -230,64 +257,89 @@ def write_data(root: Path, count: int) -> None:
             os.link(file, root / kind / 'validation' / f'ADE_val_{i:08d}{file.suffix}')
 
 
-def make_peer(folder: Path) -> str:
-    """Make an environment with MMSegmentation; return its Python."""
-    environment = dict(os.environ)
-    environment.setdefault('TORCH', torch.__version__.partition('+')[0])
+def make_peer(folder: Path) -> str | None:
+    """Make an environment with MMSegmentation and the torch of this one; return its Python, or None."""
     command = ['bash', str(HERE / 'setup_peer.sh'), str(folder), sys.executable]
-    subprocess.run(command, env=environment, check=True, stdout=sys.stderr)
-    return str(folder / 'bin' / 'python')
+    done = subprocess.run(command, env=dict(os.environ, TORCH='shared'), stdout=sys.stderr)
+    return None if done.returncode else str(folder / 'bin' / 'python')
 
 
-def measure(row: Row, args: argparse.Namespace, settings: Settings) -> Found:
-    """Run the measurements of a row in turn."""
-    found: Found = {name: [] for name in row.measurements}
-    rounds = args.rounds or row.rounds
+def measure(name: str, args: argparse.Namespace, settings: Settings, left: float) -> dict:
+    """Run a measurement within the seconds that are left; return its result or why it failed."""
+    python = args.peer_python if name.startswith('reference') else sys.executable
+    if python is None:
+        return dict(failure='there is no environment with MMSegmentation')
+    if left <= 0:
+        return dict(failure='no time was left: raise --minutes, or select fewer --rows')
     hidden = dict(CUDA_VISIBLE_DEVICES='') if settings.device == 'cpu' else {}
-    for i in range(rounds):
-        for name in row.measurements:
-            note = f'{time.strftime("%H:%M:%S")}  {name}, round {i + 1} of {rounds}'
+    arguments = [name, settings.as_json()]
+    try:
+        return run_worker(python, 'speed_gpu_worker.py', arguments, timeout=min(left, LONGEST), **hidden)
+    except WorkerError as error:
+        return dict(failure=str(error))
+
+
+def measure_rows(rows: list[Row], args: argparse.Namespace, settings: Settings, end: float) -> Found:
+    """Measure all rows once, then again those with more rounds if it can end before the time ``end``."""
+    found: Found = {}
+    took: dict[str, float] = {}
+    for i in range(max(args.rounds or row.rounds for row in rows)):
+        names = [name for row in rows if i < (args.rounds or row.rounds) for name in row.measurements]
+        for name in dict.fromkeys(names):
+            began = time.monotonic()
+            if i and end - began < took[name]:
+                continue
+            note = f'{time.strftime("%H:%M:%S")}  {name}, round {i + 1}'
             print(note, file=sys.stderr, flush=True)
-            python = args.peer_python if name.startswith('reference') else sys.executable
-            arguments = [name, settings.as_json()]
-            found[name].append(run_worker(python, 'speed_gpu_worker.py', arguments, **hidden))
+            result = measure(name, args, settings, end - began)
+            took[name] = time.monotonic() - began
+            found.setdefault(name, []).append(result)
+            print(result.get('failure', json.dumps(result)), file=sys.stderr, flush=True)
+            if args.json:  # after each, in case that the rest is lost
+                text = json.dumps(dict(settings=dataclasses.asdict(settings), found=found), indent=1)
+                Path(args.json).write_text(text)
     return found
 
 
-def verdict(lines: list[Line], device: str) -> int:
-    """Return the exit status."""
-    if device == 'cpu':
-        print('no GPU: smoke run, the figures are meaningless')
-        return 2
-    return 0 if all(line.holds() for line in lines) else 1
+def report(found: Found, lines: list[Line], command: str, *, judged: bool) -> str:
+    """Return command, machine, table and failures in Markdown."""
+    said = [
+        f'`{command}`',
+        time.strftime('%Y-%m-%d'),
+        *machines(found),
+        f'{os.cpu_count()} CPU cores, medians:',
+    ]
+    table = '\n'.join([HEADER, *(line.text(judged=judged) for line in lines)])
+    errors = [
+        f'{name}, round {i + 1}: {result["failure"]}'
+        for name, results in found.items()
+        for i, result in enumerate(results)
+        if 'failure' in result
+    ]
+    return '\n\n'.join([', '.join(said), table, *errors])
 
 
 def main(arguments: list[str] | None = None) -> int:
+    began = time.monotonic()
     args = parse_args(arguments)
     if args.device == 'cuda' and not torch.cuda.is_available():
         print('error: no CUDA GPU found; use --device cpu for a smoke run, see --help', file=sys.stderr)
         return 2
-    found, table = {}, []
+    rows = [row for row in ROWS if row.name in args.rows]
     with tempfile.TemporaryDirectory() as folder:
         settings = settings_of(args, folder)
         write_data(Path(folder), settings.images)
         if 'train' in args.rows and not args.peer_python:
             args.peer_python = make_peer(Path(folder) / 'peer')
-        for row in (row for row in ROWS if row.name in args.rows):
-            found[row.name] = measure(row, args, settings)
-            lines = row.lines(found[row.name], settings)
-            table.extend(lines)
-            for line in lines:
-                print(line.text(judged=args.device == 'cuda'), file=sys.stderr, flush=True)
-    if args.json:
-        Path(args.json).write_text(
-            json.dumps(dict(settings=dataclasses.asdict(settings), found=found), indent=1)
-        )
-    machines = sorted({result['machine'] for row in found.values() for of in row.values() for result in of})
-    header = f'{"medians":<46}{"ours":>10}{"reference":>12} {"":<9}{"ratio":>7}{"limit":>10}'
-    print('\n'.join(['', *machines, f'{os.cpu_count()} CPU cores', header, '-' * len(header)]))
-    print('\n'.join(line.text(judged=args.device == 'cuda') for line in table))
-    return verdict(table, args.device)
+        found = measure_rows(rows, args, settings, began + 60 * args.minutes)
+    lines = [line for row in rows for line in row.lines(found, settings)]
+    command = shlex.join(['python', 'benchmarks/speed_gpu.py', *(arguments or sys.argv[1:])])
+    print(report(found, lines, command, judged=args.device == 'cuda'))
+    if args.device == 'cpu':
+        print('\nno GPU: smoke run, the figures are meaningless')
+        return 2
+    failed = any('failure' in result for results in found.values() for result in results)
+    return 0 if not failed and all(line.holds() for line in lines) else 1
 
 
 if __name__ == '__main__':
