@@ -27,7 +27,8 @@ RULES = {
     'palette.py': set(),
     'models/layers.py': set(),
     'models/inference.py': {'dpt.models.layers'},
-    'models/lora.py': set(),
+    'models/lora.py': {'dpt.models.lora_weight'},
+    'models/lora_weight.py': set(),
     # Backbones, necks, heads and losses never import each other: configs combine them.
     'models/backbones': PARTS | {'dpt.models.lora'},
     'models/necks': PARTS,

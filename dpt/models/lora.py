@@ -42,6 +42,8 @@ def add_lora(
         raise ValueError(f'lora.r={rank!r} must be a whole number above 0, lora.alpha={alpha!r} one above 0')
     try:
         import peft
+
+        from dpt.models.lora_weight import ParamWrapper, WeightAdapter
     except (ImportError, RuntimeError) as error:
         raise ImportError(
             "lora needs peft: pip install 'dense-prediction-transformers[foundation]' "
@@ -56,6 +58,8 @@ def add_lora(
         warnings.simplefilter('ignore')  # about target_parameters
         peft.inject_adapter_in_model(config, backbone)
     for module in backbone.modules():
+        if isinstance(module, ParamWrapper):
+            module.__class__ = WeightAdapter
         if hasattr(module, 'lora_A'):  # in checkpoints, so that loading can compare it
             module.register_buffer('lora_scale', torch.tensor(alpha / rank))
     _check_gradients(backbone, (1, in_channels, *(size or (SIDE, SIDE))))

@@ -11,7 +11,7 @@ from dpt.checkpoints import load_backbone, load_model
 from dpt.checkpoints.adapters import BASE_SHA256, base_sha256, is_base, ordinary_keys
 from dpt.export import ExportedModel
 from dpt.models.backbones import HybridVisionTransformer, TimmBackbone, VisionTransformer
-from dpt.models.lora import merged
+from dpt.models.lora import add_lora, merged
 
 pytest.importorskip('peft', reason="pip install 'dense-prediction-transformers[foundation]'")
 
@@ -83,6 +83,49 @@ def plain_like(plain: nn.Module, module: nn.Module) -> nn.Module:
     state = ordinary_keys(module.state_dict())
     plain.load_state_dict({key: value for key, value in state.items() if '.lora_' not in key})
     return plain
+
+
+def test_adapters_of_a_weight_compute_its_gradient_in_one_graph() -> None:
+    module = backbone('own', dict(r=2, alpha=6)).train()
+    for parameter in module.parameters():
+        nn.init.normal_(parameter, std=0.1)
+    plain = merged(module).requires_grad_()
+    x = torch.randn(2, 3, 64, 96)
+
+    def loss(module: nn.Module) -> torch.Tensor:
+        return sum(one.square().sum() for one in maps(module, x))
+
+    expected = loss(plain)
+    expected.backward()
+    adapters = {key: one for key, one in module.named_parameters() if one.requires_grad}
+    compiled = torch.compile(loss, backend='aot_eager', fullgraph=True)
+    for function in (loss, compiled):
+        found = function(module)
+        torch.testing.assert_close(found, expected)
+        gradients = dict(zip(adapters, torch.autograd.grad(found, list(adapters.values())), strict=True))
+        for i in range(4):
+            a, b = (f'layers.{i}.attn.attn.lora_{letter}.default.weight' for letter in 'AB')
+            of_weight = 3.0 * plain.layers[i].attn.attn.in_proj_weight.grad
+            torch.testing.assert_close(gradients[a], adapters[b].T @ of_weight, rtol=1e-3, atol=1e-3)
+            torch.testing.assert_close(gradients[b], of_weight @ adapters[a].T, rtol=1e-3, atol=1e-3)
+
+
+def test_two_weights_of_one_module_get_adapters() -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = (nn.Parameter(torch.randn(3, 3)) for _ in range(2))
+
+        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor]:
+            return ((x.transpose(1, 3) @ self.first @ self.second).transpose(1, 3),)
+
+    module, x = nn.Sequential(Twice()), torch.randn(1, 3, 4, 4)
+    before = module(x)[0]
+    add_lora(module, dict(r=2, target=['first', 'second']), in_channels=3, size=None)
+    torch.testing.assert_close(module(x)[0], before)
+    for parameter in module.parameters():
+        nn.init.normal_(parameter)
+    torch.testing.assert_close(merged(module)(x)[0], module(x)[0])
 
 
 def test_adapters_that_the_model_passes_by_are_refused() -> None:

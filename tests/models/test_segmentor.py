@@ -6,10 +6,12 @@ import math
 from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 import torch.nn.functional as F
+from mmengine.hooks import EMAHook
 from mmengine.model import MMDistributedDataParallel
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DefaultScope
@@ -235,35 +237,46 @@ def one_process(tmp_path: Path) -> Iterator[None]:
     distributed.destroy_process_group()
 
 
-LORA = dict(
-    r=2, target=['out_proj']
-)  # adapters of a plain parameter, such as in_proj_weight, break the graph
-
-
-@pytest.mark.parametrize(
-    ('backbone', 'wrapped'),
-    [
-        ({}, None),
-        (dict(with_cp=True), None),
-        (dict(lora=LORA), None),
-        ({}, 'ema'),
-        (dict(with_cp=True), 'ddp'),
-    ],
-    ids=['plain', 'with_cp', 'lora', 'ema', 'ddp'],
+TIMM = dict(
+    type='TimmBackbone',
+    model_name='vit_base_patch16_dinov3',
+    model_args=dict(embed_dim=24, depth=4, num_heads=3),
+    out_indices=(0, 1, 2, 3),
 )
+OWN, LORA, CP = BACKBONES['vit'], dict(lora=dict(r=2)), dict(with_cp=True)
+COMPILED = {
+    'plain': (OWN, None),
+    'with_cp': ({**OWN, **CP}, None),
+    'frozen, with_cp': (dict(OWN, frozen_stages=2, **CP), None),
+    'lora, ema': ({**OWN, **LORA}, 'ema'),
+    'lora, with_cp': ({**OWN, **LORA, **CP}, None),
+    'lora, with_cp, ddp': ({**OWN, **LORA, **CP}, 'ddp'),
+    'timm, lora': ({**TIMM, **LORA}, None),
+    'timm, lora, with_cp': ({**TIMM, **LORA, **CP}, None),
+}
+
+
+@pytest.mark.parametrize('case', COMPILED)
 def test_losses_compile_once_for_all_images_and_rates(
-    backbone: dict, wrapped: str | None, one_process: None, monkeypatch: pytest.MonkeyPatch
+    case: str, one_process: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    torch._dynamo.reset()  # the limit of recompilations counts the models of all cases
+    backbone, wrapped = COMPILED[case]
+    for key, needed in dict(lora='peft', model_name='timm').items():
+        if key in backbone:
+            pytest.importorskip(needed)
     monkeypatch.setattr(distributed, '_DEFAULT_FIRST_BUCKET_BYTES', 1000)
     counter = CompileCounter()
-    options = dict(backbone=dict(BACKBONES['vit'], **backbone))
-    model = build(data_preprocessor=dict(PREPROCESSOR, size=(48, 48)), **options).train()
+    model = build(data_preprocessor=dict(PREPROCESSOR, size=(48, 48)), backbone=backbone).train()
     names = set(model.state_dict())
     model.compile_losses(backend=counter, fullgraph=True)
     trained = model
     if wrapped == 'ddp':  # with several buckets, as those of a large model
         trained = MMDistributedDataParallel(model, gradient_as_bucket_view=True, bucket_cap_mb=0.01)
     wrapper = build_optim_wrapper(trained, dict(optimizer=dict(type='AdamW', lr=1e-3)))
+    runner, average = SimpleNamespace(model=model, iter=0), EMAHook()
+    if wrapped == 'ema':
+        average.before_run(runner)
     for step in range(3):
         sizes = [(30 + step, 48), (32, 40 + step)]
         samples = [sample(size, flip=bool(step)) for size in sizes]
@@ -271,9 +284,10 @@ def test_losses_compile_once_for_all_images_and_rates(
         wrapper.optimizer.param_groups[0]['lr'] /= 2
         if step == 0:
             graphs = counter.frame_count
-        if wrapped == 'ema':  # mmengine's EMAHook exchanges the data of parameters for a validation
-            for parameter in model.parameters():
-                parameter.data = parameter.data.clone()
+        if wrapped == 'ema':  # a validation with the averaged weights
+            average.after_train_iter(runner, step)
+            average.before_val_epoch(runner)
+            average.after_val_epoch(runner)
     assert counter.frame_count == graphs
     assert graphs == 1 or wrapped == 'ddp'  # torch splits the graph at the buckets
     assert log['loss'] > 0
