@@ -12,6 +12,8 @@ from dpt.structures import IGNORE_INDEX
 IOU_METRICS = ('mIoU', 'mDice', 'mFscore')
 SHOWN = 10
 """Number of wrong labels in a message."""
+NAMED_ABSENT = 8
+"""Maximum number of classes without pixels that a table names."""
 
 
 def confusion_matrix(
@@ -137,7 +139,7 @@ def check_metrics(metrics: Sequence[str]) -> None:
 
 
 def score_table(per_class: dict[str, list], means: dict[str, float]) -> str:
-    """Return a table with the share of pixels and the scores of each class, and a row of means."""
+    """Return a table of pixels and scores by class, the means, and the names of absent classes."""
     names, pixels = per_class['Class'], per_class['pixels']
     scores = [name for name in per_class if name not in ('Class', 'pixels')]
     width = min(max(len(name) for name in (*names, 'class')), 32)
@@ -154,6 +156,10 @@ def score_table(per_class: dict[str, list], means: dict[str, float]) -> str:
         for i, name in enumerate(names)
     ]
     mean = row('mean', [None, *(means['m' + score] for score in scores)])
-    present = f'{sum(count > 0 for count in pixels)} of {len(names)} classes have true pixels'
     rule = '-' * len(header)
-    return '\n'.join(['', header, rule, *body, rule, mean, f'aAcc {means["aAcc"]:.2f}; {present}'])
+    lines = ['', header, rule, *body, rule, mean, f'aAcc {means["aAcc"]:.2f}']
+    absent = [name for name, count in zip(names, pixels, strict=True) if not count]
+    if absent:
+        some = ', '.join(absent[:NAMED_ABSENT]) + (', ...' if len(absent) > NAMED_ABSENT else '')
+        lines.append(f'{len(absent)} of {len(names)} classes have no pixels in the ground truth: {some}')
+    return '\n'.join(lines)

@@ -227,6 +227,6 @@ class IoUMetric(BaseMetric):
             self.per_class[name] = [None if np.isnan(value) else 100 * float(value) for value in values]
         table = score_table(self.per_class, means)
         if self.left_out is not None:
-            table += f'; without {self.classes[self.left_out]} (ignore_index={self.left_out})'
+            table += f'\nwithout the class {self.classes[self.left_out]} (ignore_index={self.left_out})'
         print_log(table, logger='current')
         return means

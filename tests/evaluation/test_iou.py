@@ -14,6 +14,7 @@ from mmengine.structures import PixelData
 from oracle import CLASSES, K, maps, metric, oracle, sample
 
 from dpt.evaluation import IoUMetric, Scores, segmentation_metrics
+from dpt.evaluation.confusion import score_table
 from dpt.structures import SegDataSample
 
 
@@ -113,6 +114,17 @@ def test_prefix_names_and_nan_without_labelled_pixels():
     scores = counted.evaluate(1)
     assert set(scores) == {'val/aAcc', 'val/mIoU', 'val/mAcc'}
     assert all(np.isnan(value) for value in scores.values())
+
+
+def test_table_names_classes_without_pixels_in_the_truth():
+    per_class = dict(Class=['sky', 'tree', 'car'], pixels=[4, 0, 2], IoU=[50.0, 0.0, 50.0])
+    means = dict(mIoU=33.3, aAcc=66.67)
+    last = score_table(per_class, means).splitlines()[-2:]
+    assert last == ['aAcc 66.67', '1 of 3 classes have no pixels in the ground truth: tree']
+    per_class['pixels'] = [3, 1, 2]
+    assert score_table(per_class, means).endswith('aAcc 66.67')
+    many = dict(Class=list('abcdefghijkl'), pixels=[0] * 12, IoU=[None] * 12)
+    assert score_table(many, means).endswith('a, b, c, d, e, f, g, h, ...')
 
 
 def test_per_class_results_survive_as_json():
