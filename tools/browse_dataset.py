@@ -74,6 +74,7 @@ def main() -> None:
             meta.get('classes') or (),
             meta.get('palette'),
             training=args.split == 'train',
+            unit='' if (config.model.get('decode_head') or {}).get('relative') else 'm',
         )
         write_picture(args.out, sheet)
         print(f'{args.out}: {sheet.shape[1]}x{sheet.shape[0]} pixels')

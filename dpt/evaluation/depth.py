@@ -254,8 +254,9 @@ class DepthMetric(BaseMetric):
         head = ''.join(f'{name:>12}' for name in self.metrics)
         row = ''.join(f'{scores[name]:>12.4f}' for name in self.metrics)
         aligned = f', aligned by {self.alignment}' if self.alignment else ''
+        unit = '' if self.inverse else ' m'  # relative models are trained on depth of any unit
         protocol = (
-            f'{count} images, {self.min_depth_eval:g} to {self.max_depth_eval:g}, '
+            f'{count} images, true depth {self.min_depth_eval:g} to {self.max_depth_eval:g}{unit}, '
             f'crop {" and ".join(self.crops) or "none"}, clamped: {self.depth_clamp}{aligned}'
         )
         return '\n'.join(['', head, row, protocol])

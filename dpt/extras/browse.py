@@ -94,6 +94,7 @@ def browse(
     palette: Sequence[Sequence[int]] | None = None,
     *,
     training: bool,
+    unit: str = 'm',
 ) -> np.ndarray:
     """Draw a contact sheet of samples, each next to its labels or depth, above one legend or scale bar.
 
@@ -103,6 +104,7 @@ def browse(
         classes: Names of the K classes.
         palette: K colours (red, green, blue); None for default colours.
         training: Whether to pad as in training.
+        unit: Unit of depth; an empty text if it is unknown.
 
     Returns:
         RGB picture, uint8.
@@ -115,7 +117,7 @@ def browse(
         raise ValueError('the data set has no samples to show')
     maps = [one.labels for one in shown if one.labels is not None]
     depths = [one.depth for one in shown if one.depth is not None]
-    scale = DepthScale.of(*depths) if depths else None
+    scale = DepthScale.of(*depths, unit=unit) if depths else None
     panels = []
     for path, one in zip(names, shown, strict=True):
         panels.append((Path(path).name if path else '', one.picture))

@@ -84,7 +84,7 @@ class DepthScale:
         near: Depth with the first colour, or inverse depth if ``relative``.
         far: The same for the last colour.
         relative: Whether values are inverse depth up to an unknown scale and shift.
-        unit: Unit of depth.
+        unit: Unit of depth; an empty text if it is unknown.
     """
 
     near: float
@@ -133,7 +133,7 @@ class DepthScale:
 
     def _label(self, depth: float) -> str:
         digits = 2 + max(int(np.ceil(np.log10(self.far / (self.far - self.near)))), 0)
-        return f'{float(f"{depth:.{digits}g}"):g} {self.unit}'
+        return f'{float(f"{depth:.{digits}g}"):g} {self.unit}'.rstrip()
 
 
 def measured(depth: np.ndarray, relative: bool = False) -> np.ndarray:

@@ -215,12 +215,12 @@ def depth_panels(
         return [], []
     title = 'predicted depth (relative)' if relative else 'predicted depth'
     reference = truth if truth is not None and measured(truth).any() else None
+    unit = '' if relative else 'm'  # relative models are trained on depth of any unit
     if relative and reference is not None and prediction is not None:
         prediction, relative = aligned(prediction, reference), False
         title = 'predicted depth (scale and shift fitted)'
-    scale = DepthScale.of(
-        maps[-1] if reference is None else reference, relative=relative and reference is None
-    )
+    shown = maps[-1] if reference is None else reference
+    scale = DepthScale.of(shown, relative=relative and reference is None, unit=unit)
     panels, bars = [], [scale.bar()]
     if truth is not None:
         absent = 100 * (1 - measured(truth).mean())

@@ -152,6 +152,23 @@ def test_aligned_disparity_below_zero_is_capped(arguments, cap) -> None:
     assert found == pytest.approx(mean(mmseg, [(depth, truth[0])]), rel=1e-4)
 
 
+@pytest.mark.parametrize(
+    ('arguments', 'protocol'),
+    [
+        ({}, '1 images, true depth 0.1 to 80 m, crop none, clamped: False'),
+        (
+            dict(inverse=True, alignment='least_squares_disparity'),
+            '1 images, true depth 0.1 to 80, crop none, clamped: False, aligned by least_squares_disparity',
+        ),
+    ],
+)
+def test_only_metric_depth_has_a_unit(monkeypatch, arguments, protocol) -> None:
+    lines: list[str] = []
+    monkeypatch.setattr('dpt.evaluation.depth.print_log', lambda line, *_, **__: lines.append(line))
+    evaluate([maps()], min_depth_eval=0.1, max_depth_eval=80, **arguments)
+    assert lines[-1].splitlines()[-1] == protocol
+
+
 def test_images_without_a_valid_pixel_do_not_count(monkeypatch) -> None:
     lines: list[str] = []
     monkeypatch.setattr('dpt.evaluation.depth.print_log', lambda line, *_, **__: lines.append(line))

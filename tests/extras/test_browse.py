@@ -96,3 +96,14 @@ def test_resized_depth_has_one_scale_bar():
     assert (depth[20:] == 0).all()
     sheet = browse([one], preprocessor(), (), training=False)
     assert len(np.unique(sheet[-60:].reshape(-1, 3), axis=0)) > 100  # the colours of the bar
+
+
+@pytest.mark.parametrize('unit', ['m', ''])
+def test_bars_show_the_unit_of_depth(monkeypatch, unit):
+    one = sample((20, 30))
+    one['data_samples'].gt_depth_map = PixelData(data=torch.full((1, 20, 30), 5.0))
+    del one['data_samples'].gt_sem_seg
+    seen = {}
+    monkeypatch.setattr('dpt.extras.browse.contact_sheet', lambda *_, bars: seen.update(bar=bars[0]))
+    browse([one], preprocessor(), (), training=False, unit=unit)
+    assert {label.endswith(' m') for _, label in seen['bar'].ticks} == {bool(unit)}

@@ -127,6 +127,16 @@ def test_panels_follow_what_there_is(monkeypatch, truth, prediction, relative, t
     assert len(seen['bars']) == (2 if len(titles) == 4 else 1)
 
 
+@pytest.mark.parametrize(('prediction', 'relative'), [(ramp(), False), (1 / ramp(), True)])
+def test_only_bars_of_metric_models_have_a_unit(monkeypatch, prediction, relative):
+    seen = {}
+    monkeypatch.setattr('dpt.visualization.visualizer.compose', lambda *_, bars: seen.update(bar=bars[0]))
+    SegLocalVisualizer().render(IMAGE, sample(ramp(), prediction, relative_depth=relative))
+    labels = [label for _, label in seen['bar'].ticks]
+    assert {'2 m', '5 m'} <= set(labels) or {'2', '5'} <= set(labels)
+    assert {label.endswith(' m') for label in labels} == {not relative}
+
+
 def test_other_sizes_are_refused():
     with pytest.raises(ValueError, match=r'depth of size \(48, 128\)'):
         SegLocalVisualizer().render(IMAGE, sample(ramp()[:48]))
