@@ -18,7 +18,7 @@ from dpt.config.mmseg.old import OLD_NAMES
 from dpt.config.names import name_config_types
 from dpt.config.options import typed_options
 from dpt.config.parts import CONSUMED, near
-from dpt.config.walk import DATALOADERS, innermost_datasets
+from dpt.config.walk import DATALOADERS, innermost_datasets, walk
 
 RETIRED_KEYS = ('rank_timeout',)
 RETIRED_HOOKS = ('CudnnSearchHook', 'RankWatchHook', 'UtilizationHook')
@@ -159,14 +159,21 @@ def _check_option(option: str, config: Config) -> None:
     if key in CONSUMED or (key in OLD_NAMES and key in config):
         return
     if key in config:
+        users = _keys_with(config[key], config)
+        which = f'the keys with its value ({", ".join(users)})' if users else 'the keys that use it'
         raise ValueError(
-            f'--cfg-options {option}: {key} is read only while the config file is parsed, '
-            'so this option has no effect; set the keys that use it (such as '
-            'model.decode_head.num_classes or train_dataloader.dataset.pipeline), '
-            'or write a config with this one as _base_'
+            f'--cfg-options {option}: {key} is read only while the config file is parsed, so this option has '
+            f'no effect; set {which}, or write a config with this one as _base_'
         )
     hint = near(key, {*config.keys(), *CONSUMED})
     raise ValueError(f'--cfg-options {key}: the config does not have this key{hint}')
+
+
+def _keys_with(value: Any, config: Config) -> list[str]:
+    """Return the dotted keys with a value, among those that are read after the config file is parsed."""
+    kept = {key: config[key] for key in config if key in CONSUMED}
+    nodes = [(place.lstrip('.'), node) for place, node in walk(kept) if node is not kept]
+    return [f'{place}.{name}' for place, node in nodes for name, one in node.items() if one == value]
 
 
 def _replace_data_root(config: Config, before: Any, now: str) -> bool:

@@ -41,8 +41,11 @@ def test_dotted_options_and_work_dir(repository: Path) -> None:
 def test_options_without_effect_are_rejected(repository: Path) -> None:
     with pytest.raises(ValueError, match='num_classes is read only while the config file is parsed'):
         load_config(str(repository / ADE), dict(num_classes=3))
-    with pytest.raises(ValueError, match='train_pipeline'):
+    with pytest.raises(ValueError, match=r'train_pipeline.*\(train_dataloader\.dataset\.pipeline\)'):
         load_config(str(repository / ADE), {'train_pipeline.0.type': 'X'})
+    users = r'\(param_scheduler\.1\.end, train_cfg\.max_iters\)'
+    with pytest.raises(ValueError, match=f'set the keys with its value {users}'):
+        load_config(str(repository / 'configs' / 'quickstart.py'), dict(max_iters=9))
 
 
 def test_a_missing_config_is_named() -> None:
