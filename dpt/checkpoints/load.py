@@ -272,7 +272,8 @@ def _fill(
         notes.append('patch bias missing: set to zero')
     if report.dropped:
         reasons = list(report.dropped.values())
-        counted = [f'{reasons.count(reason)} keys ({reason})' for reason in dict.fromkeys(reasons)]
+        counts = {reason: reasons.count(reason) for reason in reasons}
+        counted = [f'{n} key{"s" if n > 1 else ""} ({reason})' for reason, n in counts.items()]
         notes.append(f'dropped: {", ".join(report.dropped if len(reasons) <= 6 else counted)}')
     if report.kept:
         notes.append(f"kept the model's own: {first(report.kept, 6)}")
