@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+import dpt
 from dpt.apis import PRECISIONS, Depth, Predictor
 from dpt.cli import one_line_errors
 from dpt.results import Result, Segmentation
@@ -31,7 +32,9 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('model', help='published model or checkpoint: a path or http(s) address')
+    parser.add_argument(
+        'model', help='checkpoint, work directory, URL, hf://OWNER/NAME or a name of the model zoo'
+    )
     parser.add_argument('--config', help='config file, instead of the config in MODEL')
     parser.add_argument('--device', help='cpu, cuda, cuda:1, ... (default: the GPU if there is one)')
     parser.add_argument('--precision', choices=PRECISIONS, help="precision (default: the config's)")
@@ -116,7 +119,7 @@ def main() -> int:
         except ImportError as error:
             install = "pip install 'dense-prediction-transformers[demo]'"
             raise ValueError(f'the demo needs {error.name}: {install}') from None
-        predictor = Predictor(args.model, args.config, device=args.device, precision=args.precision)
+        predictor = dpt.load(args.model, args.config, device=args.device, precision=args.precision)
         page = build_page(predictor, f'dpt: {os.path.basename(args.model)}')
         theme = gradio.themes.Default(font=FONTS, font_mono=('monospace',))
         page.launch(server_name=args.host, server_port=args.port, share=False, theme=theme, footer_links=[])

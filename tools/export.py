@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+import dpt
 from dpt.apis import Depth, Predictor
 from dpt.cli import add_config_options, one_line_errors
 from dpt.config.walk import first_test_dataset
@@ -36,7 +37,11 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('config_or_model', help='published model or checkpoint; or a config, with CHECKPOINT')
+    parser.add_argument(
+        'config_or_model',
+        help='checkpoint, work directory, URL, hf://OWNER/NAME or a name of the model zoo; or a config, with '
+        'CHECKPOINT',
+    )
     parser.add_argument('checkpoint', nargs='?', help='checkpoint for the config')
     parser.add_argument('--format', choices=FORMATS, required=True, help='file format')
     parser.add_argument('--out', metavar='FILE', required=True, help='file to write')
@@ -116,7 +121,7 @@ def export(args: argparse.Namespace) -> bool:
     if not images:
         raise ValueError('--check found no image')
     config = args.config_or_model if args.checkpoint else None
-    predictor = Predictor(
+    predictor = dpt.load(
         args.checkpoint or args.config_or_model,
         config,
         device='cpu',

@@ -1,6 +1,7 @@
 """Predict images, folders, videos or a webcam with a trained model.
 
-MODEL is a single file that contains config, class names and colours. --out writes label maps as PNG files of
+MODEL is what dpt.load takes: a checkpoint, a work directory, a URL, hf://OWNER/NAME, or a name of the model
+zoo. --out writes label maps as PNG files of
 class indices, --show-dir writes overlays. A video yields a folder of label maps and an MP4 video of overlays.
 
 With a depth model, --out writes .npy files (float32, in the unit of the training data) or, with
@@ -23,7 +24,8 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from dpt.apis import PRECISIONS, Depth, Predictor
+import dpt
+from dpt.apis import PRECISIONS, Depth
 from dpt.cli import add_config_options, one_line_errors
 from dpt.extras.files import find_files, is_video, write_depth, write_labels, write_picture
 from dpt.results import Result
@@ -41,7 +43,9 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('model', help='published model or checkpoint: a path or http(s) address')
+    parser.add_argument(
+        'model', help='checkpoint, work directory, URL, hf://OWNER/NAME or a name of the model zoo'
+    )
     parser.add_argument(
         'inputs', nargs='+', metavar='INPUT', help='image, video, folder, pattern or webcam index'
     )
@@ -197,7 +201,7 @@ class Job:
 
     def __init__(self, args: argparse.Namespace, names: dict[Path | int, Path], progress: Progress) -> None:
         self.args, self.names, self.progress = args, names, progress
-        self.predictor = Predictor(
+        self.predictor = dpt.load(
             args.model,
             args.config,
             device=args.device,

@@ -135,7 +135,7 @@ def _variant(source: str, name: str, variant: str | None) -> str:
         raise ValueError(
             f'{source}: the keys fit several models, and the name of the file does not tell which: rename it '
             'as it was published, pass its config, such as --config configs/depth_anything_v2_s_indoor.py, '
-            f'or give recognise_published the variant, one of {", ".join(known)}'
+            f'or call dpt.load(..., variant=...) with one of {", ".join(known)}'
         )
     if (variant or '') not in (known or {'': ''}):
         raise ValueError(f'variant={variant!r} of {source} must be one of {", ".join(known) or None}')

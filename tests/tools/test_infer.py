@@ -51,6 +51,12 @@ def test_images_and_videos_give_labels_and_overlays(run_tool, tool_module, best,
     assert len(written) == 2 + 4 + 2 + 1
 
 
+def test_a_work_directory_stands_for_its_best_checkpoint(call, trained, best, inputs, tmp_path):
+    assert call('infer', trained, inputs / 'a.jpg', '--out', tmp_path / 'out')[0] == 0
+    labels = Predictor(best, device='cpu')(inputs / 'a.jpg').labels
+    assert np.array_equal(cv2.imread(str(tmp_path / 'out' / 'a.png'), cv2.IMREAD_UNCHANGED), labels)
+
+
 def test_a_strip_is_reported_and_the_rest_predicted(call, best, tmp_path):
     (tmp_path / 'in').mkdir()
     for name, shape in (('a', (60, 80, 3)), ('b', (2000, 2, 3)), ('c', (60, 80, 3))):
