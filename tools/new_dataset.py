@@ -20,12 +20,14 @@ import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from mmengine.config import Config
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
 from dpt.cli import one_line_errors
+from dpt.config.check import missing_weights
 from dpt.config.load import find_config
 from dpt.extras.check_depth import histogram, summary
 from dpt.extras.files import write_lines
@@ -205,10 +207,17 @@ def show(pairs: Pairs, reader: Reader, found: Survey, proposal: Proposal, lists:
         print(f'note: {note}')
 
 
+def note_weights(pairs: Pairs, base: Path) -> None:
+    """Add a note for each file of weights that the training needs and that is absent."""
+    missing = missing_weights(Config.fromfile(str(base)))
+    pairs.notes += [f'the training needs weights: {reason}' for _, reason in missing]
+
+
 def show_split(found: Survey | DepthSurvey, lists: dict) -> None:
     height, width = found.median_size()
     print('split: ' + ', '.join(f'{len(names)} {one}' for one, names in lists.items()))
-    print(f'images: {len(set(found.sizes.values()))} sizes, the median {width}x{height}')
+    sizes = len(set(found.sizes.values()))
+    print(f'images: {"all" if sizes == 1 else f"{sizes} sizes, the median"} {width}x{height}')
 
 
 def note_rotated(pairs: Pairs, found: Survey | DepthSurvey) -> None:
@@ -247,6 +256,7 @@ def new_segmentation(args: argparse.Namespace, out: Path, config: Path) -> bool:
         found = survey(pairs, reader, args.workers, progress(errors, 'reading', len(pairs.found)))
     drop_bad(pairs, found, args.skip_bad)
     note_rotated(pairs, found)
+    note_weights(pairs, args.base)
     proposal = propose(found.pixels, reader, wanted, args.ignore)
     lists = split([image for image, _ in pairs.found], args.val_share, args.seed)
     show(pairs, reader, found, proposal, lists)
@@ -277,6 +287,7 @@ def new_depth(args: argparse.Namespace, out: Path, config: Path) -> bool:
         found = survey_depth(pairs, factor, marker, args.workers, track)
     drop_bad(pairs, found, args.skip_bad)
     note_rotated(pairs, found)
+    note_weights(pairs, args.base)
     lists = split([image for image, _ in pairs.found], args.val_share, args.seed)
     print('\n'.join(histogram(summary(list(found.records.values())))))
     print(f'unit: {factor:g} m for a number in the files')
@@ -323,9 +334,9 @@ def main() -> None:
             print('\nnothing was written (--dry-run)')
             return
         print(f'\nwritten: {out}, {config}\nnext:')
-        print(f'  python tools/check_data.py {config}')
-        print(f'  python tools/train.py {config}')
-        print(f'  python tools/test.py {config} work_dirs/{config.stem}/CHECKPOINT')
+        print(f'  dpt check_data {config}')
+        print(f'  dpt train {config}')
+        print(f'  dpt test {config} work_dirs/{config.stem}/CHECKPOINT')
 
 
 if __name__ == '__main__':

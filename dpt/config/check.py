@@ -49,6 +49,7 @@ LOADERS_OF = dict(train=('train_dataloader', 'val_dataloader'), test=('test_data
 """Data loaders used by each task."""
 MODEL_PARTS = ('backbone', 'neck', 'decode_head', 'data_preprocessor', 'loss', 'auxiliary_loss')
 LEVELS = ('CRITICAL', 'ERROR', 'WARNING', 'INFO', 'DEBUG', 'NOTSET')
+HOW_TO_GET_WEIGHTS = "see 'Pretrained weights' in docs/configs.md"
 BUILD_ERRORS = (ValueError, TypeError, KeyError, AssertionError, OSError, ImportError)
 
 
@@ -282,22 +283,33 @@ def _check_test_size(config: Config, patch: int) -> Iterator[Problem]:
         )
 
 
-def _check_files(config: Config, resume: str | None) -> Iterator[Problem]:
-    """Check that the files of weights exist, except URLs."""
+def missing_weights(config: Config, resume: str | None = None) -> Iterator[Problem]:
+    """Yield the files of weights that cannot be read, except URLs, with a remedy.
+
+    Args:
+        config: Config of a training.
+        resume: Checkpoint to resume from, or ``'auto'``.
+    """
     load_from = None if resume == 'auto' else resume or config.get('load_from')
     key = '--resume' if resume or config.get('resume') else 'load_from'
     if reason := _unusable(load_from):
-        yield key, reason
-    missing = []
+        yield key, reason if key == '--resume' else f'{reason}; {HOW_TO_GET_WEIGHTS}'
     for key, part in walk(config.model, 'model'):
         path = part.get('checkpoint') if key.endswith('.init_cfg') else None
         starts_elsewhere = resume or load_from or config.get('resume')
         replaced = starts_elsewhere and key in ('model.init_cfg', 'model.backbone.init_cfg')
         if (reason := _unusable(path)) and not replaced:
-            remedy = f'see the README for how to get the weights, or set {key}=None for random weights'
-            missing.append((f'{key}.checkpoint', f'{reason}; {remedy}'))
+            yield (
+                f'{key}.checkpoint',
+                f'{reason}; {HOW_TO_GET_WEIGHTS}, or set {key}=None for random weights',
+            )
+
+
+def _check_files(config: Config, resume: str | None) -> Iterator[Problem]:
+    missing = list(missing_weights(config, resume))
     yield from missing
-    if missing:  # report missing images at the same time; otherwise the data set reports them later
+    # Report missing images at the same time; otherwise the data set reports them later.
+    if any(key.endswith('init_cfg.checkpoint') for key, _ in missing):
         yield from _check_folder(config)
 
 

@@ -179,7 +179,7 @@ def test_loss_may_leave_out_a_class() -> None:
             (378, 476),
             '(378, 476) is larger than model.data_preprocessor.size=(364, 476)',
         ),
-        ('load_from', 'gone.pth', 'gone.pth does not exist'),
+        ('load_from', 'gone.pth', "gone.pth does not exist; see 'Pretrained weights' in docs/configs.md"),
         ('val_dataloader.dataset.max_bad_samples', 2, 'only training may skip images'),
     ],
 )

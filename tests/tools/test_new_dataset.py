@@ -57,6 +57,7 @@ def test_index_and_colour_masks_give_the_same_labels(call, raw: Path) -> None:
     status, printed, _ = call(*index)
     assert status == 0
     assert 'masks: used in place' in printed
+    assert 'is used as a class' not in printed  # it has been named
     colours = (TOOL, raw / 'images', raw / 'colours', '--out', out / 'rgb', '--config', out / 'rgb.py')
     colours += ('--classes', raw / 'label_colors.txt', '--ignore', '0,0,0')
     status, printed, _ = call(*colours)
@@ -159,7 +160,8 @@ def test_paths_in_the_config_are_relative(call, raw: Path, repository: Path, mon
         'dpt_hybrid_512x512_160k_ade20k.py',
     ],
 )
-def test_any_config_can_be_the_base(call, repository: Path, base: str, tmp_path: Path) -> None:
+def test_any_config_can_be_the_base(call, repository: Path, base: str, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)  # without pretrain/
     for i in range(5):
         for folder in ('images', 'masks'):
             (tmp_path / folder).mkdir(exist_ok=True)
@@ -167,7 +169,11 @@ def test_any_config_can_be_the_base(call, repository: Path, base: str, tmp_path:
             assert cv2.imwrite(str(tmp_path / folder / f'{i}.png'), labels)
     file = tmp_path / 'mine.py'
     where = ('--out', tmp_path / 'mine', '--config', file, '--base', base)
-    assert call(TOOL, tmp_path / 'images', tmp_path / 'masks', *where)[0] == 0
+    status, printed, _ = call(TOOL, tmp_path / 'images', tmp_path / 'masks', *where)
+    assert status == 0
+    needs = 'note: the training needs weights: pretrain/'
+    assert 'note: 0 (40.0% of the pixels) is used as a class' in printed
+    assert (needs in printed) == (base != 'quickstart.py')
     config = load_config(str(file), {'model.backbone.init_cfg': None})
     check_config(config, 'train')
     model = MODELS.build(config.model)

@@ -141,7 +141,7 @@ def propose(
     table |= {number: classes.index(name) for number, name in name_of.items()}
     proposal = Proposal(classes, palette if len(palette) == len(classes) else None, table)
     _decide_in_place(proposal, reader, present)
-    _add_notes(proposal, pixels, reader, two_valued)
+    _add_notes(proposal, pixels, reader, two_valued, named=bool(wanted))
     return proposal
 
 
@@ -214,10 +214,12 @@ def _decide_in_place(proposal: Proposal, reader: Reader, present: list[int]) -> 
         proposal.in_place = proposal.reduce_zero_label = True
 
 
-def _add_notes(proposal: Proposal, pixels: Mapping[int, int], reader: Reader, two_valued: bool) -> None:
+def _add_notes(
+    proposal: Proposal, pixels: Mapping[int, int], reader: Reader, two_valued: bool, *, named: bool
+) -> None:
     if two_valued:
         proposal.notes.append('masks contain only 0 and 255: 255 is used as a class, 0 as the background')
-    elif proposal.table.get(0, IGNORE_INDEX) != IGNORE_INDEX:
+    elif not named and proposal.table.get(0, IGNORE_INDEX) != IGNORE_INDEX:
         shown, share = reader.show(0), pixels.get(0, 0) / sum(pixels.values())
         proposal.notes.append(
             f'{shown} ({share:.1%} of the pixels) is used as a class; if it means '
