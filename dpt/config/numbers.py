@@ -49,5 +49,6 @@ def check_effect(config: Config) -> Iterator[Problem]:
             yield f'{key}.dropout_ratio', f'{ratio} drops everything, so nothing is trained: set it below 1'
     losses = config.model.get('loss')
     losses = [losses] if isinstance(losses, Mapping) else losses or []
-    if losses and all(isinstance(one, Mapping) and one.get('loss_weight') == 0 for one in losses):
+    without_effect = [isinstance(one, Mapping) and one.get('loss_weight') == 0 for one in losses]
+    if losses and all(without_effect) and not config.model.get('auxiliary_heads'):
         yield 'model.loss', 'loss_weight=0 for every loss, so nothing is trained: set it above 0'

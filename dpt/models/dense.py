@@ -28,9 +28,8 @@ def build_part(name: str, config: dict | nn.Module) -> nn.Module:
     try:
         return MODELS.build(config)
     except (ValueError, TypeError) as error:
-        kind = (
-            ValueError if isinstance(error, ValueError) else TypeError
-        )  # subclasses may need other arguments
+        # Not the class of the error, whose constructor may need other arguments.
+        kind = ValueError if isinstance(error, ValueError) else TypeError
         raise kind(f'model.{name}: {error}') from error
 
 

@@ -126,7 +126,6 @@ def test_shipped_configs_pass(path: Path, task: str) -> None:
         ('randomness', None, 'None is not allowed: remove this key'),
         ('optim_wrapper.clip_grad.max_norm', 0, '0 must be above 0; set clip_grad=None to not clip'),
         ('model.decode_head.dropout_ratio', 1.0, 'drops everything, so nothing is trained'),
-        ('model.loss', dict(loss_weight=0), 'loss_weight=0 for every loss, so nothing is trained'),
         ('total_batch_size', 'all', "'all' is not an integer >= 1"),
     ],
 )
@@ -134,6 +133,14 @@ def test_a_mistake_in_any_part_is_reported_with_its_key(option: str, value: obje
     (line,) = reported(**{option: value}).splitlines()
     assert line.startswith(f'{option}: ')
     assert expected in line
+
+
+def test_a_model_needs_a_loss_with_an_effect() -> None:
+    without = {'model.loss': dict(loss_weight=0)}
+    check_config(camvid(**without), 'train')  # auxiliary heads are trained
+    assert reported(**without, **{'model.auxiliary_heads': None}) == (
+        'model.loss: loss_weight=0 for every loss, so nothing is trained: set it above 0'
+    )
 
 
 def test_an_assertion_of_a_transform_is_quoted() -> None:
