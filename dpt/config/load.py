@@ -97,9 +97,9 @@ def read_config(path: str) -> Config:
         kind = '' if isinstance(error, (ValueError, OSError)) else f'{type(error).__name__}: '
         # mmengine executes a copy of the config, so only the line is known.
         frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.name == '<module>']
-        last = frames[-1] if frames else None
-        in_config = last and last.filename.endswith('.py') and last.line
-        place = f', or a base of it, line {last.lineno}: {last.line}' if in_config else ''
+        place = ''
+        if frames and frames[-1].filename.endswith('.py') and frames[-1].line:
+            place = f', or a base of it, line {frames[-1].lineno}: {frames[-1].line}'
         raise ValueError(f'config file {path}{place}: {kind}{error}') from error
 
 
