@@ -24,7 +24,11 @@ result.areas()
 result.save('overlay.png')
 ```
 
-To fine-tune one of them, start a training with the config from its weights, which is the link in the table.
+Names with a slash need the extra `hub`. The heads `dinov2_*` need `foundation`: their encoder is downloaded,
+too.
+
+To fine-tune a segmentation model, start a training with its config from its weights: the link in the table,
+or `hf://OWNER/NAME` for a page of Hugging Face.
 For other classes than those of the file, [set the config up for your data](own_data.md) and drop the
 classifier with
 `model.init_cfg=dict(type='Pretrained', checkpoint=LINK, drop=['decode_head.conv_seg'])` instead:
@@ -35,7 +39,8 @@ python tools/train.py configs/dpt_vit-l16_512x512_160k_ade20k.py --cfg-options \
 ```
 
 The configs of the depth table test these models; depth models are fine-tuned as in
-[Fine-tune Depth Anything on your own pairs](depth.md#fine-tune-depth-anything-on-your-own-pairs).
+[Fine-tune Depth Anything on your own pairs](depth.md#fine-tune-depth-anything-on-your-own-pairs). Models of
+transformers have no config in it: they are the weights of another row, which has one.
 
 The figures are those of the authors. **None of these files has been loaded or scored with dpt yet.** The last
 column says what was checked instead: the keys and the results of a model with random weights, of at least one
