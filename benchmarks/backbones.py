@@ -1,7 +1,7 @@
 """Check what models of timm do as backbones of DPT, and print a table.
 
 Weights are random and, where timm allows it, channels few. Exit status: 0 if everything holds, 1 if not, 2
-for a wrong argument. Takes about ten minutes on two CPU cores.
+for a wrong argument. Takes minutes on two CPU cores.
 
 Example:
     python benchmarks/backbones.py --only vit_small_patch16_dinov3,convnext_atto
