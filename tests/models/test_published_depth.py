@@ -151,7 +151,7 @@ def test_head_without_its_encoder_is_refused(saved, monkeypatch) -> None:
         (
             'model.pth',
             None,
-            'pass its config, such as --config configs/depth_anything_v2_s_indoor.py, or give',
+            'pass its config, such as --config configs/depth_anything_v2_s_indoor.py, or call dpt.load',
         ),
         ('depth_anything_v2_vits_metric.pth', None, 'the name of the file does not tell which'),
         ('depth_anything_v2_vits.pth', 'v3', "variant='v3'"),
