@@ -211,7 +211,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize(
     'name',
-    ['train', 'train-2-graphs', 'loss-torch', 'infer', 'latency', 'evaluate', 'evaluate-views-amp', 'data'],
+    ['train', 'loss-torch', 'infer', 'latency', 'evaluate-views-amp', 'data'],
 )
 def test_measurements_run_on_a_cpu(name: str, images: Path) -> None:
     sizes = dict(batch_size=2, size=64, images=3, iterations=2, warmup=1, workers=1)

@@ -249,9 +249,7 @@ COMPILED = {
     'with_cp': ({**OWN, **CP}, None),
     'frozen, with_cp': (dict(OWN, frozen_stages=2, **CP), None),
     'lora, ema': ({**OWN, **LORA}, 'ema'),
-    'lora, with_cp': ({**OWN, **LORA, **CP}, None),
     'lora, with_cp, ddp': ({**OWN, **LORA, **CP}, 'ddp'),
-    'timm, lora': ({**TIMM, **LORA}, None),
     'timm, lora, with_cp': ({**TIMM, **LORA, **CP}, None),
 }
 
