@@ -134,7 +134,9 @@ class SegDataPreProcessor(BaseDataPreprocessor):
             if name == 'gt_sem_seg':
                 pad_vals = [self._void(samples[i]) for i in annotated]
                 dtype = _dtype(maps, torch.int64)
-                if max(pad_vals) > torch.iinfo(dtype).max:  # would wrap around to the number of a class
+                limits = torch.iinfo(dtype)
+                # Others would wrap around to the number of a class.
+                if not limits.min <= min(pad_vals) <= max(pad_vals) <= limits.max:
                     dtype = torch.int64
             else:
                 pad_vals, dtype = [0] * len(maps), _dtype(maps, torch.float32)

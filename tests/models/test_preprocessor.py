@@ -63,7 +63,7 @@ def test_gradients_reach_the_images() -> None:
     assert all(torch.allclose(one.grad, scale.expand_as(one)) for one in images)
 
 
-@pytest.mark.parametrize('void', [3, 255, 65535])
+@pytest.mark.parametrize('void', [-100, 3, 255, 65535])
 def test_padding_takes_the_void_label_of_the_sample(void: int) -> None:
     data = batch((5, 7))
     data['data_samples'][0].set_metainfo(dict(ignore_index=void))
