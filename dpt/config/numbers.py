@@ -23,6 +23,10 @@ LENGTHS = (
 """Keys whose least integer is 1 and whose type is checked with that of all arguments."""
 
 
+OWN_MODELS = ('EncoderDecoder', 'DepthEstimator')
+"""Models without losses beside those of the config."""
+
+
 def check_numbers(config: Config) -> Iterator[Problem]:
     """Yield the numbers that are too small or not integers."""
     for key, least in LEAST.items():
@@ -50,5 +54,6 @@ def check_effect(config: Config) -> Iterator[Problem]:
     losses = config.model.get('loss')
     losses = [losses] if isinstance(losses, Mapping) else losses or []
     without_effect = [isinstance(one, Mapping) and one.get('loss_weight') == 0 for one in losses]
-    if losses and all(without_effect) and not config.model.get('auxiliary_heads'):
+    has_others = config.model.get('auxiliary_heads') or config.model.get('type') not in OWN_MODELS
+    if losses and all(without_effect) and not has_others:
         yield 'model.loss', 'loss_weight=0 for every loss, so nothing is trained: set it above 0'

@@ -13,6 +13,7 @@ from mmengine.config import Config
 
 from dpt.config.check import check_config
 from dpt.config.load import load_config
+from dpt.config.numbers import check_effect
 from dpt.config.parts import check_parts, wrong_type
 from dpt.datasets import BaseSegDataset, CamVidDataset
 from dpt.registry import DATASETS, HOOKS, MODELS, OPTIMIZERS, PARAM_SCHEDULERS, TRANSFORMS
@@ -138,6 +139,8 @@ def test_a_mistake_in_any_part_is_reported_with_its_key(option: str, value: obje
 def test_a_model_needs_a_loss_with_an_effect() -> None:
     without = {'model.loss': dict(loss_weight=0)}
     check_config(camvid(**without), 'train')  # auxiliary heads are trained
+    distilled = Config(dict(model=dict(type='Distilled', loss=dict(loss_weight=0))))
+    assert not list(check_effect(distilled))  # a model of one's own may have other losses
     assert reported(**without, **{'model.auxiliary_heads': None}) == (
         'model.loss: loss_weight=0 for every loss, so nothing is trained: set it above 0'
     )
