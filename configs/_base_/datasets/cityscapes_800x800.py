@@ -2,11 +2,8 @@
 _base_ = ['cityscapes_798x798.py']
 crop_size = (800, 800)
 train_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='LoadAnnotations'),
-    dict(type='RandomResizeByRatio', ratio_range=(0.5, 2.0)),
+    *_base_.train_pipeline[:3],
     dict(type='RandomCrop', crop_size=crop_size),
-    dict(type='RandomFlip', prob=0.5),
-    dict(type='PackSegInputs'),
+    *_base_.train_pipeline[4:],
 ]
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
