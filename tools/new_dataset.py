@@ -20,7 +20,6 @@ import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from mmengine.config import Config
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress
@@ -28,7 +27,7 @@ from rich.table import Table
 
 from dpt.cli import one_line_errors
 from dpt.config.check import missing_weights
-from dpt.config.load import find_config
+from dpt.config.load import find_config, read_config
 from dpt.extras.check_depth import histogram, summary
 from dpt.extras.files import write_lines
 from dpt.extras.own_data.annotations import (
@@ -209,7 +208,7 @@ def show(pairs: Pairs, reader: Reader, found: Survey, proposal: Proposal, lists:
 
 def note_weights(pairs: Pairs, base: Path) -> None:
     """Add a note for each file of weights that the training needs and that is absent."""
-    missing = missing_weights(Config.fromfile(str(base)))
+    missing = missing_weights(read_config(str(base)))
     pairs.notes += [f'the training needs weights: {reason}' for _, reason in missing]
 
 
